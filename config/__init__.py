@@ -1,0 +1,1 @@
+"""Settings, topics, the pipeline record and the SQL migrations: what every other package builds on."""

@@ -1,0 +1,38 @@
+"""Settings for librdkafka clients: one place where addresses and security become configuration."""
+
+from confluent_kafka.admin import AdminClient
+
+from config.settings import Settings
+
+Value = str | int | float | bool
+
+
+def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
+    """Configuration of a librdkafka client for these settings; `more` has underscores for dots.
+
+    Consumers are read-committed and never start from a guess, producers use Java's murmur2.
+    """
+    conf: dict[str, Value] = {
+        "bootstrap.servers": settings.kafka,
+        "security.protocol": settings.kafka_security_protocol,
+        "client.id": settings.prefix,
+        "log_level": 3,
+    }
+    optional = {
+        "sasl.mechanism": settings.kafka_sasl_mechanism,
+        "sasl.username": settings.kafka_sasl_username,
+        "sasl.password": settings.kafka_sasl_password,
+        "ssl.ca.location": settings.kafka_ssl_ca,
+        "ssl.certificate.location": settings.kafka_ssl_certificate,
+        "ssl.key.location": settings.kafka_ssl_key,
+        "ssl.key.password": settings.kafka_ssl_key_password,
+    }
+    for name, value in optional.items():
+        if value is not None:
+            conf[name] = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
+    return conf | {name.replace("_", "."): value for name, value in more.items()}
+
+
+def admin(settings: Settings) -> AdminClient:
+    """An admin client; connects when it is first used."""
+    return AdminClient(librdkafka(settings))

@@ -1,0 +1,1 @@
+"""The SQL migrations, in the order of their numbers."""

@@ -1,0 +1,64 @@
+"""The pipeline record: what decides outcomes, written once by `wallet init` to `<prefix>.pipeline`.
+
+Workers and sinks refuse to start with other settings, so the same input gives the same output for ever.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from config.errors import ConfigurationError, Refused
+from config.settings import Overdraft, Settings
+
+FORMAT = 1
+KEY = b"pipeline"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The decisions of one pipeline, in the order in which they stand in the record."""
+
+    format: int
+    partitions: int
+    snapshot_every: int
+    overdraft: Overdraft
+    max_record_bytes: int
+    id_window_days: int | None
+    transaction_schema_id: int
+
+    @classmethod
+    def of(cls, settings: Settings, transaction_schema_id: int) -> "Pipeline":
+        """What these settings decide."""
+        return cls(
+            FORMAT,
+            settings.partitions,
+            settings.snapshot_every,
+            settings.overdraft,
+            settings.max_record_bytes,
+            settings.id_window_days,
+            transaction_schema_id,
+        )
+
+    def to_json(self) -> bytes:
+        """The record's value."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, value: bytes) -> "Pipeline":
+        """Read a record's value; raises Refused for a format that this code does not know."""
+        fields = json.loads(value)
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise Refused(f"the pipeline record has format {fields.get('format')!r}, this code knows {FORMAT}")
+        return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
+
+    def check(self, settings: Settings) -> None:
+        """Raise ConfigurationError, naming each setting that differs from what `init` fixed."""
+        wanted = asdict(Pipeline.of(settings, self.transaction_schema_id))
+        differences = [
+            f"WALLET_{name.upper()} is {wanted[name]}, the pipeline has {value}"
+            for name, value in asdict(self).items()
+            if wanted[name] != value
+        ]
+        if differences:
+            raise ConfigurationError(
+                f"settings differ from what `wallet init` fixed for {settings.prefix!r}: {'; '.join(differences)}"
+            )

@@ -1,0 +1,102 @@
+"""Every setting of the project in one typed place, read from `WALLET_*` variables and a `.env` file.
+
+Nothing else in the project reads the environment. `docs/settings.md` describes each setting; a test
+fails when one is missing there.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Overdraft = Literal["allow", "reject"]
+
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
+
+
+class Settings(BaseSettings):
+    """All settings, with their defaults, units and bounds. Secrets never appear in its repr or in logs."""
+
+    model_config = SettingsConfigDict(env_prefix="WALLET_", env_file=".env", extra="ignore", frozen=True)
+
+    # -- where things are
+    kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers of Kafka, host:port, comma separated.")
+    postgres: SecretStr = Field(
+        SecretStr("postgresql://127.0.0.1:5432/wallet"), description="DSN of PostgreSQL, as the owner of the tables."
+    )
+    registry: str | None = Field(None, description="URL of a schema registry with Confluent's API; none: fixed ids.")
+    registry_auth: SecretStr | None = Field(None, description="user:password for the registry.")
+    prefix: GroupName = Field("wallet", description="Name of the pipeline: topics, group and transactional ids.")
+    input: str | None = Field(None, description="Input topic; by default <prefix>.transactions.")
+    state_dir: Path = Field(Path(".local/state"), description="Folder of the workers' stores.")
+
+    # -- decided by `wallet init` for the life of a pipeline
+    partitions: int = Field(12, ge=1, le=10_000, description="Partitions of the topics.")
+    snapshot_every: int = Field(100, ge=1, le=1_000_000, description="A snapshot after every N-th entry of a wallet.")
+    overdraft: Overdraft = Field("allow", description="Whether a debit may leave a balance below zero.")
+    max_record_bytes: int = Field(
+        262_144, ge=1_024, le=16_777_216, description="Key, value, header names and header values of one record."
+    )
+    id_window_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days after which a transaction id counts as never posted; none: for ever."
+    )
+    replication: int = Field(-1, ge=-1, le=9, description="Replicas of each topic; -1: the broker's default.")
+
+    # -- connections to Kafka
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to Kafka."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="SASL mechanism."
+    )
+    kafka_sasl_username: str | None = Field(None, description="SASL user.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_ssl_ca: Path | None = Field(None, description="File with the authorities that signed the broker's key.")
+    kafka_ssl_certificate: Path | None = Field(None, description="File with our certificate, for mutual TLS.")
+    kafka_ssl_key: Path | None = Field(None, description="File with our private key, for mutual TLS.")
+    kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of that key.")
+
+    # -- the worker
+    session_timeout_s: float = Field(10.0, ge=6.0, le=300.0, description="A worker silent for so long is replaced.")
+    transaction_timeout_s: float = Field(30.0, ge=5.0, le=900.0, description="Kafka ends a transaction open so long.")
+    max_clock_ahead_s: float = Field(
+        3_600.0, ge=1.0, description="A record further ahead of the clock than this stops its partition."
+    )
+    batch_records: int = Field(8_000, ge=1, le=100_000, description="Records in one Kafka transaction, at most.")
+    batch_bytes: int = Field(
+        4_194_304, ge=65_536, le=268_435_456, description="Bytes fetched of one partition at a time, about."
+    )
+    batch_threads: int = Field(2, ge=1, le=64, description="Partitions whose batches are worked on at the same time.")
+    cached_wallets: int = Field(100_000, ge=0, le=10_000_000, description="Balances kept in memory by a worker.")
+    store_memory_mb: int = Field(96, ge=16, le=65_536, description="Memory of all stores of a worker together.")
+    stall_s: float = Field(60.0, ge=1.0, le=3_600.0, description="Recovery without progress for so long is an error.")
+
+    # -- the sinks
+    sink_batch_rows: int = Field(10_000, ge=1, le=200_000, description="Records in one Postgres transaction, at most.")
+    sink_wait_ms: int = Field(200, ge=1, le=60_000, description="How long a sink gathers records for a batch.")
+    months_ahead: int = Field(3, ge=1, le=120, description="Monthly partitions made ahead of need.")
+    lock_timeout_ms: int = Field(500, ge=1, le=60_000, description="How long a change of tables waits for a lock.")
+
+    # -- patience
+    startup_wait_s: float = Field(60.0, ge=0.0, le=3_600.0, description="How long to wait for Kafka and Postgres.")
+    retry_wait_s: float = Field(10.0, ge=0.1, le=600.0, description="Longest pause between two attempts.")
+
+    # -- output
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @property
+    def group(self) -> str:
+        """The consumer group of the workers, which is the prefix."""
+        return self.prefix
+
+    def sink_group(self, sink: str) -> str:
+        """The consumer group of one sink, for example `wallet.sink.ledger`."""
+        return f"{self.prefix}.sink.{sink}"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

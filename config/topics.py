@@ -1,0 +1,48 @@
+"""The topics of a pipeline: names, settings, and the check that a cluster holds them as they must be."""
+
+from dataclasses import dataclass, field
+
+from config.settings import Settings
+
+FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+#: Derived records carry the time of their source; a clock that jumped must not make the broker refuse them.
+ANY_TIME = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+#: A record may grow by this much between input and output: rejection headers, a re-encoded entry, its hash.
+GROWTH_BYTES = 65_536
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The names of one pipeline's topics."""
+
+    transactions: str
+    ledger: str
+    balances: str
+    snapshots: str
+    rejections: str
+    pipeline: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Topics":
+        """Names under the prefix; `WALLET_INPUT` may name another input."""
+        named = {name: f"{settings.prefix}.{name}" for name in cls.__dataclass_fields__}
+        return cls(**named | ({"transactions": settings.input} if settings.input else {}))
+
+    @property
+    def partitioned(self) -> tuple[str, ...]:
+        """The five topics that have the pipeline's number of partitions."""
+        return (self.transactions, self.ledger, self.balances, self.snapshots, self.rejections)
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What a topic must be like: partitions, and the settings that are checked and created."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def derived_message_bytes(settings: Settings, input_message_bytes: int) -> int:
+    """`max.message.bytes` of the derived topics: whatever came in can be written with its headers."""
+    return max(input_message_bytes, settings.max_record_bytes) + GROWTH_BYTES

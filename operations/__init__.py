@@ -1,0 +1,1 @@
+"""The `wallet` command: what operators do."""

@@ -1,0 +1,1 @@
+"""Every released version of the balance schema."""

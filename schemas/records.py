@@ -1,0 +1,114 @@
+"""The records of the pipeline, as frozen tuples.
+
+Amounts and balances are int minor units. Times are kept as the int that the schema holds (`_us` micro-,
+`_ms` milliseconds since the epoch, UTC) with an aware `datetime` beside it as a property: a batch of
+thousands is folded without building one.
+"""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+CREDIT, DEBIT = 0, 1
+INTERVAL, PERIOD, SEAL = 0, 1, 2
+
+TYPES = ("CREDIT", "DEBIT")
+REASONS = ("INTERVAL", "PERIOD", "SEAL")
+
+
+def from_us(us: int) -> datetime:
+    """An aware UTC datetime for microseconds since the epoch."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def from_ms(ms: int) -> datetime:
+    """An aware UTC datetime for milliseconds since the epoch."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+class Reason(StrEnum):
+    """Why a record was rejected, in the order in which the reasons are tried."""
+
+    TOO_LARGE = "TOO_LARGE"
+    UNDECODABLE = "UNDECODABLE"
+    INVALID = "INVALID"
+    MISROUTED = "MISROUTED"
+    DUPLICATE = "DUPLICATE"
+    CONFLICT = "CONFLICT"
+    CURRENCY_MISMATCH = "CURRENCY_MISMATCH"
+    OVERFLOW = "OVERFLOW"
+    INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
+
+
+class Transaction(NamedTuple):
+    """What upstream asks for. `type` is CREDIT or DEBIT as its enum index; `amount` minor units, above zero."""
+
+    transaction_id: str
+    wallet_id: str
+    type: int
+    amount: int
+    currency: str
+    occurred_us: int
+    group_id: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def occurred_at(self) -> datetime:
+        """When it happened by the upstream clock, aware UTC."""
+        return from_us(self.occurred_us)
+
+
+class LedgerEntry(NamedTuple):
+    """One accepted transaction in its wallet's sequence; `balance` is after it, `hash` chains to the one before."""
+
+    transaction: Transaction
+    sequence: int
+    balance: int
+    recorded_ms: int
+    source_partition: int
+    source_offset: int
+    hash: bytes
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the ledger recorded it, aware UTC."""
+        return from_ms(self.recorded_ms)
+
+
+class Balance(NamedTuple):
+    """A wallet's newest entry in short; the value of the balance table and of its changelog."""
+
+    wallet_id: str
+    currency: str
+    balance: int
+    sequence: int
+    recorded_ms: int
+    source_partition: int
+    source_offset: int
+    hash: bytes
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the newest entry was recorded, aware UTC."""
+        return from_ms(self.recorded_ms)
+
+
+class Snapshot(NamedTuple):
+    """A balance brought forward: the fields of Balance, then why (`reason` is an enum index)."""
+
+    wallet_id: str
+    currency: str
+    balance: int
+    sequence: int
+    recorded_ms: int
+    source_partition: int
+    source_offset: int
+    hash: bytes
+    reason: int
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When the snapshot's entry was recorded, aware UTC."""
+        return from_ms(self.recorded_ms)

@@ -1,0 +1,1 @@
+"""Consumers that write the topics to PostgreSQL: rows and position in one transaction."""

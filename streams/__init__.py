@@ -1,0 +1,1 @@
+"""The pure decision, and the Faust app around it: one Kafka transaction a batch."""
