@@ -47,7 +47,9 @@ class Pipeline:
         """Read a record's value; raises Refused for a format that this code does not know."""
         fields = json.loads(value)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            raise Refused(f"the pipeline record has format {fields.get('format')!r}, this code knows {FORMAT}")
+            raise Refused(
+                f"the pipeline record has format {fields.get('format')!r}, this code knows {FORMAT}"
+            )
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
 
     def check(self, settings: Settings) -> None:
@@ -60,5 +62,5 @@ class Pipeline:
         ]
         if differences:
             raise ConfigurationError(
-                f"settings differ from what `wallet init` fixed for {settings.prefix!r}: {'; '.join(differences)}"
+                f"settings are not those of the pipeline {settings.prefix!r}: {'; '.join(differences)}"
             )

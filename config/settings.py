@@ -19,28 +19,52 @@ GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 class Settings(BaseSettings):
     """All settings, with their defaults, units and bounds. Secrets never appear in its repr or in logs."""
 
-    model_config = SettingsConfigDict(env_prefix="WALLET_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="WALLET_",
+        env_file=".env",
+        env_ignore_empty=True,  # a compose file passes an unset variable on as an empty one
+        extra="ignore",
+        frozen=True,
+    )
 
     # -- where things are
-    kafka: str = Field("127.0.0.1:9092", description="Bootstrap servers of Kafka, host:port, comma separated.")
-    postgres: SecretStr = Field(
-        SecretStr("postgresql://127.0.0.1:5432/wallet"), description="DSN of PostgreSQL, as the owner of the tables."
+    kafka: str = Field(
+        "127.0.0.1:9092", description="Bootstrap servers of Kafka, host:port, comma separated."
     )
-    registry: str | None = Field(None, description="URL of a schema registry with Confluent's API; none: fixed ids.")
+    postgres: SecretStr = Field(
+        SecretStr("postgresql://127.0.0.1:5432/wallet"),
+        description="DSN of PostgreSQL, as the owner of the tables.",
+    )
+    registry: str | None = Field(
+        None, description="URL of a schema registry with Confluent's API; none: fixed ids."
+    )
     registry_auth: SecretStr | None = Field(None, description="user:password for the registry.")
-    prefix: GroupName = Field("wallet", description="Name of the pipeline: topics, group and transactional ids.")
-    input: str | None = Field(None, description="Input topic; by default <prefix>.transactions.")
+    prefix: GroupName = Field(
+        "wallet", description="Name of the pipeline: topics, group and transactional ids."
+    )
+    input: GroupName | None = Field(None, description="Input topic; by default <prefix>.transactions.")
     state_dir: Path = Field(Path(".local/state"), description="Folder of the workers' stores.")
+    local_cache: Path = Field(
+        Path("~/.cache/wallet-ledger"), description="Folder where the local stack keeps the Kafka it fetched."
+    )
 
     # -- decided by `wallet init` for the life of a pipeline
     partitions: int = Field(12, ge=1, le=10_000, description="Partitions of the topics.")
-    snapshot_every: int = Field(100, ge=1, le=1_000_000, description="A snapshot after every N-th entry of a wallet.")
+    snapshot_every: int = Field(
+        100, ge=1, le=1_000_000, description="A snapshot after every N-th entry of a wallet."
+    )
     overdraft: Overdraft = Field("allow", description="Whether a debit may leave a balance below zero.")
     max_record_bytes: int = Field(
-        262_144, ge=1_024, le=16_777_216, description="Key, value, header names and header values of one record."
+        262_144,
+        ge=1_024,
+        le=16_777_216,
+        description="Key, value, header names and header values of one record.",
     )
     id_window_days: int | None = Field(
-        None, ge=1, le=36_500, description="Days after which a transaction id counts as never posted; none: for ever."
+        None,
+        ge=1,
+        le=36_500,
+        description="Days after which a transaction id counts as never posted; none: for ever.",
     )
     replication: int = Field(-1, ge=-1, le=9, description="Replicas of each topic; -1: the broker's default.")
 
@@ -53,38 +77,64 @@ class Settings(BaseSettings):
     )
     kafka_sasl_username: str | None = Field(None, description="SASL user.")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
-    kafka_ssl_ca: Path | None = Field(None, description="File with the authorities that signed the broker's key.")
+    kafka_ssl_ca: Path | None = Field(
+        None, description="File with the authorities that signed the broker's key."
+    )
     kafka_ssl_certificate: Path | None = Field(None, description="File with our certificate, for mutual TLS.")
     kafka_ssl_key: Path | None = Field(None, description="File with our private key, for mutual TLS.")
     kafka_ssl_key_password: SecretStr | None = Field(None, description="Password of that key.")
 
     # -- the worker
-    session_timeout_s: float = Field(10.0, ge=6.0, le=300.0, description="A worker silent for so long is replaced.")
-    transaction_timeout_s: float = Field(30.0, ge=5.0, le=900.0, description="Kafka ends a transaction open so long.")
+    session_timeout_s: float = Field(
+        10.0, ge=6.0, le=300.0, description="A worker silent for so long is replaced."
+    )
+    transaction_timeout_s: float = Field(
+        30.0, ge=5.0, le=900.0, description="Kafka ends a transaction open so long."
+    )
     max_clock_ahead_s: float = Field(
         3_600.0, ge=1.0, description="A record further ahead of the clock than this stops its partition."
     )
-    batch_records: int = Field(8_000, ge=1, le=100_000, description="Records in one Kafka transaction, at most.")
+    batch_records: int = Field(
+        8_000, ge=1, le=100_000, description="Records in one Kafka transaction, at most."
+    )
     batch_bytes: int = Field(
         4_194_304, ge=65_536, le=268_435_456, description="Bytes fetched of one partition at a time, about."
     )
-    batch_threads: int = Field(2, ge=1, le=64, description="Partitions whose batches are worked on at the same time.")
-    cached_wallets: int = Field(100_000, ge=0, le=10_000_000, description="Balances kept in memory by a worker.")
-    store_memory_mb: int = Field(96, ge=16, le=65_536, description="Memory of all stores of a worker together.")
-    stall_s: float = Field(60.0, ge=1.0, le=3_600.0, description="Recovery without progress for so long is an error.")
+    batch_threads: int = Field(
+        2, ge=1, le=64, description="Partitions whose batches are worked on at the same time."
+    )
+    cached_wallets: int = Field(
+        100_000, ge=0, le=10_000_000, description="Balances kept in memory by a worker."
+    )
+    store_memory_mb: int = Field(
+        96, ge=16, le=65_536, description="Memory of all stores of a worker together."
+    )
+    stall_s: float = Field(
+        60.0, ge=1.0, le=3_600.0, description="Recovery without progress for so long is an error."
+    )
 
     # -- the sinks
-    sink_batch_rows: int = Field(10_000, ge=1, le=200_000, description="Records in one Postgres transaction, at most.")
-    sink_wait_ms: int = Field(200, ge=1, le=60_000, description="How long a sink gathers records for a batch.")
+    sink_batch_rows: int = Field(
+        10_000, ge=1, le=200_000, description="Records in one Postgres transaction, at most."
+    )
+    sink_wait_ms: int = Field(
+        200, ge=1, le=60_000, description="How long a sink gathers records for a batch."
+    )
     months_ahead: int = Field(3, ge=1, le=120, description="Monthly partitions made ahead of need.")
-    lock_timeout_ms: int = Field(500, ge=1, le=60_000, description="How long a change of tables waits for a lock.")
+    lock_timeout_ms: int = Field(
+        500, ge=1, le=60_000, description="How long a change of tables waits for a lock."
+    )
 
     # -- patience
-    startup_wait_s: float = Field(60.0, ge=0.0, le=3_600.0, description="How long to wait for Kafka and Postgres.")
+    startup_wait_s: float = Field(
+        60.0, ge=0.0, le=3_600.0, description="How long to wait for Kafka and Postgres."
+    )
     retry_wait_s: float = Field(10.0, ge=0.1, le=600.0, description="Longest pause between two attempts.")
 
     # -- output
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged."
+    )
 
     @property
     def group(self) -> str:

@@ -6,7 +6,15 @@ from config.settings import Settings
 
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 #: Derived records carry the time of their source; a clock that jumped must not make the broker refuse them.
-ANY_TIME = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(2**63 - 1)}
+ANY_TIME = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+}
+LOG_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+COMPACTED = {"cleanup.policy": "compact"}
+#: Kafka's own default of `max.message.bytes`, which a new input topic gets unless its records may be larger.
+KAFKA_MESSAGE_BYTES = 1_048_588
 #: A record may grow by this much between input and output: rejection headers, a re-encoded entry, its hash.
 GROWTH_BYTES = 65_536
 

@@ -1,1 +1,1 @@
-"""Schemas, records and the codec between bytes and records: the words that upstream, worker and sinks share."""
+"""Schemas, records and their codec: the words that upstream, worker and sinks share."""

@@ -42,8 +42,27 @@ class Reason(StrEnum):
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
 
 
+#: Characters of a rejection's detail, at most: it travels in a header.
+DETAIL_CHARACTERS = 500
+
+
+class Rejected(NamedTuple):
+    """A record that was not posted: why, and a detail for people, in printable ASCII."""
+
+    reason: Reason
+    detail: str
+
+    @classmethod
+    def because(cls, reason: Reason, text: str) -> "Rejected":
+        """Rejected with any text as its detail: not printable ASCII is escaped, what is long is cut."""
+        detail = text[:DETAIL_CHARACTERS].encode("unicode_escape").decode("ascii")
+        return cls(
+            reason, detail if len(detail) <= DETAIL_CHARACTERS else detail[: DETAIL_CHARACTERS - 3] + "..."
+        )
+
+
 class Transaction(NamedTuple):
-    """What upstream asks for. `type` is CREDIT or DEBIT as its enum index; `amount` minor units, above zero."""
+    """What upstream asks for. `type` is CREDIT or DEBIT (an enum index); `amount` minor units, above zero."""
 
     transaction_id: str
     wallet_id: str
@@ -61,7 +80,7 @@ class Transaction(NamedTuple):
 
 
 class LedgerEntry(NamedTuple):
-    """One accepted transaction in its wallet's sequence; `balance` is after it, `hash` chains to the one before."""
+    """One accepted transaction in its wallet's sequence; `hash` chains it to the one before."""
 
     transaction: Transaction
     sequence: int

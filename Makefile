@@ -1,0 +1,69 @@
+# What a developer runs. `make` alone lists it. Everything works a second time without setting up again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test test-full benchmark lock clean
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Python environment in .venv, from the lock
+
+# The lock's hashes are checked by both installers. The project itself is built with the locked setuptools,
+# not with one fetched for the occasion (--no-build-isolation).
+$(READY): requirements-dev.txt requirements-build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
+ifdef UV
+	@test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
+	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt -r requirements-build.txt
+	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+else
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt -r requirements-build.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endif
+	@touch $@
+
+demo: $(READY) ## The whole pipeline on mixed input, one worker killed half-way, every balance checked
+	$(BIN)/wallet demo
+
+check: $(READY) ## Lint and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## Lint, types and tests against the real local stack
+	$(BIN)/pytest -m "not full"
+
+test-full: check ## The same, and the tests that take long
+	$(BIN)/pytest
+
+benchmark: $(READY) ## Worker, sink, end to end, and plain Faust beside them
+	$(BIN)/python -m benchmarks
+
+# uv.lock is only a step on the way: it holds an index's addresses, the exported files hold none.
+lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)
+	@test -n "$(UV)" || { echo "uv is needed to write the lock: see https://docs.astral.sh/uv"; exit 1; }
+	uv lock --quiet --upgrade
+	uv export --quiet --frozen $(EXPORT) --output-file requirements.txt >/dev/null
+	uv export --quiet --frozen $(EXPORT) --extra dev --output-file requirements-dev.txt >/dev/null
+	rm uv.lock
+	echo 'setuptools>=75' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --output-file requirements-build.txt -
+	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements*.txt
+
+EXPORT := --no-emit-project --no-annotate --no-header --format requirements-txt
+
+clean: ## Stop the local stacks and remove what was made, data included
+	@for folder in .local/stack .local/test-stack; do \
+		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
+			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done
+	rm -rf .local $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,268 @@
+"""The cluster as a pipeline needs it: reachable, its topics as they must be, its pipeline record read.
+
+Workers and sinks call `check` before they touch a record, so a topic that was changed by hand, or settings
+that are not the pipeline's, stop them at the start instead of changing outcomes (DESIGN section 3).
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+
+from config.clients import librdkafka
+from config.errors import NotReachable, Refused
+from config.logs import EventLog
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import (
+    ANY_TIME,
+    COMPACTED,
+    FOR_EVER,
+    GROWTH_BYTES,
+    KAFKA_MESSAGE_BYTES,
+    LOG_APPEND_TIME,
+    Topics,
+    TopicSpec,
+    derived_message_bytes,
+)
+
+#: One question to the broker waits for so long at most, in seconds.
+ASK_S = 10.0
+#: Settings that may differ: what a finite retention costs is told by `wallet init` and allowed.
+_ALLOWED = frozenset({"retention.ms", "retention.bytes"})
+#: Answers of a broker that has just got a topic or lost a leader; they pass.
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+    }
+)
+
+log = EventLog("config.cluster")
+
+
+@dataclass(frozen=True)
+class FoundTopic:
+    """What the cluster holds under a topic's name."""
+
+    partitions: int
+    config: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Where a partition begins and, read-committed, ends; the record at `end` is the next to come."""
+
+    begin: int
+    end: int
+
+
+def quiet_admin(settings: Settings) -> AdminClient:
+    """An admin client that leaves it to its caller to say that nobody answers."""
+    return AdminClient(librdkafka(settings) | {"log_level": 0})
+
+
+def wait_for_kafka(settings: Settings) -> None:
+    """Return once a broker answers; raise NotReachable after `WALLET_STARTUP_WAIT_S`, saying so meanwhile."""
+    deadline = time.monotonic() + settings.startup_wait_s
+    pause_s, client = 0.25, quiet_admin(settings)
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            client.list_topics(timeout=max(1.0, min(ASK_S, left_s)))
+        except KafkaException as error:
+            left_s = deadline - time.monotonic()
+            reason = _text(error)
+            if left_s <= 0:
+                raise NotReachable(
+                    f"Kafka at {settings.kafka} did not answer within {settings.startup_wait_s:g} s "
+                    f"({reason}): start it, or set WALLET_KAFKA"
+                ) from None
+            log.warning("waiting_for_kafka", at=settings.kafka, left_s=round(left_s), reason=reason)
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 2, settings.retry_wait_s)
+        else:
+            return
+
+
+def specs(settings: Settings, input_message_bytes: int | None = None) -> list[TopicSpec]:
+    """What each of the pipeline's six topics must be like, the input first.
+
+    `input_message_bytes` is the input topic's own `max.message.bytes`; None: as `wallet init` creates it.
+    """
+    names = Topics.of(settings)
+    accepted = input_message_bytes or max(KAFKA_MESSAGE_BYTES, settings.max_record_bytes + GROWTH_BYTES)
+    derived = ANY_TIME | {"max.message.bytes": str(derived_message_bytes(settings, accepted))}
+    incoming = FOR_EVER | LOG_APPEND_TIME | {"max.message.bytes": str(accepted)}
+    return [
+        TopicSpec(names.transactions, settings.partitions, incoming),
+        TopicSpec(names.ledger, settings.partitions, FOR_EVER | derived),
+        TopicSpec(names.balances, settings.partitions, COMPACTED | derived),
+        TopicSpec(names.snapshots, settings.partitions, FOR_EVER | derived),
+        TopicSpec(names.rejections, settings.partitions, FOR_EVER | derived),
+        TopicSpec(names.pipeline, 1, dict(COMPACTED)),
+    ]
+
+
+def check(settings: Settings) -> Pipeline:
+    """The pipeline record, after settings and topics were found to agree with it.
+
+    Raises NotReachable (no Kafka), ConfigurationError (settings differ), Refused (topics differ or lack).
+    """
+    wait_for_kafka(settings)
+    client = quiet_admin(settings)
+    names = Topics.of(settings)
+    found = describe(client, (*names.partitioned, names.pipeline))
+    if names.pipeline not in found:
+        raise Refused(
+            f"topic {names.pipeline} does not exist: run `wallet init` for the pipeline {settings.prefix!r}"
+        )
+    pipeline = read_pipeline(settings)
+    if pipeline is None:
+        raise Refused(f"topic {names.pipeline} holds no pipeline record: run `wallet init`")
+    pipeline.check(settings)
+    refuse_differences(settings, found)
+    return pipeline
+
+
+def refuse_differences(
+    settings: Settings, found: dict[str, FoundTopic], *, any_input_time: bool = True
+) -> None:
+    """Raise Refused naming every topic that is missing or not as it must be, and what differs.
+
+    `any_input_time`: the input may be on CreateTime as well, as one is that history was loaded into.
+    """
+    wanted = specs(settings, input_bytes(settings, found))
+    wrong = [text for spec in wanted for text in differences(spec, found.get(spec.name))]
+    if any_input_time:
+        wrong = [text for text in wrong if not text.startswith(f"{wanted[0].name}: message.timestamp.type ")]
+    if wrong:
+        raise Refused(f"topics are not as this pipeline needs them: {'; '.join(wrong)}")
+
+
+def input_bytes(settings: Settings, found: dict[str, FoundTopic]) -> int | None:
+    """`max.message.bytes` of the input topic as found; None where there is no such topic yet."""
+    there = found.get(Topics.of(settings).transactions)
+    return int(there.config["max.message.bytes"]) if there else None
+
+
+def differences(spec: TopicSpec, found: FoundTopic | None) -> list[str]:
+    """What is wrong with a topic, each as one phrase that names it; nothing is wrong with a larger limit."""
+    if found is None:
+        return [f"{spec.name}: does not exist"]
+    wrong = []
+    if found.partitions != spec.partitions:
+        wrong.append(f"{spec.name}: has {found.partitions} partitions, must have {spec.partitions}")
+    for name, wanted in spec.config.items():
+        actual = found.config.get(name, "")
+        if name in _ALLOWED or actual == wanted:
+            continue
+        if name != "max.message.bytes":
+            wrong.append(f"{spec.name}: {name} is {actual or 'not known'}, must be {wanted}")
+        elif int(actual) < int(wanted):
+            wrong.append(f"{spec.name}: {name} is {actual}, must be at least {wanted}")
+    return wrong
+
+
+def describe(client: AdminClient, names: Iterable[str]) -> dict[str, FoundTopic]:
+    """Partitions and settings of those of the named topics that exist."""
+    try:
+        there = client.list_topics(timeout=ASK_S).topics
+        counts = {name: len(there[name].partitions) for name in names if name in there}
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in counts]
+        answers = client.describe_configs(asked, request_timeout=ASK_S) if asked else {}
+        return {
+            resource.name: FoundTopic(
+                counts[resource.name],
+                {entry.name: entry.value or "" for entry in answer.result(ASK_S).values()},
+            )
+            for resource, answer in answers.items()
+        }
+    except KafkaException as error:
+        raise NotReachable(f"Kafka did not describe the topics: {_text(error)}") from None
+
+
+def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int], Offsets]:
+    """Begin and read-committed end of every partition of these topics (name: number of partitions)."""
+    return offsets_of(client, [(name, at) for name, count in topics.items() for at in range(count)])
+
+
+def offsets_of(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Offsets]:
+    """Begin and read-committed end of each of these partitions (topic, number)."""
+    asked = [TopicPartition(name, partition) for name, partition in partitions]
+    if not asked:
+        return {}
+    deadline = time.monotonic() + ASK_S
+    while True:
+        try:
+            begins, ends = (
+                _list(client, asked, which) for which in (OffsetSpec.earliest(), OffsetSpec.latest())
+            )
+            return {at: Offsets(begin, ends[at]) for at, begin in begins.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}") from None
+        time.sleep(0.1)
+
+
+def _list(client: AdminClient, asked: list[TopicPartition], which: OffsetSpec) -> dict[tuple[str, int], int]:
+    answers = client.list_offsets(
+        dict.fromkeys(asked, which), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S
+    )
+    return {(at.topic, at.partition): answer.result(ASK_S).offset for at, answer in answers.items()}
+
+
+def read_pipeline(settings: Settings) -> Pipeline | None:
+    """The last record of the pipeline topic, read-committed; None where it holds none yet."""
+    topic = Topics.of(settings).pipeline
+    reader = Consumer(
+        librdkafka(
+            settings,
+            group_id=f"{settings.prefix}.pipeline",
+            isolation_level="read_committed",
+            auto_offset_reset="error",
+            enable_auto_commit=False,
+            enable_partition_eof=True,
+            fetch_wait_max_ms=10,  # the end is told by an empty answer, which a broker holds back for so long
+        )
+    )
+    deadline = time.monotonic() + max(ASK_S, settings.startup_wait_s)
+    newest: bytes | None = None
+    try:
+        # Leaders first: a question for the beginning that finds none is asked again only after half a second.
+        reader.list_topics(timeout=ASK_S)
+        reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        while time.monotonic() < deadline:
+            message = reader.poll(1.0)
+            if message is None:
+                continue
+            if (error := message.error()) is None:
+                newest = message.value()
+            elif error.code() == KafkaError._PARTITION_EOF:
+                return None if newest is None else Pipeline.from_json(newest)
+            elif error.code() not in _PASSING:
+                raise NotReachable(f"the pipeline record in {topic} could not be read: {error.str()}")
+    except KafkaException as error:
+        raise NotReachable(f"the pipeline record in {topic} could not be read: {_text(error)}") from None
+    finally:
+        reader.close()
+    raise NotReachable(f"the pipeline record in {topic} could not be read in time: is a broker away?")
+
+
+def _text(error: KafkaException) -> str:
+    first = error.args[0] if error.args else error
+    return first.str() if isinstance(first, KafkaError) else str(first)

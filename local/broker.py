@@ -1,0 +1,128 @@
+"""The local Kafka: one real broker in KRaft mode, its own controller."""
+
+import base64
+import signal
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from config.errors import NotReachable
+from local.kafka_jars import check_programs, java, kafka_jars
+from local.progress import Progress
+from local.server import Running, last_line
+
+HERE = Path(__file__).parent
+#: Small and quick to start; what a laptop wants beside an IDE. 210 MiB in all.
+LAPTOP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+#: What a measurement wants: room, and the optimizing compiler.
+FULL_SPEED = ("-Xms1g", "-Xmx1g")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker whose files are in `folder`, reached on 127.0.0.1:`port`."""
+
+    folder: Path
+    cache: Path
+    port: int
+    controller_port: int
+    full_speed: bool = False
+
+    name = "Kafka"
+    stop_signal = signal.SIGTERM
+
+    @property
+    def log(self) -> Path:
+        """What the broker said since its last start."""
+        return self.folder / "kafka.log"
+
+    @property
+    def address(self) -> str:
+        """For `bootstrap.servers`."""
+        return f"127.0.0.1:{self.port}"
+
+    def prepare(self, progress: Progress) -> None:
+        """Fetch it if need be, write its settings, and format its disk the first time."""
+        check_programs(self.cache)
+        kafka_jars(self.cache, progress)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._settings.write_text(
+            (HERE / "kafka.properties").read_text() + "\n".join(self._own_settings()) + "\n"
+        )
+        if (self._disk / "meta.properties").exists():
+            return
+        progress("formatting Kafka's disk")
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # with "=": an id may begin with a minus and would be taken for an option
+        words = ["format", f"--cluster-id={cluster}", f"--config={self._settings}"]
+        command = [*self._java(), "kafka.tools.StorageTool", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.log.write_text(done.stdout + done.stderr)
+            raise NotReachable(f"Kafka's disk could not be formatted: {last_line(self.log)} (see {self.log})")
+
+    def command(self) -> list[str]:
+        """The broker, which leaves an archive of its classes behind if there is none yet."""
+        archive = [] if self._classes.exists() else [f"-XX:ArchiveClassesAtExit={self._new_classes}"]
+        return [*self._java(*archive), "kafka.Kafka", str(self._settings)]
+
+    def is_ready(self, _running: Running) -> bool:
+        """Whether it says that it started, and then answers a question."""
+        if not self.log.exists() or "Kafka Server started" not in self.log.read_text(errors="replace"):
+            return False
+        try:
+            AdminClient({"bootstrap.servers": self.address, "log_level": 0}).list_topics(timeout=5)
+        except KafkaException:
+            return False
+        return True
+
+    def stopped(self) -> None:
+        """Keep the archive of classes that the ended broker wrote: the next start takes half the time."""
+        if self._new_classes.exists():
+            self._new_classes.replace(self._classes)
+
+    def _java(self, *options: str) -> list[str]:
+        archive = [f"-XX:SharedArchiveFile={self._classes}"] if self._classes.exists() else []
+        return [
+            str(java()),
+            *(FULL_SPEED if self.full_speed else LAPTOP),
+            *archive,
+            *options,
+            f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
+            # no wildcard: the archive of classes is valid for a class path that is spelled the same way
+            "-cp",
+            ":".join(str(jar) for jar in sorted(self._jars.glob("*.jar"))),
+        ]
+
+    def _own_settings(self) -> list[str]:
+        return [
+            f"listeners=PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.controller_port}",
+            f"advertised.listeners=PLAINTEXT://{self.address}",
+            f"controller.quorum.voters=1@127.0.0.1:{self.controller_port}",
+            f"log.dirs={self._disk}",
+        ]
+
+    @property
+    def _jars(self) -> Path:
+        return kafka_jars(self.cache, lambda _line: None)
+
+    @property
+    def _disk(self) -> Path:
+        return self.folder / "kafka"
+
+    @property
+    def _settings(self) -> Path:
+        return self.folder / "kafka.properties"
+
+    @property
+    def _classes(self) -> Path:
+        return self._jars / "classes.jsa"
+
+    @property
+    def _new_classes(self) -> Path:
+        # beside its final place, to move there in one step; brokers of one machine differ in the port
+        return self._jars / f"classes-{self.port}.new"

@@ -1,0 +1,180 @@
+"""A server of the local stack: started in the background, found again, and signalled only if it is ours."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from config.errors import NotReachable
+from local.progress import Progress
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that was started: its pid, and its start time, since pids come again."""
+
+    pid: int
+    started: str
+
+
+class Server(Protocol):
+    """What the stack must know of a server to start and to stop it."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where clients find it."""
+        ...
+
+    @property
+    def log(self) -> Path:
+        """What it said since its last start."""
+        ...
+
+    @property
+    def stop_signal(self) -> signal.Signals:
+        """What makes it end in its orderly way."""
+        ...
+
+    def prepare(self, progress: Progress) -> None:
+        """Make its files if there are none; called before every start."""
+        ...
+
+    def command(self) -> list[str]:
+        """The command line, its first word an absolute path."""
+        ...
+
+    def is_ready(self, running: Running) -> bool:
+        """Whether it answers."""
+        ...
+
+    def stopped(self) -> None:
+        """Called after it ended on request."""
+        ...
+
+
+def start_time(pid: int) -> str | None:
+    """When the living process of this pid began, as text to compare; None if there is no such process.
+
+    On Linux the boot's id and the clock ticks since boot, which no change of the clock disturbs.
+    """
+    proc = Path("/proc")
+    if (proc / "self" / "stat").exists():
+        try:
+            # the name, second and in parentheses, may hold blanks: the fields are counted from its end
+            fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        boot = (proc / "sys/kernel/random/boot_id").read_text().strip()
+        return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+    ps = ["/bin/ps", "-o", "lstart=", "-p", str(pid)]
+    found = subprocess.run(ps, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def is_alive(running: Running | None) -> bool:
+    """Whether this very server still runs, and not another program under its pid."""
+    if running is None:
+        return False
+    with contextlib.suppress(ChildProcessError):  # a child that died stays until its parent has looked
+        os.waitpid(running.pid, os.WNOHANG)
+    return start_time(running.pid) == running.started
+
+
+def spawn(server: Server) -> Running:
+    """Start it detached from this terminal, its output in its log; the log of the run before is kept."""
+    if server.log.exists():
+        server.log.replace(server.log.with_suffix(".log.1"))
+    command = server.command()
+    # Not Popen: it wants its children waited for, and these outlive us on purpose.
+    pid = os.posix_spawn(
+        command[0],
+        command,
+        dict(os.environ),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(server.log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    return Running(pid, start_time(pid) or "ended at once")
+
+
+def wait_until_ready(server: Server, running: Running, patience_s: float = 60.0) -> None:
+    """Return when it answers; raises NotReachable if it ends or stays silent, and names its log."""
+    deadline = time.monotonic() + patience_s
+    while not server.is_ready(running):
+        if not is_alive(running):
+            raise NotReachable(
+                f"{server.name} ended while starting: {last_line(server.log)} (see {server.log})"
+            )
+        if time.monotonic() > deadline:
+            raise NotReachable(f"{server.name} did not answer within {patience_s:.0f} s (see {server.log})")
+        time.sleep(POLL_S)
+
+
+def stop(server: Server, running: Running, patience_s: float = 30.0) -> None:
+    """End it in its own orderly way, or by SIGKILL when it does not end in time."""
+    send(running, server.stop_signal)
+    if wait_until_dead(running, patience_s):
+        server.stopped()
+    else:
+        kill(running)
+
+
+def kill(running: Running) -> None:
+    """SIGKILL it and what it started, as a power cut would, and return when all are gone."""
+    if not is_alive(running):
+        return
+    family = [running, *_children(running)]
+    for member in family:
+        send(member, signal.SIGKILL)
+    for member in family:
+        wait_until_dead(member, patience_s=30.0)
+
+
+def send(running: Running, what: signal.Signals) -> None:
+    """Signal it, provided that the pid is still its own."""
+    if is_alive(running):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, what)
+
+
+def _children(running: Running) -> list[Running]:
+    """What it started: Postgres has a program per session, and while one lives its files are in use."""
+    try:
+        pids = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    except OSError:  # not Linux, or gone: they end by themselves once they see that their parent is gone
+        return []
+    return [Running(int(pid), start_time(int(pid)) or "ended at once") for pid in pids]
+
+
+def wait_until_dead(running: Running, patience_s: float) -> bool:
+    """Whether it ended within this time."""
+    deadline = time.monotonic() + patience_s
+    while is_alive(running):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = (
+        [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        if log.exists()
+        else []
+    )
+    return lines[-1].strip() if lines else "it said nothing"

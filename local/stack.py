@@ -1,0 +1,239 @@
+"""A real Kafka and a real PostgreSQL on this machine, which outlive the command that starts them.
+
+    stack = Stack(Path(".local/stack"))
+    addresses = stack.up(print)
+    ...
+    stack.down()
+
+Everything is in the stack's folder: data, logs, and the state file by which the next command finds them.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from config.errors import NotReachable, Refused
+from config.settings import settings
+from local import server
+from local.broker import Broker
+from local.database import Database
+from local.progress import Progress, silent
+from local.server import Running, Server
+from local.state import State
+
+DEFAULT_FOLDER = Path(".local/stack")
+LOCK_PATIENCE_S = 300.0
+
+Name = Literal["kafka", "postgres"]
+NAMES: tuple[Name, ...] = ("kafka", "postgres")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the stack's servers are."""
+
+    kafka: str
+    postgres: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The two settings that point the `wallet` command at this stack."""
+        return {"WALLET_KAFKA": self.kafka, "WALLET_POSTGRES": self.postgres}
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """How one server is: `pid` is None if it is down, `address` if it never was up."""
+
+    name: Name
+    pid: int | None
+    address: str | None
+    log: Path
+
+
+class Stack:
+    """The servers of one folder. Several programs may call it at once: a lock makes them take turns.
+
+    `cache` is where the fetched Kafka is kept; None: where `WALLET_LOCAL_CACHE` says.
+    """
+
+    def __init__(self, folder: Path = DEFAULT_FOLDER, cache: Path | None = None) -> None:
+        self.folder = folder.absolute()
+        self.cache = cache
+
+    def up(self, progress: Progress = silent, *, full_speed: bool = False) -> Addresses:
+        """Start what is not running and return when both answer.
+
+        `full_speed` gives Kafka 1 GiB and the optimizing compiler, for measurements; a Kafka that runs
+        otherwise is restarted. Raises ConfigurationError if Java, Maven or PostgreSQL are missing.
+        """
+        with self._locked(progress):
+            state = self._state() or State()
+            if full_speed != state.full_speed:
+                state = self._stop(state, "kafka", progress)
+            state = replace(state, full_speed=full_speed)
+            down = [name for name in NAMES if not server.is_alive(_running(state, name))]
+            state = state.with_free_ports(kafka="kafka" in down, postgres="postgres" in down)
+            state.save(self._state_file)  # before anything is made with these ports and this password
+            self._start(state, down, progress)
+            return self._addresses(state)
+
+    def down(self, progress: Progress = silent) -> None:
+        """Stop both in their orderly way; what they hold stays. Nothing happens if they are down."""
+        if self._state() is None:
+            return
+        with self._locked(progress):
+            state = self._state() or State()
+            for name in NAMES:
+                state = self._stop(state, name, progress)
+
+    def status(self) -> list[ServerStatus]:
+        """How both are."""
+        state = self._state()
+        return [self._status(state, name) for name in NAMES]
+
+    def addresses_if_up(self) -> Addresses | None:
+        """Where the servers are, or None unless both run."""
+        state = self._state()
+        if state is None or not all(server.is_alive(_running(state, name)) for name in NAMES):
+            return None
+        return self._addresses(state)
+
+    def delete(self) -> None:
+        """Stop both and remove the folder with all that they hold."""
+        if self.folder.exists() and any(self.folder.iterdir()) and self._state() is None:
+            raise Refused(f"{self.folder} is not the folder of a stack: nothing was removed")
+        with self._locked(silent):
+            state = self._state() or State()
+            for name in NAMES:
+                state = self._stop(state, name, silent)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, name: Name) -> None:
+        """Start one server on its old port and return when it answers; for tests of an absence."""
+        with self._locked(silent):
+            state = self._known_state()
+            if not server.is_alive(_running(state, name)):
+                self._start(state, [name], silent)
+
+    def stop(self, name: Name) -> None:
+        """Stop one server in its orderly way."""
+        with self._locked(silent):
+            self._stop(self._known_state(), name, silent)
+
+    def kill(self, name: Name) -> None:
+        """End one server by SIGKILL, as a power cut would."""
+        with self._locked(silent):
+            state = self._known_state()
+            if running := _running(state, name):
+                server.kill(running)
+
+    def restart(self, name: Name) -> None:
+        """Stop one server and start it again."""
+        self.stop(name)
+        self.start(name)
+
+    def _start(self, state: State, names: list[Name], progress: Progress) -> None:
+        """Start servers side by side; the state file knows each of them before anybody waits for it."""
+        for name in names:
+            self._server(state, name).prepare(progress)
+        for name in names:
+            started = self._server(state, name)
+            progress(f"starting {started.name}")
+            state = _with_running(state, name, server.spawn(started))
+            state.save(self._state_file)
+        for name in names:
+            running = _running(state, name)
+            assert running is not None  # noqa: S101 - started above
+            server.wait_until_ready(self._server(state, name), running)
+
+    def _stop(self, state: State, name: Name, progress: Progress) -> State:
+        running = _running(state, name)
+        if not server.is_alive(running):
+            return state
+        assert running is not None  # noqa: S101 - None is not alive
+        stopping = self._server(state, name)
+        progress(f"stopping {stopping.name}")
+        server.stop(stopping, running)
+        state = _with_running(state, name, None)
+        state.save(self._state_file)
+        return state
+
+    def _server(self, state: State, name: Name) -> Server:
+        if name == "kafka":
+            cache = self.cache or settings().local_cache
+            return Broker(
+                self.folder, cache.expanduser(), state.kafka_port, state.controller_port, state.full_speed
+            )
+        return Database(self.folder, state.postgres_port, state.password)
+
+    def _addresses(self, state: State) -> Addresses:
+        return Addresses(*(self._server(state, name).address for name in NAMES))
+
+    def _status(self, state: State | None, name: Name) -> ServerStatus:
+        known = state or State()
+        running = _running(known, name)
+        found = self._server(known, name)
+        return ServerStatus(
+            name=name,
+            pid=running.pid if running and server.is_alive(running) else None,
+            address=found.address if state else None,
+            log=found.log,
+        )
+
+    def _known_state(self) -> State:
+        state = self._state()
+        if state is None:
+            raise Refused(f"no stack was ever started in {self.folder}: run `wallet local up`")
+        return state
+
+    def _state(self) -> State | None:
+        return State.load(self._state_file)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "stack.json"
+
+    @contextlib.contextmanager
+    def _locked(self, progress: Progress) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # beside the folder, not in it: `delete` must not remove the lock that others wait for
+        with self.folder.with_suffix(".lock").open("w") as lock:
+            deadline = time.monotonic() + LOCK_PATIENCE_S
+            told = False
+            while not _try_lock(lock.fileno()):
+                if not told:
+                    progress("waiting for another command that starts or stops this stack")
+                    told = True
+                if time.monotonic() > deadline:
+                    raise NotReachable(
+                        f"{self.folder} is locked by another command for {LOCK_PATIENCE_S:.0f} s"
+                    )
+                time.sleep(server.POLL_S)
+            yield
+
+
+def addresses_if_up(folder: Path = DEFAULT_FOLDER) -> Addresses | None:
+    """Where the local stack of this folder is, or None unless it is up."""
+    return Stack(folder).addresses_if_up()
+
+
+def _running(state: State, name: Name) -> Running | None:
+    return state.kafka if name == "kafka" else state.postgres
+
+
+def _with_running(state: State, name: Name, running: Running | None) -> State:
+    return replace(state, kafka=running) if name == "kafka" else replace(state, postgres=running)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""What the stack remembers between commands: ports, the password, and which servers it started."""
+
+import json
+import random
+import secrets
+import socket
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from config.errors import Refused
+from local.server import Running
+
+FORMAT = 1
+#: Below the range that clients' own ends are taken from (Linux 32768, macOS 49152): a client that retries
+#: while a server is down would otherwise take the server's port, or even connect to itself.
+PORTS = range(20_000, 32_000)
+
+
+@dataclass(frozen=True)
+class State:
+    """One stack's state file. `full_speed` is how Kafka was started last."""
+
+    kafka_port: int = 0
+    controller_port: int = 0
+    postgres_port: int = 0
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
+    full_speed: bool = False
+    kafka: Running | None = None
+    postgres: Running | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """What the file says, or None if there is none yet; raises Refused if it cannot be understood."""
+        try:
+            fields = json.loads(path.read_text())
+            if fields.pop("format") != FORMAT:
+                raise Refused(
+                    f"{path} was written by another version: stop its servers and remove {path.parent}"
+                )
+            running = {
+                name: Running(**fields[name]) if fields[name] else None for name in ("kafka", "postgres")
+            }
+            return cls(**fields | running)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Refused(f"{path} is damaged: stop its servers and remove {path.parent}") from error
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all, for our eyes only."""
+        new = path.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps({"format": FORMAT} | asdict(self), indent=2) + "\n")
+        new.replace(path)
+
+    def with_free_ports(self, *, kafka: bool, postgres: bool) -> Self:
+        """Keep each port that is free; choose another where none was chosen or a stranger sits on it."""
+        state = self
+        if kafka:
+            state = replace(state, kafka_port=state._own_or_free(state.kafka_port))
+            state = replace(state, controller_port=state._own_or_free(state.controller_port))
+        if postgres:
+            state = replace(state, postgres_port=state._own_or_free(state.postgres_port))
+        return state
+
+    def _own_or_free(self, port: int) -> int:
+        return port if port and is_free(port) else free_port(without=self._ports)
+
+    @property
+    def _ports(self) -> list[int]:
+        return [self.kafka_port, self.controller_port, self.postgres_port]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: closed connections linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(without: list[int]) -> int:
+    """A port on loopback where nobody listens."""
+    for port in random.sample(PORTS, 200):
+        if port not in without and is_free(port):
+            return port
+    raise Refused(f"no free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1")

@@ -1,0 +1,95 @@
+"""Processes that a command starts, watches and never leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from config.errors import Stopped
+
+#: A child that was asked to stop is killed after so many seconds.
+STOP_S = 15.0
+LAST_LINES = 12
+
+
+class Child:
+    """One `wallet` command as a process of its own, with its output in a file."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            # A session of its own: Ctrl-C reaches us alone, and we stop our children in order.
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
+                [sys.executable, "-m", "operations", *arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def check(self) -> None:
+        """Raise Stopped with the child's last lines if it has ended."""
+        code = self._process.poll()
+        if code is None:
+            return
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+        told = "".join(f"\n    {line}" for line in lines)
+        raise Stopped(f"{self.name} ended unasked with code {code}; its log {self.log} ends with:{told}")
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as a machine that loses its power would."""
+        self._process.kill()
+        self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """Tell it to stop, if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Wait until it has ended; kill it when it does not."""
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+class Children:
+    """All children of one command; leaving the `with` block stops every one of them."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self._environment = environment
+        self._folder = folder
+        self._running: list[Child] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._running:
+            child.ask_to_stop()
+        for child in self._running:
+            child.wait()
+
+    def start(self, name: str, *arguments: str) -> Child:
+        """Start `wallet ARGUMENTS` under a name of its own."""
+        child = Child(name, arguments, self._environment, self._folder / f"{name.replace(' ', '-')}.log")
+        self._running.append(child)
+        return child
+
+    def kill(self, child: Child) -> None:
+        """End one of them by SIGKILL and forget it."""
+        child.kill()
+        self._running.remove(child)
+
+    def check(self) -> None:
+        """Raise Stopped if one of them has ended by itself."""
+        for child in self._running:
+            child.check()

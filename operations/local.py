@@ -1,0 +1,79 @@
+"""`wallet local`: the Kafka and the PostgreSQL of this machine, for trying things out and for tests."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+
+from local.progress import Progress
+from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
+from operations.context import from_environment
+
+app = typer.Typer(
+    help="A real Kafka and a real PostgreSQL on this machine.", no_args_is_help=True, add_completion=False
+)
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Folder = Annotated[Path, typer.Option(help="Where the stack keeps its data and logs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command()
+def up(
+    folder: Folder = DEFAULT_FOLDER,
+    full_speed: Annotated[bool, typer.Option(help="Kafka as for a measurement: 1 GiB.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start the stack, or find it running, and say where it is."""
+    stack = Stack(folder, from_environment().local_cache)
+    addresses = _with_progress(lambda progress: stack.up(progress, full_speed=full_speed))
+    if as_json:
+        typer.echo(json.dumps(asdict(addresses)))
+        return
+    for name, value in addresses.environment.items():
+        typer.echo(f"export {name}={value}")
+
+
+@app.command()
+def down(
+    folder: Folder = DEFAULT_FOLDER,
+    delete: Annotated[bool, typer.Option(help="Remove all data as well.")] = False,
+) -> None:
+    """Stop the stack; what it holds stays for the next `up`."""
+    stack = Stack(folder)
+    _with_progress(stack.down)
+    if delete:
+        stack.delete()
+
+
+@app.command()
+def status(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Say which servers run and where. Exit code 1 if one of them does not."""
+    servers = Stack(folder).status()
+    if as_json:
+        typer.echo(json.dumps([asdict(server) for server in servers], default=str))
+    else:
+        for server in servers:
+            typer.echo(_line(server))
+    raise typer.Exit(code=0 if all(server.pid for server in servers) else 1)
+
+
+def _line(server: ServerStatus) -> str:
+    where = f"up    pid {server.pid}  {server.address}" if server.pid else "down"
+    return f"{server.name:<9} {where}"
+
+
+def _with_progress(work: Callable[[Progress], T]) -> T:
+    """Show what is going on: a spinner on a terminal, log lines elsewhere; never on standard output."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return work(log.info)
+    with console.status("local stack") as spinner:
+        return work(spinner.update)

@@ -1,0 +1,212 @@
+"""The `wallet` command. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+import signal
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from config import logs
+from config.errors import ConfigurationError, WalletError
+
+app = typer.Typer(
+    help="Wallets whose truth is an append-only log of events: Kafka, Faust and PostgreSQL.",
+    epilog="Settings come from WALLET_* variables (docs/settings.md); exit codes are in docs/commands.md.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
+SinkName = Literal["ledger", "snapshots", "rejections", "all"]
+SINKS = ("ledger", "snapshots", "rejections")
+
+
+def main() -> None:
+    """Run the command line: what a user can mend is one line on stderr and the error's exit code."""
+    try:
+        app()
+    except WalletError as error:
+        typer.echo(f"wallet: {logs.masked(str(error))}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback()
+def _every_command() -> None:
+    logs.configure()
+
+
+@app.command(
+    "local",
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)
+def local_stack(context: typer.Context) -> None:
+    """A real Kafka and a real PostgreSQL on this machine: up, down, status."""
+    # Its commands are an application of its own; mounted as usual, it would be imported for every --help.
+    from operations import local
+
+    local.app(args=context.args or ["--help"], prog_name="wallet local")
+
+
+@app.command()
+def init(as_json: Json = False) -> None:
+    """Create topics, pipeline record, schemas, tables and roles; running it again changes nothing."""
+    from operations import init as initialising
+    from operations.context import current
+    from operations.output import show_report
+
+    show_report(initialising.initialise(current()), as_json=as_json)
+
+
+@app.command()
+def generate(
+    count: Annotated[int, typer.Option(min=1, help="Records to make.")] = 10_000,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Records per second, at most.")] = None,
+    wallets: Annotated[int, typer.Option(min=1, help="Wallets they are spread over.")] = 1_000,
+    skew: Annotated[float, typer.Option(min=0.0, max=5.0, help="0: evenly; 1: Zipf's law.")] = 0.8,
+    transfers: Annotated[float, typer.Option(min=0, max=1, help="Share that are legs of transfers.")] = 0.2,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that come again.")] = 0.02,
+    bad: Annotated[float, typer.Option(min=0, max=1, help="Share to be rejected, of every reason.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed makes the same records.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write JSON Lines there (- for stdout), not Kafka.")
+    ] = None,
+) -> None:
+    """Make synthetic transactions and send them with confirmed delivery, or write them as JSON Lines."""
+    import random
+
+    from operations import generating
+    from operations.generator import Mix
+
+    mix = Mix(
+        wallets=wallets,
+        skew=skew,
+        transfers=transfers,
+        duplicates=duplicates,
+        bad=bad,
+        seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
+    )
+    if out is not None:
+        generating.to_file(out, count, mix)
+        return
+    from operations.context import current
+
+    generating.to_kafka(current(), count, mix, rate)
+
+
+@app.command()
+def send(
+    file: Annotated[Path, typer.Argument(help="JSON Lines or CSV; - for standard input.", metavar="FILE")],
+    form: Annotated[
+        Literal["jsonl", "csv"] | None, typer.Option("--format", help="Default: by name.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
+) -> None:
+    """Send the transactions of a file; every bad line is reported, the good ones are delivered.
+
+    Exit code 6 if any line was bad or not delivered.
+    """
+    from operations import sending
+    from operations.context import current
+
+    good, bad = sending.send_file(file, form, current(), dry_run=dry_run)
+    typer.echo(f"{good} lines {'are good' if dry_run else 'sent'}, {bad} bad", err=True)
+    if bad:
+        raise typer.Exit(sending.BAD_LINES)
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker until it is told to stop; start several to share the partitions."""
+    from operations.context import current
+    from streams import worker as streaming
+
+    streaming.run(current())
+
+
+@app.command()
+def sink(name: Annotated[SinkName, typer.Argument(help="Which tables to fill.")] = "all") -> None:
+    """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
+    from operations.context import current
+    from sinks import consumer
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    consumer.run(current(), SINKS if name == "all" else (name,), stop)
+
+
+@app.command()
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    as_json: Json = False,
+) -> None:
+    """Position and lag of every partition at the worker and each sink; rejections by reason."""
+    from operations import status as looking
+    from operations.context import current
+
+    looking.show(current(), every_s=every if watch else None, as_json=as_json)
+
+
+@app.command()
+def balance(
+    wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
+    at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The balance of a wallet, now or at a time. Exit code 1 for a wallet that never had an entry."""
+    from operations import reading
+    from operations.context import current
+
+    reading.show_balance(current(), wallet, _time("--at", at), as_json=as_json)
+
+
+@app.command()
+def statement(
+    wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
+    begin: Annotated[str | None, typer.Option("--from", help="From this time on; ISO 8601.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Before this time; ISO 8601.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The entries of a wallet in their order, with the balance after each; JSON Lines with --json."""
+    from operations import reading
+    from operations.context import current
+
+    reading.show_statement(current(), wallet, _time("--from", begin), _time("--to", end), as_json=as_json)
+
+
+@app.command()
+def demo(
+    count: Annotated[int, typer.Option(min=1_000, help="Records to send.")] = 100_000,
+    wallets: Annotated[int, typer.Option(min=100, help="Wallets they are spread over.")] = 5_000,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep topics and database for a look around.")] = False,
+) -> None:
+    """The whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
+    from operations import demo as showing
+
+    raise typer.Exit(showing.run(count, wallets, keep=keep))
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    """An aware time; one without a zone means something else on every machine, so it is refused."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{option} {text!r} is no time: write 2026-11-22T10:00:00Z") from None
+    if at.tzinfo is None:
+        raise ConfigurationError(f"{option} {text!r} has no zone: add Z or an offset such as +01:00")
+    return at

@@ -1,0 +1,79 @@
+"""What commands print: tables for people, JSON for programs, progress on a terminal and in logs."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from config.logs import EventLog
+
+if TYPE_CHECKING:
+    from operations.init import Report
+
+#: Between two log lines of the same progress, in seconds.
+LOG_EVERY_S = 2.0
+
+PIPED_COLUMNS = 200
+
+log = EventLog("operations")
+
+Advance = Callable[[int], None]
+
+
+def as_line(value: object) -> str:
+    """JSON on one line; times and the like as text."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def console() -> Console:
+    """Standard output for tables; what is piped into a file or a program is not cut to 80 columns."""
+    shown = Console(soft_wrap=True, highlight=False)
+    return shown if shown.is_terminal else Console(width=PIPED_COLUMNS, highlight=False)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Advance]:
+    """A bar on a terminal, a log line every two seconds elsewhere; told how many are done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _logged(title, total)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=False) as bars:
+        task = bars.add_task(title, total=total)
+        yield lambda done: bars.update(task, completed=done)
+
+
+def _logged(title: str, total: int) -> Advance:
+    told_at = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal told_at
+        if done >= total or time.monotonic() - told_at >= LOG_EVERY_S:
+            told_at = time.monotonic()
+            log.info(title.replace(" ", "_"), done=done, of=total)
+
+    return advance
+
+
+def show_report(report: "Report", *, as_json: bool) -> None:
+    """What `wallet init` did."""
+    if as_json:
+        typer.echo(as_line(asdict(report)))
+        return
+    for name in report.created:
+        typer.echo(f"created topic {name}")
+    if report.record_written:
+        typer.echo(f"wrote the pipeline record: {report.pipeline.to_json().decode()}")
+    for name in report.migrated:
+        typer.echo(f"applied migration {name}")
+    if not (report.created or report.record_written or report.migrated):
+        typer.echo("everything was there already")
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)

@@ -1,0 +1,141 @@
+"""Between the bytes of Kafka and the records of `schemas.records`: the wire format and the worker's decoder.
+
+`TransactionCodec.decode` is on the path of every event. It says what a value is: a transaction with its
+canonical bytes, or why it is none. The functions for our own records come from `schemas.entries`.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from schemas.avro import IllegalAvro, Reader
+from schemas.entries import (
+    DECODERS,
+    HASH_BYTES,
+    NO_HASH,
+    EntryParts,
+    chain,
+    decode_balance,
+    decode_entry,
+    decode_snapshot,
+    decode_transaction,
+    encode_balance,
+    encode_entry,
+    encode_snapshot,
+    encode_transaction,
+    read_transaction,
+    split_entry,
+)
+from schemas.records import Reason, Rejected, Transaction
+from schemas.rules import broken_rule
+from schemas.usual import usual_reader
+from schemas.writers import WriterSchema
+
+__all__ = [
+    "DECODERS",
+    "HASH_BYTES",
+    "HEADER_BYTES",
+    "NO_HASH",
+    "Decoded",
+    "EntryParts",
+    "TransactionCodec",
+    "WriterSchema",
+    "body_of",
+    "chain",
+    "content_digest",
+    "decode_balance",
+    "decode_entry",
+    "decode_snapshot",
+    "decode_transaction",
+    "encode_balance",
+    "encode_entry",
+    "encode_snapshot",
+    "encode_transaction",
+    "frame",
+    "split_entry",
+]
+
+#: Confluent's wire format: a zero byte, then the schema id in four bytes, big-endian.
+HEADER_BYTES = 5
+_new = tuple.__new__
+
+
+def frame(schema_id: int) -> bytes:
+    """The five bytes in front of every body written with this schema."""
+    return b"\0" + schema_id.to_bytes(4, "big")
+
+
+def body_of(value: bytes, schema_id: int) -> bytes:
+    """The body of a value of our own topics; raises ValueError if another schema wrote it."""
+    if not value.startswith(frame(schema_id)):
+        raise ValueError(
+            f"the value starts with {value[:HEADER_BYTES].hex()}, not with schema id {schema_id}"
+        )
+    return value[HEADER_BYTES:]
+
+
+def content_digest(body: bytes, transaction: Transaction) -> bytes:
+    """What two postings of one transaction id must share to be duplicates: SHA-256 of the canonical bytes
+    with metadata sorted by key. `body` is the canonical encoding of `transaction`.
+    """
+    if len(transaction.metadata) > 1:
+        in_order = tuple(sorted(transaction.metadata))
+        if in_order != transaction.metadata:
+            body = encode_transaction(transaction._replace(metadata=in_order))
+    return sha256(body).digest()
+
+
+class Decoded(NamedTuple):
+    """A valid transaction, and its canonical encoding with the pipeline's schema."""
+
+    transaction: Transaction
+    body: bytes
+
+
+class TransactionCodec:
+    """Decodes values of the transactions topic, judging UNDECODABLE and INVALID (DESIGN section 4).
+
+    `schema_id` is the pipeline's schema, version 1 of Transaction. `writers` is asked about every other id
+    and answers with the producer's own schema, or None where the id is not a Transaction's.
+    """
+
+    def __init__(self, schema_id: int, writers: Callable[[int], WriterSchema | None]) -> None:
+        self._frame = frame(schema_id)
+        self._usual = usual_reader(self._frame)
+        self._writers = writers
+
+    def decode(self, value: bytes | None) -> Decoded | Rejected:
+        """What a record's value is. Raises only what `writers` raises."""
+        if value:
+            usual = self._usual(value)
+            if usual and usual[1] == len(value):
+                return _new(Decoded, (usual[0], value[HEADER_BYTES:]))
+        return self.decode_unusual(value)
+
+    def decode_unusual(self, value: bytes | None) -> Decoded | Rejected:
+        """The same answers by the strict reader, for any value."""
+        if not value:
+            return Rejected.because(Reason.UNDECODABLE, "no value")
+        if len(value) < HEADER_BYTES or value[0] != 0:
+            start = value[:HEADER_BYTES].hex()
+            return Rejected.because(Reason.UNDECODABLE, f"not the wire format: the value starts with {start}")
+        try:
+            transaction = self._read(value)
+        except IllegalAvro as error:
+            return Rejected.because(Reason.UNDECODABLE, str(error))
+        if broken := broken_rule(transaction):
+            return Rejected.because(Reason.INVALID, broken)
+        return Decoded(transaction, encode_transaction(transaction))
+
+    def _read(self, value: bytes) -> Transaction:
+        body = value[HEADER_BYTES:]
+        if value.startswith(self._frame):
+            reader = Reader(body)
+            transaction = read_transaction(reader)
+            reader.end()
+            return transaction
+        schema_id = int.from_bytes(value[1:HEADER_BYTES], "big")
+        writer = self._writers(schema_id)
+        if writer is None:
+            raise IllegalAvro(f"schema id {schema_id} is not a Transaction's")
+        return writer.read(body)

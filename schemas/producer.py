@@ -1,0 +1,174 @@
+"""For producers in Python: send transactions as the contract asks, with confirmed delivery.
+
+    with TransactionProducer(settings) as producer:
+        producer.send(transaction(transaction_id=..., wallet_id="alice", type="CREDIT", amount=1_250,
+                                  currency="EUR", occurred_at=datetime.now(UTC)))
+
+Leaving the block waits until Kafka has confirmed every one, and raises Undelivered if it has not.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, Self
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from config.clients import librdkafka
+from config.errors import WalletError
+from config.settings import Settings
+from config.topics import Topics
+from schemas.codec import encode_transaction, frame
+from schemas.records import EPOCH, TYPES, Transaction
+from schemas.registry import schema_ids
+from schemas.rules import broken_rule
+
+#: Transactions on their way, at most; `send` waits when there are more.
+BUFFERED = 50_000
+#: Failures after which `send` gives up instead of adding to them.
+FAILURES = 1_000
+DELIVERY_TIMEOUT_S = 120.0
+#: What the protocol adds to key and value, generously.
+FRAMING_BYTES = 4_096
+_POLL_S = 0.1
+
+
+class InvalidTransaction(WalletError, ValueError):  # noqa: N818 - the name is the message
+    """A transaction that the worker would reject as INVALID; nothing was sent."""
+
+
+class Failure(NamedTuple):
+    """A transaction that Kafka did not confirm, what the caller named it, and why."""
+
+    transaction: Transaction
+    reference: str
+    error: str
+
+
+class Undelivered(WalletError):  # noqa: N818 - the name is the message
+    """Transactions that Kafka did not confirm; it is safe to send them again under their ids."""
+
+    exit_code = 3
+
+    def __init__(self, failures: list[Failure]) -> None:
+        first = failures[0]
+        named = first.reference or first.transaction.transaction_id
+        super().__init__(f"{len(failures)} transactions were not delivered, first {named}: {first.error}")
+        self.failures = failures
+
+
+def transaction(
+    *,
+    transaction_id: str,
+    wallet_id: str,
+    type: Literal["CREDIT", "DEBIT"],  # noqa: A002 - the field's name in the schema
+    amount: int,
+    currency: str,
+    occurred_at: datetime,
+    group_id: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Transaction:
+    """A Transaction from what people have at hand; raises InvalidTransaction, saying what is wrong."""
+    if type not in TYPES:
+        raise InvalidTransaction(f"type {type!r} is neither CREDIT nor DEBIT")
+    if isinstance(amount, bool) or not isinstance(amount, int):
+        raise InvalidTransaction(f"amount {amount!r} is not a whole number of minor units")
+    pairs = tuple((metadata or {}).items())
+    texts = [transaction_id, wallet_id, currency, group_id or "", *(text for pair in pairs for text in pair)]
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise InvalidTransaction(f"{wrong[0]!r} stands where a string belongs")
+    if occurred_at.tzinfo is None:
+        raise InvalidTransaction(f"occurred_at {occurred_at} has no time zone: say which, UTC for example")
+    occurred_us = (occurred_at - EPOCH) // timedelta(microseconds=1)
+    money = (TYPES.index(type), amount, currency)
+    return _valid(Transaction(transaction_id, wallet_id, *money, occurred_us, group_id, pairs))
+
+
+class TransactionProducer:
+    """Sends transactions to the pipeline's input topic: acks=all, idempotent, Java's partitioner.
+
+    Transactions of one wallet stay in the order in which they were sent. Connects when it is made; raises
+    what `schema_ids` raises. For one thread.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = Topics.of(settings).transactions
+        self._frame = frame(schema_ids(settings).transaction)
+        self._max_record_bytes = settings.max_record_bytes
+        self._failures: list[Failure] = []
+        self._producer = Producer(
+            librdkafka(
+                settings,
+                acks="all",
+                enable_idempotence=True,
+                partitioner="murmur2_random",
+                compression_type="lz4",
+                linger_ms=20,
+                queue_buffering_max_messages=BUFFERED,
+                delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1_000),
+                message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
+            )
+        )
+        #: Transactions that Kafka has confirmed.
+        self.confirmed = 0
+
+    def send(self, transaction: Transaction, reference: str = "") -> None:
+        """Queue one transaction; waits while the buffer is full. `reference` names it in a Failure.
+
+        Raises InvalidTransaction, and sends nothing, for what the worker would reject as INVALID or
+        TOO_LARGE; raises Undelivered when failures pile up.
+        """
+        key = _valid(transaction).wallet_id.encode()
+        value = self._frame + encode_transaction(transaction)
+        if len(key) + len(value) > self._max_record_bytes:
+            raise InvalidTransaction(
+                f"transaction {transaction.transaction_id!r} has {len(key) + len(value)} bytes with its key, "
+                f"at most {self._max_record_bytes} are taken"
+            )
+        if len(self._failures) >= FAILURES:
+            self._raise_failures()
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self.confirmed += 1
+            else:
+                self._failures.append(Failure(transaction, reference, error.str()))
+
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=delivered)
+            except BufferError:
+                self._producer.poll(_POLL_S)
+            else:
+                self._producer.poll(0)
+                return
+
+    def flush(self) -> None:
+        """Wait until every transaction is confirmed or has failed; raises Undelivered if one has.
+
+        What was raised is forgotten: the next flush speaks of later transactions only.
+        """
+        while self._producer.flush(_POLL_S):
+            pass
+        if self._failures:
+            self._raise_failures()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Flush; an exception that is on its way already is not replaced by Undelivered."""
+        try:
+            self.flush()
+        except Undelivered:
+            if kind is None:
+                raise
+
+    def _raise_failures(self) -> None:
+        failures, self._failures = self._failures, []
+        raise Undelivered(failures)
+
+
+def _valid(transaction: Transaction) -> Transaction:
+    if broken := broken_rule(transaction):
+        raise InvalidTransaction(f"transaction {transaction.transaction_id!r}: {broken}")
+    return transaction

@@ -1,0 +1,114 @@
+"""Brings a database to the tables this code knows: numbered SQL files, each run once, in order.
+
+The files are config/migrations/NNNN_name.sql. Each runs in a transaction of its own together with the row
+that records it, under a lock, so any number of `wallet init` may run at once.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from importlib import resources
+from typing import NamedTuple
+
+import psycopg
+
+from config.errors import Refused
+from config.logs import EventLog
+from config.settings import Settings
+from sinks.months import make_months_ahead
+from sinks.postgres import Connection, connect
+
+log = EventLog("sinks.migrations")
+
+OLDEST_SERVER = 150_000
+LOCK = int.from_bytes(b"wallet", "big")
+
+RECORD_TABLE = """
+    CREATE TABLE IF NOT EXISTS wallet_migrations (
+        name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+    )
+"""
+
+
+class Migration(NamedTuple):
+    """One SQL file: its name without ending, and its text."""
+
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, in hex; the same whatever line ends the file was checked out with."""
+        return hashlib.sha256("\n".join(self.sql.splitlines()).encode()).hexdigest()
+
+
+def shipped() -> list[Migration]:
+    """The migrations that came with this code, in their order."""
+    files = (file for file in resources.files("config.migrations").iterdir() if file.name.endswith(".sql"))
+    return sorted(Migration(file.name.removesuffix(".sql"), file.read_text("utf-8")) for file in files)
+
+
+def migrate(settings: Settings, migrations: list[Migration] | None = None) -> list[str]:
+    """Apply what is missing and make the coming months; returns the names applied now.
+
+    `migrations` is what the code ships, unless a test says otherwise. Raises Refused for a database that
+    is newer than the code, differs from it, or does not let its owner do this.
+    """
+    known = shipped() if migrations is None else migrations
+    with connect(settings) as connection:
+        if connection.info.server_version < OLDEST_SERVER:
+            raise Refused(
+                f"PostgreSQL {connection.info.server_version // 10_000} is too old: 15 or later is needed"
+            )
+        try:
+            applied = list(_apply_missing(connection, known))
+        except psycopg.errors.InsufficientPrivilege as denied:
+            raise Refused(
+                f"the owner in WALLET_POSTGRES may not: {denied.diag.message_primary}; let it own the "
+                "database, and either have CREATEROLE or be GRANTed wallet_writer and wallet_reader"
+            ) from denied
+        make_months_ahead(connection, settings)
+    return applied
+
+
+def check(connection: Connection) -> None:
+    """Raise Refused unless the database holds exactly the migrations of this code."""
+    known = shipped()
+    exists = connection.execute("SELECT to_regclass('wallet_migrations') IS NOT NULL").fetchone()
+    recorded = _recorded(connection) if exists and exists[0] else {}
+    _compare(known, recorded)
+    if missing := [migration.name for migration in known if migration.name not in recorded]:
+        raise Refused(f"the database lacks {', '.join(missing)}: run `wallet init`")
+
+
+def _apply_missing(connection: Connection, known: list[Migration]) -> Iterator[str]:
+    """Apply one migration a transaction, reading anew each time what others may have applied meanwhile."""
+    while True:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            connection.execute(RECORD_TABLE)
+            recorded = _recorded(connection)
+            _compare(known, recorded)
+            migration = next((m for m in known if m.name not in recorded), None)
+            if migration is None:
+                return
+            connection.execute(migration.sql.encode())
+            connection.execute(
+                "INSERT INTO wallet_migrations (name, checksum) VALUES (%s, %s)",
+                [migration.name, migration.checksum],
+            )
+        log.info("migration_applied", name=migration.name)
+        yield migration.name
+
+
+def _recorded(connection: Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT name, checksum FROM wallet_migrations").fetchall())
+
+
+def _compare(known: list[Migration], recorded: dict[str, str]) -> None:
+    ours = {migration.name: migration.checksum for migration in known}
+    if newer := sorted(set(recorded) - set(ours)):
+        raise Refused(f"the database is newer than this code (it has {newer[-1]}): upgrade the program")
+    if changed := [name for name, checksum in sorted(recorded.items()) if checksum != ours[name]]:
+        raise Refused(
+            f"migration {changed[0]} is not the one this database was made with: use the released code"
+        )

@@ -1,0 +1,83 @@
+"""Makes the monthly partitions of `transactions`: ahead of need, and for whatever month rows are of.
+
+A month is made in a transaction of its own by the owner's function `make_month`. That needs a short lock
+on `wallets`, for the foreign key; who writes meanwhile is not made to wait longer than
+`WALLET_LOCK_TIMEOUT_MS` at a time.
+"""
+
+import random
+import time
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from config.errors import Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from schemas.records import EPOCH
+from sinks.postgres import Connection
+
+log = EventLog("sinks.months")
+
+LONGEST_PAUSE_S = 1.0
+
+
+def months_of(days: Iterable[int]) -> set[date]:
+    """First days of the months that hold these days, which are counted from the epoch."""
+    return {(EPOCH + timedelta(days=day)).date().replace(day=1) for day in days}
+
+
+def coming_months(ahead: int, today: date | None = None) -> list[date]:
+    """First days of this month and the `ahead` ones after it, UTC."""
+    today = today or datetime.now(UTC).date()
+    first = today.year * 12 + today.month - 1
+    return [date(month // 12, month % 12 + 1, 1) for month in range(first, first + ahead + 1)]
+
+
+def make_months_ahead(connection: Connection, settings: Settings) -> list[date]:
+    """Make this month and `WALLET_MONTHS_AHEAD` more; returns those that were missing."""
+    return make_months(connection, coming_months(settings.months_ahead), settings, unless_sealed=True)
+
+
+def make_months(
+    connection: Connection, months: Iterable[date], settings: Settings, *, unless_sealed: bool = False
+) -> list[date]:
+    """Make the partitions of these months; returns those that were missing.
+
+    The connection must not be in a transaction. Raises Stopped when a lock is not to be had within
+    `WALLET_STARTUP_WAIT_S`, or for a sealed month, which `unless_sealed` passes over.
+    """
+    return [month for month in sorted(months) if _make(connection, month, settings, unless_sealed)]
+
+
+def _make(connection: Connection, month: date, settings: Settings, unless_sealed: bool) -> bool:
+    deadline = time.monotonic() + settings.startup_wait_s
+    while True:
+        try:
+            return _try_to_make(connection, month, settings.lock_timeout_ms)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
+            if time.monotonic() > deadline:
+                raise Stopped(
+                    f"no lock on wallets in {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
+                    "look for a long transaction in pg_stat_activity"
+                ) from busy
+            log.info("month_waits_for_lock", month=month)
+            # Random, so that several sinks do not try in step.
+            time.sleep(random.uniform(0.1, 1.0) * LONGEST_PAUSE_S)  # noqa: S311 - spreads retries, guards nothing
+        except psycopg.errors.ObjectNotInPrerequisiteState as sealed:
+            if unless_sealed:
+                return False
+            raise Stopped(
+                f"rows of {month:%Y-%m} cannot be written: {sealed.diag.message_primary}"
+            ) from sealed
+
+
+def _try_to_make(connection: Connection, month: date, lock_timeout_ms: int) -> bool:
+    with connection.transaction():
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(lock_timeout_ms)))
+        made = connection.execute("SELECT make_month(%s)", [month]).fetchone() == (True,)
+    if made:
+        log.info("month_made", month=month)
+    return made

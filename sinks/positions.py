@@ -1,0 +1,92 @@
+"""Where a sink stands in each partition, kept in Postgres beside its rows, and whose that is.
+
+A position has one owner: one assignment of one process. Claiming it fences whoever had it before, since
+every write moves the position `WHERE owner = mine AND next_offset = expected` in the transaction of its
+rows.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from sinks.postgres import Connection
+
+
+class Position(NamedTuple):
+    """The record to read next, and one past the highest ever written: below it rows are compared."""
+
+    next_offset: int
+    high_offset: int
+
+
+class Move(NamedTuple):
+    """One partition's position before and after a batch."""
+
+    partition: int
+    expected: int
+    next_offset: int
+
+
+class Fenced(Exception):  # noqa: N818 - the name is the message
+    """Positions that another owner has taken, or moved: nothing was written."""
+
+    def __init__(self, partitions: Collection[int]) -> None:
+        super().__init__(f"partitions {sorted(partitions)} are owned by another sink")
+        self.partitions = frozenset(partitions)
+
+
+class Place(NamedTuple):
+    """Whose position it is: the sink, its topic, and the assignment that owns it."""
+
+    sink: str
+    topic: str
+    owner: str
+
+
+def claim(connection: Connection, place: Place, partition: int, begin: int) -> Position:
+    """Take the position over and return it; a partition never read starts at `begin`.
+
+    Waits for a batch that the former owner is committing: it holds the row.
+    """
+    row = connection.execute(
+        """
+        INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner)
+        VALUES (%s, %s, %s, %s, %s, %s)
+        ON CONFLICT (sink, topic, partition) DO UPDATE SET owner = excluded.owner
+        RETURNING next_offset, high_offset
+        """,
+        [place.sink, place.topic, partition, begin, begin, place.owner],
+    ).fetchone()
+    if row is None:
+        raise AssertionError("INSERT ... RETURNING returned nothing")
+    return Position(*row)
+
+
+def owned(connection: Connection, place: Place) -> dict[int, int]:
+    """next_offset of every partition that still has this owner."""
+    return dict(
+        connection.execute(
+            "SELECT partition, next_offset FROM sink_positions WHERE sink = %s AND topic = %s AND owner = %s",
+            place,
+        ).fetchall()
+    )
+
+
+def advance(connection: Connection, place: Place, moves: Sequence[Move]) -> None:
+    """Move positions within the caller's transaction; raises Fenced if one of them is not ours to move."""
+    if not moves:
+        return
+    cursor = connection.execute(
+        """
+        UPDATE sink_positions AS p
+        SET next_offset = m.next_offset, high_offset = greatest(p.high_offset, m.next_offset),
+            updated_at = now()
+        FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS m (partition, expected, next_offset)
+        WHERE p.sink = %s AND p.topic = %s AND p.partition = m.partition
+            AND p.owner = %s AND p.next_offset = m.expected
+        RETURNING p.partition
+        """,
+        [*(list(column) for column in zip(*moves, strict=True)), *place],
+    )
+    moved = {partition for (partition,) in cursor.fetchall()}
+    if lost := {move.partition for move in moves} - moved:
+        raise Fenced(lost)

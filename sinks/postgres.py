@@ -1,0 +1,223 @@
+"""PostgreSQL: connections, and what the command line reads.
+
+Sessions run in UTC, with our schema as the only search path, in autocommit: whoever needs a transaction
+says so with `connection.transaction()`.
+"""
+
+import random
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from config.errors import ConfigurationError, NotReachable
+from config.logs import EventLog
+from config.settings import Settings
+
+log = EventLog("sinks.postgres")
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Role = Literal["wallet_writer", "wallet_reader"]
+
+WRITER: Role = "wallet_writer"
+READER: Role = "wallet_reader"
+
+#: A server that does not answer, or vanished without a word, is noticed within half a minute.
+PARAMETERS: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+IDLE_IN_TRANSACTION_S = 60
+WRITER_LOCK_S = 10
+#: Answers that waiting does not change. libpq gives no SQLSTATE for a connection that was refused.
+FINAL = re.compile(
+    r'password authentication failed|no password supplied|database ".*" does not exist|no pg_hba'
+)
+
+
+def connect(
+    settings: Settings, role: Role | None = None, *, wait_s: float | None = None, name: str = "wallet"
+) -> Connection:
+    """Connect within `wait_s` (`WALLET_STARTUP_WAIT_S` unless given) and take the role, if any.
+
+    Raises NotReachable when the server did not answer in time, ConfigurationError when the DSN is wrong.
+    The DSN, which may hold a password, appears in no message.
+    """
+    wait_s = settings.startup_wait_s if wait_s is None else wait_s
+    deadline = time.monotonic() + wait_s
+    pause_s = 0.1
+    while True:
+        try:
+            return _session(settings, role, name)
+        except psycopg.OperationalError as error:
+            reason = one_line(error)
+            if FINAL.search(reason):
+                raise ConfigurationError(f"PostgreSQL refuses WALLET_POSTGRES: {reason}") from None
+            if time.monotonic() + pause_s > deadline:
+                raise NotReachable(f"PostgreSQL did not answer within {wait_s:g} s: {reason}") from None
+        if pause_s < 0.2:
+            log.warning("waiting_for_postgres", reason=reason)
+        time.sleep(pause_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads retries, guards nothing
+        pause_s = min(pause_s * 2, settings.retry_wait_s)
+
+
+def one_line(error: psycopg.Error) -> str:
+    """The error's message as one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _session(settings: Settings, role: Role | None, name: str) -> Connection:
+    dsn = settings.postgres.get_secret_value()
+    try:
+        psycopg.conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # The parser's message quotes the DSN.
+        raise ConfigurationError(
+            "WALLET_POSTGRES is not a DSN: it should look like postgresql://user:password@host:5432/database"
+        ) from None
+    connection: Connection = psycopg.Connection.connect(
+        dsn, autocommit=True, **PARAMETERS, application_name=name
+    )
+    try:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute("SET search_path = public")
+        if role == WRITER:
+            # A writer that hangs must not hold its rows' locks for long, nor wait for another's in silence.
+            connection.execute(
+                f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'".encode()
+            )
+            connection.execute(f"SET lock_timeout = '{WRITER_LOCK_S}s'".encode())
+        if role:
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
+        connection.close()
+        raise ConfigurationError(
+            f"the user of WALLET_POSTGRES may not be {role}: run `wallet init`, then GRANT {role} TO it"
+        ) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class WalletBalance(NamedTuple):
+    """A wallet's balance, in minor units of its currency."""
+
+    wallet_id: str
+    currency: str
+    balance: int
+
+
+class StatementLine(NamedTuple):
+    """One entry of a wallet, as `wallet_statement` gives it. Amounts are minor units, times aware UTC."""
+
+    wallet_id: str
+    sequence: int
+    transaction_id: UUID
+    type: str
+    amount: int
+    currency: str
+    occurred_at: datetime
+    group_id: str | None
+    metadata: dict[str, str]
+    balance: int
+    recorded_at: datetime
+    source_partition: int
+    source_offset: int
+    hash: bytes
+
+
+class SinkPosition(NamedTuple):
+    """How far one sink is in one partition; `updated_at` is its last progress."""
+
+    sink: str
+    topic: str
+    partition: int
+    next_offset: int
+    high_offset: int
+    owner: str
+    updated_at: datetime
+
+
+def balance(settings: Settings, wallet_id: str, at: datetime | None = None) -> WalletBalance | None:
+    """The newest balance, or the one by recorded_at `at`; None for a wallet that has no entry at all."""
+    query = """
+        SELECT w.wallet_id, w.currency,
+            wallet_balance_at(w.wallet_id, coalesce(%s, 'infinity'::timestamptz)) AS balance
+        FROM wallets AS w WHERE w.wallet_id = %s
+    """
+    with (
+        connect(settings, READER) as connection,
+        connection.cursor(row_factory=class_row(WalletBalance)) as cursor,
+    ):
+        return cursor.execute(query, [at, wallet_id]).fetchone()
+
+
+def statement(
+    settings: Settings, wallet_id: str, start: datetime | None = None, end: datetime | None = None
+) -> Iterator[StatementLine]:
+    """Entries of a wallet by sequence, recorded from `start` (included) to `end` (not).
+
+    A thousand are in memory at a time; the connection is open until the iterator ends or is closed.
+    """
+    query = """
+        SELECT * FROM wallet_statement(
+            %s, coalesce(%s, '-infinity'::timestamptz), coalesce(%s, 'infinity'::timestamptz)
+        )
+    """
+    with (
+        connect(settings, READER) as connection,
+        connection.transaction(),
+        connection.cursor("statement", row_factory=class_row(StatementLine)) as cursor,
+    ):
+        cursor.itersize = 1_000
+        yield from cursor.execute(query, [wallet_id, start, end])
+
+
+def positions(settings: Settings) -> list[SinkPosition]:
+    """Every sink's positions, by sink, topic and partition."""
+    query = """
+        SELECT sink, topic, partition, next_offset, high_offset, owner, updated_at
+        FROM sink_positions ORDER BY sink, topic, partition
+    """
+    with (
+        connect(settings, READER) as connection,
+        connection.cursor(row_factory=class_row(SinkPosition)) as cursor,
+    ):
+        return cursor.execute(query).fetchall()
+
+
+def counts(settings: Settings) -> dict[str, int]:
+    """Rows of each table, counted in one statement."""
+    query = """
+        SELECT
+            (SELECT count(*) FROM wallets) AS wallets,
+            (SELECT count(*) FROM transactions) AS transactions,
+            (SELECT count(*) FROM transaction_archive) AS transaction_archive,
+            (SELECT count(*) FROM transaction_snapshots) AS transaction_snapshots,
+            (SELECT count(*) FROM rejections) AS rejections
+    """
+    with connect(settings, READER) as connection:
+        cursor = connection.execute(query)
+        row = cursor.fetchone()
+        names = [column.name for column in cursor.description or ()]
+    return dict(zip(names, row or (), strict=True))
+
+
+def rejections_by_reason(settings: Settings) -> dict[str, int]:
+    """How many records were rejected for each reason that occurred."""
+    with connect(settings, READER) as connection:
+        return dict(
+            connection.execute(
+                "SELECT reason, count(*) FROM rejections GROUP BY reason ORDER BY 1"
+            ).fetchall()
+        )

@@ -1,0 +1,58 @@
+"""What the consumer asks of a sink: its topic, and rows for a run of records."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from confluent_kafka import Message
+
+from config.errors import Stopped
+from sinks.tables import TableRows
+
+FRAME_BYTES = 5
+
+if TYPE_CHECKING:
+    #: A record as librdkafka gives it; the class takes its parameters for the type checker only.
+    Record = Message[bytes, bytes]
+else:
+    Record = Message
+
+
+class Rows(NamedTuple):
+    """What some records become: rows by table, in writing order, and the days that need a month partition.
+
+    Days are counted from the epoch, UTC.
+    """
+
+    tables: tuple[TableRows, ...]
+    days: frozenset[int] = frozenset()
+
+
+class Sink(Protocol):
+    """One topic's way into its tables. A sink is pure: the same records give the same rows."""
+
+    @property
+    def name(self) -> str:
+        """The sink's name in `sink_positions` and on the command line."""
+
+    @property
+    def topic(self) -> str:
+        """The topic it reads."""
+
+    def rows(self, records: Sequence[Record]) -> Rows:
+        """Rows for these records; raises Stopped for one that does not decode."""
+
+
+def body_of(record: Record) -> bytes:
+    """The Avro body of a value in Confluent's wire format; raises ValueError if it is not in it."""
+    value = record.value()
+    if value is None or len(value) <= FRAME_BYTES or value[0]:
+        raise ValueError("not in the wire format")
+    return value[FRAME_BYTES:]
+
+
+def damaged(record: Record, error: Exception) -> Stopped:
+    """The error for a record of ours that cannot be read: nobody but a program of ours may write there."""
+    return Stopped(
+        f"{record.topic()} partition {record.partition()} offset {record.offset()} does not decode "
+        f"({error}): something else than this pipeline's worker wrote it"
+    )

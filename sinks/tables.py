@@ -1,0 +1,146 @@
+"""The tables of the sinks, and the two ways of writing: binary COPY of what is new, comparing the rest.
+
+Rows are binary COPY's, as `sinks.rows` makes them: their fields must be in the order of `columns`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from config.errors import Stopped
+from sinks.postgres import Connection
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_TRAILER = b"\xff\xff"
+#: As much of a value as an error message shows.
+SHOWN_CHARACTERS = 200
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as its sink sees it.
+
+    `identity` is what a record is known by when it comes again. `index` is the columns of the index that
+    finds it fastest: more than the identity where the table is partitioned. `archive` has the same columns.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    identity: tuple[str, ...]
+    index: tuple[str, ...]
+    archive: str | None = None
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where a row may be."""
+        return (self.name, self.archive) if self.archive else (self.name,)
+
+
+#: Rows for one table, to be written in this order.
+TableRows = tuple[Table, Sequence[bytes]]
+
+
+def copy(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
+    """Add rows that are new; a row that is there raises psycopg's UniqueViolation."""
+    if rows:
+        _copy_into(connection, table.name, table.columns, rows)
+
+
+def reconcile(connection: Connection, table: Table, rows: Sequence[bytes]) -> int:
+    """Compare rows with what is there: equal is a no-op, missing is added, different raises Stopped.
+
+    Must run in a transaction. Returns how many were missing.
+    """
+    if not rows:
+        return 0
+    columns = _columns("{}", table.columns)
+    connection.execute(
+        sql.SQL("CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            columns, sql.Identifier(table.name)
+        )
+    )
+    _copy_into(connection, "incoming", table.columns, rows)
+    # Few rows against a large table: one index look-up each, never a scan of the months.
+    connection.execute("ANALYZE incoming")
+    connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+    for place in table.places:
+        _forget_equal(connection, table, place)
+    for place in table.places:
+        _refuse_different(connection, table, place)
+    if table.archive:
+        _refuse_missing_from_sealed(connection, table)
+    missing = connection.execute(
+        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM incoming").format(
+            sql.Identifier(table.name), columns, columns
+        )
+    ).rowcount
+    connection.execute("DROP TABLE incoming")
+    return missing
+
+
+def _copy_into(connection: Connection, name: str, columns: Sequence[str], rows: Sequence[bytes]) -> None:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(name), _columns("{}", columns)
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        stream.write(b"".join((COPY_HEADER, *rows, COPY_TRAILER)))
+
+
+def _forget_equal(connection: Connection, table: Table, place: str) -> None:
+    """Take out of `incoming` what is there already, found by the index, in every column the same."""
+    connection.execute(
+        sql.SQL("DELETE FROM incoming AS i USING {} AS t WHERE {} AND ({}) IS NOT DISTINCT FROM ({})").format(
+            sql.Identifier(place),
+            _same(table.index),
+            _columns("i.{}", table.columns),
+            _columns("t.{}", table.columns),
+        )
+    )
+
+
+def _refuse_different(connection: Connection, table: Table, place: str) -> None:
+    """Raise Stopped if a row of the same identity is there: were it equal, it would be forgotten."""
+    found = connection.execute(
+        sql.SQL(
+            "SELECT to_jsonb(t.*)::text, to_jsonb(i.*)::text FROM incoming AS i JOIN {} AS t ON {} LIMIT 1"
+        ).format(sql.Identifier(place), _same(table.identity))
+    ).fetchone()
+    if found:
+        there, came = json.loads(found[0]), json.loads(found[1])
+        named = ", ".join(f"{name}={came[name]!r}" for name in table.identity)
+        versions = "; ".join(
+            f"{name} is {_shown(there[name])} in the table and {_shown(came[name])} in the topic"
+            for name in table.columns
+            if there[name] != came[name]
+        )
+        raise Stopped(f"{place} ({named}) differs from its topic: {versions}; find out which one was changed")
+
+
+def _refuse_missing_from_sealed(connection: Connection, table: Table) -> None:
+    found = connection.execute(
+        sql.SQL(
+            "SELECT to_jsonb(i.*)::text FROM incoming AS i JOIN archive_seals"
+            " ON month = date_trunc('month', i.recorded_at, 'UTC')::date LIMIT 1"
+        )
+    ).fetchone()
+    if found:
+        came = json.loads(found[0])
+        named = ", ".join(f"{name}={came[name]!r}" for name in table.index)
+        raise Stopped(
+            f"{table.name} ({named}) is missing although its month is sealed: restore it from a backup"
+        )
+
+
+def _columns(form: str, names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL(form).format(sql.Identifier(name)) for name in names)
+
+
+def _same(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(name)) for name in names)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -1,0 +1,70 @@
+"""The words of a fold: the records that come in, what it asks of the past, and what it puts out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from schemas.records import Balance
+from streams.wallet import Known
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Source(NamedTuple):
+    """One record of the input as it came; `timestamp_ms` is the broker's, or the producer's in a history."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Derived(NamedTuple):
+    """One record for a derived topic."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: list[tuple[str, str | bytes | None]] | None = None
+
+
+class Past(Protocol):
+    """What a fold asks of the history of its partition, a batch at a time."""
+
+    def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
+        """The newest balances of those of these wallets (UTF-8 of their ids) that have one."""
+
+    def known(self, ids: list[bytes]) -> dict[bytes, Known]:
+        """What was posted under those of these ids (see `posted_id`) that were posted."""
+
+
+class Outputs:
+    """What a run of records causes, held aside until its Kafka transaction has committed."""
+
+    __slots__ = (
+        "balances",
+        "entries",
+        "ids",
+        "new_ids",
+        "next_offset",
+        "past_balances",
+        "recorded_ms",
+        "rejections",
+        "snapshots",
+    )
+
+    def __init__(self, next_offset: int, recorded_ms: int) -> None:
+        self.entries: list[Derived] = []
+        self.rejections: list[Derived] = []
+        self.snapshots: list[Derived] = []
+        self.balances: dict[bytes, Balance] = {}
+        self.past_balances: dict[bytes, Balance] = {}
+        self.ids: dict[bytes, Known] = {}
+        self.new_ids: dict[bytes, Known] = {}
+        self.next_offset = next_offset
+        self.recorded_ms = recorded_ms
+
+
+def posted_id(wallet: bytes, transaction_id: str) -> bytes:
+    """The key of the id index; a wallet id holds no NUL, so no two pairs share a key."""
+    return wallet + b"\0" + bytes.fromhex(transaction_id.replace("-", ""))

@@ -1,0 +1,36 @@
+"""Numbered folders in `WALLET_STATE_DIR`: each worker of a machine takes one, the same after a restart."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from config.errors import ConfigurationError, Refused
+
+#: More workers than this on one machine are a mistake in somebody's configuration.
+MOST_WORKERS = 1_000
+
+
+@contextmanager
+def numbered_folder(state_dir: Path) -> Iterator[Path]:
+    """The lowest numbered folder that no living process holds; its lock ends with the process."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise ConfigurationError(f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}") from None
+    for number in range(MOST_WORKERS):
+        folder = state_dir / str(number)
+        folder.mkdir(exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        try:
+            yield folder
+        finally:
+            os.close(lock)
+        return
+    raise Refused(f"all of {MOST_WORKERS} folders in {state_dir} are in use")

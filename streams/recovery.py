@@ -1,0 +1,252 @@
+"""Who writes which partition, and when: the `TableManager` that replaces Faust's recovery.
+
+Faust resumes the source before it seeks, compares offsets with `>=` and ignores errors while it recovers;
+on ordinary restarts that loses events or applies them twice. Here a partition is read from only after its
+writer is open, and every resume goes with a seek. The order, which is the correctness:
+
+  revoked    finish or abort the batch in hand; nothing new is taken
+  going      close the writer: its store and its producer
+  kept       the writer stays open; its source is sought again, because Faust clears its queues
+  assigned   open a writer (fence, catch up, find the position), each partition by itself
+  then       seek, flow_control.resume, consumer.resume_flow, and resume the partition last
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from faust.tables.manager import TableManager as FaustTableManager
+from faust.types import TP, AppT
+
+from config.errors import Stopped
+from config.logs import EventLog
+from streams.batch import Source
+from streams.catchup import Interrupted
+from streams.store import PartitionStore
+from streams.transaction import Fenced
+from streams.transport import Consumer, Run
+from streams.writer import PartitionWriter, WriterParts
+
+log = EventLog("streams.recovery")
+
+OPENING_AT_ONCE = 4
+
+
+class Assigned:
+    """One assigned partition: its writer, and what it is doing. Used from the event loop only."""
+
+    def __init__(self, tp: TP, writer: PartitionWriter) -> None:
+        self.tp = tp
+        self.writer = writer
+        self.ready = False
+        self.fenced = False
+        #: A record ahead of the clock holds the partition until its turn to try again.
+        self.held = False
+        #: Opens the writer, or posts a run; None while there is nothing to do.
+        self.work: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the writer has a batch in hand or is still being opened."""
+        return self.work is not None and not self.work.done()
+
+
+class TableManager(FaustTableManager):
+    """Opens, feeds and closes the writers of the partitions that the group gives to this worker."""
+
+    parts: WriterParts
+
+    def __init__(self, app: AppT, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self.partitions: dict[TP, Assigned] = {}
+        self._generation = -1
+
+    def store_of(self, partition: int) -> PartitionStore | None:
+        """The open store of a partition that this worker writes, for the table."""
+        one = self.partitions.get(TP(self.parts.topics.transactions, partition))
+        return one.writer.store if one is not None and one.ready else None
+
+    # -- life cycle, as Faust calls it
+
+    def on_init(self) -> None:
+        """Make the threads: those that post batches, and those that open writers."""
+        self._posting: ThreadPoolExecutor | None = None
+        self._opening: ThreadPoolExecutor | None = None
+
+    async def on_start(self) -> None:
+        """Replaces Faust's, which waits a second and starts its recovery service."""
+        self._posting = ThreadPoolExecutor(self.parts.settings.batch_threads, "post")
+        self._opening = ThreadPoolExecutor(OPENING_AT_ONCE, "open")
+        await self._update_channels()
+
+    async def _update_channels(self) -> None:
+        """Replaces Faust's, which subscribes to the changelogs: the writers read them by themselves."""
+        self._tables_finalized.set()
+        self._tables_registered.set()
+
+    async def wait_until_recovery_completed(self) -> bool:
+        """Partitions recover each by itself; the app does not wait for all of them."""
+        return False
+
+    async def close(self) -> None:
+        """Take no more runs, finish the batches in hand, close every writer."""
+        self._consumer.stop_flow()
+        self.parts.stopping.set()
+        await self.quiesce()
+        await asyncio.gather(*(self._close(one) for one in list(self.partitions.values())))
+
+    async def on_stop(self) -> None:
+        """Stop fetching; the writers were closed before the app stops."""
+        await self.app._fetcher.stop()  # type: ignore[attr-defined]  # as Faust's own does
+        for pool in (self._posting, self._opening):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- rebalancing
+
+    def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Called first when a rebalance begins; `quiesce` follows once Faust has stopped the flow."""
+
+    async def quiesce(self) -> None:
+        """Wait until no batch is in hand. Which partitions go is not known yet, so all writers stay open."""
+        posting = [one.work for one in self.partitions.values() if one.ready and one.work is not None]
+        if posting:
+            bound_s = 3 * self.parts.settings.transaction_timeout_s  # a batch bounds itself by two
+            _, unfinished = await asyncio.wait(posting, timeout=bound_s)
+            if unfinished:
+                await self.crash(Stopped(f"a batch in hand did not end within {bound_s:g} s"))
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Close what goes, keep what stays, open what comes, and let the flow run again."""
+        # A generation that this worker had no part in may have given any of its partitions to another.
+        unbroken = generation_id == self._generation + 1
+        self._generation = generation_id
+        source = {tp for tp in assigned if tp.topic == self.parts.topics.transactions}
+        going = [one for tp, one in self.partitions.items() if tp not in source or one.fenced or not unbroken]
+        await asyncio.gather(*(self._close(one) for one in going))
+        kept = set(self.partitions)
+        for tp in source - kept:
+            self._open(tp)
+        log.info(
+            "assigned",
+            generation=generation_id,
+            kept=_numbers(kept),
+            opening=_numbers(source - kept),
+            closed=_numbers({one.tp for one in going}),
+        )
+        # The order that works (resuming clears the queues of Faust's streams, so it comes before any fetch):
+        self.app.flow_control.resume()
+        self._consumer.resume_flow()
+        for tp in kept:
+            self._resume(tp)
+        await self.app._fetcher.maybe_start()  # type: ignore[attr-defined]  # as Faust's own does
+        self.on_actives_ready()
+        self.on_standbys_ready()
+        self.app.on_rebalance_end()
+
+    @property
+    def _consumer(self) -> Consumer:
+        return cast("Consumer", self.app.consumer)
+
+    def _resume(self, tp: TP) -> None:
+        """Fetch from a partition whose writer is open and at rest, unless a rebalance is under way."""
+        one = self.partitions.get(tp)
+        if one is not None and one.ready and not one.busy and not one.held and self._consumer.flow_active:
+            self._consumer.start_from(tp, one.writer.next_offset)
+
+    def _open(self, tp: TP) -> None:
+        one = self.partitions[tp] = Assigned(tp, PartitionWriter(self.parts, tp.partition))
+        one.work = asyncio.create_task(self._opened(one), name=f"open-{tp.partition}")
+
+    async def _opened(self, one: Assigned) -> None:
+        try:
+            await self._running.run_in_executor(self._opening, one.writer.open)
+        except Interrupted:
+            return
+        except Fenced:
+            self._fenced(one)
+            return
+        except Exception as failure:  # noqa: BLE001 - whatever it is: recovery ends, or the process does
+            await self.crash(failure)
+            return
+        one.ready, one.work = True, None
+        self._resume(one.tp)
+
+    async def _close(self, one: Assigned) -> None:
+        """Close a partition's writer after what it is doing has ended."""
+        self.partitions.pop(one.tp, None)
+        one.writer.stopping.set()
+        if one.work is not None and one.work is not asyncio.current_task():
+            await asyncio.wait([one.work])
+        await self._running.run_in_executor(self._opening, one.writer.close)
+
+    @property
+    def _running(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    # -- runs of records
+
+    def wants(self, tp: TP) -> bool:
+        """Whether a partition's writer is open and has nothing in hand: only then is it fetched from."""
+        one = self.partitions.get(tp)
+        return one is not None and one.ready and not one.busy and not one.held
+
+    def take(self, tp: TP, run: Run) -> None:
+        """Post a run in the background; called by the agent."""
+        one = self.partitions.get(tp)
+        if one is None or not self.wants(tp) or not self._consumer.is_current(tp, run):
+            # Cannot be lost: whoever changed any of these seeks before the partition is fetched from again.
+            log.info("run_dropped", partition=tp.partition, offset=run.records[0].offset)
+            return
+        one.work = asyncio.create_task(self._posted(one, run), name=f"post-{tp.partition}")
+
+    async def _posted(self, one: Assigned, run: Run) -> None:
+        try:
+            ahead = await self._running.run_in_executor(self._posting, one.writer.post, run.records)
+        except Fenced:
+            self._fenced(one)
+        except Exception as failure:  # noqa: BLE001 - crash only: whoever takes over goes on
+            await self.crash(failure)
+        else:
+            if ahead is not None:
+                self._hold(one, ahead)
+
+    def _hold(self, one: Assigned, ahead: Source) -> None:
+        """Stop a partition whose next record is ahead of the clock, and look again after a while."""
+        again_in_s = self.parts.settings.retry_wait_s
+        log.error(
+            "partition_stopped",
+            partition=one.tp.partition,
+            offset=ahead.offset,
+            reason="the record's timestamp is beyond WALLET_MAX_CLOCK_AHEAD_S from this worker's clock",
+            timestamp=ahead.timestamp_ms,
+            again_in_s=again_in_s,
+        )
+        one.held = True
+        self._running.call_later(again_in_s, self._release, one)
+
+    def _release(self, one: Assigned) -> None:
+        one.held = False
+        if self.partitions.get(one.tp) is one:
+            self._resume(one.tp)
+
+    def _fenced(self, one: Assigned) -> None:
+        """Another process writes this partition now.
+
+        Usually the group has given it away and this worker is about to hear of it: the rebalance then drops
+        the partition, or opens it anew. If none comes, two workers think that it is theirs: this one ends.
+        """
+        one.fenced, one.ready = True, False
+        log.warning("fenced", partition=one.tp.partition)
+        self._running.call_later(self.parts.settings.session_timeout_s, self._still_fenced, one)
+
+    def _still_fenced(self, one: Assigned) -> None:
+        if self.partitions.get(one.tp) is one:
+            two = f"partition {one.tp.partition}: another process writes it, though the group says it is ours"
+            self.add_future(self.crash(Stopped(two)))
+
+
+def _numbers(partitions: set[TP]) -> str:
+    return ",".join(str(tp.partition) for tp in sorted(partitions)) or "none"

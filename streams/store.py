@@ -1,0 +1,159 @@
+"""The local state of one partition: RocksDB with balances, the id index and a cursor.
+
+Everything here can be rebuilt from `balances` and `ledger`, so nothing is synced to disk: after a machine
+failed the store is merely behind, as its cursor says, and catches up. What it must never be is ahead: a
+batch is written only after its Kafka transaction has committed, in one WriteBatch with the cursor.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple, cast
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
+
+from config.errors import Refused
+from schemas.codec import decode_balance, encode_balance
+from schemas.records import Balance
+from streams.wallet import Known
+
+FORMAT = 1
+BALANCE, POSTED, CURSOR, IDENTITY = b"b", b"i", b"m:cursor", b"m:identity"
+_CURSOR = Struct(">qqqq")
+_KNOWN = Struct(">32sq")
+Found = list[bytes | None]
+#: No entry yet: every timestamp of a record is later.
+BEFORE_TIME = -(2**63)
+
+
+class Cursor(NamedTuple):
+    """What the store has seen: next offsets of topics and source, and the newest recorded_at (ms)."""
+
+    ledger: int = 0
+    balances: int = 0
+    source: int = 0
+    recorded_ms: int = BEFORE_TIME
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a store belongs to; one of another pipeline, cluster, topic or format is refused."""
+
+    cluster: str
+    prefix: str
+    ledger_topic_id: str
+    partition: int
+    format: int = FORMAT
+
+
+class StoreMemory:
+    """One block cache and one write buffer for all stores of a worker, so that their number costs nothing."""
+
+    def __init__(self, limit_mb: int) -> None:
+        self.cache = Cache(limit_mb * 1024 * 1024 // 2)
+        self.write_buffers = WriteBufferManager(limit_mb * 1024 * 1024 // 2, False)
+
+    def options(self) -> Options:
+        """RocksDB options: raw bytes, bloom filters (most ids looked up are new), bounded memory."""
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(self.cache)
+        blocks.set_bloom_filter(10, False)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(blocks)
+        options.set_write_buffer_manager(self.write_buffers)
+        options.set_max_open_files(256)
+        options.set_keep_log_file_num(2)
+        options.set_max_background_jobs(2)
+        return options
+
+
+class PartitionStore:
+    """Balances and posted ids of one partition, with a bounded cache of balances in front.
+
+    One thread at a time uses it: the one that has the partition's batch in hand.
+    """
+
+    def __init__(self, path: Path, identity: Identity, memory: StoreMemory, cached_wallets: int) -> None:
+        self.path = path
+        self._cached_wallets = cached_wallets
+        self._cache: dict[bytes, Balance] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = Rdict(str(path), memory.options())
+        try:
+            self._identify(identity)
+        except Refused:
+            self._db.close()
+            raise
+        saved = self._db.get(CURSOR)
+        self.cursor = Cursor(*_CURSOR.unpack(saved)) if saved else Cursor()
+
+    def _identify(self, wanted: Identity) -> None:
+        found = self._db.get(IDENTITY)
+        if found is None:
+            self._db.put(IDENTITY, json.dumps(asdict(wanted)).encode())
+            return
+        differences = [
+            f"{name} {value!r} instead of {getattr(wanted, name, None)!r}"
+            for name, value in json.loads(found).items()
+            if getattr(wanted, name, None) != value
+        ]
+        if differences:
+            raise Refused(
+                f"the store {self.path} has {', '.join(differences)}: name another WALLET_STATE_DIR, "
+                f"or delete this one to have it rebuilt from Kafka"
+            )
+
+    def balance(self, wallet: bytes) -> Balance | None:
+        """The newest balance of a wallet, by the UTF-8 of its id."""
+        return self.balances({wallet}).get(wallet)
+
+    def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
+        """The newest balances of those of these wallets that have one."""
+        cache = self._cache
+        found = {wallet: cache[wallet] for wallet in wallets if wallet in cache}
+        missing = [wallet for wallet in wallets if wallet not in cache]
+        if missing:
+            values = cast("Found", self._db.get([BALANCE + wallet for wallet in missing]))
+            for wallet, value in zip(missing, values, strict=True):
+                if value is not None:
+                    found[wallet] = decode_balance(value)
+        return found
+
+    def known(self, ids: list[bytes]) -> dict[bytes, Known]:
+        """What was posted under those of these ids that were posted."""
+        values = cast("Found", self._db.get([POSTED + one for one in ids]) if ids else [])
+        return {
+            one: Known(*_KNOWN.unpack(value))
+            for one, value in zip(ids, values, strict=True)
+            if value is not None
+        }
+
+    def write(self, balances: dict[bytes, Balance], ids: dict[bytes, Known], cursor: Cursor) -> None:
+        """Take over a committed batch, or a stretch of the topics, with the cursor: all of it or nothing."""
+        batch = WriteBatch(raw_mode=True)
+        put = batch.put
+        for wallet, balance in balances.items():
+            put(BALANCE + wallet, encode_balance(balance))
+        pack = _KNOWN.pack
+        for one, known in ids.items():
+            put(POSTED + one, pack(*known))
+        put(CURSOR, _CURSOR.pack(*cursor))
+        self._db.write(batch)
+        self.cursor = cursor
+        self._remember(balances)
+
+    def _remember(self, balances: dict[bytes, Balance]) -> None:
+        self._cache.update(balances)
+        if len(self._cache) > self._cached_wallets:
+            # Oldest first: dicts keep the order in which wallets were first touched.
+            for wallet in list(self._cache)[: len(self._cache) - self._cached_wallets // 2]:
+                del self._cache[wallet]
+
+    def close(self) -> None:
+        """Write what is in memory and let go of the folder."""
+        self._db.flush()
+        self._db.close()

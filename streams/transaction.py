@@ -1,0 +1,189 @@
+"""One Kafka transaction a batch: everything that a run of records causes becomes visible at once, or never.
+
+Replaces Faust's producer and offset commit. Each input partition has its own librdkafka producer whose
+transactional id is `<group>-<partition>`: whoever opens it last fences every earlier owner (KIP-98), and the
+input offsets travel in the same transaction, sent with the metadata of a consumer that never joins.
+"""
+
+import threading
+import time
+from typing import NamedTuple, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from config.clients import librdkafka
+from config.errors import Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from config.topics import Topics, derived_message_bytes
+from streams.batch import Derived
+
+log = EventLog("streams.transaction")
+
+#: One attempt to open; between two, a partition that was taken away again is noticed.
+OPEN_TRY_S = 5.0
+
+FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+#: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
+INPUT_MESSAGE_BYTES = 1_048_588
+
+
+class Fenced(Exception):  # noqa: N818 - a fact, not a fault
+    """Another process opened this partition's transactional id: the partition has a new writer."""
+
+
+class Aborted(Exception):  # noqa: N818
+    """The transaction was rolled back as a whole; the batch may be tried again."""
+
+
+class Written(NamedTuple):
+    """The next offsets of the topics that the store follows; None where the batch wrote nothing."""
+
+    ledger: int | None
+    balances: int | None
+
+
+class PartitionProducer:
+    """The transactional producer of one input partition. Blocking: used from one thread at a time."""
+
+    def __init__(self, settings: Settings, topics: Topics, partition: int, offsets_of: Consumer) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._partition = partition
+        self._offsets_of = offsets_of
+        self._failed: KafkaError | None = None
+        self._next_offsets: dict[str, int] = {}
+        self._producer = Producer(
+            librdkafka(
+                settings,
+                transactional_id=f"{settings.group}-{partition}",
+                transaction_timeout_ms=int(settings.transaction_timeout_s * 1000),
+                acks="all",
+                compression_type="lz4",
+                linger_ms=5,
+                queue_buffering_max_messages=4 * settings.batch_records + 100_000,
+                queue_buffering_max_kbytes=1_048_576,
+                message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
+            )
+        )
+
+    def open(self, stopping: threading.Event) -> None:
+        """Fence the former owner and wait until its open transaction has ended; `stopping` gives up early."""
+        deadline = time.monotonic() + self._settings.stall_s
+        while not stopping.is_set():
+            try:
+                self._producer.init_transactions(OPEN_TRY_S)
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise Stopped(
+                        f"partition {self._partition}: cannot open its transactions: {error.str()}"
+                    ) from None
+                log.info("transactions_wait", partition=self._partition, reason=error.name())
+            else:
+                return
+
+    def write(
+        self,
+        entries: list[Derived],
+        rejections: list[Derived],
+        snapshots: list[Derived],
+        balances: list[Derived],
+        next_offset: int,
+    ) -> Written:
+        """Write a batch in one transaction. Returns once it has committed.
+
+        Raises Aborted when nothing of it will ever be seen, Fenced when the partition has a new writer, and
+        Stopped when the outcome is not known or not to be mended here: then only recovery may go on.
+        """
+        self._failed, self._next_offsets = None, {}
+        try:
+            self._producer.begin_transaction()
+            self._produce(self._topics.ledger, entries, tell_offset=True)
+            self._produce(self._topics.rejections, rejections)
+            self._produce(self._topics.snapshots, snapshots)
+            self._produce(self._topics.balances, balances, tell_offset=True)
+            self._producer.send_offsets_to_transaction(
+                [TopicPartition(self._topics.transactions, self._partition, next_offset)],
+                self._offsets_of.consumer_group_metadata(),
+                self._settings.transaction_timeout_s,
+            )
+            self._commit()
+        except KafkaException as failure:
+            self._end_failed(failure.args[0])
+        if self._failed is not None:
+            # Cannot be: a transaction with a failed message does not commit.
+            raise Stopped(f"partition {self._partition}: committed in spite of {self._failed.str()}")
+        return Written(
+            self._next_offsets.get(self._topics.ledger), self._next_offsets.get(self._topics.balances)
+        )
+
+    def _produce(self, topic: str, records: list[Derived], *, tell_offset: bool = False) -> None:
+        produce, partition = self._producer.produce, self._partition
+        last = len(records) - 1
+        for index, (key, value, timestamp_ms, headers) in enumerate(records):
+            # The report of the last record tells how far the topic goes; one of all would cost as much again.
+            report = self._reported if tell_offset and index == last else None
+            while True:
+                try:
+                    if headers is None:
+                        produce(topic, value, key, partition, None, report, timestamp_ms)
+                    else:
+                        produce(topic, value, key, partition, None, report, timestamp_ms, headers)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+
+    def _reported(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = error
+            return
+        topic, offset = message.topic(), message.offset()
+        if topic is not None and offset is not None:
+            self._next_offsets[topic] = offset + 1
+
+    def _commit(self) -> None:
+        """Commit; a time-out leaves the outcome open, so the same call is repeated until it is known."""
+        deadline = time.monotonic() + 2 * self._settings.transaction_timeout_s
+        while True:
+            try:
+                self._producer.commit_transaction(self._settings.transaction_timeout_s)
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise
+                log.warning("commit_wait", partition=self._partition, reason=error.name())
+            else:
+                return
+
+    def _end_failed(self, error: KafkaError) -> None:
+        """Say what became of a transaction that did not commit; roll it back where that is possible."""
+        if error.code() == KafkaError._FATAL:
+            error = self._fatal()
+        if error.code() in FENCED:
+            raise Fenced(error.str())
+        if not error.txn_requires_abort():
+            raise Stopped(
+                f"partition {self._partition}: a transaction failed, its outcome is not known: {error.str()}"
+            )
+        try:
+            self._producer.abort_transaction(self._settings.transaction_timeout_s)
+        except KafkaException as failure:
+            ending: KafkaError = failure.args[0]
+            if ending.code() in FENCED:
+                raise Fenced(ending.str()) from None
+            raise Stopped(f"partition {self._partition}: cannot roll back: {ending.str()}") from None
+        raise Aborted(error.str())
+
+    def _fatal(self) -> KafkaError:
+        """What made the producer useless: `produce` says only that something did, `abort` says what."""
+        try:
+            self._producer.abort_transaction(OPEN_TRY_S)
+        except KafkaException as failure:
+            return cast("KafkaError", failure.args[0])
+        return KafkaError(KafkaError._FATAL)
+
+    def close(self) -> None:
+        """Let go without waiting: an open transaction is ended by the next owner, or by its time-out."""
+        self._producer.purge()
+        self._producer.close()

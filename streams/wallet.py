@@ -1,0 +1,113 @@
+"""What one transaction does to its wallet: the pure decision that the whole ledger is a fold of.
+
+No I/O, no clock and no Faust in here: the same arguments give the same answer on every machine and in
+every replay, which is what lets an audit or a rebuild come to the same cent years later.
+"""
+
+from typing import Final, NamedTuple
+
+from config.pipeline import Pipeline
+from schemas.records import CREDIT, INTERVAL, PERIOD, Balance, Reason, Rejected, Transaction
+
+LARGEST: Final = 2**63 - 1
+SMALLEST: Final = -(2**63)
+DAY_MS: Final = 86_400_000
+
+
+class Position(NamedTuple):
+    """Where a record stands in the input, and when the ledger records it (ms since the epoch)."""
+
+    partition: int
+    offset: int
+    recorded_ms: int
+
+
+class Known(NamedTuple):
+    """What the id index holds of a transaction id of this wallet: the content posted under it, and when."""
+
+    content: bytes
+    recorded_ms: int
+
+
+class Posted(NamedTuple):
+    """Accepted: the wallet's next sequence, and its balance after it in minor units."""
+
+    sequence: int
+    balance: int
+
+
+class Policy(NamedTuple):
+    """The part of the pipeline record that decides outcomes."""
+
+    overdraft_allowed: bool
+    id_window_ms: int | None
+    snapshot_every: int
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> "Policy":
+        """The policy that `wallet init` fixed for this pipeline."""
+        window = pipeline.id_window_days
+        return cls(
+            pipeline.overdraft == "allow",
+            None if window is None else window * DAY_MS,
+            pipeline.snapshot_every,
+        )
+
+
+def apply(
+    balance: Balance | None,
+    transaction: Transaction,
+    content: bytes,
+    known: Known | None,
+    at: Position,
+    policy: Policy,
+) -> Posted | Rejected:
+    """Decide what one transaction does to its wallet.
+
+    `balance` is None for a wallet that has no entry yet; `content` is the digest of this transaction's
+    content and `known` what was posted under its id before, if anything. The reasons are tried in the order
+    of `Reason`. A credit is posted even when the balance stays negative.
+    """
+    if known is not None and not _forgotten(known, at, policy):
+        if known.content == content:
+            return Rejected(Reason.DUPLICATE, f"transaction {transaction.transaction_id} was posted before")
+        return Rejected(
+            Reason.CONFLICT, f"transaction {transaction.transaction_id} was posted with other content"
+        )
+    if balance is None:
+        before, sequence = 0, 0
+    else:
+        before, sequence = balance.balance, balance.sequence
+        if balance.currency != transaction.currency:
+            return Rejected(
+                Reason.CURRENCY_MISMATCH, f"the wallet holds {balance.currency}, got {transaction.currency}"
+            )
+    after = before + transaction.amount if transaction.type == CREDIT else before - transaction.amount
+    if not SMALLEST <= after <= LARGEST:
+        return Rejected(Reason.OVERFLOW, f"{after} does not fit into 64 bits")
+    if after < 0 and transaction.type != CREDIT and not policy.overdraft_allowed:
+        return Rejected(Reason.INSUFFICIENT_FUNDS, f"balance {before}, debit of {transaction.amount}")
+    return Posted(sequence + 1, after)
+
+
+def _forgotten(known: Known, at: Position, policy: Policy) -> bool:
+    """Whether the id was posted longer ago than the pipeline's window remembers."""
+    return policy.id_window_ms is not None and at.recorded_ms - known.recorded_ms > policy.id_window_ms
+
+
+def snapshots(before: Balance | None, after: Balance, policy: Policy) -> tuple[tuple[Balance, int], ...]:
+    """The snapshots that an entry causes, as (balance brought forward, reason), in their order.
+
+    PERIOD closes the day of the previous entry when this one falls in a later UTC day, unless that sequence
+    had an INTERVAL already; INTERVAL follows every N-th entry. Both depend on the records alone.
+    """
+    due: tuple[tuple[Balance, int], ...] = ()
+    if (
+        before is not None
+        and after.recorded_ms // DAY_MS > before.recorded_ms // DAY_MS
+        and before.sequence % policy.snapshot_every
+    ):
+        due = ((before, PERIOD),)
+    if after.sequence % policy.snapshot_every == 0:
+        due += ((after, INTERVAL),)
+    return due

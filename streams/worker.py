@@ -1,0 +1,138 @@
+"""Running a worker: what `wallet worker` does, from the first look at the cluster to the last partition."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import threading
+from typing import NoReturn
+
+from confluent_kafka import Consumer, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from config.clients import librdkafka
+from config.cluster import ASK_S, check, quiet_admin
+from config.errors import NotReachable, Stopped, WalletError
+from config.logs import EventLog
+from config.settings import Settings
+from config.topics import Topics
+from schemas.codec import TransactionCodec
+from schemas.registry import schema_ids, writers
+from streams.app import LedgerApp, create_app
+from streams.folder import numbered_folder
+from streams.store import StoreMemory
+from streams.writer import WriterParts
+
+log = EventLog("streams.worker")
+
+#: Leaving the group takes milliseconds; what takes longer than this hangs.
+STOP_S = 5.0
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises a WalletError that says in one line why the worker ended itself."""
+    pipeline = check(settings)
+    topics = Topics.of(settings)
+    cluster, ledger_topic_id = _identity(quiet_admin(settings), topics)
+    # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.
+    offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
+    _spare_the_collector()
+    stopping = threading.Event()
+    known_writers = writers(settings, stopping)
+    with numbered_folder(settings.state_dir) as folder:
+        parts = WriterParts(
+            settings=settings,
+            topics=topics,
+            pipeline=pipeline,
+            codec=TransactionCodec(pipeline.transaction_schema_id, known_writers),
+            writers=known_writers,
+            stopping=stopping,
+            ids=schema_ids(settings),
+            memory=StoreMemory(settings.store_memory_mb),
+            folder=folder,
+            cluster=cluster,
+            ledger_topic_id=ledger_topic_id,
+            offsets_of=offsets_of,
+        )
+        try:
+            asyncio.run(_run(parts))
+        finally:
+            offsets_of.close()
+
+
+def _spare_the_collector() -> None:
+    """Look for cyclic garbage far less often: a batch makes tuples by the 10,000, and no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
+async def _run(parts: WriterParts) -> None:
+    app = create_app(parts)
+    app.in_worker = True
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log.info("starting", prefix=parts.settings.prefix, folder=parts.folder)
+    await _until_stopped(app, stop)
+    failure = app.crash_reason
+    # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
+    await app.writers.close()
+    if not await _stopped_within(app, STOP_S):
+        log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
+        _exit_now(failure)
+    if failure is not None:
+        raise _in_one_line(failure) from failure
+    log.info("stopped", prefix=parts.settings.prefix)
+
+
+async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
+    """Return when a signal came or the app crashed."""
+    starting = asyncio.create_task(app.start())
+    ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_crashed(app))]
+    await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+    if starting.done() and not starting.cancelled():
+        starting.result()
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _crashed(app: LedgerApp) -> None:
+    while not app.crashed:  # noqa: ASYNC110 - Faust keeps its event to itself
+        await asyncio.sleep(0.1)
+
+
+async def _stopped_within(app: LedgerApp, bound_s: float) -> bool:
+    """Stop the app; False if that hangs, as Faust's does when it is told to stop while it joins a group."""
+    stopping = asyncio.create_task(app.stop())
+    done, _ = await asyncio.wait([stopping], timeout=bound_s)
+    return bool(done)
+
+
+def _exit_now(failure: BaseException | None) -> NoReturn:
+    """End the process past what hangs; every writer is closed, so nothing can be lost by it."""
+    if failure is None:
+        os._exit(0)
+    sys.stderr.write(f"wallet: {_in_one_line(failure)}\n")
+    sys.stderr.flush()
+    os._exit(_in_one_line(failure).exit_code)
+
+
+def _in_one_line(failure: BaseException) -> WalletError:
+    """What ended the worker, as an error for its reader."""
+    if isinstance(failure, WalletError):
+        return failure
+    if isinstance(failure, KafkaException):
+        return Stopped(f"Kafka: {failure.args[0].str()}")
+    return Stopped(f"{type(failure).__name__}: {failure}")
+
+
+def _identity(client: AdminClient, topics: Topics) -> tuple[str, str]:
+    """The ids of the cluster and of the ledger topic: what a store must belong to."""
+    try:
+        cluster = client.describe_cluster(request_timeout=ASK_S).result(ASK_S).cluster_id
+        named = client.describe_topics(TopicCollection([topics.ledger]), request_timeout=ASK_S)
+        return str(cluster), str(named[topics.ledger].result(ASK_S).topic_id)
+    except KafkaException as failure:
+        raise NotReachable(f"Kafka did not describe {topics.ledger}: {failure.args[0].str()}") from None

@@ -1,0 +1,166 @@
+"""The one writer of a partition: its store, its transactional producer and its fold, batch after batch.
+
+This is the path of an event from top to bottom: a run of records comes in, the fold decides, one Kafka
+transaction commits what it decided, and only then the store takes it over. Blocking code, run in a thread
+of its own; which partitions there are is for `streams.recovery` to know.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer
+
+from config.errors import Stopped
+from config.logs import EventLog
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import Topics
+from schemas.codec import TransactionCodec
+from schemas.registry import SchemaIds, Writers
+from streams.batch import Outputs, Source
+from streams.catchup import CatchUp
+from streams.posting import Fold
+from streams.store import Cursor, Identity, PartitionStore, StoreMemory
+from streams.transaction import Aborted, PartitionProducer
+
+log = EventLog("streams.writer")
+
+
+@dataclass(frozen=True)
+class WriterParts:
+    """What the writers of one worker share."""
+
+    settings: Settings
+    topics: Topics
+    pipeline: Pipeline
+    codec: TransactionCodec
+    writers: Writers
+    stopping: threading.Event
+    ids: SchemaIds
+    memory: StoreMemory
+    folder: Path
+    cluster: str
+    ledger_topic_id: str
+    offsets_of: Consumer
+
+
+class PartitionWriter:
+    """Folds one partition: `open`, then `post` for every run, then `close`, one thread at a time."""
+
+    def __init__(self, parts: WriterParts, partition: int) -> None:
+        self.partition = partition
+        self.next_offset = -1
+        self.stopping = threading.Event()
+        self._parts = parts
+        self._store: PartitionStore | None = None
+        self._producer: PartitionProducer | None = None
+        self._fold: Fold | None = None
+
+    @property
+    def store(self) -> PartitionStore | None:
+        """The partition's store while it is open."""
+        return self._store
+
+    def open(self) -> None:
+        """Become the partition's writer; afterwards `next_offset` says where its source goes on.
+
+        The order is the correctness: 1. fence the former owner and end its transaction, 2. catch the store
+        up with what he committed, 3. find the position. Only then may a record be read.
+        """
+        parts, settings = self._parts, self._parts.settings
+        started = time.monotonic()
+        self._producer = PartitionProducer(settings, parts.topics, self.partition, parts.offsets_of)
+        self._producer.open(self.stopping)
+        identity = Identity(parts.cluster, settings.prefix, parts.ledger_topic_id, self.partition)
+        self._store = PartitionStore(
+            parts.folder / settings.prefix / str(self.partition),
+            identity,
+            parts.memory,
+            self._cached_wallets(),
+        )
+        self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store, self.stopping).run()
+        self._fold = Fold(
+            parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
+        )
+        log.info("ready", partition=self.partition, took_s=round(time.monotonic() - started, 3))
+
+    def _cached_wallets(self) -> int:
+        return self._parts.settings.cached_wallets // self._parts.pipeline.partitions + 1
+
+    def post(self, records: list[Source]) -> Source | None:
+        """Post a run: all of it in one transaction, or none of it.
+
+        Records below the next offset were posted already and are skipped. A record that is too far ahead
+        of the clock ends the run before it and is returned: it is decided when the clock has come closer.
+        Raises Fenced and Stopped; a transaction that was rolled back is tried once more.
+        """
+        # A schema id that was unknown to the registry then may be known to it by the time of these records.
+        self._parts.writers.forget_unknown()
+        records = [record for record in records if record.offset >= self.next_offset]
+        records, ahead = self._until_ahead(records)
+        if records:
+            try:
+                self._post(records)
+            except Aborted as reason:
+                log.warning("aborted", partition=self.partition, offset=records[0].offset, reason=reason)
+                self._post_again(records)
+        return ahead
+
+    def _post_again(self, records: list[Source]) -> None:
+        try:
+            self._post(records)
+        except Aborted as reason:
+            raise Stopped(f"partition {self.partition}: rolled back twice in a row: {reason}") from None
+
+    def _post(self, records: list[Source]) -> None:
+        fold, producer, store = self._fold, self._producer, self._store
+        if fold is None or producer is None or store is None:
+            raise Stopped(f"partition {self.partition} was closed with a batch in hand")
+        # 1. Decide. Nothing outside of `outputs` changes.
+        outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
+        # 2. One Kafka transaction: entries, rejections, snapshots, balances and the source's next offset.
+        written = producer.write(
+            outputs.entries,
+            outputs.rejections,
+            outputs.snapshots,
+            fold.balance_records(outputs),
+            outputs.next_offset,
+        )
+        # 3. The store, after the commit and in one write. A crash before this line: it catches up.
+        try:
+            store.write(outputs.balances, outputs.new_ids, _moved(store.cursor, outputs, *written))
+        except Exception as failure:
+            raise Stopped(
+                f"partition {self.partition}: the store {store.path} cannot be written ({failure}); the "
+                f"batch is committed and nothing is lost: mend the disk and start again"
+            ) from failure
+        # 4. The position, last: what is skipped from now on is in Kafka and in the store.
+        self.next_offset = outputs.next_offset
+
+    def _until_ahead(self, records: list[Source]) -> tuple[list[Source], Source | None]:
+        latest_ms = (time.time() + self._parts.settings.max_clock_ahead_s) * 1000
+        for index, record in enumerate(records):
+            if record.timestamp_ms > latest_ms:
+                return records[:index], record
+        return records, None
+
+    def close(self) -> None:
+        """Let go of producer and store. Does not wait for Kafka."""
+        producer, store = self._producer, self._store
+        self._producer = self._store = self._fold = None
+        if producer is not None:
+            producer.close()
+        if store is not None:
+            store.close()
+
+
+def _moved(cursor: Cursor, outputs: Outputs, ledger: int | None, balances: int | None) -> Cursor:
+    """The store's cursor after a batch: topics that got nothing stay where they were."""
+    return Cursor(
+        cursor.ledger if ledger is None else ledger,
+        cursor.balances if balances is None else balances,
+        outputs.next_offset,
+        outputs.recorded_ms,
+    )

@@ -1,0 +1,198 @@
+"""What tests share: a real Kafka and a real PostgreSQL, and settings that belong to one test alone.
+
+The servers are those of the local stack, or with `WALLET_TEST_WITH=testcontainers` containers. They come up
+for the first test that asks for them. Test runs at the same time share them: each test has its own prefix
+and its own database. A test that kills a server takes `own_stack`, so that it disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient
+from psycopg import sql
+from pydantic import SecretStr
+
+from config.settings import Settings
+from local.stack import Addresses, Stack
+
+if TYPE_CHECKING:
+    from tests.containers import Containers
+
+FOLDER = Path(__file__).parents[1] / ".local"
+IN_CONTAINERS = os.environ.get("WALLET_TEST_WITH", "local") == "testcontainers"
+CACHE = Path(os.environ.get("WALLET_LOCAL_CACHE", Settings.model_fields["local_cache"].default))
+NOWHERE = "postgresql://127.0.0.1:1/this-test-has-no-database"
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack | Containers]:
+    """The servers that all tests share; nobody stops or kills these."""
+    with _containers() if IN_CONTAINERS else _shared(FOLDER / "test-stack") as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def servers_of_module() -> Iterator[Stack | Containers]:
+    """What `own_stack` brings up: one set of servers for the tests of one module."""
+    with _containers() if IN_CONTAINERS else _private() as servers:
+        yield servers
+
+
+@pytest.fixture
+def own_stack(servers_of_module: Stack | Containers) -> Stack | Containers:
+    """Servers to stop and to kill at will: `own_stack.kill("kafka")`, `own_stack.start("kafka")`.
+
+    Both run when a test begins, whatever the one before did to them.
+    """
+    servers_of_module.up()
+    return servers_of_module
+
+
+@pytest.fixture
+def settings(stack: Stack | Containers, new_settings: Callable[[Addresses], Settings]) -> Settings:
+    """Settings with a prefix, an empty database and a state folder of this test's own."""
+    return new_settings(_addresses(stack))
+
+
+@pytest.fixture
+def own_settings(
+    own_stack: Stack | Containers, new_settings: Callable[[Addresses], Settings]
+) -> Iterator[Settings]:
+    """The same on `own_stack`."""
+    yield new_settings(_addresses(own_stack))
+    own_stack.up()  # the test may have left a server down, and what it made there is removed next
+
+
+@pytest.fixture
+def kafka_only_settings(stack: Stack | Containers, plain_settings: Settings) -> Iterator[Settings]:
+    """Settings with a prefix and a state folder of this test's own, and no database."""
+    settings = plain_settings.model_copy(update={"kafka": _addresses(stack).kafka})
+    yield settings
+    _delete_topics(settings)
+
+
+@pytest.fixture
+def new_settings(plain_settings: Settings) -> Iterator[Callable[[Addresses], Settings]]:
+    """Makes settings for given servers; what is theirs there is removed after the test."""
+    made: list[tuple[Settings, Addresses]] = []
+
+    def new(addresses: Addresses) -> Settings:
+        name = f"test_{secrets.token_hex(4)}"
+        with psycopg.connect(addresses.postgres, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        dsn = urlsplit(addresses.postgres)._replace(path=f"/{name}").geturl()
+        changes = {"prefix": name.replace("_", "-"), "kafka": addresses.kafka, "postgres": SecretStr(dsn)}
+        settings = plain_settings.model_copy(update=changes)
+        made.append((settings, addresses))
+        return settings
+
+    yield new
+    for settings, addresses in made:
+        _delete_topics(settings)
+        database = urlsplit(settings.postgres.get_secret_value()).path.removeprefix("/")
+        with psycopg.connect(addresses.postgres, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+
+
+@pytest.fixture
+def plain_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Settings without servers, undisturbed by the environment and by a .env file."""
+    for name in [name for name in os.environ if name.startswith("WALLET_") and name != "WALLET_TEST_WITH"]:
+        monkeypatch.delenv(name)
+    return Settings(
+        _env_file=None,
+        prefix=f"test-{secrets.token_hex(4)}",
+        postgres=SecretStr(NOWHERE),
+        state_dir=tmp_path / "state",
+        partitions=4,
+        session_timeout_s=6,
+    )
+
+
+@pytest.fixture
+def environment() -> Callable[[Settings], dict[str, str]]:
+    """Turns settings into the environment of a `wallet` command that a test starts."""
+
+    def of(settings: Settings) -> dict[str, str]:
+        ours = {
+            f"WALLET_{name.upper()}": value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            for name, value in settings
+            if value is not None
+        }
+        return {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")} | ours
+
+    return of
+
+
+@contextmanager
+def _shared(folder: Path) -> Iterator[Stack]:
+    """The stack of this folder, up while any test run uses it; left alone if it ran before the first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stack, ours = Stack(folder, CACHE), folder.with_suffix(".started-by-tests")
+    with folder.with_suffix(".users").open("w") as users:
+        if _only_user(users.fileno()) and not (stack.addresses_if_up() or ours.exists()):
+            stack.delete()  # the first of them starts from nothing, whatever the last one left behind
+            ours.touch()
+        fcntl.flock(users, fcntl.LOCK_SH)
+        stack.up()
+        try:
+            yield stack
+        finally:
+            if _only_user(users.fileno()) and ours.exists():
+                stack.down()
+                ours.unlink()
+
+
+def _only_user(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _private() -> Iterator[Stack]:
+    # not in tmp_path: Postgres, as `nobody` when we are root, could not reach it
+    stack = Stack(FOLDER / f"own-stack-{secrets.token_hex(4)}", CACHE)
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.delete()
+        stack.folder.with_suffix(".lock").unlink()
+
+
+@contextmanager
+def _containers() -> Iterator[Containers]:
+    from tests.containers import Containers  # noqa: PLC0415 - a second to load, for those who want it
+
+    containers = Containers()
+    try:
+        containers.up()
+        yield containers
+    finally:
+        containers.down()
+
+
+def _addresses(servers: Stack | Containers) -> Addresses:
+    addresses = servers.addresses_if_up()
+    assert addresses, "the servers that the tests share are down: who stopped them?"
+    return addresses
+
+
+def _delete_topics(settings: Settings) -> None:
+    admin = AdminClient({"bootstrap.servers": settings.kafka})
+    names = [name for name in admin.list_topics(timeout=30).topics if name.startswith(f"{settings.prefix}.")]
+    for deleted in admin.delete_topics(names, operation_timeout=30).values() if names else []:
+        deleted.result()

@@ -1,0 +1,133 @@
+"""Kafka and PostgreSQL in containers, in place of the local stack: `WALLET_TEST_WITH=testcontainers`."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from testcontainers.core.container import DockerContainer
+
+from local.stack import Addresses, Name
+from local.state import free_port
+
+KAFKA_IMAGE = "apache/kafka:4.1.1"
+POSTGRES_IMAGE = "postgres:17"
+PATIENCE_S = 120.0
+
+#: What the local stack sets in local/kafka.properties, as the image wants it.
+KAFKA_ENVIRONMENT = {
+    "KAFKA_PROCESS_ROLES": "broker,controller",
+    "KAFKA_NODE_ID": "1",
+    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+    "KAFKA_NUM_PARTITIONS": "4",
+    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "8",
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "8",
+    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    "KAFKA_BROKER_SESSION_TIMEOUT_MS": "1000",
+    "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "200",
+    "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "1000",
+}
+
+
+class Containers:
+    """What the tests use of a local Stack, served by two containers on fixed ports of loopback."""
+
+    def __init__(self) -> None:
+        # Fixed, not given out by Docker: a restarted container must be found where it was.
+        kafka_port = free_port(without=[])
+        postgres_port = free_port(without=[kafka_port])
+        self._addresses = Addresses(
+            f"127.0.0.1:{kafka_port}", f"postgresql://wallet:wallet@127.0.0.1:{postgres_port}/wallet"
+        )
+        kafka = DockerContainer(KAFKA_IMAGE).with_envs(
+            **KAFKA_ENVIRONMENT, KAFKA_ADVERTISED_LISTENERS=f"PLAINTEXT://{self._addresses.kafka}"
+        )
+        postgres = DockerContainer(POSTGRES_IMAGE).with_envs(
+            POSTGRES_USER="wallet",
+            POSTGRES_PASSWORD="wallet",  # noqa: S106 - a container on loopback that lives for one test run
+            POSTGRES_INITDB_ARGS="--encoding=UTF8 --locale=C",
+            TZ="UTC",
+        )
+        # loopback only; docker-py takes (interface, port), which testcontainers' types do not know
+        kafka.ports = {"9092/tcp": ("127.0.0.1", kafka_port)}  # type: ignore[dict-item]
+        postgres.ports = {"5432/tcp": ("127.0.0.1", postgres_port)}  # type: ignore[dict-item]
+        self._created: set[Name] = set()
+        self._containers: dict[Name, DockerContainer] = {"kafka": kafka, "postgres": postgres}
+
+    def up(self) -> Addresses:
+        """Start what is not running and return when both answer."""
+        for name, container in self._containers.items():
+            if name not in self._created:
+                container.start()
+                self._created.add(name)
+            else:
+                self._docker(name).start()  # does nothing to one that runs
+        self._wait("kafka")
+        self._wait("postgres")
+        return self._addresses
+
+    def down(self) -> None:
+        """Remove both."""
+        for container in self._containers.values():
+            container.stop()
+
+    def addresses_if_up(self) -> Addresses:
+        """Where they are."""
+        return self._addresses
+
+    def start(self, name: Name) -> None:
+        """Start one again and return when it answers."""
+        self._docker(name).start()
+        self._wait(name)
+
+    def stop(self, name: Name) -> None:
+        """Stop one in its orderly way."""
+        self._docker(name).stop(timeout=30)
+
+    def kill(self, name: Name) -> None:
+        """End one by SIGKILL."""
+        self._docker(name).kill()
+
+    def restart(self, name: Name) -> None:
+        """Stop one and start it again."""
+        self.stop(name)
+        self.start(name)
+
+    def _docker(self, name: Name) -> Any:  # docker-py has no types
+        return self._containers[name].get_wrapped_container()
+
+    def _wait(self, name: Name) -> None:
+        answers = self._kafka_answers if name == "kafka" else self._postgres_answers
+        _wait_until(answers, f"the container of {name} did not answer within {PATIENCE_S:.0f} s")
+
+    def _kafka_answers(self) -> bool:
+        try:
+            AdminClient({"bootstrap.servers": self._addresses.kafka, "log_level": 0}).list_topics(timeout=5)
+        except KafkaException:
+            return False
+        return True
+
+    def _postgres_answers(self) -> bool:
+        try:
+            # over TCP: the server that the image runs while it sets itself up listens on its socket only
+            with psycopg.connect(self._addresses.postgres, connect_timeout=5):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+
+def _wait_until(answers: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not answers():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.2)

@@ -1,0 +1,163 @@
+"""The check of exactness: every record of the derived topics held against the independent fold of the input.
+
+Bytes, keys, partitions, timestamps, headers and order are compared, read-committed, as every consumer of
+ours reads. What the fold of `operations.fold` does not tell (the snapshots' content) is derived here from
+its balances.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
+
+from config.cluster import read_pipeline
+from config.settings import Settings
+from config.topics import Topics
+from operations.checks import incoming, read_all
+from operations.fold import Entry, Fold, Incoming
+from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, encode_snapshot, frame
+from schemas.records import INTERVAL, PERIOD, Balance, Reason
+from schemas.registry import FIXED_IDS
+
+DAY_MS = 86_400_000
+#: Stands for `rejection.detail`, whose words are for people.
+ANY_DETAIL = b"(a detail)"
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Published(NamedTuple):
+    """A record as a consumer of a derived topic sees it."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: Headers = ()
+
+
+@dataclass
+class Expected:
+    """What must be found, by partition and in its order; balances by the source offset they come from."""
+
+    input: list[Incoming] = field(default_factory=list)
+    ledger: dict[int, list[Published]] = field(default_factory=lambda: defaultdict(list))
+    rejections: dict[int, list[Published]] = field(default_factory=lambda: defaultdict(list))
+    snapshots: dict[int, list[Published]] = field(default_factory=lambda: defaultdict(list))
+    balances: dict[tuple[int, int], Published] = field(default_factory=dict)
+    newest: dict[bytes, Published] = field(default_factory=dict)
+    reasons: set[Reason] = field(default_factory=set)
+
+
+def expected(settings: Settings) -> Expected:
+    """Fold the whole input, read-committed."""
+    pipeline = read_pipeline(settings)
+    assert pipeline is not None
+    fold, wanted = Fold(pipeline, frozenset({FIXED_IDS.transaction})), Expected()
+    topic = Topics.of(settings).transactions
+    for message in read_all(settings, topic, settings.partitions):
+        record = incoming(message)
+        wanted.input.append(record)
+        before = fold.balances.get((record.key or b"").decode(errors="replace"))
+        outcome = fold.step(record)
+        if isinstance(outcome, Entry):
+            _expect_entry(wanted, record.partition, before, outcome, pipeline.snapshot_every)
+        else:
+            wanted.reasons.add(outcome.reason)
+            wanted.rejections[record.partition].append(_rejection(topic, record, outcome.reason))
+    return wanted
+
+
+def _expect_entry(wanted: Expected, at: int, before: Balance | None, entry: Entry, every: int) -> None:
+    after = entry.balance
+    key = after.wallet_id.encode()
+    wanted.ledger[at].append(Published(key, frame(FIXED_IDS.ledger_entry) + entry.body, after.recorded_ms))
+    changed = Published(key, frame(FIXED_IDS.balance) + encode_balance(after), after.recorded_ms)
+    wanted.balances[at, after.source_offset] = wanted.newest[key] = changed
+    due = []
+    if before and before.recorded_ms // DAY_MS < after.recorded_ms // DAY_MS and before.sequence % every:
+        due.append((before, PERIOD))
+    if after.sequence % every == 0:
+        due.append((after, INTERVAL))
+    for balance, reason in due:
+        value = frame(FIXED_IDS.snapshot) + encode_snapshot(balance, reason)
+        wanted.snapshots[at].append(Published(key, value, balance.recorded_ms))
+
+
+def _rejection(topic: str, record: Incoming, reason: Reason) -> Published:
+    ours: Headers = (
+        ("rejection.reason", reason.encode()),
+        ("rejection.detail", ANY_DETAIL),
+        ("rejection.topic", topic.encode()),
+        ("rejection.partition", str(record.partition).encode()),
+        ("rejection.offset", str(record.offset).encode()),
+        ("rejection.at", str(record.timestamp_ms).encode()),
+    )
+    if reason is Reason.TOO_LARGE:
+        return Published(None, None, record.timestamp_ms, ours)
+    return Published(record.key, record.value, record.timestamp_ms, (*record.headers, *ours))
+
+
+def found(settings: Settings, topic: str) -> dict[int, list[Published]]:
+    """Every committed record of a derived topic, each under the time its producer gave it."""
+    by_partition: dict[int, list[Published]] = defaultdict(list)
+    for message in read_all(settings, topic, settings.partitions):
+        by_partition[message.partition() or 0].append(_published(message))
+    return by_partition
+
+
+def _published(message: Message) -> Published:
+    kind, timestamp_ms = message.timestamp()
+    assert kind == TIMESTAMP_CREATE_TIME
+    return Published(message.key(), message.value(), timestamp_ms, tuple(incoming(message).headers))
+
+
+def without_detail(rejection: Published) -> Published:
+    """A rejection with its detail, which is checked to be legible, replaced by a mark."""
+    ours = dict(rejection.headers[-6:])
+    detail = (ours.get("rejection.detail") or b"").decode("ascii")
+    assert detail
+    assert detail.isprintable()
+    ours["rejection.detail"] = ANY_DETAIL
+    return rejection._replace(headers=(*rejection.headers[:-6], *ours.items()))
+
+
+def source_of(outcome: Published) -> int:
+    """The source offset that a record of `ledger` or `rejections` names."""
+    if outcome.headers and outcome.headers[-2][0] == "rejection.offset":
+        return int(outcome.headers[-2][1] or b"")
+    return decode_entry((outcome.value or b"")[HEADER_BYTES:]).source_offset
+
+
+def assert_exact(settings: Settings) -> Expected:
+    """Everything in the derived topics is what the fold of the input says, and nothing is missing or twice."""
+    wanted, names = expected(settings), Topics.of(settings)
+    ledger, rejections = found(settings, names.ledger), found(settings, names.rejections)
+    for at in range(settings.partitions):
+        _same(f"{names.ledger}[{at}]", ledger[at], wanted.ledger[at])
+        _same(f"{names.rejections}[{at}]", [*map(without_detail, rejections[at])], wanted.rejections[at])
+    outcomes = sum(len(some) for topic in (ledger, rejections) for some in topic.values())
+    assert outcomes == len(wanted.input), "the conservation law"
+    snapshots = found(settings, names.snapshots)
+    for at in range(settings.partitions):
+        _same(f"{names.snapshots}[{at}]", snapshots[at], wanted.snapshots[at])
+    _check_balances(settings, names.balances, wanted)
+    return wanted
+
+
+def _check_balances(settings: Settings, topic: str, wanted: Expected) -> None:
+    """Each record of the changelog is a balance that once was the newest, and the last ones are the newest."""
+    newest: dict[bytes, Published] = {}
+    once = {(at, published) for (at, _), published in wanted.balances.items()}
+    for at, balances in found(settings, topic).items():
+        for balance in balances:
+            assert (at, balance) in once, f"{topic}[{at}] holds {balance}, which never was a balance"
+            newest[balance.key or b""] = balance
+    assert newest == wanted.newest
+
+
+def _same(where: str, there: list[Published], wanted: list[Published]) -> None:
+    """Equal lists, or a message about the first difference, which for thousands pytest would search long."""
+    for number, (one, other) in enumerate(zip(there, wanted, strict=False)):
+        assert one == other, f"{where}, record {number}"
+    assert len(there) == len(wanted), f"{where}: number of records"

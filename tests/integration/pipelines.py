@@ -1,0 +1,381 @@
+"""What the worker's tests share: a pipeline's topics, its input, and workers as child processes.
+
+Every wait is bounded by PATIENCE_S and fails with the workers' last lines; nothing is measured.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, Message
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from config.clients import librdkafka
+from config.cluster import quiet_admin, specs
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import Topics
+from operations.context import environment
+from operations.generator import Mix, Record, records
+from operations.init import claim, create
+from schemas.codec import encode_transaction, frame
+from schemas.partitioner import partition_of
+from schemas.records import CREDIT, Transaction
+from schemas.registry import FIXED_IDS
+
+#: Waits end after so long.
+PATIENCE_S = 90.0
+LAST_LINES = 25
+#: Records that a flow sends at once, between two pauses.
+FLOW_RECORDS = 50
+
+#: Small limits, so that short tests meet all of them.
+SMALL: dict[str, object] = {
+    "max_record_bytes": 2_048,
+    "overdraft": "reject",
+    "snapshot_every": 7,
+    "batch_records": 500,
+    "retry_wait_s": 1.0,
+    "startup_wait_s": 30.0,
+}
+
+
+def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], None] = lambda: None) -> None:
+    """Look until it is so, for a bounded time; `worry` raises when waiting has become pointless."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        worry()
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.05)
+
+
+def initialise_topics(settings: Settings, *, create_time: bool = False) -> Pipeline:
+    """The topics and the pipeline record, without tables; `create_time`: the input keeps producers' times."""
+    wanted = specs(settings)
+    if create_time:
+        wanted[0] = replace(
+            wanted[0], config=wanted[0].config | {"message.timestamp.type": "CreateTime"}
+        )
+    create(quiet_admin(settings), wanted, settings.replication)
+    return claim(settings, Pipeline.of(settings, FIXED_IDS.transaction))[0]
+
+
+def transaction(number: int, wallet_id: str, amount: int = 100, **changes: object) -> Transaction:
+    """A credit under an id of its own."""
+    one = Transaction(f"00000000-0000-4000-8000-{number:012d}", wallet_id, CREDIT, amount, "EUR", 10**15)
+    return one._replace(**changes)
+
+
+def as_record(one: Transaction, partitions: int = 4) -> Record:
+    """A transaction as upstream sends it."""
+    key = one.wallet_id.encode()
+    value = frame(FIXED_IDS.transaction) + encode_transaction(one)
+    return Record(key, value, [], partition_of(key, partitions), one)
+
+
+def wallets_of(partition: int, partitions: int = 4) -> Iterator[str]:
+    """Endless names of wallets that live in this partition."""
+    number = 0
+    while True:
+        if partition_of(f"wallet-{number}".encode(), partitions) == partition:
+            yield f"wallet-{number}"
+        number += 1
+
+
+class Worker:
+    """`wallet worker` as a process of its own, with its output in a file."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self.log = log
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "operations", "worker"],
+                env=variables | environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._ended_by_us = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM and do not wait."""
+        self._ended_by_us = True
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Send SIGTERM, and see it end in order."""
+        self.ask_to_stop()
+        assert self.wait() == 0, self.told()
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._ended_by_us = True
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        self._ended_by_us = True
+        try:
+            return self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end:\n{self.told()}") from None
+
+    def text(self) -> str:
+        """All that it has said."""
+        return self.log.read_text(errors="replace")
+
+    def told(self) -> str:
+        """The last lines that it said."""
+        return "\n".join(self.text().splitlines()[-LAST_LINES:])
+
+    def events(self, event: str) -> list[str]:
+        """The lines of its log that tell this event."""
+        return [line for line in self.text().splitlines() if f" {event}" in line.split("=")[0]]
+
+    def last_line(self) -> str:
+        """What it said at the end, which for one that refuses is the reason."""
+        return self.text().splitlines()[-1]
+
+    def check_runs(self) -> None:
+        """Fail if it has ended though nobody told it to."""
+        assert self._ended_by_us or self.runs, f"a worker ended by itself:\n{self.told()}"
+
+    def wait_until_told(self, event: str, times: int = 1) -> None:
+        """Return when its log has this event so often."""
+        wait_until(lambda: len(self.events(event)) >= times, f"it told {event}\n{self.told()}", self.check_runs)
+
+
+class Upstream:
+    """Sends records to the input topic and remembers where the last of each partition stands."""
+
+    def __init__(self, settings: Settings, **conf: str | int | bool) -> None:
+        self._topic = Topics.of(settings).transactions
+        self._producer = Producer(
+            librdkafka(settings, enable_idempotence=True, linger_ms=2, message_max_bytes=900_000, **conf)
+        )
+        #: One past the last confirmed record of each partition.
+        self.next_offsets: dict[int, int] = {}
+        self.sent = 0
+
+    def send(self, batch: Iterable[Record], timestamps_ms: Iterator[int] | None = None) -> None:
+        """Send these records and wait until all are confirmed."""
+        for record in batch:
+            at = next(timestamps_ms) if timestamps_ms else 0
+            self._producer.produce(
+                self._topic,
+                record.value,
+                record.key,
+                record.partition,
+                self._confirmed,
+                at,
+                headers=record.headers,  # type: ignore[arg-type] # values may be None
+            )
+            self._producer.poll(0)
+        assert self._producer.flush(PATIENCE_S) == 0, "Kafka did not confirm the input"
+
+    def _confirmed(self, error: KafkaError | None, message: Message) -> None:
+        assert error is None, f"upstream could not send: {error}"
+        at, offset = message.partition() or 0, message.offset() or 0
+        self.next_offsets[at] = max(self.next_offsets.get(at, 0), offset + 1)
+        self.sent += 1
+
+
+class Rig:
+    """One pipeline under test: its settings, its upstream, and the workers that the test starts."""
+
+    def __init__(self, settings: Settings, folder: Path, *, create_time: bool = False) -> None:
+        self.settings = settings
+        self.pipeline = initialise_topics(settings, create_time=create_time)
+        self.upstream = Upstream(settings)
+        self.workers: list[Worker] = []
+        self._folder = folder
+        self._admin = quiet_admin(settings)
+        self._stream = records(
+            10**9,
+            Mix(
+                wallets=200,
+                duplicates=0.03,
+                bad=0.05,
+                seed=20_261_122,
+                partitions=settings.partitions,
+                max_record_bytes=settings.max_record_bytes,
+                overdraft_rejected=settings.overdraft == "reject",
+            ),
+        )
+
+    # -- input
+
+    def send(self, count: int, timestamps_ms: Iterator[int] | None = None) -> None:
+        """Send so many further records of the mixed stream, confirmed."""
+        self.upstream.send(islice(self._stream, count), timestamps_ms)
+
+    @contextmanager
+    def flowing(self, rate: int = 1_500) -> Iterator[None]:
+        """Mixed input arrives meanwhile, about so many records a second."""
+        stop, failures = threading.Event(), list[BaseException]()
+
+        def flow() -> None:
+            try:
+                while not stop.wait(FLOW_RECORDS / rate):
+                    self.send(FLOW_RECORDS)
+            except BaseException as failure:  # noqa: BLE001 - raised again in the test's thread
+                failures.append(failure)
+
+        thread = threading.Thread(target=flow, name="upstream")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    # -- workers
+
+    def start(self, **changes: object) -> Worker:
+        """Start a worker, with settings of its own if any are given."""
+        settings = self.settings.model_copy(update=changes)
+        worker = Worker(settings, self._folder / f"worker-{len(self.workers)}.log")
+        self.workers.append(worker)
+        return worker
+
+    def check_workers(self) -> None:
+        """Fail if a worker has ended by itself."""
+        for worker in self.workers:
+            worker.check_runs()
+
+    def kill_in_mid_batch(self, worker: Worker) -> None:
+        """SIGKILL a worker while one of its transactions is open, which is made sure of before."""
+        self.freeze_in_mid_batch(worker)
+        worker.kill()
+
+    def freeze_in_mid_batch(self, worker: Worker) -> None:
+        """SIGSTOP a worker while one of its transactions has written something and is open."""
+
+        def frozen() -> bool:
+            if not self.open_transactions():
+                return False
+            worker.signal(signal.SIGSTOP)
+            if self.open_transactions():
+                return True
+            worker.signal(signal.SIGCONT)
+            return False
+
+        wait_until(frozen, "the worker is in mid-batch", self.check_workers)
+
+    # -- what Kafka says
+
+    def open_transactions(self) -> set[int]:
+        """Partitions of the ledger in which a transaction has written and has not ended."""
+        topic = Topics.of(self.settings).ledger
+        stable, all_there = (
+            self._ends(topic, level)
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        )
+        return {at for at, end in all_there.items() if stable[at] < end}
+
+    def _ends(self, topic: str, level: IsolationLevel) -> dict[int, int]:
+        asked = {TopicPartition(topic, at): OffsetSpec.latest() for at in range(self.settings.partitions)}
+        answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=10)
+        return {at.partition: answer.result(10).offset for at, answer in answers.items()}
+
+    def committed(self, *, stable: bool = True) -> dict[int, int]:
+        """The group's offset of each partition that has one."""
+        group = self.settings.group
+        asked = ConsumerGroupTopicPartitions(group)
+        answers = self._admin.list_consumer_group_offsets([asked], require_stable=stable, request_timeout=10)
+        wanted = Topics.of(self.settings).transactions
+        found = answers[group].result(15).topic_partitions
+        return {at.partition: at.offset for at in found if at.topic == wanted and at.offset >= 0}
+
+    def set_committed(self, offsets: dict[int, int]) -> None:
+        """Move the group's offsets, as an operator may while no worker runs."""
+        topic = Topics.of(self.settings).transactions
+        moved = ConsumerGroupTopicPartitions(
+            self.settings.group, [TopicPartition(topic, at, offset) for at, offset in offsets.items()]
+        )
+        for answer in self._admin.alter_consumer_group_offsets([moved]).values():
+            answer.result(PATIENCE_S)
+
+    def forget_committed(self) -> None:
+        """Delete the group with its offsets, as Kafka does by itself after a week of idleness."""
+        for answer in self._admin.delete_consumer_groups([self.settings.group]).values():
+            answer.result(PATIENCE_S)
+
+    def members(self) -> list[set[int]]:
+        """The source partitions of each member of the group."""
+        answers = self._admin.describe_consumer_groups([self.settings.group], request_timeout=10)
+        found = answers[self.settings.group].result(15)
+        wanted = Topics.of(self.settings).transactions
+        return [
+            {at.partition for at in member.assignment.topic_partitions if at.topic == wanted}
+            for member in found.members
+        ]
+
+    # -- waits
+
+    def wait_until_shared_by(self, count: int) -> None:
+        """Return when so many members have all partitions between them, each at least one."""
+
+        def shared() -> bool:
+            members = self.members()
+            everything = sorted(at for held in members for at in held)
+            return len(members) == count and all(members) and everything == [*range(self.settings.partitions)]
+
+        wait_until(shared, f"{count} workers share the partitions", self.check_workers)
+
+    def wait_until_posted(self) -> None:
+        """Return when everything that upstream has sent is decided and committed."""
+        wanted = dict(self.upstream.next_offsets)
+
+        def posted() -> bool:
+            try:
+                committed = self.committed()
+            except KafkaException:
+                return False  # the broker is away or its coordinator not ready: look again
+            return all(committed.get(at, 0) >= offset for at, offset in wanted.items())
+
+        try:
+            wait_until(posted, f"all input is posted: {wanted}", self.check_workers)
+        except AssertionError as failure:
+            logs = "\n\n".join(f"{worker.log.name}:\n{worker.told()}" for worker in self.workers)
+            raise AssertionError(f"{failure}; the group stands at {self.committed(stable=False)}\n{logs}") from None
+
+    # -- life
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            if worker.runs:
+                worker.signal(signal.SIGCONT)
+                worker.kill()
+
+
+def small(settings: Settings, **changes: object) -> Settings:
+    """Settings with small limits, all in all or one by one."""
+    return settings.model_copy(update=SMALL | changes)

@@ -1,0 +1,123 @@
+"""The check that workers and sinks make at their start, against topics that somebody changed."""
+
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
+
+from config.cluster import check, offsets, quiet_admin, refuse_differences, specs
+from config.errors import ConfigurationError, Refused
+from config.pipeline import Pipeline
+from config.settings import Settings
+from operations import init
+
+pytestmark = pytest.mark.integration
+
+Change = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def client(kafka_only_settings: Settings) -> AdminClient:
+    return quiet_admin(kafka_only_settings)
+
+
+@pytest.fixture
+def ready(kafka_only_settings: Settings, client: AdminClient) -> Settings:
+    """Settings of a pipeline whose topics and record are there."""
+    init.create(client, specs(kafka_only_settings), -1)
+    init.claim(kafka_only_settings, Pipeline.of(kafka_only_settings, 1))
+    return kafka_only_settings
+
+
+@pytest.fixture
+def change(client: AdminClient) -> Change:
+    def set_config(topic: str, name: str, value: str) -> None:
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        wanted = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+        for answer in client.incremental_alter_configs([wanted]).values():
+            answer.result(10)
+
+    return set_config
+
+
+def test_a_pipeline_as_init_made_it_passes(ready: Settings) -> None:
+    assert check(ready) == Pipeline.of(ready, 1)
+
+
+def test_a_cluster_without_the_pipeline_is_refused(kafka_only_settings: Settings) -> None:
+    with pytest.raises(Refused, match="run `wallet init`"):
+        check(kafka_only_settings)
+
+
+def test_topics_without_a_record_are_refused(kafka_only_settings: Settings, client: AdminClient) -> None:
+    init.create(client, specs(kafka_only_settings), -1)
+    with pytest.raises(Refused, match="holds no pipeline record"):
+        check(kafka_only_settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"overdraft": "reject"}, "WALLET_OVERDRAFT is reject, the pipeline has allow"),
+        ({"snapshot_every": 7}, "WALLET_SNAPSHOT_EVERY is 7, the pipeline has 100"),
+        ({"partitions": 5}, "WALLET_PARTITIONS is 5, the pipeline has 4"),
+        ({"id_window_days": 3}, "WALLET_ID_WINDOW_DAYS is 3, the pipeline has None"),
+    ],
+)
+def test_other_settings_than_the_pipelines_are_named(
+    changes: dict[str, object], named: str, ready: Settings
+) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        check(ready.model_copy(update=changes))
+
+
+@pytest.mark.parametrize(
+    ("topic", "name", "value"),
+    [
+        ("balances", "cleanup.policy", "delete"),
+        ("ledger", "cleanup.policy", "compact"),
+        ("ledger", "message.timestamp.type", "LogAppendTime"),
+        ("rejections", "message.timestamp.after.max.ms", "3600000"),
+        ("snapshots", "max.message.bytes", "1048588"),
+        ("pipeline", "cleanup.policy", "delete"),
+    ],
+)
+def test_a_topic_that_was_changed_is_refused_by_name(
+    topic: str, name: str, value: str, ready: Settings, change: Change
+) -> None:
+    change(f"{ready.prefix}.{topic}", name, value)
+    with pytest.raises(Refused, match=f"{ready.prefix}.{topic}: {name} is {value}, must be "):
+        check(ready)
+
+
+def test_a_missing_topic_is_refused_by_name(ready: Settings, client: AdminClient) -> None:
+    for answer in client.delete_topics([f"{ready.prefix}.snapshots"]).values():
+        answer.result(10)
+    with pytest.raises(Refused, match=f"{ready.prefix}.snapshots: does not exist"):
+        check(ready)
+
+
+def test_a_worker_takes_an_input_with_its_own_dates(ready: Settings, change: Change) -> None:
+    change(f"{ready.prefix}.transactions", "message.timestamp.type", "CreateTime")
+    assert check(ready) == Pipeline.of(ready, 1)
+
+
+def test_wrong_partitions_are_refused_by_name(kafka_only_settings: Settings, client: AdminClient) -> None:
+    settings = kafka_only_settings
+    init.create(client, specs(settings)[1:], -1)
+    for answer in client.create_topics([NewTopic(f"{settings.prefix}.transactions", 3)]).values():
+        answer.result(10)
+    found = init.settled(client, tuple(spec.name for spec in specs(settings)))
+    with pytest.raises(Refused, match="transactions: has 3 partitions, must have 4"):
+        refuse_differences(settings, found)
+
+
+def test_the_ends_of_new_topics_are_known_at_once(ready: Settings, client: AdminClient) -> None:
+    found = offsets(client, {f"{ready.prefix}.ledger": 4})
+    assert {(at.begin, at.end) for at in found.values()} == {(0, 0)}

@@ -1,0 +1,189 @@
+"""The commands as an operator runs them: a pipeline from `init` to `statement`, and the demo."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from config.cluster import quiet_admin
+from config.settings import Settings
+from operations.status import Status, look
+
+pytestmark = pytest.mark.integration
+
+Environment = Callable[[Settings], dict[str, str]]
+PATIENCE_S = 60.0
+WALLET = "wallet-000000"
+
+
+class Commands:
+    """The `wallet` command for one pipeline."""
+
+    def __init__(self, settings: Settings, environment: dict[str, str], folder: Path) -> None:
+        self.settings = settings
+        self._environment = environment
+        self._folder = folder
+
+    def __call__(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "operations", *arguments],
+            env=self._environment,
+            cwd=self._folder,
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=2 * PATIENCE_S,
+        )
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A command that runs until it is told to stop, and then ends with 0."""
+        with (self._folder / "running.log").open("ab") as log:
+            started = subprocess.Popen(
+                [sys.executable, "-m", "operations", *arguments],
+                env=self._environment,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                yield started
+                started.send_signal(signal.SIGTERM)
+                assert started.wait(PATIENCE_S) == 0
+            finally:
+                started.kill()
+                started.wait()
+
+    def until(self, reached: Callable[[Status], bool]) -> Status:
+        """The status once it is as wanted; fails after a minute."""
+        client, deadline = quiet_admin(self.settings), time.monotonic() + PATIENCE_S
+        while not reached(status := look(self.settings, client)):
+            assert time.monotonic() < deadline, f"still {status}"
+            time.sleep(0.2)
+        return status
+
+
+@pytest.fixture
+def wallet(settings: Settings, environment: Environment, tmp_path: Path) -> Commands:
+    return Commands(settings, environment(settings), tmp_path)
+
+
+def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
+    report = json.loads(wallet("init", "--json").stdout)
+    assert report["pipeline"]["partitions"] == 4
+
+    made = wallet("generate", "--count", "3000", "--wallets", "50", "--bad", "0.05", "--seed", "9")
+    assert made.returncode == 0, made.stderr
+    line = {
+        "transaction_id": "5f0c6c3e-0000-4000-8000-000000000001",
+        "wallet_id": "me",
+        "type": "CREDIT",
+        "amount": 1250,
+        "currency": "EUR",
+        "occurred_at": "2026-11-22T10:00:00Z",
+    }
+    sent = wallet("send", "-", text=f"{json.dumps(line)}\nnonsense\n")
+    assert (sent.returncode, sent.stderr.splitlines()[-1]) == (6, "1 lines sent, 1 bad")
+
+    with wallet.running("worker"):
+        status = wallet.until(lambda now: now.lag("worker") == 0)
+        assert status.workers == 1
+        assert {place.position for place in status.places if place.reader == "ledger"} == {None}
+    with wallet.running("sink", "all"):
+        status = wallet.until(lambda now: all(place.position and not place.lag for place in now.places))
+    assert status.workers == 0
+    assert set(status.rejections) > {
+        "TOO_LARGE",
+        "UNDECODABLE",
+        "INVALID",
+        "MISROUTED",
+        "DUPLICATE",
+        "CONFLICT",
+    }
+
+    shown = json.loads(wallet("status", "--json").stdout)
+    assert sum(place["position"] for place in shown["places"] if place["reader"] == "worker") == 3001
+    assert shown["rejections"] == status.rejections
+
+    assert wallet("balance", "me").stdout == "1250 EUR (minor units)\n"
+    entries = [json.loads(text) for text in wallet("statement", WALLET, "--json").stdout.splitlines()]
+    assert [entry["sequence"] for entry in entries] == list(range(1, len(entries) + 1))
+    newest = json.loads(wallet("balance", WALLET, "--json").stdout)
+    assert newest["balance"] == entries[-1]["balance"]
+    before = json.loads(wallet("balance", WALLET, "--at", "2020-01-01T00:00:00Z", "--json").stdout)
+    assert before["balance"] == 0
+    assert wallet("statement", WALLET, "--to", "2020-01-01T00:00:00Z").stdout == "no entries\n"
+    nobody = wallet("balance", "nobody")
+    assert (nobody.returncode, nobody.stderr) == (1, "wallet: wallet 'nobody' has no entry\n")
+
+
+def test_status_still_tells_kafkas_part_while_postgres_is_away(wallet: Commands, settings: Settings) -> None:
+    assert wallet("init").returncode == 0
+    without = settings.model_copy(
+        update={"postgres": type(settings.postgres)("postgresql://127.0.0.1:1/away"), "startup_wait_s": 0}
+    )
+    status = look(without, quiet_admin(without))
+    assert status.postgres_problem
+    assert {place.reader for place in status.places} == {"worker"}
+
+
+def test_the_demo_finds_everything_exact(wallet: Commands) -> None:
+    shown = wallet("demo", "--count", "20000", "--wallets", "500")
+    assert shown.returncode == 0, shown.stderr
+    assert "everything is exact" in shown.stdout
+    assert "worker_killed" in shown.stderr
+    figures = {
+        name.strip(): int(figure.replace(",", ""))
+        for name, figure in re.findall(r"^ ([\w ().]+?)  +([\d,]+) *$", shown.stdout, re.MULTILINE)
+    }
+    assert figures["sent"] == 20_000
+    assert figures["posted (entries)"] + figures["rejected"] == 20_000
+    assert figures["rows in transactions"] == figures["posted (entries)"]
+    for reason in ("TOO_LARGE", "OVERFLOW", "INSUFFICIENT_FUNDS", "CONFLICT", "CURRENCY_MISMATCH"):
+        assert figures[reason] > 0
+
+
+def test_a_child_that_dies_ends_the_demo_with_its_last_lines(
+    settings: Settings, environment: Environment, tmp_path: Path
+) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "operations", "demo", "--count", "50000"],
+        env=environment(settings),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert demo.stderr
+        started = next(line for line in demo.stderr if " sending " in line)
+        assert started
+        children = _children_of(demo.pid)
+        os.kill(children["sink all"], signal.SIGKILL)
+        told = demo.stderr.read()
+        assert demo.wait(PATIENCE_S) == 5
+    finally:
+        demo.kill()
+        demo.wait()
+        demo.stderr.close()
+    assert "wallet: sink ended unasked with code -9; its log " in told
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
+
+
+def _children_of(pid: int) -> dict[str, int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    ).stdout
+    return {
+        line.split("operations ")[1]: int(line.split()[0])
+        for line in listed.splitlines()
+        if "operations " in line
+    }

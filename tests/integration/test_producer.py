@@ -1,0 +1,96 @@
+"""The producer for Python against a real Kafka."""
+
+import socket
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import NewTopic
+
+from config.clients import admin, librdkafka
+from config.settings import Settings
+from config.topics import Topics
+from schemas.codec import Decoded, TransactionCodec
+from schemas.partitioner import partition_of
+from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
+from schemas.records import Transaction
+from tests.unit.transactions import UUID
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 4
+SENT = [
+    Transaction(UUID, f"wallet {n % 97} ä", n % 2, n + 1, "EUR", 1_790_000_000_000_000) for n in range(500)
+]
+
+
+def create_input(settings: Settings) -> str:
+    topic = Topics.of(settings).transactions
+    client = admin(settings)  # kept: a client that is collected takes its calls with it
+    for created in client.create_topics([NewTopic(topic, PARTITIONS, 1)], operation_timeout=30).values():
+        created.result()
+    return topic
+
+
+def read_all(settings: Settings, topic: str, count: int) -> list[tuple[int, bytes, bytes]]:
+    """Partition, key and value of so many records, each partition's in order."""
+    consumer = Consumer(librdkafka(settings, group_id=f"{settings.prefix}.test", enable_auto_commit=False))
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+    found: list[tuple[int, bytes, bytes]] = []
+    while len(found) < count:
+        message = consumer.poll(30)
+        assert message, f"{len(found)} of {count} records after 30 s of silence"
+        assert message.error() is None
+        partition, key, value = message.partition(), message.key(), message.value()
+        assert isinstance(partition, int)
+        assert isinstance(key, bytes)
+        assert isinstance(value, bytes)
+        found.append((partition, key, value))
+    consumer.close()
+    return found
+
+
+def test_what_is_sent_is_confirmed_and_lies_in_its_wallets_partition_in_order(
+    kafka_only_settings: Settings,
+) -> None:
+    settings = kafka_only_settings
+    topic = create_input(settings)
+    with TransactionProducer(settings) as producer:
+        for transaction in SENT:
+            producer.send(transaction)
+    assert producer.confirmed == len(SENT)
+
+    codec = TransactionCodec(1, lambda _: None)
+    found: dict[str, list[Transaction]] = {}
+    for partition, key, value in read_all(settings, topic, len(SENT)):
+        decoded = codec.decode(value)
+        assert isinstance(decoded, Decoded)
+        assert key == decoded.transaction.wallet_id.encode()
+        assert partition == partition_of(key, PARTITIONS)
+        found.setdefault(decoded.transaction.wallet_id, []).append(decoded.transaction)
+    for wallet, transactions in found.items():
+        assert transactions == [transaction for transaction in SENT if transaction.wallet_id == wallet]
+
+
+def test_what_kafka_does_not_confirm_is_raised_with_its_reference(
+    plain_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("schemas.producer.DELIVERY_TIMEOUT_S", 1.0)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        settings = plain_settings.model_copy(update={"kafka": f"127.0.0.1:{nobody.getsockname()[1]}"})
+        producer = TransactionProducer(settings)
+        producer.send(SENT[0], "line 1")
+        with pytest.raises(Undelivered, match="1 transactions were not delivered, first line 1: ") as error:
+            producer.flush()
+    assert [failure.transaction for failure in error.value.failures] == SENT[:1]
+    assert producer.confirmed == 0
+    producer.flush()  # what was raised is not raised again
+
+
+def test_a_transaction_larger_than_the_pipeline_takes_is_not_sent(plain_settings: Settings) -> None:
+    producer = TransactionProducer(plain_settings)
+    large = SENT[0]._replace(metadata=(("k", "v" * plain_settings.max_record_bytes),))
+    with pytest.raises(InvalidTransaction, match="bytes with its key, at most 262144 are taken"):
+        producer.send(large)
+    producer.flush()
+    assert producer.confirmed == 0

@@ -1,0 +1,211 @@
+"""Recovery on a real Kafka: stores lost or stale, group offsets lost or moved. Afterwards all is exact.
+
+The input keeps its producers' times, and those jump to and fro over midnights: what recovery restores
+includes the newest recorded_at and the day of every wallet's newest entry.
+"""
+
+import shutil
+from collections.abc import Iterator
+from itertools import count, cycle
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+
+from config.clients import librdkafka
+from config.cluster import quiet_admin
+from config.errors import Stopped
+from config.settings import Settings
+from config.topics import Topics
+from tests.integration.exactness import assert_exact
+from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
+
+pytestmark = pytest.mark.integration
+
+FIRST_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+
+
+def jumping_clock() -> Iterator[int]:
+    """Times that go on by two days in a hundred records, with jumps back of up to a day."""
+    steps = cycle([1, 1, 5 * HOUR_MS, 1, -3 * HOUR_MS, 1, 1, -HOUR_MS, 1, 1])
+    now_ms = FIRST_MS
+    for number in count():
+        now_ms += next(steps) + (-24 * HOUR_MS if number % 500 == 499 else 0)
+        yield now_ms
+
+
+@pytest.fixture
+def rig(kafka_only_settings: Settings, tmp_path: Path) -> Iterator[Rig]:
+    with Rig(small(kafka_only_settings), tmp_path, create_time=True) as rig:
+        yield rig
+
+
+@pytest.fixture
+def clock() -> Iterator[int]:
+    return jumping_clock()
+
+
+def work_off(rig: Rig, *, killed: bool = False) -> None:
+    """One life of a worker: from its start until everything is posted."""
+    worker = rig.start()
+    rig.wait_until_posted()
+    if killed:
+        worker.kill()
+    else:
+        worker.stop()
+
+
+def test_a_lost_store_is_rebuilt(rig: Rig, clock: Iterator[int]) -> None:
+    rig.send(2_000, clock)
+    work_off(rig)
+    shutil.rmtree(rig.settings.state_dir)
+    rig.send(2_000, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_a_store_from_an_old_copy_catches_up(rig: Rig, clock: Iterator[int], tmp_path: Path) -> None:
+    rig.send(1_000, clock)
+    work_off(rig)
+    shutil.copytree(rig.settings.state_dir, tmp_path / "copy")
+    rig.send(2_000, clock)
+    work_off(rig, killed=True)
+    shutil.rmtree(rig.settings.state_dir)
+    shutil.copytree(tmp_path / "copy", rig.settings.state_dir)
+    rig.send(1_000, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_a_store_that_other_partitions_left_behind_catches_up_when_they_come_back(
+    rig: Rig, clock: Iterator[int]
+) -> None:
+    """Two folders, both of which have stores of the same partitions, one of them older."""
+    rig.send(1_000, clock)
+    first = rig.start()
+    rig.wait_until_posted()
+    second = rig.start()
+    rig.wait_until_shared_by(2)
+    rig.send(1_000, clock)
+    rig.wait_until_posted()
+    first.stop()
+    rig.wait_until_shared_by(1)
+    rig.send(1_000, clock)
+    rig.wait_until_posted()
+    second.stop()
+    rig.send(1_000, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_without_the_groups_offset_the_outputs_tell_where_to_go_on(rig: Rig, clock: Iterator[int]) -> None:
+    rig.send(2_000, clock)
+    work_off(rig)
+    rig.forget_committed()
+    rig.send(1_000, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_without_offset_and_store_everything_is_found_again(rig: Rig, clock: Iterator[int]) -> None:
+    rig.send(2_000, clock)
+    work_off(rig)
+    rig.forget_committed()
+    shutil.rmtree(rig.settings.state_dir)
+    rig.send(1_000, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_without_the_groups_offset_rejections_count_as_handled(rig: Rig) -> None:
+    """The newest records of every partition were rejected, so the ledger alone does not tell."""
+    names = {at: next(wallets_of(at)) for at in range(4)}
+    good = [as_record(transaction(at, name)) for at, name in names.items()]
+    rig.upstream.send([*good, *(record._replace(value=None) for record in good for _ in range(40))])
+    work_off(rig)
+    rig.forget_committed()
+    rig.upstream.send(good)
+    work_off(rig)
+    wanted = assert_exact(rig.settings)
+    assert sum(map(len, wanted.rejections.values())) == 4 * 41
+
+
+def test_an_offset_that_was_reset_backwards_posts_nothing_twice(rig: Rig, clock: Iterator[int]) -> None:
+    rig.send(2_000, clock)
+    work_off(rig)
+    rig.set_committed({0: 0, 1: 1, 2: rig.upstream.next_offsets[2] - 1})
+    rig.send(1_000, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_its_advice(
+    rig: Rig, clock: Iterator[int]
+) -> None:
+    rig.send(1_000, clock)
+    work_off(rig)
+    first_unhandled = rig.upstream.next_offsets[2]
+    rig.send(500, clock)
+    rig.set_committed({2: rig.upstream.next_offsets[2]})
+    refusing = rig.start()
+    assert refusing.wait() == Stopped.exit_code
+    last = refusing.last_line()
+    assert f"the record at {first_unhandled} has neither entry nor rejection" in last
+    assert f"reset the group to {first_unhandled}" in last
+    rig.set_committed({2: first_unhandled})
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_an_offset_past_nothing_but_an_aborted_transaction_is_no_reason_to_refuse(
+    rig: Rig, clock: Iterator[int]
+) -> None:
+    rig.send(500, clock)
+    work_off(rig)
+    gone = transaction(1, next(wallets_of(2)))
+    producer = Producer(librdkafka(rig.settings, transactional_id=f"{rig.settings.prefix}-upstream"))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    record = as_record(gone)
+    producer.produce(Topics.of(rig.settings).transactions, record.value, record.key, 2)
+    producer.flush(30)
+    producer.abort_transaction(30)
+    rig.set_committed({2: rig.upstream.next_offsets[2] + 2})
+    rig.send(500, clock)
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_a_worker_that_recovers_is_killed_and_the_next_one_recovers_all_the_same(
+    rig: Rig, clock: Iterator[int]
+) -> None:
+    rig.send(4_000, clock)
+    work_off(rig)
+    rig.send(1_000, clock)
+    for _ in range(3):
+        shutil.rmtree(rig.settings.state_dir)
+        worker = rig.start()
+        worker.wait_until_told("assigned")
+        worker.kill()
+    work_off(rig)
+    assert_exact(rig.settings)
+
+
+def test_a_ledger_whose_older_part_was_deleted_still_gives_every_balance(
+    rig: Rig, clock: Iterator[int]
+) -> None:
+    """Finite retention of the ledger is allowed; balances come from their own topic."""
+    ledger = Topics.of(rig.settings).ledger
+    wallets = [next(wallets_of(at)) for at in range(4)]
+    rig.upstream.send(as_record(transaction(number, wallets[number % 4])) for number in range(400))
+    work_off(rig)
+    deleted = [TopicPartition(ledger, at, 50) for at in range(4)]
+    for answer in quiet_admin(rig.settings).delete_records(deleted).values():
+        answer.result(30)
+    shutil.rmtree(rig.settings.state_dir)
+    rig.upstream.send(as_record(transaction(400 + number, wallets[number % 4])) for number in range(40))
+    worker = rig.start()
+    rig.wait_until_posted()
+    worker.stop()
+    assert not worker.events("records_deleted"), "a store that begins anew has missed nothing that it had"

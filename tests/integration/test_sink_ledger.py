@@ -1,0 +1,332 @@
+"""The ledger sink on a real Kafka and a real Postgres: rows, replays, months, fences."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from config.errors import Stopped
+from config.settings import Settings
+from operations.init import initialise
+from schemas.records import TYPES
+from sinks import postgres
+from sinks.positions import Place, claim
+from tests.ledgers import (
+    DAY_MS,
+    LEDGER_FRAME,
+    NOVEMBER_MS,
+    Ledger,
+    drain,
+    publish,
+    publish_entries,
+    running,
+    wait_until,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def pipeline(settings: Settings) -> Settings:
+    initialise(settings)
+    return settings
+
+
+def rows(settings: Settings, query: Any, *values: object) -> list[tuple[Any, ...]]:
+    with postgres.connect(settings) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def everything(settings: Settings) -> list[tuple[Any, ...]]:
+    """All rows with the transactions that wrote them, so that a row written again would show."""
+    return rows(settings, "SELECT xmin::text, * FROM wallets ORDER BY 2") + rows(
+        settings, "SELECT xmin::text, * FROM transactions ORDER BY wallet_id, sequence"
+    )
+
+
+def start_again_from(settings: Settings, offset: int) -> None:
+    with postgres.connect(settings) as connection:
+        connection.execute("UPDATE sink_positions SET next_offset = %s", [offset])
+
+
+def change_row(settings: Settings, statement: Any) -> None:
+    """What only an owner who takes the protection off can do."""
+    with postgres.connect(settings) as connection:
+        for (partition,) in connection.execute(
+            "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class ON oid = inhparent"
+            " WHERE relname = 'transactions'"
+        ).fetchall():
+            connection.execute(f"ALTER TABLE {partition} DISABLE TRIGGER append_only")
+        connection.execute("ALTER TABLE transactions DISABLE TRIGGER append_only")
+        connection.execute(statement)
+
+
+def test_every_entry_becomes_the_row_that_its_fields_say(pipeline: Settings) -> None:
+    ledgers = [Ledger(partition).post_many(60) for partition in range(4)]
+    publish_entries(pipeline, *ledgers)
+    drain(pipeline, "ledger")
+
+    expected = {
+        (w.entry.transaction.wallet_id, w.entry.sequence): (
+            UUID(w.entry.transaction.transaction_id),
+            TYPES[w.entry.transaction.type],
+            w.entry.transaction.amount,
+            w.entry.transaction.currency,
+            w.entry.transaction.occurred_at,
+            w.entry.transaction.group_id,
+            dict(w.entry.transaction.metadata),
+            w.entry.balance,
+            w.entry.recorded_at,
+            w.entry.source_partition,
+            w.entry.source_offset,
+            w.entry.hash,
+            w.body[:-32],
+        )
+        for ledger in ledgers
+        for w in ledger.written
+    }
+    assert {row[:2]: row[2:] for row in rows(pipeline, "SELECT * FROM transactions")} == expected
+    first = {
+        w.entry.transaction.wallet_id: w.entry for x in ledgers for w in x.written if w.entry.sequence == 1
+    }
+    assert rows(pipeline, "SELECT * FROM wallets ORDER BY 1") == [
+        (name, entry.transaction.currency, entry.recorded_at) for name, entry in sorted(first.items())
+    ]
+
+
+def test_the_months_that_rows_need_are_made_before_them(pipeline: Settings) -> None:
+    ledger = Ledger(0, recorded_ms=0)
+    ledger.post("old")
+    ledger.post("old", recorded_ms=NOVEMBER_MS - 1)
+    ledger.post("old", recorded_ms=NOVEMBER_MS)
+    ledger.post("old", recorded_ms=NOVEMBER_MS + 400 * DAY_MS)
+    publish_entries(pipeline, ledger)
+    drain(pipeline, "ledger")
+    assert rows(pipeline, "SELECT tableoid::regclass::text FROM transactions ORDER BY sequence") == [
+        ("transactions_1970_01",),
+        ("transactions_2026_10",),
+        ("transactions_2026_11",),
+        ("transactions_2027_12",),
+    ]
+
+
+def test_a_sink_replayed_from_the_beginning_writes_nothing(pipeline: Settings) -> None:
+    publish_entries(pipeline, *(Ledger(partition).post_many(100) for partition in range(4)))
+    drain(pipeline, "ledger")
+    before = everything(pipeline)
+    start_again_from(pipeline, 0)
+    drain(pipeline, "ledger")
+    assert everything(pipeline) == before
+
+
+def test_a_sink_whose_positions_were_lost_writes_nothing_twice(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(100))
+    drain(pipeline, "ledger")
+    before = everything(pipeline)
+    with postgres.connect(pipeline) as connection:
+        connection.execute("DELETE FROM sink_positions")
+    drain(pipeline, "ledger")
+    assert everything(pipeline) == before
+
+
+def test_a_replay_goes_on_with_what_is_new(pipeline: Settings) -> None:
+    ledger = Ledger(0).post_many(50)
+    publish_entries(pipeline, ledger)
+    drain(pipeline, "ledger")
+    publish_entries(pipeline, ledger.post_many(50), start=50)
+    start_again_from(pipeline, 0)
+    drain(pipeline, "ledger")
+    assert rows(pipeline, "SELECT count(*), max(balance) FROM transactions") == [
+        (100, max(w.entry.balance for w in ledger.written))
+    ]
+    assert rows(pipeline, "SELECT high_offset FROM sink_positions WHERE partition = 0") == [(100,)]
+
+
+def seal_november(settings: Settings, *, move: bool) -> None:
+    with postgres.connect(settings) as connection, connection.transaction():
+        connection.execute(
+            "INSERT INTO archive_seals (month, ranges, entries, amount, hash, seal)"
+            " VALUES ('2026-11-01', '[]', 0, 0, '', '')"
+        )
+        if move:
+            connection.execute("ALTER TABLE transactions DETACH PARTITION transactions_2026_11")
+            connection.execute("ALTER TABLE transactions_2026_11 DROP CONSTRAINT transactions_wallet_id_fkey")
+            connection.execute(
+                "ALTER TABLE transaction_archive ATTACH PARTITION transactions_2026_11"
+                " FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z')"
+            )
+
+
+def test_a_replay_finds_its_rows_in_the_archive(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(40))
+    drain(pipeline, "ledger")
+    seal_november(pipeline, move=True)
+    start_again_from(pipeline, 0)
+    drain(pipeline, "ledger")
+    assert rows(pipeline, "SELECT count(*) FROM transaction_archive") == [(40,)]
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(0,)]
+
+
+def test_new_rows_of_a_sealed_month_stop_the_sink(pipeline: Settings) -> None:
+    seal_november(pipeline, move=False)
+    publish_entries(pipeline, Ledger(0).post_many(1))
+    with pytest.raises(Stopped, match="2026-11 is sealed"):
+        drain(pipeline, "ledger")
+
+
+def test_an_entry_whose_wallet_was_never_opened_stops_the_sink(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(20, wallets=2), start=5)
+    with pytest.raises(Stopped, match="foreign key"):
+        drain(pipeline, "ledger")
+
+
+def test_a_position_beyond_the_end_of_the_topic_stops_the_sink_with_both_numbers(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(5))
+    drain(pipeline, "ledger")
+    start_again_from(pipeline, 77)
+    with pytest.raises(Stopped, match=r"stands at offset 77 .* holds 0 to"):
+        drain(pipeline, "ledger")
+
+
+def test_a_zombie_writes_nothing_and_stops_when_its_group_still_calls_the_partition_its_own(
+    pipeline: Settings,
+) -> None:
+    ledger = Ledger(0).post_many(10)
+    publish_entries(pipeline, ledger)
+    with running(pipeline, "ledger") as zombie:
+        zombie.wait_until_caught_up()
+        with postgres.connect(pipeline) as connection:
+            claim(connection, Place("ledger", f"{pipeline.prefix}.ledger", "the new owner"), 0, 0)
+        publish_entries(pipeline, ledger.post_many(10), start=10)
+        failure = zombie.wait_until_ended()
+    assert isinstance(failure, Stopped)
+    assert "to another owner" in str(failure)
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(10,)]
+    assert rows(pipeline, "SELECT next_offset, owner FROM sink_positions WHERE partition = 0") == [
+        (10, "the new owner")
+    ]
+
+
+def test_a_fenced_partition_does_not_keep_the_others_from_going_on(pipeline: Settings) -> None:
+    ledgers = [Ledger(partition).post_many(10) for partition in range(4)]
+    publish_entries(pipeline, *ledgers)
+    with running(pipeline, "ledger") as zombie:
+        zombie.wait_until_caught_up()
+        with postgres.connect(pipeline) as connection:
+            claim(connection, Place("ledger", f"{pipeline.prefix}.ledger", "the new owner"), 0, 0)
+        publish_entries(pipeline, *(ledger.post_many(10) for ledger in ledgers), start=10)
+        wait_until(
+            lambda: rows(pipeline, "SELECT count(*) FROM transactions") == [(70,)], "three partitions are in"
+        )
+        zombie.wait_until_ended()
+    assert rows(pipeline, "SELECT partition, next_offset FROM sink_positions ORDER BY 1") == [
+        (0, 10),
+        (1, 20),
+        (2, 20),
+        (3, 20),
+    ]
+
+
+def test_two_sinks_share_the_partitions_and_write_every_row_once(pipeline: Settings) -> None:
+    ledgers = [Ledger(partition).post_many(500) for partition in range(4)]
+    small = pipeline.model_copy(update={"sink_batch_rows": 50})
+    with running(small, "ledger") as first:
+        publish_entries(pipeline, *ledgers)
+        with running(small, "ledger") as second:
+            publish_entries(pipeline, *(ledger.post_many(500) for ledger in ledgers), start=500)
+            wait_until(
+                lambda: len({at.owner for at in postgres.positions(pipeline)}) == 2, "both own partitions"
+            )
+            second.wait_until_caught_up()
+        publish_entries(pipeline, *(ledger.post_many(100) for ledger in ledgers), start=1_000)
+        first.wait_until_caught_up()
+    assert first.failure is None
+    assert second.failure is None
+    assert rows(
+        pipeline, "SELECT count(*), count(DISTINCT (source_partition, source_offset)) FROM transactions"
+    ) == [(4_400, 4_400)]
+
+
+def test_a_month_is_attached_while_rows_are_written(pipeline: Settings) -> None:
+    ledger = Ledger(0).post_many(300, step_ms=DAY_MS // 3)
+    small = pipeline.model_copy(update={"sink_batch_rows": 10, "lock_timeout_ms": 100})
+    others = Ledger(1).post_many(3_000, wallets=1_000)
+    with running(small, "ledger") as sinks:
+        publish_entries(pipeline, ledger, others)
+        with postgres.connect(pipeline, postgres.WRITER) as connection:
+            for month in range(1, 13):
+                connection.execute("SELECT make_month(make_date(2031, %s, 1))", [month])
+        sinks.wait_until_caught_up()
+    assert sinks.failure is None
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(3_300,)]
+
+
+def test_a_month_waits_for_its_lock_in_short_pieces_and_is_made_when_it_can_be(pipeline: Settings) -> None:
+    impatient = pipeline.model_copy(update={"lock_timeout_ms": 50})
+    publish_entries(pipeline, Ledger(0, NOVEMBER_MS + 400 * DAY_MS).post_many(3))
+    with postgres.connect(pipeline) as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE wallets IN ROW EXCLUSIVE MODE")
+        with running(impatient, "ledger") as sinks:
+            wait_until(lambda: _asks_for_lock(pipeline), "the sink asks for the lock")
+            connection.execute("ROLLBACK")
+            sinks.wait_until_caught_up()
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(3,)]
+
+
+def _asks_for_lock(settings: Settings) -> bool:
+    waiting = "SELECT FROM pg_locks WHERE relation = 'wallets'::regclass AND mode = 'ShareRowExclusiveLock'"
+    return bool(rows(settings, waiting))
+
+
+def test_a_lock_that_is_never_to_be_had_stops_the_sink_in_one_line(pipeline: Settings) -> None:
+    impatient = pipeline.model_copy(update={"lock_timeout_ms": 50, "startup_wait_s": 1.0})
+    publish_entries(pipeline, Ledger(0, NOVEMBER_MS + 400 * DAY_MS).post_many(3))
+    with postgres.connect(pipeline) as connection, connection.transaction():
+        connection.execute("LOCK TABLE wallets IN ROW EXCLUSIVE MODE")
+        with running(impatient, "ledger") as sinks:
+            failure = sinks.wait_until_ended()
+    assert isinstance(failure, Stopped)
+    assert "no lock on wallets" in str(failure)
+
+
+def test_rows_keep_their_months_in_utc_whatever_the_server_thinks(pipeline: Settings) -> None:
+    with postgres.connect(pipeline) as connection:
+        name = connection.info.dbname
+        connection.execute(
+            psycopg.sql.SQL("ALTER DATABASE {} SET timezone = 'Asia/Tokyo'").format(
+                psycopg.sql.Identifier(name)
+            )
+        )
+    ledger = Ledger(0, NOVEMBER_MS + 400 * DAY_MS)
+    last_of_month_ms = NOVEMBER_MS + (30 + 31) * DAY_MS - 1
+    ledger = Ledger(0, last_of_month_ms)
+    ledger.post("wallet")
+    publish_entries(pipeline, ledger)
+    drain(pipeline, "ledger")
+    assert rows(pipeline, "SELECT tableoid::regclass::text, recorded_at FROM transactions") == [
+        ("transactions_2026_12", ledger.written[0].entry.recorded_at)
+    ]
+    assert ledger.written[0].entry.recorded_at.utcoffset() == timedelta(0)
+
+
+def test_a_row_that_differs_stops_the_sink(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(40))
+    drain(pipeline, "ledger")
+    change_row(pipeline, "UPDATE transactions SET amount = amount + 1 WHERE source_offset = 7")
+    start_again_from(pipeline, 0)
+    with pytest.raises(Stopped, match="amount is 9 in the table and 8 in the topic"):
+        drain(pipeline, "ledger")
+
+
+def test_a_record_that_does_not_decode_stops_the_sink_after_what_came_before(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(2).post_many(3))
+    with running(pipeline, "ledger") as sinks:
+        sinks.wait_until_caught_up()
+        publish(pipeline, f"{pipeline.prefix}.ledger", [(2, b"wallet", LEDGER_FRAME + b"garbage", [])])
+        failure = sinks.wait_until_ended()
+    assert isinstance(failure, Stopped)
+    assert "ledger partition 2 offset 3 does not decode" in str(failure)
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(3,)]

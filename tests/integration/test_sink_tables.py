@@ -1,0 +1,249 @@
+"""Rows in a real Postgres: what COPY writes, and how a replay is compared with what is there."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from psycopg import sql
+
+from config.errors import Stopped
+from config.settings import Settings
+from schemas.entries import NO_HASH
+from schemas.records import TYPES
+from sinks import postgres
+from sinks.ledger import TRANSACTIONS, WALLETS
+from sinks.migrations import migrate
+from sinks.months import make_months, months_of
+from sinks.postgres import Connection
+from sinks.rows import entry_row
+from sinks.tables import copy, reconcile
+from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def owner(settings: Settings) -> Iterator[Connection]:
+    migrate(settings)
+    with postgres.connect(settings) as connection:
+        yield connection
+
+
+@pytest.fixture
+def writer(settings: Settings, owner: Connection) -> Iterator[Connection]:
+    with postgres.connect(settings, postgres.WRITER) as connection:
+        yield connection
+
+
+def write(connection: Connection, settings: Settings, ledger: Ledger, start: int = 0) -> None:
+    entries = [entry_row(written.body) for written in ledger.written[start:]]
+    make_months(connection, months_of({entry.day for entry in entries}), settings)
+    copy(connection, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+    copy(connection, TRANSACTIONS, [entry.row for entry in entries])
+
+
+def compare(connection: Connection, ledger: Ledger) -> tuple[int, int]:
+    """Wallets and transactions that were missing."""
+    entries = [entry_row(written.body) for written in ledger.written]
+    with connection.transaction():
+        wallets = reconcile(connection, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+        return wallets, reconcile(connection, TRANSACTIONS, [entry.row for entry in entries])
+
+
+def tamper(owner: Connection, statement: str) -> None:
+    """What only an owner who takes the protection off can do."""
+    tables = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only'"
+    with owner.transaction():
+        for (table,) in owner.execute(tables).fetchall():
+            name = sql.Identifier(table)
+            owner.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER append_only").format(name))
+        owner.execute(statement.encode())
+
+
+def archive(owner: Connection, month: str, after: str) -> None:
+    """Move a month as the archive sink does."""
+    name = sql.Identifier(f"transactions_{month.replace('-', '_')[:7]}")
+    with owner.transaction():
+        owner.execute(sql.SQL("ALTER TABLE transactions DETACH PARTITION {}").format(name))
+        owner.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT transactions_wallet_id_fkey").format(name))
+        owner.execute(
+            sql.SQL(
+                "ALTER TABLE transaction_archive ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})"
+            ).format(name, month, after)
+        )
+        owner.execute(
+            "INSERT INTO archive_seals (month, ranges, entries, amount, hash, seal) VALUES (%s, '[]', 0, 0, '', '')",
+            [month],
+        )
+
+
+def everything(connection: Connection) -> list[tuple[Any, ...]]:
+    return connection.execute("SELECT * FROM wallet_entries ORDER BY wallet_id, sequence").fetchall()
+
+
+def test_a_row_holds_what_its_entry_says(writer: Connection, settings: Settings) -> None:
+    ledger = Ledger(3).post_many(60)
+    write(writer, settings, ledger)
+    assert {row[:2]: row[2:] for row in everything(writer)} == {
+        (w.entry.transaction.wallet_id, w.entry.sequence): (
+            UUID(w.entry.transaction.transaction_id),
+            TYPES[w.entry.transaction.type],
+            w.entry.transaction.amount,
+            w.entry.transaction.currency,
+            w.entry.transaction.occurred_at,
+            w.entry.transaction.group_id,
+            dict(w.entry.transaction.metadata),
+            w.entry.balance,
+            w.entry.recorded_at,
+            w.entry.source_partition,
+            w.entry.source_offset,
+            w.entry.hash,
+            w.body[:-32],
+        )
+        for w in ledger.written
+    }
+
+
+def test_the_hash_chain_can_be_checked_in_sql(writer: Connection, settings: Settings) -> None:
+    write(writer, settings, Ledger(0).post_many(200))
+    chain = """
+        SELECT count(*), count(*) FILTER (WHERE sha256(coalesce(previous, %s) || entry) = hash) FROM (
+            SELECT hash, entry, lag(hash) OVER (PARTITION BY wallet_id ORDER BY sequence) AS previous
+            FROM transactions
+        ) AS chain
+    """
+    assert writer.execute(chain, [NO_HASH]).fetchall() == [(200, 200)]
+
+
+def test_extreme_values_are_written_as_they_are(writer: Connection, settings: Settings) -> None:
+    ledger = Ledger(2**31 - 1)
+    longest = "\U0001f600" * 128
+    year_1_ms, year_9999_ms = -62_135_596_800_000, 253_402_300_799_999
+    large = (("k" * 5_000, "v" * 70_000), ("\x01\x7f\u2028", '"\\/\b\f\n\r\t'))
+    ledger.post(longest, 2**63 - 1, occurred_ms=year_1_ms, group_id=longest, metadata=large)
+    ledger.post(longest, 2**63 - 1, kind=1, occurred_ms=year_9999_ms)
+    ledger.post(longest, 2**63 - 1, kind=1)
+    write(writer, settings, ledger)
+    query = """
+        SELECT wallet_id, group_id, metadata, balance, extract(year FROM occurred_at)::int, entry
+        FROM transactions ORDER BY sequence
+    """
+    assert writer.execute(query).fetchall() == [
+        (longest, longest, dict(large), 2**63 - 1, 1, ledger.written[0].body[:-32]),
+        (longest, None, {}, 0, 9999, ledger.written[1].body[:-32]),
+        (longest, None, {}, 1 - 2**63, 2026, ledger.written[2].body[:-32]),
+    ]
+
+
+def test_equal_rows_are_not_touched(writer: Connection, settings: Settings) -> None:
+    ledger = Ledger(0).post_many(100)
+    write(writer, settings, ledger)
+    versions = "SELECT xmin::text, xmax::text, ctid::text FROM transactions ORDER BY source_offset"
+    before = writer.execute(versions).fetchall()
+    assert compare(writer, ledger) == (0, 0)
+    assert writer.execute(versions).fetchall() == before
+
+
+def test_missing_rows_are_added(writer: Connection, owner: Connection, settings: Settings) -> None:
+    ledger = Ledger(0).post_many(100)
+    write(writer, settings, ledger)
+    before = everything(writer)
+    tamper(
+        owner,
+        "DELETE FROM transactions WHERE source_offset IN (0, 7, 99)",
+    )
+    assert compare(writer, ledger) == (0, 3)
+    assert everything(writer) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ("sequence = 99", None),
+        ("transaction_id = 'c0000000-0000-0000-0000-000000000000'", "transaction_id is"),
+        ("type = 'CREDIT'", 'type is "CREDIT" in the table and "DEBIT" in the topic'),
+        ("amount = amount + 1", "amount is 9 in the table and 8 in the topic"),
+        ("currency = 'USD'", 'currency is "USD" in the table and "EUR" in the topic'),
+        ("occurred_at = occurred_at + interval '1 microsecond'", "occurred_at is"),
+        ('metadata = \'{"a": "b"}\'', 'metadata is {"a": "b"} in the table and {} in the topic'),
+        ("group_id = 'other'", 'group_id is "other" in the table and null in the topic'),
+        ("balance = 0", "balance is 0 in the table and -8 in the topic"),
+        ("recorded_at = recorded_at + interval '1 day'", "recorded_at is"),
+        ("source_partition = 1", "source_partition is 1 in the table and 0 in the topic"),
+        ("source_offset = 8", "source_offset is 8 in the table and 7 in the topic"),
+        ("hash = '\\x00'", "hash is"),
+        ("entry = entry || '\\x00'", "entry is"),
+    ],
+)
+def test_every_column_is_compared(
+    writer: Connection, owner: Connection, settings: Settings, change: str, shown: str | None
+) -> None:
+    ledger = Ledger(0).post_many(10)
+    write(writer, settings, ledger)
+    tamper(owner, " ".join(("UPDATE transactions SET", change, "WHERE source_offset = 7")))
+    if shown is None:
+        # Its identity is another one now, so the entry is missing.
+        assert compare(writer, ledger) == (0, 1)
+        return
+    with pytest.raises(Stopped) as stopped:
+        compare(writer, ledger)
+    assert shown in str(stopped.value)
+    assert "wallet_id='wallet-0-7', sequence=1" in str(stopped.value)
+    assert "\n" not in str(stopped.value)
+
+
+def test_a_row_in_another_month_than_its_entry_differs(
+    writer: Connection, owner: Connection, settings: Settings
+) -> None:
+    ledger = Ledger(0).post_many(10)
+    write(writer, settings, ledger)
+    tamper(
+        owner,
+        "UPDATE transactions SET recorded_at = recorded_at + interval '31 days' WHERE source_offset = 7",
+    )
+    with pytest.raises(Stopped, match="recorded_at is"):
+        compare(writer, ledger)
+
+
+def test_a_wallet_that_differs_is_found(writer: Connection, owner: Connection, settings: Settings) -> None:
+    ledger = Ledger(0).post_many(10)
+    write(writer, settings, ledger)
+    tamper(owner, "UPDATE wallets SET currency = 'USD' WHERE wallet_id = 'wallet-0-3'")
+    with pytest.raises(Stopped, match='currency is "USD" in the table and "EUR" in the topic'):
+        compare(writer, ledger)
+
+
+def test_a_long_value_is_shown_in_part(writer: Connection, owner: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    ledger.post("wallet", metadata=(("note", "x" * 100_000),))
+    write(writer, settings, ledger)
+    tamper(owner, "UPDATE transactions SET metadata = jsonb_build_object('note', repeat('y', 100000))")
+    with pytest.raises(Stopped) as stopped:
+        compare(writer, ledger)
+    assert len(str(stopped.value)) < 1_000
+
+
+def test_rows_of_an_archived_month_are_compared_there(
+    writer: Connection, owner: Connection, settings: Settings
+) -> None:
+    ledger = Ledger(0, NOVEMBER_MS + 29 * DAY_MS).post_many(10, step_ms=DAY_MS // 4)
+    write(writer, settings, ledger)
+    archive(owner, "2026-11-01", "2026-12-01")
+    archived = writer.execute("SELECT count(*) FROM transaction_archive").fetchall()
+    assert archived == [(3,)]
+    assert compare(writer, ledger) == (0, 0)
+    tamper(owner, "UPDATE transaction_archive SET amount = 77 WHERE source_offset = 2")
+    with pytest.raises(Stopped, match=r"transaction_archive .* amount is 77 in the table and 3 in the topic"):
+        compare(writer, ledger)
+
+
+def test_a_row_missing_from_a_sealed_month_is_not_inserted(
+    writer: Connection, owner: Connection, settings: Settings
+) -> None:
+    ledger = Ledger(0).post_many(10)
+    write(writer, settings, ledger)
+    tamper(owner, "DELETE FROM transactions WHERE source_offset = 7")
+    archive(owner, "2026-11-01", "2026-12-01")
+    with pytest.raises(Stopped, match="is missing although its month is sealed"):
+        compare(writer, ledger)

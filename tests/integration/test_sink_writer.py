@@ -1,0 +1,82 @@
+"""The writer against a real Postgres: one attempt more than needed changes nothing."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Message
+
+from config.settings import Settings
+from sinks import postgres
+from sinks.ledger import LedgerSink
+from sinks.migrations import migrate
+from sinks.observer import Observer
+from sinks.positions import Fenced, Move, Position
+from sinks.sink import Record
+from sinks.writer import Batch, Writer, prepare
+from tests.ledgers import LEDGER_FRAME, Ledger
+
+pytestmark = pytest.mark.integration
+
+SINK = LedgerSink("test.ledger")
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[Writer]:
+    migrate(settings)
+    writer = Writer(settings, SINK, "me", threading.Event(), Observer())
+    yield writer
+    writer.close()
+
+
+def records(ledger: Ledger) -> list[Record]:
+    return [
+        Message("test.ledger", partition=ledger.partition, offset=offset, value=LEDGER_FRAME + written.body)
+        for offset, written in enumerate(ledger.written)
+    ]
+
+
+def count(settings: Settings) -> int:
+    return postgres.counts(settings)["transactions"]
+
+
+def test_a_batch_whose_commit_was_not_answered_is_not_written_again(
+    writer: Writer, settings: Settings
+) -> None:
+    assert writer.claim({0: 0}) == {0: Position(0, 0)}
+    batch = prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), []))
+    assert writer.write(batch)
+    assert writer.write(batch)
+    assert count(settings) == 10
+
+
+def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(
+    writer: Writer, settings: Settings
+) -> None:
+    writer.claim({0: 0, 1: 0})
+    first, second = records(Ledger(0).post_many(10)), records(Ledger(1).post_many(10))
+    assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], first, [])))
+    assert writer.write(prepare(SINK, Batch([Move(0, 0, 10), Move(1, 0, 10)], [*first, *second], [])))
+    assert count(settings) == 20
+
+
+def test_a_position_that_somebody_moved_fences_the_writer(writer: Writer, settings: Settings) -> None:
+    writer.claim({0: 0})
+    with postgres.connect(settings) as connection:
+        connection.execute("UPDATE sink_positions SET next_offset = 5")
+    with pytest.raises(Fenced):
+        writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+    assert count(settings) == 0
+
+
+def test_a_claim_takes_the_position_over_and_keeps_what_was_reached(
+    writer: Writer, settings: Settings
+) -> None:
+    writer.claim({0: 0})
+    writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+    other = Writer(settings, SINK, "another", threading.Event(), Observer())
+    assert other.claim({0: 0, 1: 42}) == {0: Position(10, 10), 1: Position(42, 42)}
+    other.close()
+    with pytest.raises(Fenced) as fenced:
+        writer.write(prepare(SINK, Batch([Move(0, 10, 20)], [], [])))
+    assert fenced.value.partitions == {0}

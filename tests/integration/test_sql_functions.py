@@ -1,0 +1,220 @@
+"""The SQL functions on exact boundaries, with and without snapshots and an archived month."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from config.settings import Settings
+from schemas.entries import encode_snapshot
+from schemas.records import DEBIT, INTERVAL, from_ms
+from sinks import postgres
+from sinks.ledger import TRANSACTIONS, WALLETS
+from sinks.migrations import migrate
+from sinks.months import make_months, months_of
+from sinks.postgres import Connection
+from sinks.rows import entry_row, snapshot_row
+from sinks.snapshots import SNAPSHOTS
+from sinks.tables import copy
+from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
+
+pytestmark = pytest.mark.integration
+
+MICROSECOND = timedelta(microseconds=1)
+LONG_AGO = datetime(1999, 1, 1, tzinfo=UTC)
+FAR_OFF = datetime(2999, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def reader(settings: Settings) -> Iterator[Connection]:
+    migrate(settings)
+    with postgres.connect(settings, postgres.READER) as connection:
+        yield connection
+
+
+def write(settings: Settings, ledger: Ledger, *, snapshot_every: int | None = None) -> None:
+    entries = [entry_row(written.body) for written in ledger.written]
+    with postgres.connect(settings, postgres.WRITER) as writer:
+        make_months(writer, months_of({entry.day for entry in entries}), settings)
+        copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+        copy(writer, TRANSACTIONS, [entry.row for entry in entries])
+        if snapshot_every:
+            copy(writer, SNAPSHOTS, [snapshot_row(body) for _, body in ledger.snapshots(snapshot_every)])
+
+
+def archive_november(settings: Settings) -> None:
+    with postgres.connect(settings) as owner:
+        owner.execute(
+            """
+            BEGIN;
+            ALTER TABLE transactions DETACH PARTITION transactions_2026_11;
+            ALTER TABLE transactions_2026_11 DROP CONSTRAINT transactions_wallet_id_fkey;
+            ALTER TABLE transaction_archive
+                ATTACH PARTITION transactions_2026_11 FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z');
+            COMMIT
+            """
+        )
+
+
+def balance_at(reader: Connection, wallet_id: str, at: datetime) -> int | None:
+    row = reader.execute("SELECT wallet_balance_at(%s, %s)", [wallet_id, at]).fetchone()
+    assert row
+    balance: int | None = row[0]
+    return balance
+
+
+def two_months_of_entries() -> Ledger:
+    """One wallet, 40 entries three days apart; another one beside it."""
+    ledger = Ledger(0)
+    for number in range(40):
+        at = NOVEMBER_MS + number * 3 * DAY_MS
+        ledger.post(
+            "wallet", 100 + number, kind=number % 2, recorded_ms=at, occurred_ms=at - number * 3 * DAY_MS
+        )
+        ledger.post("other", 7)
+    return ledger
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("snapshot_every", [None, 1, 7, 100])
+def test_a_balance_counts_the_entry_of_that_very_time_and_none_after(
+    reader: Connection, settings: Settings, snapshot_every: int | None, archived: bool
+) -> None:
+    ledger = two_months_of_entries()
+    write(settings, ledger, snapshot_every=snapshot_every)
+    if archived:
+        archive_november(settings)
+    before = 0
+    for written in ledger.written:
+        entry = written.entry
+        if entry.transaction.wallet_id == "wallet":
+            assert balance_at(reader, "wallet", entry.recorded_at - MICROSECOND) == before
+            assert balance_at(reader, "wallet", entry.recorded_at) == entry.balance
+            before = entry.balance
+    assert balance_at(reader, "wallet", FAR_OFF) == before
+    assert reader.execute("SELECT wallet_balance('wallet'), wallet_balance('other')").fetchone() == (
+        before,
+        280,
+    )
+
+
+def test_a_wallet_has_nothing_before_its_first_entry_and_an_unknown_one_has_no_balance(
+    reader: Connection, settings: Settings
+) -> None:
+    write(settings, two_months_of_entries(), snapshot_every=1)
+    assert reader.execute(
+        "SELECT wallet_balance_at('wallet', %(at)s), wallet_balance_effective_at('wallet', %(at)s),"
+        " wallet_balance('x'), wallet_balance_at('x', %(at)s), wallet_balance_effective_at('x', %(at)s)",
+        {"at": LONG_AGO},
+    ).fetchone() == (0, Decimal(0), None, None, None)
+
+
+def test_several_entries_of_one_time_all_count(reader: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    for _ in range(5):
+        ledger.post("wallet", 10)
+    write(settings, ledger, snapshot_every=2)
+    assert balance_at(reader, "wallet", from_ms(NOVEMBER_MS)) == 50
+    assert balance_at(reader, "wallet", from_ms(NOVEMBER_MS) - MICROSECOND) == 0
+
+
+def test_the_effective_balance_goes_by_the_upstream_clock(reader: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    ledger.post("wallet", 100, occurred_ms=NOVEMBER_MS - 1_000)
+    ledger.post("wallet", 30, kind=DEBIT, occurred_ms=NOVEMBER_MS - 9_000)
+    ledger.post("wallet", 5, occurred_ms=NOVEMBER_MS + 9_000)
+    write(settings, ledger)
+    expected = {-9_001: 0, -9_000: -30, -1_001: -30, -1_000: 70, 8_999: 70, 9_000: 75}
+    for ms, balance in expected.items():
+        at = from_ms(NOVEMBER_MS + ms)
+        query = "SELECT wallet_balance_effective_at('wallet', %s)"
+        assert reader.execute(query, [at]).fetchone() == (Decimal(balance),)
+
+
+def test_sums_beyond_64_bits_are_exact(reader: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    most = 2**63 - 1
+    for kind in (0, 1, 1, 0, 0):
+        ledger.post("wallet", most, kind=kind, occurred_ms=NOVEMBER_MS + kind * DAY_MS)
+    write(settings, ledger)
+    query = "SELECT wallet_balance('wallet'), wallet_balance_effective_at('wallet', %s)"
+    assert reader.execute(query, [from_ms(NOVEMBER_MS)]).fetchone() == (most, Decimal(3 * most))
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_a_statement_includes_its_start_and_not_its_end(
+    reader: Connection, settings: Settings, archived: bool
+) -> None:
+    ledger = two_months_of_entries()
+    write(settings, ledger)
+    if archived:
+        archive_november(settings)
+    entries = [w.entry for w in ledger.written if w.entry.transaction.wallet_id == "wallet"]
+    start, end = entries[5].recorded_at, entries[31].recorded_at
+    lines = list(postgres.statement(settings, "wallet", start, end))
+    assert [(line.sequence, line.balance, line.hash) for line in lines] == [
+        (entry.sequence, entry.balance, entry.hash) for entry in entries[5:31]
+    ]
+    assert [line.sequence for line in postgres.statement(settings, "wallet")] == list(range(1, 41))
+    assert list(postgres.statement(settings, "unknown")) == []
+
+
+def test_a_statement_has_every_column_but_entry(reader: Connection, settings: Settings) -> None:
+    of_table = [column.name for column in reader.execute("SELECT * FROM transactions").description or ()]
+    of_statement = [
+        column.name for column in reader.execute("SELECT * FROM wallet_statement('x')").description or ()
+    ]
+    assert [*of_statement, "entry"] == of_table
+
+
+def test_a_balance_reads_the_entries_after_its_snapshot_only(reader: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    for number in range(400):
+        ledger.post("wallet", 1, recorded_ms=NOVEMBER_MS + number * DAY_MS)
+    write(settings, ledger, snapshot_every=50)
+    with reader.transaction():
+        at = from_ms(NOVEMBER_MS + 320 * DAY_MS)
+        assert balance_at(reader, "wallet", at) == 321
+        touched = reader.execute(
+            "SELECT relname, seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables"
+            " WHERE relname LIKE 'transaction%' AND (idx_scan > 0 OR seq_scan > 0) ORDER BY 1"
+        ).fetchall()
+    # Entry 300 had a snapshot, on 27 August; entries 301 to 321 are of August and September.
+    assert {name for name, _, _ in touched} == {
+        "transaction_snapshots",
+        "transactions_2027_08",
+        "transactions_2027_09",
+    }
+    assert sum(scans for _, scans, _ in touched) == 0
+    assert sum(fetched for _, _, fetched in touched) <= 1 + 50
+
+
+def test_a_wallet_that_is_named_like_an_attack_is_only_a_name(reader: Connection, settings: Settings) -> None:
+    name = "'; DROP TABLE wallets; --"
+    ledger = Ledger(0)
+    ledger.post(name, 5)
+    write(settings, ledger)
+    assert postgres.balance(settings, name) == (name, "EUR", 5)
+
+
+def test_what_the_command_line_reads(reader: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    ledger.post("wallet", 5)
+    ledger.post("wallet", 6, recorded_ms=NOVEMBER_MS + 1)
+    write(settings, ledger)
+    with postgres.connect(settings, postgres.WRITER) as writer:
+        body = encode_snapshot(ledger.written[0].balance, INTERVAL)
+        copy(writer, SNAPSHOTS, [snapshot_row(body)])
+    assert postgres.balance(settings, "wallet") == ("wallet", "EUR", 11)
+    assert postgres.balance(settings, "wallet", from_ms(NOVEMBER_MS)) == ("wallet", "EUR", 5)
+    assert postgres.balance(settings, "unknown") is None
+    assert postgres.counts(settings) == {
+        "wallets": 1,
+        "transactions": 2,
+        "transaction_archive": 0,
+        "transaction_snapshots": 1,
+        "rejections": 0,
+    }
+    assert postgres.positions(settings) == []
+    assert postgres.rejections_by_reason(settings) == {}

@@ -1,0 +1,101 @@
+"""What a topic must be like, told without a cluster."""
+
+import pytest
+
+from config.cluster import FoundTopic, differences, specs, wait_for_kafka
+from config.errors import NotReachable
+from config.settings import Settings
+from config.topics import GROWTH_BYTES, TopicSpec
+
+LONGEST_MS = str(2**63 - 1)
+
+
+@pytest.fixture
+def by_name(plain_settings: Settings) -> dict[str, TopicSpec]:
+    settings = plain_settings.model_copy(update={"prefix": "w", "partitions": 3})
+    return {spec.name: spec for spec in specs(settings)}
+
+
+def as_found(spec: TopicSpec, **changes: str) -> FoundTopic:
+    """A topic just as it must be, but for these settings (underscores for dots)."""
+    changed = {name.replace("_", "."): value for name, value in changes.items()}
+    return FoundTopic(spec.partitions, {"segment.bytes": "1"} | spec.config | changed)
+
+
+def test_the_six_topics_have_their_partitions(by_name: dict[str, TopicSpec]) -> None:
+    assert {name: spec.partitions for name, spec in by_name.items()} == {
+        "w.transactions": 3,
+        "w.ledger": 3,
+        "w.balances": 3,
+        "w.snapshots": 3,
+        "w.rejections": 3,
+        "w.pipeline": 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["w.ledger", "w.balances", "w.snapshots", "w.rejections"])
+def test_derived_topics_take_any_time_and_larger_records(name: str, by_name: dict[str, TopicSpec]) -> None:
+    config = by_name[name].config
+    assert config["message.timestamp.type"] == "CreateTime"
+    assert config["message.timestamp.after.max.ms"] == LONGEST_MS
+    accepted = int(by_name["w.transactions"].config["max.message.bytes"])
+    assert int(config["max.message.bytes"]) == accepted + GROWTH_BYTES
+
+
+def test_a_record_of_the_largest_size_fits_into_the_input(plain_settings: Settings) -> None:
+    settings = plain_settings.model_copy(update={"max_record_bytes": 4_000_000})
+    assert int(specs(settings)[0].config["max.message.bytes"]) > 4_000_000
+
+
+def test_a_topic_as_it_must_be_has_no_differences(by_name: dict[str, TopicSpec]) -> None:
+    assert [text for spec in by_name.values() for text in differences(spec, as_found(spec))] == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "changes", "told"),
+    [
+        ("w.balances", {"cleanup_policy": "delete"}, "w.balances: cleanup.policy is delete, must be compact"),
+        ("w.ledger", {"cleanup_policy": "compact"}, "w.ledger: cleanup.policy is compact, must be delete"),
+        (
+            "w.ledger",
+            {"message_timestamp_type": "LogAppendTime"},
+            "w.ledger: message.timestamp.type is LogAppendTime, must be CreateTime",
+        ),
+        (
+            "w.rejections",
+            {"message_timestamp_after_max_ms": "3600000"},
+            f"w.rejections: message.timestamp.after.max.ms is 3600000, must be {LONGEST_MS}",
+        ),
+        (
+            "w.snapshots",
+            {"max_message_bytes": "1000"},
+            f"w.snapshots: max.message.bytes is 1000, must be at least {1_048_588 + GROWTH_BYTES}",
+        ),
+        (
+            "w.transactions",
+            {"message_timestamp_type": "CreateTime"},
+            "w.transactions: message.timestamp.type is CreateTime, must be LogAppendTime",
+        ),
+    ],
+)
+def test_what_differs_is_told_with_the_topics_name(
+    topic: str, changes: dict[str, str], told: str, by_name: dict[str, TopicSpec]
+) -> None:
+    assert differences(by_name[topic], as_found(by_name[topic], **changes)) == [told]
+
+
+def test_wrong_partitions_and_a_missing_topic_are_told(by_name: dict[str, TopicSpec]) -> None:
+    ledger = by_name["w.ledger"]
+    assert differences(ledger, FoundTopic(12, ledger.config)) == ["w.ledger: has 12 partitions, must have 3"]
+    assert differences(ledger, None) == ["w.ledger: does not exist"]
+
+
+def test_larger_limits_and_finite_retention_are_no_differences(by_name: dict[str, TopicSpec]) -> None:
+    ledger = by_name["w.ledger"]
+    assert differences(ledger, as_found(ledger, max_message_bytes="99999999", retention_ms="1000")) == []
+
+
+def test_a_kafka_that_does_not_answer_is_told_in_one_line(plain_settings: Settings) -> None:
+    nowhere = plain_settings.model_copy(update={"kafka": "127.0.0.1:1", "startup_wait_s": 0.5})
+    with pytest.raises(NotReachable, match=r"^Kafka at 127\.0\.0\.1:1 did not answer within 0\.5 s .+$"):
+        wait_for_kafka(nowhere)

@@ -1,0 +1,125 @@
+"""docker-compose.yml: valid to the tool that reads it, and careful where the tool does not look."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.settings import Settings
+from tests.containers import KAFKA_IMAGE, POSTGRES_IMAGE
+
+ROOT = Path(__file__).parents[2]
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+OURS = ("init", "worker", "sinks")
+
+
+def compose() -> list[str]:
+    """The compose tool of this machine, or a skipped test."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if (
+            shutil.which(command[0])
+            and subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0
+        ):
+            return command
+    pytest.skip("neither `docker compose` nor docker-compose is installed")
+
+
+def test_the_compose_tool_accepts_it_with_the_example_environment() -> None:
+    command = [*compose(), "--env-file", ".env.example", "config", "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_password_it_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.env"
+    empty.touch()
+    command = [*compose(), "--env-file", str(empty), "config", "--quiet"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin"},
+    )
+    assert done.returncode != 0
+    assert "copy .env.example to .env" in done.stderr
+
+
+def test_it_holds_the_whole_pipeline() -> None:
+    assert set(SERVICES) == {"kafka", "registry", "postgres", *OURS}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_comes_back_and_keeps_its_logs_small(name: str) -> None:
+    assert SERVICES[name]["restart"] == ("on-failure" if name == "init" else "unless-stopped")
+    assert SERVICES[name]["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name != "init"])
+def test_every_lasting_service_has_a_health_check(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    assert check["test"][0] == "CMD"
+    assert check["timeout"]
+    assert check["retries"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_open_on_loopback_only(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert port.startswith("127.0.0.1:"), port
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in OURS])
+def test_images_are_of_one_version(name: str) -> None:
+    assert re.fullmatch(r"[\w./-]+:[\d.]+", SERVICES[name]["image"])
+
+
+def test_images_are_the_ones_that_tests_in_containers_use() -> None:
+    assert SERVICES["kafka"]["image"] == KAFKA_IMAGE
+    assert SERVICES["postgres"]["image"] == POSTGRES_IMAGE
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_wallet_variable_is_a_setting(name: str) -> None:
+    variables = {key for key in SERVICES[name]["environment"] if key.startswith("WALLET_")}
+    assert variables <= {f"WALLET_{field.upper()}" for field in Settings.model_fields}
+
+
+def test_every_variable_of_the_example_is_used() -> None:
+    names = re.findall(r"^#?(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert names
+    assert [name for name in names if f"${{{name}" not in text] == []
+
+
+def test_no_password_stands_in_the_file() -> None:
+    for service in SERVICES.values():
+        secrets = [str(value) for key, value in service["environment"].items() if "PASSWORD" in key]
+        assert all(value.startswith("${") for value in secrets)
+
+
+@pytest.mark.parametrize("name", ["kafka", "postgres", "worker"])
+def test_what_must_last_is_on_a_named_volume(name: str) -> None:
+    assert [volume.split(":")[0] for volume in SERVICES[name]["volumes"]] in (
+        ["kafka"],
+        ["postgres"],
+        ["state"],
+    )
+
+
+@pytest.mark.parametrize("name", ["worker", "sinks"])
+def test_nothing_runs_before_init_is_through(name: str) -> None:
+    assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_image_does_not_run_as_root_and_installs_from_the_lock_only() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    users = [line for line in lines if line.startswith("USER ")]
+    assert users[-1:] == ["USER wallet"]
+    installs = [line for line in lines if "pip install" in line]
+    assert all("--require-hashes" in line or "--no-deps --no-build-isolation" in line for line in installs)

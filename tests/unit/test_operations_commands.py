@@ -1,0 +1,119 @@
+"""The command line by itself: exit codes, one-line errors, help, and what it writes without any server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = {"WALLET_KAFKA": "127.0.0.1:1", "WALLET_POSTGRES": "postgresql://me:hush@127.0.0.1:1/w"}
+
+
+def wallet(
+    *arguments: str, cwd: Path, text: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, away from any .env file and with these WALLET_* variables only."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+    return subprocess.run(
+        [sys.executable, "-m", "operations", *arguments],
+        cwd=cwd,
+        input=text,
+        env=kept | QUICK | {"WALLET_STARTUP_WAIT_S": "0"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def last_line(text: str) -> str:
+    return text.splitlines()[-1]
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    told = wallet("--help", cwd=tmp_path)
+    assert told.returncode == 0
+    for command in ("local", "init", "generate", "send", "worker", "sink", "status", "balance", "statement"):
+        assert command in told.stdout
+
+
+def test_the_command_line_starts_without_the_libraries_of_its_commands() -> None:
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, operations.main; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert {"faust", "confluent_kafka", "psycopg", "fastavro", "rocksdict"} & set(loaded) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("init",), ("worker",), ("sink",), ("status",), ("generate",)],
+)
+def test_a_kafka_that_is_away_is_one_line_and_exit_code_3(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    told = wallet(*arguments, cwd=tmp_path)
+    assert told.returncode == 3
+    assert last_line(told.stderr).startswith("wallet: Kafka at 127.0.0.1:1 did not answer within 0 s")
+    assert "Traceback" not in told.stderr
+
+
+def test_a_postgres_that_is_away_is_one_line_without_the_password(tmp_path: Path) -> None:
+    told = wallet("balance", "wallet-1", cwd=tmp_path)
+    assert told.returncode == 3
+    assert last_line(told.stderr).startswith("wallet: PostgreSQL did not answer")
+    assert "hush" not in told.stdout + told.stderr
+
+
+def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    told = wallet("status", cwd=tmp_path, WALLET_PARTITIONS="several")
+    assert told.returncode == 2
+    [line] = told.stderr.splitlines()
+    assert line.startswith("wallet: settings are wrong: WALLET_PARTITIONS: ")
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-22T10:00:00"])
+def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) -> None:
+    told = wallet("balance", "wallet-1", "--at", time, cwd=tmp_path)
+    assert told.returncode == 2
+    assert "--at" in told.stderr
+
+
+def test_an_unknown_option_is_exit_code_2(tmp_path: Path) -> None:
+    assert wallet("status", "--wat", cwd=tmp_path).returncode == 2
+
+
+def test_generated_lines_are_good_lines(tmp_path: Path) -> None:
+    made = wallet("generate", "--count", "200", "--seed", "4", "--bad", "0.1", "--out", "-", cwd=tmp_path)
+    assert made.returncode == 0
+    lines = made.stdout.splitlines()
+    assert 150 < len(lines) < 200
+    assert (
+        f"{len(lines)} transactions written with --seed 4, {200 - len(lines)} bad ones left out"
+        in made.stderr
+    )
+    sent = wallet("send", "-", "--dry-run", cwd=tmp_path, text=made.stdout)
+    assert (sent.returncode, last_line(sent.stderr)) == (0, f"{len(lines)} lines are good, 0 bad")
+
+
+def test_bad_lines_are_told_and_make_exit_code_6(tmp_path: Path) -> None:
+    good = wallet("generate", "--count", "2", "--out", "-", cwd=tmp_path).stdout.splitlines()
+    spoiled = json.dumps(json.loads(good[1]) | {"amount": 0.5})
+    (tmp_path / "in.jsonl").write_text(f"{good[0]}\nnonsense\n{spoiled}\n", encoding="utf-8")
+    told = wallet("send", "in.jsonl", "--dry-run", cwd=tmp_path)
+    assert told.returncode == 6
+    first, second, summary = told.stderr.splitlines()
+    assert first.startswith("line 2: not JSON")
+    assert second == "line 3: amount 0.5 is not a whole number of minor units"
+    assert summary == "1 lines are good, 2 bad"
+
+
+@pytest.mark.parametrize("name", ["nowhere.jsonl", "in.xml", "."])
+def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in.xml").touch()
+    told = wallet("send", name, cwd=tmp_path)
+    assert told.returncode == 2
+    [line] = told.stderr.splitlines()
+    assert line.startswith("wallet: ")
+    assert name in line

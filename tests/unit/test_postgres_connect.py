@@ -1,0 +1,28 @@
+"""What is said when there is no Postgres, or a wrong DSN; never with its password."""
+
+import pytest
+from pydantic import SecretStr
+
+from config.errors import ConfigurationError, NotReachable
+from config.settings import Settings
+from sinks.postgres import connect
+
+
+def test_a_server_that_does_not_answer_is_waited_for_and_named_without_the_password(
+    plain_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    dsn = SecretStr("postgresql://wallet:sesame@127.0.0.1:1/wallet")
+    with pytest.raises(NotReachable, match=r"PostgreSQL did not answer within 0\.3 s") as failed:
+        connect(plain_settings.model_copy(update={"postgres": dsn, "startup_wait_s": 0.3}))
+    assert "waiting_for_postgres" in caplog.messages
+    assert "\n" not in str(failed.value)
+    assert "sesame" not in str(failed.value) + caplog.text
+    assert "sesame" not in "".join(str(record.__dict__) for record in caplog.records)
+
+
+@pytest.mark.parametrize("dsn", ["host=x password=sesame ;;", "postgresql://u:sesame@[h/db"])
+def test_a_dsn_that_is_none_is_refused_without_showing_it(plain_settings: Settings, dsn: str) -> None:
+    with pytest.raises(ConfigurationError) as failed:
+        connect(plain_settings.model_copy(update={"postgres": SecretStr(dsn)}), wait_s=0)
+    assert "WALLET_POSTGRES" in str(failed.value)
+    assert "sesame" not in str(failed.value)

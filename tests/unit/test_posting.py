@@ -1,0 +1,208 @@
+"""The fold by example: rejections as they are written, sizes at the limit, bytes that are kept or re-encoded."""
+
+import pytest
+
+from config.pipeline import Pipeline
+from schemas.codec import TransactionCodec, decode_entry, encode_transaction, frame
+from schemas.records import CREDIT, DEBIT, Balance, Reason, Transaction
+from schemas.registry import FIXED_IDS
+from streams.batch import Derived, Headers, Outputs, Source
+from streams.posting import Fold
+from streams.store import BEFORE_TIME
+from streams.wallet import Known
+from tests.unit.strategies import ELSEWHERE, HERE, IDS, MAX_RECORD_BYTES, PARTITION
+from tests.unit.transactions import block, encoded_until_metadata
+
+PIPELINE = Pipeline(1, 4, 100, "reject", MAX_RECORD_BYTES, None, 1)
+GOOD = Transaction(IDS[0], HERE[0], CREDIT, 100, "EUR", 10**15, None, (("a", "1"), ("b", "2")))
+KEY = GOOD.wallet_id.encode()
+FRAME = frame(1)
+AT_MS = 1_800_000_000_000
+
+
+class NoPast:
+    """A partition that has seen nothing."""
+
+    def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
+        return {}
+
+    def known(self, ids: list[bytes]) -> dict[bytes, Known]:
+        return {}
+
+
+def folded(*records: Source) -> Outputs:
+    fold = Fold(
+        "wallet.transactions",
+        PARTITION,
+        PIPELINE,
+        TransactionCodec(1, lambda _: None),
+        FIXED_IDS,
+        NoPast(),
+    )
+    return fold.post(records, 0, BEFORE_TIME)
+
+
+def source(value: bytes | None, key: bytes | None = KEY, headers: Headers = (), offset: int = 0) -> Source:
+    return Source(offset, AT_MS, key, value, headers)
+
+
+def reason_of(rejection: Derived) -> str:
+    headers = dict((rejection.headers or [])[-6:])
+    reason = headers["rejection.reason"]
+    assert isinstance(reason, bytes)
+    return reason.decode()
+
+
+SPENDS = GOOD._replace(type=DEBIT, transaction_id=IDS[1], amount=101)
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "reason"),
+    [
+        (None, KEY, Reason.UNDECODABLE),
+        (b"", KEY, Reason.UNDECODABLE),
+        (b"\0\0\0\0", KEY, Reason.UNDECODABLE),
+        (b"{}", None, Reason.UNDECODABLE),
+        (frame(2) + encode_transaction(GOOD), KEY, Reason.UNDECODABLE),
+        (FRAME + encode_transaction(GOOD) + b"\0", KEY, Reason.UNDECODABLE),
+        (FRAME + encode_transaction(GOOD._replace(amount=0)), KEY, Reason.INVALID),
+        # what is invalid is not asked where it belongs
+        (FRAME + encode_transaction(GOOD._replace(amount=0)), b"somebody-else", Reason.INVALID),
+        (FRAME + encode_transaction(GOOD), None, Reason.MISROUTED),
+        (FRAME + encode_transaction(GOOD), b"", Reason.MISROUTED),
+        (FRAME + encode_transaction(GOOD), HERE[1].encode(), Reason.MISROUTED),
+        (FRAME + encode_transaction(GOOD._replace(wallet_id=ELSEWHERE[0])), ELSEWHERE[0].encode(), Reason.MISROUTED),
+        (FRAME + encode_transaction(SPENDS), KEY, Reason.INSUFFICIENT_FUNDS),
+        (bytes(MAX_RECORD_BYTES), KEY, Reason.TOO_LARGE),
+    ],
+)
+def test_a_record_that_cannot_be_posted_is_rejected_with_its_reason(
+    value: bytes | None, key: bytes | None, reason: Reason
+) -> None:
+    outputs = folded(source(value, key))
+    assert [reason_of(one) for one in outputs.rejections] == [reason]
+    assert (outputs.entries, outputs.snapshots, outputs.balances, outputs.new_ids) == ([], [], {}, {})
+    assert outputs.next_offset == 1
+    assert outputs.recorded_ms == BEFORE_TIME
+
+
+def test_a_rejection_keeps_key_value_and_headers_as_they_came_and_adds_ours_last() -> None:
+    upstream: Headers = (
+        ("trace", b"\xff\0"),
+        ("trace", b"second"),
+        ("empty", None),
+        ("", b""),
+        ("rejection.reason", b"a joke"),
+        ("ключ", b"1"),
+    )
+    (rejection,) = folded(source(b"\x01rubbish", b"\xfe\xff", upstream, offset=77)).rejections
+    assert (rejection.key, rejection.value, rejection.timestamp_ms) == (b"\xfe\xff", b"\x01rubbish", AT_MS)
+    headers = rejection.headers or []
+    assert headers[:6] == list(upstream)
+    assert [name for name, _ in headers[6:]] == [
+        f"rejection.{name}" for name in ("reason", "detail", "topic", "partition", "offset", "at")
+    ]
+    ours = dict(headers[6:])
+    assert ours.pop("rejection.detail") != b""
+    assert ours == {
+        "rejection.reason": b"UNDECODABLE",
+        "rejection.topic": b"wallet.transactions",
+        "rejection.partition": b"1",
+        "rejection.offset": b"77",
+        "rejection.at": b"1800000000000",
+    }
+
+
+def test_of_a_too_large_record_only_position_and_sizes_are_kept() -> None:
+    (rejection,) = folded(source(bytes(2_000), b"k" * 30, [("header", b"v" * 10)], offset=5)).rejections
+    assert (rejection.key, rejection.value) == (None, None)
+    headers = dict(rejection.headers or [])
+    assert len(rejection.headers or []) == 6
+    assert headers["rejection.offset"] == b"5"
+    detail = headers["rejection.detail"]
+    assert isinstance(detail, bytes)
+    for measure in (b"2046 bytes", b"limit 1024", b"key 30", b"value 2000", b"headers 16"):
+        assert measure in detail
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("trace", b"12345")],
+        [("t", None), ("t", b""), ("", b"1")],
+        [("ключ", b"1")],  # names count in bytes of UTF-8
+    ],
+)
+def test_a_record_of_exactly_the_limit_passes_and_one_more_byte_does_not(headers: Headers, more: int) -> None:
+    taken = len(KEY) + sum(len(name.encode()) + len(value or b"") for name, value in headers)
+    outputs = folded(source(bytes(MAX_RECORD_BYTES - taken + more), KEY, headers))
+    assert [reason_of(one) for one in outputs.rejections] == [Reason.TOO_LARGE if more else Reason.UNDECODABLE]
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_good_transaction_is_posted_up_to_the_limit(more: int) -> None:
+    bare = len(KEY) + len(FRAME + encode_transaction(GOOD._replace(metadata=(("pad", "x" * 100),))))
+    padded = GOOD._replace(metadata=(("pad", "x" * (100 + MAX_RECORD_BYTES - bare + more)),))
+    outputs = folded(source(FRAME + encode_transaction(padded)))
+    assert (len(outputs.entries), len(outputs.rejections)) == (1 - more, more)
+
+
+def test_canonical_bytes_are_copied_and_unusual_ones_written_anew() -> None:
+    body = encode_transaction(GOOD)
+    other_way = encoded_until_metadata(GOOD) + block([*GOOD.metadata], sized=True) + b"\0"
+    assert other_way != body
+    for value in (body, other_way):
+        (entry,) = folded(source(FRAME + value)).entries
+        assert (entry.value or b"")[5:].startswith(body)
+        assert decode_entry((entry.value or b"")[5:]).transaction == GOOD
+
+
+def test_a_duplicate_is_told_from_a_conflict_by_content_not_by_bytes() -> None:
+    swapped = GOOD._replace(metadata=GOOD.metadata[::-1])
+    other_way = encoded_until_metadata(GOOD) + block([*GOOD.metadata], sized=True) + b"\0"
+    outputs = folded(
+        source(FRAME + encode_transaction(GOOD)),
+        source(FRAME + encode_transaction(swapped), offset=1),
+        source(FRAME + other_way, offset=2),
+        source(FRAME + encode_transaction(GOOD._replace(occurred_us=GOOD.occurred_us + 1)), offset=3),
+        source(FRAME + encode_transaction(GOOD._replace(group_id="g")), offset=4),
+    )
+    assert [reason_of(one) for one in outputs.rejections] == ["DUPLICATE", "DUPLICATE", "CONFLICT", "CONFLICT"]
+
+
+def test_an_id_that_was_rejected_may_still_be_posted() -> None:
+    outputs = folded(
+        source(FRAME + encode_transaction(GOOD._replace(type=DEBIT))),
+        source(FRAME + encode_transaction(GOOD), offset=1),
+    )
+    assert [reason_of(one) for one in outputs.rejections] == ["INSUFFICIENT_FUNDS"]
+    assert len(outputs.entries) == 1
+
+
+def test_the_first_accepted_entry_opens_the_wallet_and_fixes_its_currency() -> None:
+    outputs = folded(
+        source(FRAME + encode_transaction(GOOD._replace(currency="USD", type=DEBIT))),
+        source(FRAME + encode_transaction(GOOD._replace(transaction_id=IDS[1])), offset=1),
+        source(FRAME + encode_transaction(GOOD._replace(transaction_id=IDS[2], currency="USD")), offset=2),
+    )
+    assert [reason_of(one) for one in outputs.rejections] == ["INSUFFICIENT_FUNDS", "CURRENCY_MISMATCH"]
+    assert outputs.balances[KEY].currency == "EUR"
+
+
+def test_the_legs_of_a_transfer_share_an_id_and_are_both_posted() -> None:
+    legs = (GOOD, GOOD._replace(wallet_id=HERE[1]))
+    outputs = folded(
+        *(
+            source(FRAME + encode_transaction(leg), leg.wallet_id.encode(), offset=at)
+            for at, leg in enumerate(legs)
+        )
+    )
+    assert len(outputs.entries) == 2
+    assert outputs.rejections == []
+
+
+def test_an_empty_run_changes_nothing() -> None:
+    outputs = folded()
+    assert (outputs.next_offset, outputs.recorded_ms, outputs.entries, outputs.rejections) == (0, BEFORE_TIME, [], [])

@@ -1,0 +1,42 @@
+"""Keys go where Java's producers and librdkafka's murmur2_random put them."""
+
+import ctypes
+from pathlib import Path
+
+import confluent_kafka
+import pytest
+from confluent_kafka import cimpl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.partitioner import murmur2, partition_of
+
+# From Kafka's own UtilsTest.testMurmur2, where they are signed.
+JAVA = {
+    b"21": -973932308,
+    b"foobar": -790332482,
+    b"a-little-bit-long-string": -985981536,
+    b"a-little-bit-longer-string": -1486304829,
+    b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    b"abc": 479470107,
+}
+
+
+@pytest.mark.parametrize(("key", "signed"), JAVA.items())
+def test_murmur2_is_that_of_java(key: bytes, signed: int) -> None:
+    assert murmur2(key) == signed % 2**32
+
+
+def librdkafka() -> ctypes.CDLL:
+    """The library that confluent-kafka brings along; importing it has loaded it already."""
+    bundled = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+    return ctypes.CDLL(str(next(bundled.glob("librdkafka*"), cimpl.__file__)))
+
+
+@given(st.binary(max_size=80), st.integers(1, 10_000))
+def test_partitions_are_those_of_librdkafka(key: bytes, partitions: int) -> None:
+    place = librdkafka().rd_kafka_msg_partitioner_murmur2
+    place.restype = ctypes.c_int32
+    assert partition_of(key, partitions) == place(
+        None, key, ctypes.c_size_t(len(key)), partitions, None, None
+    )

@@ -1,0 +1,140 @@
+"""The reading of our records by position, and what it refuses."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+from confluent_kafka import Message
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.errors import Stopped
+from schemas.entries import NO_HASH, encode_entry, encode_snapshot, encode_transaction
+from schemas.records import INTERVAL, Transaction
+from sinks.ledger import LedgerSink
+from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, entry_row, snapshot_row
+from sinks.sink import Sink
+from sinks.snapshots import SnapshotSink
+from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
+
+longs = st.integers(-(2**63), 2**63 - 1)
+texts = st.text(min_size=1, max_size=128)
+#: What a timestamptz can hold of what the schemas can.
+recorded = st.integers(-62_135_596_800_000, 253_402_300_799_999)
+
+
+def fields(row: bytes) -> list[bytes | None]:
+    """Take a row of binary COPY apart, by the manual."""
+    count, at = int.from_bytes(row[:2], "big"), 2
+    found: list[bytes | None] = []
+    for _ in range(count):
+        length = int.from_bytes(row[at : at + 4], "big", signed=True)
+        at += 4
+        found.append(None if length < 0 else row[at : at + length])
+        at += max(length, 0)
+    assert at == len(row)
+    return found
+
+
+def number(value: int, size: int = 8) -> bytes:
+    return value.to_bytes(size, "big", signed=True)
+
+
+@given(
+    st.uuids(), texts, st.integers(0, 1), longs, st.none() | texts, recorded, longs, longs, recorded,
+    st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1),
+)  # fmt: skip
+def test_a_row_has_every_field_of_its_entry(
+    transaction_id: UUID,
+    wallet_id: str,
+    kind: int,
+    amount: int,
+    group_id: str | None,
+    occurred_ms: int,
+    sequence: int,
+    balance: int,
+    recorded_ms: int,
+    partition: int,
+    offset: int,
+) -> None:
+    transaction = Transaction(
+        str(transaction_id),
+        wallet_id,
+        kind,
+        amount,
+        "EUR",
+        occurred_ms * 1_000,
+        group_id,
+        (("k", wallet_id),),
+    )
+    body = encode_entry(encode_transaction(transaction), sequence, balance, recorded_ms, partition, offset)
+    entry = entry_row(body + bytes(range(32)))
+    found = fields(entry.row)
+    assert found[:8] == [
+        wallet_id.encode(),
+        number(sequence),
+        transaction_id.bytes,
+        (b"CREDIT", b"DEBIT")[kind],
+        number(amount),
+        b"EUR",
+        number(occurred_ms * 1_000 - POSTGRES_EPOCH_US),
+        None if group_id is None else group_id.encode(),
+    ]
+    assert found[9:] == [
+        number(balance),
+        number(recorded_ms * 1_000 - POSTGRES_EPOCH_US),
+        number(partition, 4),
+        number(offset),
+        bytes(range(32)),
+        body,
+    ]
+    assert entry.day == recorded_ms // DAY_MS
+    assert (entry.wallet is not None) == (sequence == 1)
+
+
+ENTRY = Ledger(0).post("wallet", metadata=(("key", "value"),), group_id="group").body
+SNAPSHOT = encode_snapshot(Ledger(0).post("wallet").balance, INTERVAL)
+
+
+@pytest.mark.parametrize(("read", "body"), [(entry_row, ENTRY), (snapshot_row, SNAPSHOT)])
+def test_bytes_missing_or_left_over_are_noticed_wherever_they_are(
+    read: Callable[[bytes], object], body: bytes
+) -> None:
+    read(body)
+    for end in range(len(body)):
+        with pytest.raises((ValueError, IndexError)):
+            read(body[:end])
+    with pytest.raises(ValueError, match="does not end"):
+        read(body + b"\0")
+
+
+def test_a_second_metadata_block_is_not_taken_for_something_else() -> None:
+    transaction = Transaction("0" * 36, "w", 0, 1, "EUR", 0, None, (("a", "b"),))
+    canonical = encode_transaction(transaction)
+    two_blocks = canonical[:-1] + canonical[-6:]
+    with pytest.raises(ValueError, match="metadata is more than one block"):
+        entry_row(encode_entry(two_blocks, 1, 1, NOVEMBER_MS, 0, 0) + NO_HASH)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"",
+        LEDGER_FRAME,
+        b"\1" + LEDGER_FRAME[1:] + ENTRY,
+        LEDGER_FRAME + b"garbage",
+        LEDGER_FRAME + bytes(200),
+    ],
+)
+@pytest.mark.parametrize("sink", [LedgerSink("topic"), SnapshotSink("topic")])
+def test_a_value_that_is_not_ours_stops_the_sink_and_is_named(sink: Sink, value: bytes | None) -> None:
+    record = Message("topic", partition=2, offset=3, value=value)
+    with pytest.raises(Stopped, match="topic partition 2 offset 3 does not decode"):
+        sink.rows([record])
+
+
+def test_a_good_value_is_taken() -> None:
+    record = Message("topic", partition=2, offset=3, value=SNAPSHOT_FRAME + SNAPSHOT)
+    ((_, rows),) = SnapshotSink("topic").rows([record]).tables
+    assert rows == [snapshot_row(SNAPSHOT)]

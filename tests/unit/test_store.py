@@ -1,0 +1,172 @@
+"""The store of a partition: what it belongs to, what it holds after a reopen and after a kill, its cache."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rocksdict import Options, Rdict
+
+from config.errors import Refused
+from schemas.records import Balance
+from streams.batch import posted_id
+from streams.store import Cursor, Identity, PartitionStore, StoreMemory
+from streams.wallet import Known
+
+IDENTITY = Identity("cluster-1", "wallet", "ledger-topic-1", 3)
+MEMORY = StoreMemory(16)
+
+
+@contextmanager
+def opened(path: Path, identity: Identity = IDENTITY, cached_wallets: int = 100) -> Iterator[PartitionStore]:
+    """The store of this folder, closed at the end."""
+    store = PartitionStore(path, identity, MEMORY, cached_wallets)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def balance(wallet: bytes, amount: int = 1, sequence: int = 1) -> Balance:
+    return Balance(wallet.decode(), "EUR", amount, sequence, 1_800_000_000_000, 3, 10 + sequence, b"h" * 32)
+
+
+def test_a_new_store_has_seen_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path / "store") as store:
+        assert store.cursor == Cursor(0, 0, 0, -(2**63))
+        assert store.balances({b"a"}) == {}
+        assert store.known([b"a"]) == {}
+        assert store.known([]) == {}
+        assert store.balance(b"a") is None
+
+
+def test_what_was_written_is_there_after_a_reopen_with_its_cursor(tmp_path: Path) -> None:
+    cursor = Cursor(5, 2**40, 7, -1)
+    known = Known(b"d" * 32, -5)
+    with opened(tmp_path / "store") as store:
+        store.write({b"a": balance(b"a"), "ä".encode(): balance("ä".encode(), -(2**63))}, {b"a\0id": known}, cursor)
+    with opened(tmp_path / "store") as store:
+        assert store.cursor == cursor
+        assert store.balances({b"a", "ä".encode(), b"b"}) == {
+            b"a": balance(b"a"),
+            "ä".encode(): balance("ä".encode(), -(2**63)),
+        }
+        assert store.known([b"b\0id", b"a\0id"]) == {b"a\0id": known}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"cluster": "cluster-2"}, "cluster 'cluster-1' instead of 'cluster-2'"),
+        ({"prefix": "other"}, "prefix 'wallet' instead of 'other'"),
+        ({"ledger_topic_id": "made-again"}, "ledger_topic_id 'ledger-topic-1' instead of 'made-again'"),
+        ({"partition": 4}, "partition 3 instead of 4"),
+        ({"format": 2}, "format 1 instead of 2"),
+    ],
+)
+def test_a_store_of_another_place_is_refused_naming_what_differs(
+    tmp_path: Path, changed: dict[str, object], told: str
+) -> None:
+    with opened(tmp_path / "store") as store:
+        store.write({b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
+    with pytest.raises(Refused) as refused, opened(tmp_path / "store", replace(IDENTITY, **changed)):  # type: ignore[arg-type]
+        pass
+    assert told in str(refused.value)
+    assert str(tmp_path / "store") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refused_store_is_left_as_it_was(tmp_path: Path) -> None:
+    with opened(tmp_path / "store") as store:
+        store.write({b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
+    with pytest.raises(Refused), opened(tmp_path / "store", replace(IDENTITY, prefix="other")):
+        pass
+    with opened(tmp_path / "store") as store:
+        assert store.balance(b"a") == balance(b"a")
+
+
+def test_a_store_of_a_format_that_knows_more_fields_is_refused(tmp_path: Path) -> None:
+    db = Rdict(str(tmp_path / "store"), Options(raw_mode=True))
+    db.put(b"m:identity", json.dumps(asdict(IDENTITY) | {"format": 9, "shard": 1}).encode())
+    db.close()
+    with pytest.raises(Refused, match="format 9 instead of 1"), opened(tmp_path / "store"):
+        pass
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from schemas.records import Balance
+from streams.store import Cursor, Identity, PartitionStore, StoreMemory
+from streams.wallet import Known
+store = PartitionStore(Path(sys.argv[1]), Identity("cluster-1", "wallet", "ledger-topic-1", 3), StoreMemory(16), 100)
+for turn in range(1, 1_000_000):
+    balance = Balance("a", "EUR", turn, turn, 0, 3, turn, bytes(32))
+    ids = {b"%d-%d" % (turn, number): Known(bytes(32), turn) for number in range(50)}
+    store.write({b"a": balance, b"b": balance}, ids, Cursor(turn, turn, turn, turn))
+    if turn == 200:
+        print("goes on", flush=True)
+"""
+
+
+def test_a_batch_and_its_cursor_are_there_together_or_not_at_all_after_a_kill(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "goes on\n"
+        process.kill()
+    with opened(tmp_path / "store") as store:
+        turn = store.cursor.source
+        assert turn >= 200
+        assert store.cursor == Cursor(turn, turn, turn, turn)
+        assert {one.sequence for one in store.balances({b"a", b"b"}).values()} == {turn}
+        assert len(store.known([b"%d-%d" % (turn, number) for number in range(50)])) == 50
+        assert store.known([b"%d-0" % (turn + 1)]) == {}
+
+
+def test_the_cache_is_bounded_and_what_left_it_is_still_found(tmp_path: Path) -> None:
+    wallets = [b"wallet-%d" % number for number in range(500)]
+    with opened(tmp_path / "store", cached_wallets=20) as store:
+        for turn, wallet in enumerate(wallets):
+            store.write({wallet: balance(wallet, turn)}, {}, Cursor(turn, turn, turn, turn))
+            assert len(store._cache) <= 20
+        assert store.balances(set(wallets)) == {wallet: balance(wallet, at) for at, wallet in enumerate(wallets)}
+        assert len(store._cache) <= 20
+
+
+def test_without_a_cache_every_balance_comes_from_the_store(tmp_path: Path) -> None:
+    with opened(tmp_path / "store", cached_wallets=0) as store:
+        store.write({b"a": balance(b"a")}, {}, Cursor())
+        assert store._cache == {}
+        assert store.balance(b"a") == balance(b"a")
+
+
+def test_a_batch_larger_than_the_cache_does_not_leave_an_older_balance_behind(tmp_path: Path) -> None:
+    wallets = [b"wallet-%d" % number for number in range(50)]
+    with opened(tmp_path / "store", cached_wallets=10) as store:
+        for sequence in (1, 2, 3):
+            store.write({wallet: balance(wallet, 1, sequence) for wallet in wallets}, {}, Cursor())
+        assert {one.sequence for one in store.balances(set(wallets)).values()} == {3}
+
+
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(names, st.uuids()), unique=True, max_size=50))
+def test_no_two_wallets_and_ids_share_a_place_in_the_index(pairs: list[tuple[str, object]]) -> None:
+    assert len({posted_id(wallet.encode(), str(one)) for wallet, one in pairs}) == len(pairs)
+
+
+def test_stores_of_partitions_side_by_side_do_not_mix(tmp_path: Path) -> None:
+    with opened(tmp_path / "3") as third, opened(tmp_path / "4", replace(IDENTITY, partition=4)) as fourth:
+        third.write({b"a": balance(b"a", 3)}, {}, Cursor(3, 3, 3, 3))
+        fourth.write({b"a": balance(b"a", 4)}, {}, Cursor(4, 4, 4, 4))
+        assert third.balance(b"a") == balance(b"a", 3)
+        assert third.cursor.source == 3
