@@ -1,44 +1,35 @@
 """`wallet demo`: the whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
 
 import contextlib
-import fcntl
-import re
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from types import FrameType
 from typing import TypeVar
 
-from config import logs
-from config.cluster import offsets, quiet_admin, wait_for_kafka
-from config.errors import Refused, Stopped
+from confluent_kafka.admin import AdminClient
+
+from config.cluster import offsets, quiet_admin
+from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from local.stack import Stack
-from operations import checks, context, demo_table, generating, init, status
+from operations import checks, context, demo_place, demo_table, generating, init, status
 from operations.children import Child, Children
 from operations.generator import Mix, records
 from operations.output import progress
-from sinks import databases, postgres
+from sinks import postgres
 
 T = TypeVar("T")
 
-FOLDER = Path(".local/demo")
-STAMP = "%Y%m%d-%H%M%S"
-_NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
-_DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")
-#: What another demo left is removed when it is older than any demo runs.
-LEFT_BEHIND = timedelta(minutes=15)
 #: Without any progress for so many seconds the demo gives up; a takeover takes a session time-out.
 PATIENCE_S = 60.0
 LOOK_EVERY_S = 0.1
+SETTLE_S = 0.3
 
 log = EventLog("operations.demo")
 
@@ -59,12 +50,12 @@ class Run:
 
 def run(count: int, wallets: int, *, keep: bool = False) -> int:
     """Run the demonstration and print its table; 0 when every check passed, otherwise Stopped's code."""
-    settings = _somewhere()
+    settings = demo_place.somewhere()
     began = time.monotonic()
-    with _alone(), _stopping_on_signals():
-        _remove_old(settings)
-        demo = Run(_own(settings), count)
-        folder = FOLDER.absolute() / demo.settings.prefix
+    with demo_place.alone(), _stopping_on_signals():
+        demo_place.remove_old(settings)
+        demo = Run(demo_place.new_pipeline(settings), count)
+        folder = demo_place.FOLDER.absolute() / demo.settings.prefix
         folder.mkdir(parents=True)
         log.info("logs_of_the_children", folder=folder)
         results = _through(demo, Mix(wallets=wallets, bad=0.03, duplicates=0.02), folder)
@@ -75,7 +66,7 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
         if keep:
             demo_table.show_kept(demo.settings)
         else:
-            _remove(settings, demo.settings.prefix)
+            demo_place.remove(settings, demo.settings.prefix)
     return 0
 
 
@@ -133,12 +124,20 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
                 demo.resumed = time.monotonic()
             if not demo.killed and done >= total // 2:
                 children.kill(worker)
-                demo.killed, demo.killed_at = time.monotonic(), done
+                demo.killed = time.monotonic()
+                # A commit that was under way may still land; what comes later is the second worker's.
+                time.sleep(SETTLE_S)
+                demo.killed_at = _posted(client, settings)
                 log.warning("worker_killed", done=done, of=total)
                 children.start("second worker", "worker")
             time.sleep(LOOK_EVERY_S)
         advance(total)
     demo.posted = time.monotonic()
+
+
+def _posted(client: AdminClient, settings: Settings) -> int:
+    """How many records of the input the workers have committed."""
+    return sum(at or 0 for at in status.committed(client, settings, settings.partitions))
 
 
 def _until_written(demo: Run, children: Children, expected: checks.Expected) -> None:
@@ -175,47 +174,6 @@ class _Patience:
             raise Stopped(f"no progress for {PATIENCE_S:g} s at {done}")
 
 
-# -- a place of its own
-
-
-def _somewhere() -> Settings:
-    """The configured servers, or the local stack, started if it is not up."""
-    settings = context.from_environment()
-    logs.configure(settings.log_level)
-    if {"kafka", "postgres"} & settings.model_fields_set:
-        return settings
-    places = Stack().up(lambda line: log.info("local_stack", step=line))
-    return settings.model_copy(update=context.local_places(settings, places.kafka, places.postgres))
-
-
-def _own(settings: Settings) -> Settings:
-    """Settings of a new pipeline with a database of its own, where overdrafts are rejected to show it."""
-    wait_for_kafka(settings)
-    prefix = f"demo-{datetime.now(UTC).strftime(STAMP)}"
-    own = databases.create(settings, prefix.replace("-", "_"))
-    return own.model_copy(
-        update={
-            "prefix": prefix,
-            "input": None,
-            "overdraft": "reject",
-            "state_dir": FOLDER.absolute() / prefix / "state",
-            "session_timeout_s": 6.0,
-        }
-    )
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """One demo at a time in a folder: the next one removes what older ones left."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused("another `wallet demo` runs in this folder: wait for it, or stop it") from None
-        yield
-
-
 @contextlib.contextmanager
 def _stopping_on_signals() -> Iterator[None]:
     """Being told to end, or losing the terminal, ends the children as Ctrl-C does."""
@@ -229,31 +187,3 @@ def _stopping_on_signals() -> Iterator[None]:
     finally:
         for number, action in before.items():
             signal.signal(number, action)
-
-
-def _remove_old(settings: Settings) -> None:
-    """Remove what older demos left behind: topics, groups, databases and folders under their names."""
-    wait_for_kafka(settings)
-    named = [_NAME.fullmatch(topic) for topic in quiet_admin(settings).list_topics(timeout=10).topics]
-    named += [_DATABASE.fullmatch(name) for name in databases.names(settings)]
-    named += [_NAME.fullmatch(path.name) for path in FOLDER.iterdir()]
-    stamps = {found["stamp"].replace("_", "-") for found in named if found}
-    latest = (datetime.now(UTC) - LEFT_BEHIND).strftime(STAMP)
-    for stamp in sorted(stamps):
-        if stamp < latest:
-            log.info("removing_an_older_demo", stamp=stamp)
-            _remove(settings, f"demo-{stamp}")
-
-
-def _remove(settings: Settings, prefix: str) -> None:
-    """Remove one demo's topics, groups, database and folder; what is gone already is no error."""
-    client = quiet_admin(settings)
-    topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
-    answers = list(client.delete_topics(topics).values()) if topics else []
-    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in ("ledger", "snapshots", "rejections"))]
-    answers += list(client.delete_consumer_groups(groups).values())
-    for answer in answers:
-        if (failure := answer.exception(30)) is not None:
-            log.debug("left_in_kafka", reason=failure)
-    databases.drop(settings, prefix.replace("-", "_"))
-    shutil.rmtree(FOLDER / prefix, ignore_errors=True)

@@ -36,8 +36,8 @@ PARAMETERS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-IDLE_IN_TRANSACTION_S = 60
-WRITER_LOCK_S = 10
+#: A writer that waits for another's lock says so after so long.
+WRITER_LOCK_S = 5
 #: Answers that waiting does not change. libpq gives no SQLSTATE for a connection that was refused.
 FINAL = re.compile(
     r'password authentication failed|no password supplied|database ".*" does not exist|no pg_hba'
@@ -91,10 +91,9 @@ def _session(settings: Settings, role: Role | None, name: str) -> Connection:
         connection.execute("SET timezone = 'UTC'")
         connection.execute("SET search_path = public")
         if role == WRITER:
-            # A writer that hangs must not hold its rows' locks for long, nor wait for another's in silence.
-            connection.execute(
-                f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'".encode()
-            )
+            # A writer that hangs must not keep the locks of its rows from whoever takes over.
+            for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.execute(f"SET {timeout} = '{settings.transaction_timeout_s}s'".encode())
             connection.execute(f"SET lock_timeout = '{WRITER_LOCK_S}s'".encode())
         if role:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))

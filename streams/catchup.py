@@ -30,6 +30,8 @@ FRAME = 5
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
 PROGRESS_EVERY_S = 2.0
 BATCH_RECORDS = 10_000
+#: `consume` waits so long for a full batch; at the end of a topic that is time lost.
+READ_WAIT_S = 0.05
 
 
 class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
@@ -124,7 +126,7 @@ class CatchUp:
             if self._stopping.is_set():
                 raise Interrupted
             batch = []
-            for message in reader.consume(BATCH_RECORDS, timeout=0.5):
+            for message in reader.consume(BATCH_RECORDS, timeout=READ_WAIT_S):
                 if (error := message.error()) is None:
                     batch.append(message)
                 elif error.code() == KafkaError._PARTITION_EOF:

@@ -25,6 +25,8 @@ from streams.batch import Derived, Outputs, Past, Source, posted_id
 from streams.wallet import Known, Policy, Position, Posted, apply, snapshots
 
 FIRST_PREVIOUS_HASH = bytes(32)
+#: librdkafka reads no record with more than 100,000 headers, and a rejection adds six.
+MOST_HEADERS = 100_000 - 6
 
 #: Makes a named tuple of the fold at a third of its constructor's cost; eight are made for every event.
 _new = tuple.__new__
@@ -88,7 +90,7 @@ class Fold:
         size = (len(key) if key else 0) + (len(value) if value else 0)
         if headers:
             size += sum(len(name.encode()) + len(content or b"") for name, content in headers)
-        if size > self.max_record_bytes:
+        if size > self.max_record_bytes or len(headers) > MOST_HEADERS:
             return Rejected(Reason.TOO_LARGE, _sizes(record, size, self.max_record_bytes))
         decoded = self.codec.decode(value)
         if isinstance(decoded, Rejected):
@@ -144,9 +146,12 @@ class Fold:
 
     def _rejection(self, record: Source, rejected: Rejected) -> Derived:
         """A record kept as it came, with its reason in the headers; of a too large one, only the headers."""
+        detail = rejected.detail
+        if any("\0" in name for name, _ in record.headers):
+            detail += "; a header's name is cut at U+0000, as every client of librdkafka reads it"
         why: list[tuple[str, str | bytes | None]] = [
             ("rejection.reason", rejected.reason.encode()),
-            ("rejection.detail", rejected.detail.encode()),
+            ("rejection.detail", detail.encode()),
             ("rejection.topic", self.topic.encode()),
             ("rejection.partition", b"%d" % self.partition),
             ("rejection.offset", b"%d" % record.offset),

@@ -144,7 +144,6 @@ class TableManager(FaustTableManager):
         await self.app._fetcher.maybe_start()  # type: ignore[attr-defined]  # as Faust's own does
         self.on_actives_ready()
         self.on_standbys_ready()
-        self.app.on_rebalance_end()
 
     @property
     def _consumer(self) -> Consumer:

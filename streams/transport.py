@@ -137,6 +137,11 @@ class Consumer(driver.Consumer):
         self._read_offset[tp] = None
         self.resume_partitions({tp})
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Ends the rebalance when its callbacks have run; Faust's recovery service did that."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.app.on_rebalance_end()
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 - Faust's signature
         """Fetch once and yield each partition's run as one message.
 

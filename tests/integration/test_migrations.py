@@ -100,10 +100,10 @@ def test_an_owner_who_is_no_superuser_can_migrate_and_its_sinks_can_write(plain_
     assert migrate(plain_owner) == [migration.name for migration in shipped()]
     with postgres.connect(plain_owner, postgres.WRITER) as writer:
         assert writer.execute("SELECT make_month('2031-01-31')").fetchone() == (True,)
+        writer.execute("INSERT INTO wallets VALUES ('w', 'EUR', now())")
         writer.execute(
-            "INSERT INTO wallets VALUES ('w', 'EUR', now());"
-            "INSERT INTO transactions VALUES"
-            " ('w', 1, gen_random_uuid(), 'CREDIT', 1, 'EUR', now(), null, '{}', 1, '2031-01-31', 0, 0, '', '')"
+            "INSERT INTO transactions SELECT"
+            " 'w', 1, gen_random_uuid(), 'CREDIT', 1, 'EUR', now(), null, '{}', 1, '2031-01-31', 0, 0, '', ''"
         )
     assert postgres.balance(plain_owner, "w") == ("w", "EUR", 1)
 

@@ -99,7 +99,9 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
         assert status.workers == 1
         assert {place.position for place in status.places if place.reader == "ledger"} == {None}
     with wallet.running("sink", "all"):
-        status = wallet.until(lambda now: all(place.position and not place.lag for place in now.places))
+        status = wallet.until(
+            lambda now: all(place.position is not None and not place.lag for place in now.places)
+        )
     assert status.workers == 0
     assert set(status.rejections) > {
         "TOO_LARGE",
@@ -173,7 +175,8 @@ def test_a_child_that_dies_ends_the_demo_with_its_last_lines(
     finally:
         demo.kill()
         demo.wait()
-        demo.stderr.close()
+        if demo.stderr:
+            demo.stderr.close()
     assert "wallet: sink ended unasked with code -9; its log " in told
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
 

@@ -62,36 +62,34 @@ def statements(table: str) -> list[sql.Composed]:
     ]
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_the_owner_can_change_nothing(owner: Connection, table: str) -> None:
-    for statement in statements(table):
-        with pytest.raises(psycopg.errors.RestrictViolation, match="the ledger is append-only"):
-            owner.execute(statement)
+def refuse(connection: Connection, refusal: type[psycopg.Error]) -> None:
+    for table in TABLES:
+        for statement in statements(table):
+            with pytest.raises(refusal):
+                connection.execute(statement)
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_a_session_that_replicates_can_change_nothing(owner: Connection, table: str) -> None:
+def test_the_owner_can_change_nothing(owner: Connection) -> None:
+    refuse(owner, psycopg.errors.RestrictViolation)
+
+
+def test_a_session_that_replicates_can_change_nothing(owner: Connection) -> None:
     owner.execute("SET session_replication_role = replica")
-    for statement in statements(table):
-        with pytest.raises(psycopg.errors.RestrictViolation, match="the ledger is append-only"):
-            owner.execute(statement)
+    refuse(owner, psycopg.errors.RestrictViolation)
 
 
 def test_an_upsert_can_change_nothing(owner: Connection) -> None:
-    upsert = "INSERT INTO wallets VALUES ('w', 'USD', now()) ON CONFLICT (wallet_id) DO UPDATE SET currency = 'USD'"
+    upsert = """
+        INSERT INTO wallets VALUES ('w', 'USD', now()) ON CONFLICT (wallet_id) DO UPDATE SET currency = 'USD'
+    """
     with pytest.raises(psycopg.errors.RestrictViolation):
         owner.execute(upsert)
 
 
-@pytest.mark.parametrize("role", [postgres.WRITER, postgres.READER])
-@pytest.mark.parametrize("table", TABLES)
-def test_the_roles_may_not_even_try(
-    owner: Connection, settings: Settings, table: str, role: postgres.Role
-) -> None:
-    with postgres.connect(settings, role) as connection:
-        for statement in statements(table):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                connection.execute(statement)
+def test_the_roles_may_not_even_try(owner: Connection, settings: Settings) -> None:
+    for role in (postgres.WRITER, postgres.READER):
+        with postgres.connect(settings, role) as connection:
+            refuse(connection, psycopg.errors.InsufficientPrivilege)
 
 
 def test_readers_can_read_and_write_nothing(owner: Connection, settings: Settings) -> None:

@@ -73,7 +73,8 @@ def archive(owner: Connection, month: str, after: str) -> None:
             ).format(name, month, after)
         )
         owner.execute(
-            "INSERT INTO archive_seals (month, ranges, entries, amount, hash, seal) VALUES (%s, '[]', 0, 0, '', '')",
+            "INSERT INTO archive_seals (month, ranges, entries, amount, hash, seal)"
+            " VALUES (%s, '[]', 0, 0, '', '')",
             [month],
         )
 
@@ -181,7 +182,7 @@ def test_every_column_is_compared(
 ) -> None:
     ledger = Ledger(0).post_many(10)
     write(writer, settings, ledger)
-    tamper(owner, " ".join(("UPDATE transactions SET", change, "WHERE source_offset = 7")))
+    tamper(owner, f"UPDATE transactions SET {change} WHERE source_offset = 7")  # noqa: S608 - a case above
     if shown is None:
         # Its identity is another one now, so the entry is missing.
         assert compare(writer, ledger) == (0, 1)

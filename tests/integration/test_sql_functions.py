@@ -50,8 +50,8 @@ def archive_november(settings: Settings) -> None:
             BEGIN;
             ALTER TABLE transactions DETACH PARTITION transactions_2026_11;
             ALTER TABLE transactions_2026_11 DROP CONSTRAINT transactions_wallet_id_fkey;
-            ALTER TABLE transaction_archive
-                ATTACH PARTITION transactions_2026_11 FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z');
+            ALTER TABLE transaction_archive ATTACH PARTITION transactions_2026_11
+                FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z');
             COMMIT
             """
         )

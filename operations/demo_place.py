@@ -1,0 +1,93 @@
+"""Where a demo happens: servers, and a prefix and a database of its own, which are removed again."""
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from config import logs
+from config.cluster import quiet_admin, wait_for_kafka
+from config.errors import Refused
+from config.logs import EventLog
+from config.settings import Settings
+from local.stack import Stack
+from operations import context
+from sinks import databases
+
+FOLDER = Path(".local/demo")
+STAMP = "%Y%m%d-%H%M%S"
+_NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
+_DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")
+#: What another demo left is removed when it is older than any demo runs.
+LEFT_BEHIND = timedelta(minutes=15)
+
+log = EventLog("operations.demo")
+
+
+def somewhere() -> Settings:
+    """The configured servers, or the local stack, started if it is not up."""
+    settings = context.from_environment()
+    logs.configure(settings.log_level)
+    if {"kafka", "postgres"} & settings.model_fields_set:
+        return settings
+    places = Stack().up(lambda line: log.info("local_stack", step=line))
+    return settings.model_copy(update=context.local_places(settings, places.kafka, places.postgres))
+
+
+def new_pipeline(settings: Settings) -> Settings:
+    """Settings of a new pipeline with a database of its own, where overdrafts are rejected to show it."""
+    wait_for_kafka(settings)
+    prefix = f"demo-{datetime.now(UTC).strftime(STAMP)}"
+    own = databases.create(settings, prefix.replace("-", "_"))
+    return own.model_copy(
+        update={
+            "prefix": prefix,
+            "input": None,
+            "overdraft": "reject",
+            "state_dir": FOLDER.absolute() / prefix / "state",
+            "session_timeout_s": 6.0,
+        }
+    )
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One demo at a time in a folder: the next one removes what older ones left."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused("another `wallet demo` runs in this folder: wait for it, or stop it") from None
+        yield
+
+
+def remove_old(settings: Settings) -> None:
+    """Remove what older demos left behind: topics, groups, databases and folders under their names."""
+    wait_for_kafka(settings)
+    named = [_NAME.fullmatch(topic) for topic in quiet_admin(settings).list_topics(timeout=10).topics]
+    named += [_DATABASE.fullmatch(name) for name in databases.names(settings)]
+    named += [_NAME.fullmatch(path.name) for path in FOLDER.iterdir()]
+    stamps = {found["stamp"].replace("_", "-") for found in named if found}
+    latest = (datetime.now(UTC) - LEFT_BEHIND).strftime(STAMP)
+    for stamp in sorted(stamps):
+        if stamp < latest:
+            log.info("removing_an_older_demo", stamp=stamp)
+            remove(settings, f"demo-{stamp}")
+
+
+def remove(settings: Settings, prefix: str) -> None:
+    """Remove one demo's topics, groups, database and folder; what is gone already is no error."""
+    client = quiet_admin(settings)
+    topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
+    answers = list(client.delete_topics(topics).values()) if topics else []
+    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in ("ledger", "snapshots", "rejections"))]
+    answers += list(client.delete_consumer_groups(groups).values())
+    for answer in answers:
+        if (failure := answer.exception(30)) is not None:
+            log.debug("left_in_kafka", reason=failure)
+    databases.drop(settings, prefix.replace("-", "_"))
+    shutil.rmtree(FOLDER / prefix, ignore_errors=True)

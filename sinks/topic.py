@@ -1,0 +1,164 @@
+"""The Kafka side of a sink: a member of one topic's group that never guesses where to read."""
+
+import time
+from collections.abc import Callable, Mapping
+from threading import Event
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from config.clients import librdkafka
+from config.errors import NotReachable, Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from sinks.observer import Observer
+from sinks.sink import Record, Sink
+
+log = EventLog("sinks.topic")
+
+#: Records taken from librdkafka at a time, so that a batch of large ones is noticed before it is all there.
+SLICE_RECORDS = 250
+BATCH_BYTES = 16 * 1024 * 1024
+#: What librdkafka fetches ahead while Postgres works.
+QUEUE_KBYTES = 16 * 1024
+#: A write may wait long for Postgres; who is thought dead meanwhile is fenced, so being patient is safe.
+MAX_POLL_INTERVAL_MS = 600_000
+ASK_S = 10.0
+#: Answers of Kafka that waiting does not change.
+FINAL = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+    }
+)
+
+Rebalance = Callable[[list[int]], None]
+
+
+class TopicReader:
+    """Reads one sink's topic as a member of its group. What it reads from is told it, by `assign`."""
+
+    def __init__(self, settings: Settings, sink: Sink, stop: Event, observer: Observer) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._stop = stop
+        self._observer = observer
+        self._away = False
+        self._failure: BaseException | None = None
+        self._consumer = Consumer(
+            librdkafka(
+                settings,
+                group_id=settings.sink_group(sink.name),
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                partition_assignment_strategy="cooperative-sticky",
+                session_timeout_ms=int(settings.session_timeout_s * 1_000),
+                max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+                queued_max_messages_kbytes=QUEUE_KBYTES,
+            )
+            | {"error_cb": self._client_error}
+        )
+
+    def join(self, assigned: Rebalance, revoked: Rebalance) -> None:
+        """Join the group; the two are called with partition numbers from within `gather` and `leave`.
+
+        What they raise is raised by `gather`.
+        """
+
+        def call(rebalance: Rebalance, partitions: list[TopicPartition]) -> None:
+            try:
+                rebalance([partition.partition for partition in partitions])
+            except BaseException as error:  # noqa: BLE001 - librdkafka's callback must not raise; gather does
+                self._failure = error
+
+        def on_assign(_: Consumer, partitions: list[TopicPartition]) -> None:
+            call(assigned, partitions)
+
+        def on_revoke(_: Consumer, partitions: list[TopicPartition]) -> None:
+            call(revoked, partitions)
+
+        self._consumer.subscribe(
+            [self._sink.topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke
+        )
+
+    def leave(self) -> None:
+        """Leave the group, so that others take over at once."""
+        self._consumer.close()
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        """Read these partitions, too, each from its offset; to be called while they are being assigned."""
+        self._consumer.incremental_assign(self._partitions(offsets))
+
+    def tell_group(self, offsets: Mapping[int, int]) -> None:
+        """Commit offsets to the group, for tools that show lag; nothing of ours reads them."""
+        try:
+            self._consumer.commit(offsets=self._partitions(offsets), asynchronous=True)
+        except KafkaException as error:
+            log.debug("group_not_told", sink=self._sink.name, reason=str(error))
+
+    def gather(self) -> list[Record]:
+        """Records for one batch: as many as it may have, or what comes within `WALLET_SINK_WAIT_MS`.
+
+        Raises Stopped for an error of Kafka that waiting does not mend.
+        """
+        deadline = time.monotonic() + self._settings.sink_wait_ms / 1_000
+        gathered: list[Record] = []
+        size = 0
+        while len(gathered) < self._settings.sink_batch_rows and size < BATCH_BYTES:
+            wanted = min(SLICE_RECORDS, self._settings.sink_batch_rows - len(gathered))
+            some = self._consumer.consume(wanted, max(0.0, deadline - time.monotonic()))
+            gathered += some
+            size += sum(map(len, some))
+            if len(some) < wanted or self._failure:
+                break
+        if self._failure:
+            # Before any error among the records: librdkafka assigns by itself where a callback did not.
+            raise self._failure
+        return [record for record in gathered if not self._is_error(record)]
+
+    def ends(self, partition: int) -> tuple[int, int]:
+        """First offset and end of a partition's log; waits for a Kafka that does not answer."""
+        asked = TopicPartition(self._sink.topic, partition)
+        deadline = time.monotonic() + self._settings.startup_wait_s
+        while True:
+            try:
+                # The stubs leave out that a time-out is told by None.
+                ends = cast("tuple[int, int] | None", self._consumer.get_watermark_offsets(asked, ASK_S))
+                if ends:
+                    return ends
+                reason = "no answer in time"
+            except KafkaException as error:
+                reason = error.args[0].str()
+            self._say_away(reason)
+            if self._stop.wait(1.0) or time.monotonic() > deadline:
+                raise NotReachable(f"Kafka does not tell the offsets of {asked.topic} {partition}: {reason}")
+
+    def _is_error(self, record: Record) -> bool:
+        error = record.error()
+        if error is None:
+            self._away = False
+            return False
+        where = f"{self._sink.topic} partition {record.partition()}"
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise Stopped(f"{where} does not hold the offset of the sink's position ({error.str()})")
+        if error.fatal() or error.code() in FINAL:
+            raise Stopped(f"{where} cannot be read: {error.str()}")
+        log.warning("kafka_says", sink=self._sink.name, where=where, reason=error.str())
+        return True
+
+    def _client_error(self, error: KafkaError) -> None:
+        """librdkafka goes on trying by itself."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._say_away(error.str())
+
+    def _say_away(self, reason: str) -> None:
+        self._observer.waiting(self._sink.name, reason)
+        if not self._away:
+            log.warning("waiting_for_kafka", sink=self._sink.name, reason=reason)
+        self._away = True
+
+    def _partitions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
+        return [TopicPartition(self._sink.topic, number, offset) for number, offset in offsets.items()]
