@@ -21,7 +21,7 @@ from faust.types import TP, AppT
 from config.errors import Stopped
 from config.logs import EventLog
 from streams.batch import Source
-from streams.catchup import Interrupted
+from streams.reader import Interrupted
 from streams.store import PartitionStore
 from streams.transaction import Fenced
 from streams.transport import Consumer, Run

@@ -80,7 +80,7 @@ class PartitionWriter:
             parts.memory,
             self._cached_wallets(),
         )
-        self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store, self.stopping).run()
+        self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store).run(self.stopping)
         self._fold = Fold(
             parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
         )

@@ -1,0 +1,113 @@
+"""Reading one partition of some topics up to their ends, and no further: what catching up is made of."""
+
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from config.clients import librdkafka
+from config.cluster import Offsets
+from config.errors import Stopped
+from config.settings import Settings
+
+BATCH_RECORDS = 10_000
+#: `consume` waits so long for a full batch; at the end of a topic that is time lost.
+READ_WAIT_S = 0.05
+
+
+class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
+    """The partition was taken away, or the worker is stopping, while its store caught up."""
+
+
+class PartitionReader:
+    """Reads partition `partition` of these topics, read-committed. Blocking; `stopping` ends it early."""
+
+    def __init__(
+        self, settings: Settings, partition: int, topics: tuple[str, ...], stopping: threading.Event
+    ) -> None:
+        self.partition = partition
+        self._stall_s = settings.stall_s
+        self._stopping = stopping
+        self._consumer = Consumer(
+            librdkafka(
+                settings,
+                group_id=settings.group,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                fetch_wait_max_ms=50,
+                queued_min_messages=100_000,
+                queued_max_messages_kbytes=16_384,
+            )
+        )
+        self._ends = {topic: self._known_end(topic) for topic in topics}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def end(self, topic: str) -> Offsets:
+        """Begin and read-committed end of the topic's partition, as they were when reading began."""
+        return self._ends[topic]
+
+    def _known_end(self, topic: str) -> Offsets:
+        try:
+            found = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, self.partition), self._stall_s, cached=False
+            )
+        except KafkaException as failure:
+            raise self._stopped(f"the end of {topic} is not known: {failure.args[0].str()}") from None
+        if found is None:
+            raise self._stopped(f"the end of {topic} is not known: no answer for {self._stall_s:g} s")
+        return Offsets(*found)
+
+    def committed(self, topic: str) -> int | None:
+        """The group's offset, stable: librdkafka waits for commits that are still being written."""
+        try:
+            at = self._consumer.committed([TopicPartition(topic, self.partition)], self._stall_s)[0]
+        except KafkaException as failure:
+            raise self._stopped(f"the group's offset is not known: {failure.args[0].str()}") from None
+        return at.offset if at.offset >= 0 else None
+
+    def read(self, start: dict[str, int]) -> Iterator[list[Message]]:
+        """Batches of records from these offsets (by topic) to the known ends; never hangs.
+
+        Raises Interrupted, or Stopped when nothing came for `WALLET_STALL_S`.
+        """
+        unfinished, progress = set(start), time.monotonic()
+        self._consumer.assign([TopicPartition(topic, self.partition, at) for topic, at in start.items()])
+        while unfinished:
+            if self._stopping.is_set():
+                raise Interrupted
+            batch = []
+            for message in self._consumer.consume(BATCH_RECORDS, timeout=READ_WAIT_S):
+                if message.error() is None:
+                    batch.append(message)
+                elif self._is_end(message):
+                    unfinished.discard(message.topic() or "")
+            if batch:
+                progress = time.monotonic()
+                yield batch
+            if time.monotonic() - progress > self._stall_s:
+                raise self._stopped(f"nothing came of {', '.join(unfinished)} for {self._stall_s:g} s")
+
+    def _is_end(self, message: Message) -> bool:
+        """Whether an event says that a topic was read to its known end; markers may stand there."""
+        error, topic = message.error(), message.topic() or ""
+        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            return (message.offset() or 0) >= self._ends[topic].end
+        if error is not None and not error.retriable():
+            raise self._stopped(f"{topic} cannot be read: {error.str()}")
+        return False
+
+    def _stopped(self, reason: str) -> Stopped:
+        return Stopped(f"partition {self.partition}: {reason}")
