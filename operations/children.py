@@ -16,23 +16,26 @@ LAST_LINES = 12
 
 
 class Child:
-    """One `wallet` command as a process of its own, with its output in a file."""
+    """One command as a process of its own, with its output in a file."""
 
-    def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches us alone, and we stop our children in order.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
-                [sys.executable, "-m", "operations", *arguments],
+                command,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """Its process, for who measures it."""
+        return self._process.pid
 
     def check(self) -> None:
         """Raise Stopped with the child's last lines if it has ended."""
@@ -80,7 +83,11 @@ class Children:
 
     def start(self, name: str, *arguments: str) -> Child:
         """Start `wallet ARGUMENTS` under a name of its own."""
-        child = Child(name, arguments, self._environment, self._folder / f"{name.replace(' ', '-')}.log")
+        return self.start_command(name, sys.executable, "-m", "operations", *arguments)
+
+    def start_command(self, name: str, *command: str) -> Child:
+        """Start any program under a name of its own."""
+        child = Child(name, command, self._environment, self._folder / f"{name.replace(' ', '-')}.log")
         self._running.append(child)
         return child
 

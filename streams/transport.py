@@ -21,6 +21,7 @@ from yarl import URL
 
 from config.settings import Settings
 from streams.batch import Source
+from streams.unreadable import UnreadableHeader, read_through
 
 #: A fetch that finds nothing ends after this long, so that a partition that is resumed is soon part of one.
 FETCH_WAIT_S = 0.1
@@ -40,6 +41,12 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
     def _consumer_record(self, tp: Any, record: Any) -> Source:
         return _new(Source, (record.offset, record.timestamp, record.key, record.value, record.headers))
+
+    def __next__(self) -> Source:
+        try:
+            return cast("Source", super().__next__())
+        except UnicodeDecodeError:
+            raise UnreadableHeader(self._tp.topic, self._tp.partition, self.next_fetch_offset) from None
 
 
 # aiokafka names the class in one place and offers no other way in; it has no other user in this process.
@@ -102,12 +109,30 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         self._seek(consumer)
         epochs = dict(self._epochs)
-        with fetching._subscriptions.fetch_context():
-            # Never the live set, and never an empty one, which aiokafka takes for "all partitions".
-            fetched = await fetching.fetched_records(
-                partitions, timeout=FETCH_WAIT_S, max_records=max_records
-            )
+        positions = {tp: _position(fetching, tp) for tp in partitions}
+        try:
+            with fetching._subscriptions.fetch_context():
+                # Never the live set, and never an empty one, which aiokafka takes for "all partitions".
+                fetched = await fetching.fetched_records(
+                    partitions, timeout=FETCH_WAIT_S, max_records=max_records
+                )
+        except UnreadableHeader as bad:
+            fetched = await self._fetch_through(consumer, bad, positions)
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
+
+    async def _fetch_through(
+        self, consumer: aiokafka.AIOKafkaConsumer, bad: UnreadableHeader, positions: dict[TP, int | None]
+    ) -> dict[TP, list[Source]]:
+        """Fetch one run by other means, and put every partition back to where this fetch began."""
+        settings = cast("Transport", self.transport).settings
+        at = TP(bad.topic, bad.partition)
+        start = positions[at]
+        run = await asyncio.to_thread(read_through, settings, bad, bad.offset if start is None else start)
+        for tp, position in positions.items():
+            after = run[-1].offset + 1 if tp == at else position
+            if after is not None and consumer._subscription.is_assigned(tp):
+                consumer.seek(tp, after)
+        return {at: run}
 
     def _seek(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
         with self._lock:
@@ -117,6 +142,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 consumer.seek(tp, offset)
             except IllegalStateError:
                 self.log.info("seek_dropped partition=%d reason=not_assigned", tp.partition)
+
+
+def _position(fetching: fetcher.Fetcher, tp: TP) -> int | None:
+    """Where the next fetch of a partition begins; None while that is not known."""
+    assignment = fetching._subscriptions.subscription and fetching._subscriptions.subscription.assignment
+    if assignment is None or tp not in assignment.tps:
+        return None
+    state = assignment.state_value(tp)
+    return cast("int", state.position) if state.has_valid_position else None
 
 
 class Consumer(driver.Consumer):

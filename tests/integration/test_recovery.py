@@ -201,7 +201,8 @@ def test_a_ledger_whose_older_part_was_deleted_still_gives_every_balance(
     rig.upstream.send(as_record(transaction(number, wallets[number % 4])) for number in range(400))
     work_off(rig)
     deleted = [TopicPartition(ledger, at, 50) for at in range(4)]
-    for answer in quiet_admin(rig.settings).delete_records(deleted).values():
+    admin = quiet_admin(rig.settings)
+    for answer in admin.delete_records(deleted).values():
         answer.result(30)
     shutil.rmtree(rig.settings.state_dir)
     rig.upstream.send(as_record(transaction(400 + number, wallets[number % 4])) for number in range(40))

@@ -43,7 +43,8 @@ def refusal(settings: Settings, folder: Path) -> tuple[int, str]:
 def configure(settings: Settings, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    for answer in quiet_admin(settings).incremental_alter_configs([resource]).values():
+    admin = quiet_admin(settings)
+    for answer in admin.incremental_alter_configs([resource]).values():
         answer.result(30)
 
 
@@ -59,7 +60,8 @@ def test_without_init_the_worker_says_to_run_it(settings_here: Settings, tmp_pat
 def test_a_missing_topic_is_named(settings_here: Settings, tmp_path: Path) -> None:
     initialise_topics(settings_here)
     gone = Topics.of(settings_here).snapshots
-    for answer in quiet_admin(settings_here).delete_topics([gone], operation_timeout=30).values():
+    admin = quiet_admin(settings_here)
+    for answer in admin.delete_topics([gone], operation_timeout=30).values():
         answer.result(30)
     code, line = refusal(settings_here, tmp_path)
     assert code == Refused.exit_code

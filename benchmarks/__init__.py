@@ -1,0 +1,1 @@
+"""Measurements: what the pipeline costs, beside plain Faust, on the machine that runs them."""

@@ -1,0 +1,50 @@
+"""The input: valid transactions, spread evenly over wallets, produced as an upstream system would."""
+
+import random
+from collections.abc import Iterable, Iterator
+
+from config.settings import Settings
+from operations.generating import deliver
+from operations.generator import FIRST_US, Record
+from operations.output import progress
+from schemas.codec import encode_transaction, frame
+from schemas.partitioner import partition_of
+from schemas.records import CREDIT, DEBIT, Transaction
+from schemas.registry import FIXED_IDS
+
+SEED = 1
+
+
+def transactions(count: int, wallets: int, partitions: int) -> Iterator[Record]:
+    """`count` records: each wallet is opened once, in order; from then on they come by chance.
+
+    Half are credits, none is a duplicate. The same arguments give the same records.
+    """
+    dice = random.Random(SEED)
+    header = frame(FIXED_IDS.transaction)
+    keys: list[tuple[str, bytes, int]] = []
+    for number in range(count):
+        if number < wallets:
+            wallet = f"wallet-{number:07d}"
+            key = wallet.encode()
+            home = partition_of(key, partitions)
+            keys.append((wallet, key, home))
+        else:
+            wallet, key, home = keys[int(dice.random() * wallets)]
+        kind = CREDIT if dice.random() < 0.5 else DEBIT
+        digits = f"{dice.getrandbits(128):032x}"
+        one = Transaction(
+            f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}",
+            wallet,
+            kind,
+            1 + int(dice.random() * 50_000),
+            "EUR",
+            FIRST_US + number * 1_000,
+        )
+        yield Record(key, header + encode_transaction(one), [], home, None)
+
+
+def fill(settings: Settings, records: Iterable[Record], count: int) -> None:
+    """Send them all to the input topic; every one is confirmed."""
+    with progress(f"filling {settings.prefix}", count) as advance:
+        deliver(settings, records, advance)

@@ -1,0 +1,89 @@
+"""A measurement: what happened within a window that opens at the first progress and closes at the last."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from benchmarks import machine
+from config.errors import Stopped
+
+LOOK_EVERY_S = 0.05
+#: Without progress for so long a measurement gives up.
+PATIENCE_S = 90.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the table. `cpu_s` is that of the process under measurement, within the window.
+
+    `whole_cpu_us` counts that process from its first instruction, start-up included, over all its events.
+    """
+
+    name: str
+    events: float
+    seconds: float
+    cpu_s: float
+    whole_cpu_us: float
+    peak_mib: float
+    note: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Processor time of one event, in microseconds."""
+        return self.cpu_s / self.events * 1e6
+
+
+class Look(NamedTuple):
+    """How far it was at one time."""
+
+    at_s: float
+    done: int
+    usage: machine.Usage
+
+
+def watch(
+    name: str,
+    pid: int,
+    done: Callable[[], int],
+    total: int,
+    check: Callable[[], None],
+    *,
+    events: int | None = None,
+    note: str = "",
+) -> Measurement:
+    """Look at `done` until it is `total`, and measure the process from the first progress on.
+
+    `done` counts whatever moves evenly with the events: `total` of it are `events` (as many unless given).
+    Start-up, and the work that led to the first progress, are outside of the window on both of its axes.
+    `check` raises if waiting has become pointless; Stopped is raised when nothing moves for PATIENCE_S.
+    """
+    opened = look = Look(time.monotonic(), done(), machine.usage(pid))
+    moved_s = look.at_s
+    while look.done < total:
+        time.sleep(LOOK_EVERY_S)
+        check()
+        before, look = look, Look(time.monotonic(), done(), machine.usage(pid))
+        if not opened.done:
+            opened = look
+        if look.done > before.done:
+            moved_s = look.at_s
+        elif look.at_s - moved_s > PATIENCE_S:
+            raise Stopped(f"{name}: no progress for {PATIENCE_S:g} s at {look.done} of {total}")
+    per_step = (total if events is None else events) / total
+    if look.done == opened.done:
+        raise Stopped(f"{name} was over at the first look: measure more events (--events)")
+    return Measurement(
+        name,
+        (look.done - opened.done) * per_step,
+        look.at_s - opened.at_s,
+        look.usage.cpu_s - opened.usage.cpu_s,
+        look.usage.cpu_s / (total * per_step) * 1e6,
+        look.usage.peak_mib,
+        note,
+    )

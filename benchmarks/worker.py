@@ -1,0 +1,30 @@
+"""The worker alone: one process, an input that is there already, four partitions by default."""
+
+from benchmarks.filling import fill, transactions
+from benchmarks.measurement import Measurement, watch
+from benchmarks.place import Place
+from config.cluster import offsets, quiet_admin
+from config.settings import Settings
+from config.topics import Topics
+from operations.status import committed
+
+
+def filled(place: Place, prefix: str, events: int, wallets: int, **changes: object) -> Settings:
+    """A new pipeline whose input holds `events` transactions."""
+    settings = place.pipeline(prefix, **changes)
+    fill(settings, transactions(events, wallets, settings.partitions), events)
+    return settings
+
+
+def measure(place: Place, settings: Settings, name: str, events: int) -> Measurement:
+    """Run a worker to the end of the input, from its first committed batch to its last."""
+    client = quiet_admin(settings)
+    ends = offsets(client, {Topics.of(settings).transactions: settings.partitions})
+    total = sum(at.end - at.begin for at in ends.values())
+
+    def done() -> int:
+        return sum(at or 0 for at in committed(client, settings, settings.partitions))
+
+    with place.children(settings) as children:
+        worker = children.start("worker", "worker")
+        return watch(name, worker.pid, done, total, children.check, events=events)

@@ -1,0 +1,195 @@
+"""One partition's writer on a real Kafka, driven by hand: redelivery, roll-back, a fence between two batches."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
+
+from config.clients import librdkafka
+from config.cluster import quiet_admin
+from config.errors import Stopped
+from config.settings import Settings
+from config.topics import Topics
+from operations.checks import incoming, read_all
+from operations.generator import Mix, records
+from schemas.codec import TransactionCodec
+from schemas.registry import FIXED_IDS, writers
+from streams.batch import Source
+from streams.store import BEFORE_TIME, Cursor, PartitionStore, StoreMemory
+from streams.transaction import Fenced
+from streams.writer import PartitionWriter, WriterParts
+from tests.integration.exactness import assert_exact, found
+from tests.integration.pipelines import Upstream, as_record, initialise_topics, small, transaction, wallets_of
+
+pytestmark = pytest.mark.integration
+
+PARTITION = 1
+
+
+@pytest.fixture
+def settings_here(kafka_only_settings: Settings) -> Settings:
+    return small(kafka_only_settings)
+
+
+@contextmanager
+def written_by(settings: Settings) -> Iterator[PartitionWriter]:
+    """An open writer of the partition, as a worker has it."""
+    stopping = threading.Event()
+    known_writers = writers(settings, stopping)
+    offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
+    parts = WriterParts(
+        settings=settings,
+        topics=Topics.of(settings),
+        pipeline=initialise_topics(settings),
+        codec=TransactionCodec(FIXED_IDS.transaction, known_writers),
+        writers=known_writers,
+        stopping=stopping,
+        ids=FIXED_IDS,
+        memory=StoreMemory(16),
+        folder=settings.state_dir,
+        cluster="cluster",
+        ledger_topic_id="ledger",
+        offsets_of=offsets_of,
+    )
+    writer = PartitionWriter(parts, PARTITION)
+    try:
+        writer.open()
+        yield writer
+    finally:
+        writer.close()
+        offsets_of.close()
+
+
+def sent(settings: Settings, count: int) -> list[Source]:
+    """Mixed input of this partition alone, as the broker holds it."""
+    mix = Mix(wallets=40, bad=0.1, duplicates=0.1, seed=3, partitions=4, max_record_bytes=2_048, overdraft_rejected=True)
+    here = (record for record in records(10**6, mix) if record.partition == PARTITION)
+    Upstream(settings).send(islice(here, count))
+    return stored(settings)
+
+
+def stored(settings: Settings) -> list[Source]:
+    """The partition's input."""
+    everything = (incoming(one) for one in read_all(settings, Topics.of(settings).transactions, 4))
+    return [Source(*record[1:]) for record in everything]
+
+
+def store_of(writer: PartitionWriter) -> PartitionStore:
+    assert writer.store is not None
+    return writer.store
+
+
+def test_records_that_are_delivered_again_are_skipped_whatever_the_batches(settings_here: Settings) -> None:
+    with written_by(settings_here) as writer:
+        batch = sent(settings_here, 600)
+        for begin, end in ((0, 200), (0, 200), (0, 0), (150, 320), (319, 321), (0, 600), (599, 600)):
+            assert writer.post(batch[begin:end]) is None
+            assert writer.next_offset == max(end, writer.next_offset)
+        assert writer.next_offset == 600
+    assert_exact(settings_here)
+
+
+def test_a_batch_that_kafka_does_not_take_leaves_no_trace_and_the_next_writer_goes_on(settings_here: Settings) -> None:
+    with written_by(settings_here) as writer:
+        batch = sent(settings_here, 600)
+        writer.post(batch[:200])
+        cursor, store = store_of(writer).cursor, store_of(writer)
+        ids = {one.key or b"" for one in batch}
+        before = store.balances(ids)
+        set_message_bytes(settings_here, 100)
+        with pytest.raises(Stopped, match="rolled back twice in a row"):
+            writer.post(batch[200:])
+        assert store.cursor == cursor, "the store must not know of a batch that was rolled back"
+        assert store.balances(ids) == before
+        assert writer.next_offset == 200
+        entries = found(settings_here, Topics.of(settings_here).ledger)
+        set_message_bytes(settings_here, 2_000_000)
+    with written_by(settings_here) as writer:
+        assert writer.next_offset == 200
+        assert found(settings_here, Topics.of(settings_here).ledger) == entries
+        writer.post(batch)
+    assert_exact(settings_here)
+
+
+def set_message_bytes(settings: Settings, limit: int) -> None:
+    """Change what a derived topic takes; the broker needs a moment to act on it."""
+    topic = Topics.of(settings).rejections
+    entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    admin = quiet_admin(settings)
+    for answer in admin.incremental_alter_configs([resource]).values():
+        answer.result(30)
+    time.sleep(0.5)
+
+
+def test_a_writer_that_is_fenced_between_two_batches_writes_nothing_more(settings_here: Settings) -> None:
+    with written_by(settings_here) as zombie:
+        batch = sent(settings_here, 600)
+        zombie.post(batch[:200])
+        cursor = store_of(zombie).cursor
+        settings_there = settings_here.model_copy(update={"state_dir": settings_here.state_dir / "there"})
+        with written_by(settings_there) as successor:
+            assert successor.next_offset == 200
+            with pytest.raises(Fenced):
+                zombie.post(batch[200:400])
+            assert store_of(zombie).cursor == cursor
+            successor.post(batch[200:])
+    assert_exact(settings_here)
+
+
+def test_a_store_that_missed_a_committed_batch_catches_up_from_its_cursor(settings_here: Settings) -> None:
+    """What a crash between the commit and the store leaves behind, made by another writer's batch."""
+    with written_by(settings_here) as first:
+        batch = sent(settings_here, 600)
+        first.post(batch[:200])
+    there = settings_here.model_copy(update={"state_dir": settings_here.state_dir / "there"})
+    with written_by(there) as other:
+        other.post(batch[200:400])
+        wanted = store_of(other).cursor
+    with written_by(settings_here) as again:
+        assert store_of(again).cursor._replace(source=0) == wanted._replace(source=0)
+        assert again.next_offset == 400
+        again.post(batch)
+    assert_exact(settings_here)
+
+
+def test_a_stores_cursor_moves_with_every_batch_so_that_a_restart_reads_nothing_again(
+    settings_here: Settings,
+) -> None:
+    with written_by(settings_here) as writer:
+        batch = sent(settings_here, 400)
+        for begin in (0, 200):
+            writer.post(batch[begin : begin + 200])
+            cursor, topics = store_of(writer).cursor, Topics.of(settings_here)
+            entries, balances = (len(found(settings_here, topic)[PARTITION]) for topic in (topics.ledger, topics.balances))
+            # markers of transactions stand between the records, one for each batch
+            assert entries <= cursor.ledger <= entries + 2
+            assert balances <= cursor.balances <= balances + 2
+
+
+def test_an_input_that_was_all_rejected_leaves_ledger_and_time_where_they_were(settings_here: Settings) -> None:
+    with written_by(settings_here) as writer:
+        name = next(wallets_of(PARTITION))
+        Upstream(settings_here).send(as_record(transaction(at, name, amount=0)) for at in range(50))
+        writer.post(stored(settings_here))
+        assert store_of(writer).cursor == Cursor(0, 0, 50, BEFORE_TIME)
+    with written_by(settings_here) as again:
+        assert again.next_offset == 50
+    assert_exact(settings_here)
+
+
+def test_a_record_ahead_of_the_clock_ends_the_run_before_it(settings_here: Settings) -> None:
+    with written_by(settings_here) as writer:
+        name = next(wallets_of(PARTITION))
+        Upstream(settings_here).send(as_record(transaction(at, name)) for at in range(3))
+        good = stored(settings_here)
+        ahead = good[1]._replace(timestamp_ms=good[1].timestamp_ms + 10**10)
+        assert writer.post([good[0], ahead, good[2]]) == ahead
+        assert writer.next_offset == 1
+        assert writer.post(good) is None
+    assert_exact(settings_here)
