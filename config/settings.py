@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     store_memory_mb: int = Field(
         96, ge=16, le=65_536, description="Memory of all stores of a worker together."
     )
+    standbys: int = Field(
+        1,
+        ge=0,
+        le=8,
+        description="Warm copies of each partition's store on other workers, where there are any.",
+    )
     stall_s: float = Field(
         60.0, ge=1.0, le=3_600.0, description="Recovery without progress for so long is an error."
     )

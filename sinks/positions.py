@@ -61,6 +61,35 @@ def claim(connection: Connection, place: Place, partition: int, begin: int) -> P
     return Position(*row)
 
 
+def session_name(sink: str, owner: str) -> str:
+    """The application_name of an owner's session: at most 63 characters, or Postgres would cut it."""
+    return f"wallet sink {sink} {owner.rpartition(':')[2]}"
+
+
+def end_hung_sessions(connection: Connection, place: Place, open_for_s: float) -> int:
+    """End sessions of owners of this sink's positions whose transaction is open for so long; returns how many.
+
+    A process that is suspended in the middle of a COPY would keep its locks for ever: the server waits for
+    its bytes, and no time-out of PostgreSQL interrupts that. Needs the login of that session, so the role is
+    laid down for it.
+    """
+    owners = connection.execute(
+        "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s", place
+    ).fetchall()
+    connection.execute("RESET ROLE")
+    try:
+        return connection.execute(
+            """
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = ANY(%s)
+                AND xact_start < now() - make_interval(secs => %s)
+            """,
+            [[session_name(place.sink, owner) for (owner,) in owners], open_for_s],
+        ).rowcount
+    finally:
+        connection.execute("SET ROLE wallet_writer")
+
+
 def owned(connection: Connection, place: Place) -> dict[int, int]:
     """next_offset of every partition that still has this owner."""
     return dict(

@@ -36,8 +36,14 @@ PARAMETERS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-#: A writer that waits for another's lock says so after so long.
-WRITER_LOCK_S = 5
+#: A writer says so when it waits for another's lock; and when its machine vanishes, the server lets go of
+#: its locks within half a minute, not after the two hours that are TCP's default.
+WRITER_LIMITS = """
+    SET lock_timeout = '5s';
+    SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3
+"""
 #: Answers that waiting does not change. libpq gives no SQLSTATE for a connection that was refused.
 FINAL = re.compile(
     r'password authentication failed|no password supplied|database ".*" does not exist|no pg_hba'
@@ -91,10 +97,9 @@ def _session(settings: Settings, role: Role | None, name: str) -> Connection:
         connection.execute("SET timezone = 'UTC'")
         connection.execute("SET search_path = public")
         if role == WRITER:
-            # A writer that hangs must not keep the locks of its rows from whoever takes over.
-            for timeout in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                connection.execute(f"SET {timeout} = '{settings.transaction_timeout_s}s'".encode())
-            connection.execute(f"SET lock_timeout = '{WRITER_LOCK_S}s'".encode())
+            connection.execute(WRITER_LIMITS)
+            limit = sql.SQL("SET idle_in_transaction_session_timeout = {}")
+            connection.execute(limit.format(sql.Literal(f"{settings.transaction_timeout_s}s")))
         if role:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):

@@ -72,6 +72,7 @@ class Writer:
         self._settings = settings
         self._sink = sink
         self._place = Place(sink.name, sink.topic, owner)
+        self._session_name = positions.session_name(sink.name, owner)
         self._stop = stop
         self._observer = observer
         self._months: set[date] = set()
@@ -88,12 +89,19 @@ class Writer:
 
         `begins` are the first offsets of their logs.
         """
-        return self._until_done(
-            lambda: {
+        return self._until_done(lambda: self._claim(begins))
+
+    def _claim(self, begins: Mapping[int, int]) -> dict[int, Position]:
+        try:
+            return {
                 partition: positions.claim(self._connection, self._place, partition, begin)
                 for partition, begin in begins.items()
             }
-        )
+        except psycopg.errors.LockNotAvailable:
+            limit_s = self._settings.transaction_timeout_s
+            if ended := positions.end_hung_sessions(self._connection, self._place, limit_s):
+                log.warning("hung_sessions_ended", sink=self._sink.name, sessions=ended, open_for_s=limit_s)
+            raise
 
     def write(self, prepared: Prepared) -> bool:
         """Write a batch, waiting for Postgres as long as it takes; False if told to stop meanwhile.
@@ -179,4 +187,4 @@ class Writer:
             pause_s = min(2 * pause_s, self._settings.retry_wait_s)
 
     def _connect(self, wait_s: float) -> Connection:
-        return connect(self._settings, WRITER, wait_s=wait_s, name=f"wallet sink {self._sink.name}")
+        return connect(self._settings, WRITER, wait_s=wait_s, name=self._session_name)

@@ -11,10 +11,14 @@ from faust.types.auth import CredentialsT
 from faust.types.transports import TransportT
 
 from config.settings import Settings
+from streams.assignor import PartitionAssignor
 from streams.recovery import TableManager
 from streams.table import BalanceTable
 from streams.transport import Run, Transport
 from streams.writer import WriterParts
+
+#: A rebalance is noticed with a heartbeat, so this is the pause of a planned restart.
+HEARTBEAT_S = 0.5
 
 
 class Raw(faust.Schema[Any, Any]):
@@ -60,7 +64,7 @@ def create_app(parts: WriterParts) -> LedgerApp:
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
         broker_credentials=_credentials(settings),
         broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=min(3.0, settings.session_timeout_s / 5),
+        broker_heartbeat_interval=HEARTBEAT_S,
         broker_request_timeout=max(90.0, settings.session_timeout_s + 10),
         broker_rebalance_timeout=max(60.0, 2 * settings.transaction_timeout_s),
         broker_max_poll_records=settings.batch_records,
@@ -71,7 +75,8 @@ def create_app(parts: WriterParts) -> LedgerApp:
         autodiscover=False,
         datadir=str(parts.folder),
         TableManager=TableManager,
-        table_standby_replicas=0,
+        table_standby_replicas=settings.standbys,
+        PartitionAssignor=PartitionAssignor,
         store="memory://",
         web_enabled=False,
         worker_redirect_stdouts=False,

@@ -13,12 +13,9 @@ from config.errors import Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from schemas.codec import content_digest, decode_balance, split_entry
-from schemas.records import Balance
-from streams.batch import posted_id
+from streams.absorb import absorb
 from streams.reader import PartitionReader
-from streams.store import Cursor, PartitionStore
-from streams.wallet import Known
+from streams.store import PartitionStore
 
 log = EventLog("streams.catchup")
 
@@ -65,7 +62,7 @@ class CatchUp:
         total = sum(reader.end(topic).end - offset for topic, offset in behind.items())
         said, done = time.monotonic(), 0
         for batch in reader.read(behind):
-            self._take(batch)
+            absorb(self._store, self._topics, batch)
             done += len(batch)
             if time.monotonic() - said > PROGRESS_EVERY_S:
                 said = time.monotonic()
@@ -85,30 +82,6 @@ class CatchUp:
         if 0 < seen < begin:
             log.warning("records_deleted", topic=topic, partition=self._partition, after=seen, begin=begin)
         return max(seen, begin)
-
-    def _take(self, batch: list[Message]) -> None:
-        """Take a stretch of both topics over into the store."""
-        balances: dict[bytes, Balance] = {}
-        ids: dict[bytes, Known] = {}
-        ledger, changelog, source, recorded_ms = self._store.cursor
-        for message in batch:
-            value, offset = message.value(), message.offset()
-            if value is None or offset is None:
-                continue
-            if message.topic() == self._topics.ledger:
-                entry = split_entry(value[FRAME:])
-                ids[posted_id(entry.transaction.wallet_id.encode(), entry.transaction.transaction_id)] = (
-                    Known(content_digest(entry.transaction_body, entry.transaction), entry.recorded_ms)
-                )
-                ledger, source = offset + 1, entry.source_offset + 1
-                recorded_ms = max(recorded_ms, entry.recorded_ms)
-            else:
-                balance = decode_balance(value[FRAME:])
-                balances[balance.wallet_id.encode()] = balance
-                changelog = offset + 1
-                source = max(source, balance.source_offset + 1)
-                recorded_ms = max(recorded_ms, balance.recorded_ms)
-        self._store.write(balances, ids, Cursor(ledger, changelog, source, recorded_ms))
 
     def _position(self, reader: PartitionReader) -> int:
         """One past the last record of the source that was handled.

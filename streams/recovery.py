@@ -22,6 +22,7 @@ from config.errors import Stopped
 from config.logs import EventLog
 from streams.batch import Source
 from streams.reader import Interrupted
+from streams.standby import Standbys
 from streams.store import PartitionStore
 from streams.transaction import Fenced
 from streams.transport import Consumer, Run
@@ -60,6 +61,7 @@ class TableManager(FaustTableManager):
         super().__init__(app, **kwargs)
         self.partitions: dict[TP, Assigned] = {}
         self._generation = -1
+        self.standbys = Standbys(self.parts)
 
     def store_of(self, partition: int) -> PartitionStore | None:
         """The open store of a partition that this worker writes, for the table."""
@@ -94,6 +96,7 @@ class TableManager(FaustTableManager):
         self.parts.stopping.set()
         await self.quiesce()
         await asyncio.gather(*(self._close(one) for one in list(self.partitions.values())))
+        await self._running.run_in_executor(self._opening, self.standbys.stop)
 
     async def on_stop(self) -> None:
         """Stop fetching; the writers were closed before the app stops."""
@@ -127,6 +130,14 @@ class TableManager(FaustTableManager):
         going = [one for tp, one in self.partitions.items() if tp not in source or one.fenced or not unbroken]
         await asyncio.gather(*(self._close(one) for one in going))
         kept = set(self.partitions)
+        # A copy that is taken over is let go of before its writer opens it.
+        copies = {
+            tp.partition
+            for tp in self.app.assignor.assigned_standbys()
+            if tp.topic == self.parts.topics.transactions
+        }
+        copies -= {tp.partition for tp in source}
+        await self._running.run_in_executor(self._opening, self.standbys.follow, copies)
         for tp in source - kept:
             self._open(tp)
         log.info(

@@ -1,8 +1,8 @@
 """Records with a header whose name is not UTF-8: no Python client can read such headers.
 
 Kafka's protocol forbids them and brokers let them in. aiokafka raises in the middle of a fetch, which would
-end the worker at the same record for ever. So the stretch up to that record is read again by librdkafka, which
-gives key and value; the headers of such a record are taken as none, and the log says so.
+end the worker at the same record for ever. So the stretch up to that record is read again by librdkafka,
+which gives key and value; the headers of such a record are taken as none, and the log says so.
 """
 
 import time

@@ -46,6 +46,17 @@ class WriterParts:
     offsets_of: Consumer
 
 
+def open_store(parts: WriterParts, partition: int) -> PartitionStore:
+    """Open a partition's store in this worker's folder; raises Refused if it belongs to something else."""
+    settings = parts.settings
+    return PartitionStore(
+        parts.folder / settings.prefix / str(partition),
+        Identity(parts.cluster, settings.prefix, parts.ledger_topic_id, partition),
+        parts.memory,
+        settings.cached_wallets // parts.pipeline.partitions + 1,
+    )
+
+
 class PartitionWriter:
     """Folds one partition: `open`, then `post` for every run, then `close`, one thread at a time."""
 
@@ -73,21 +84,12 @@ class PartitionWriter:
         started = time.monotonic()
         self._producer = PartitionProducer(settings, parts.topics, self.partition, parts.offsets_of)
         self._producer.open(self.stopping)
-        identity = Identity(parts.cluster, settings.prefix, parts.ledger_topic_id, self.partition)
-        self._store = PartitionStore(
-            parts.folder / settings.prefix / str(self.partition),
-            identity,
-            parts.memory,
-            self._cached_wallets(),
-        )
+        self._store = open_store(parts, self.partition)
         self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store).run(self.stopping)
         self._fold = Fold(
             parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
         )
         log.info("ready", partition=self.partition, took_s=round(time.monotonic() - started, 3))
-
-    def _cached_wallets(self) -> int:
-        return self._parts.settings.cached_wallets // self._parts.pipeline.partitions + 1
 
     def post(self, records: list[Source]) -> Source | None:
         """Post a run: all of it in one transaction, or none of it.

@@ -130,7 +130,7 @@ def source_of(outcome: Published) -> int:
 
 
 def assert_exact(settings: Settings) -> Expected:
-    """Everything in the derived topics is what the fold of the input says, and nothing is missing or twice."""
+    """Everything in the derived topics is what the fold of the input says, nothing missing, nothing twice."""
     wanted, names = expected(settings), Topics.of(settings)
     ledger, rejections = found(settings, names.ledger), found(settings, names.rejections)
     for at in range(settings.partitions):
@@ -146,7 +146,7 @@ def assert_exact(settings: Settings) -> Expected:
 
 
 def _check_balances(settings: Settings, topic: str, wanted: Expected) -> None:
-    """Each record of the changelog is a balance that once was the newest, and the last ones are the newest."""
+    """Each record of the changelog is a balance that was the newest once, and the last ones still are."""
     newest: dict[bytes, Published] = {}
     once = {(at, published) for (at, _), published in wanted.balances.items()}
     for at, balances in found(settings, topic).items():

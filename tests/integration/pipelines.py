@@ -14,10 +14,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, Message
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import OffsetSpec
 
 from config.clients import librdkafka
@@ -63,14 +70,12 @@ def initialise_topics(settings: Settings, *, create_time: bool = False) -> Pipel
     """The topics and the pipeline record, without tables; `create_time`: the input keeps producers' times."""
     wanted = specs(settings)
     if create_time:
-        wanted[0] = replace(
-            wanted[0], config=wanted[0].config | {"message.timestamp.type": "CreateTime"}
-        )
+        wanted[0] = replace(wanted[0], config=wanted[0].config | {"message.timestamp.type": "CreateTime"})
     create(quiet_admin(settings), wanted, settings.replication)
     return claim(settings, Pipeline.of(settings, FIXED_IDS.transaction))[0]
 
 
-def transaction(number: int, wallet_id: str, amount: int = 100, **changes: object) -> Transaction:
+def transaction(number: int, wallet_id: str, amount: int = 100, **changes: Any) -> Transaction:
     """A credit under an id of its own."""
     one = Transaction(f"00000000-0000-4000-8000-{number:012d}", wallet_id, CREDIT, amount, "EUR", 10**15)
     return one._replace(**changes)
@@ -164,16 +169,18 @@ class Worker:
 
     def wait_until_told(self, event: str, times: int = 1) -> None:
         """Return when its log has this event so often."""
-        wait_until(lambda: len(self.events(event)) >= times, f"it told {event}\n{self.told()}", self.check_runs)
+        wait_until(
+            lambda: len(self.events(event)) >= times, f"it told {event}\n{self.told()}", self.check_runs
+        )
 
 
 class Upstream:
     """Sends records to the input topic and remembers where the last of each partition stands."""
 
-    def __init__(self, settings: Settings, **conf: str | int | bool) -> None:
+    def __init__(self, settings: Settings, compression: str = "none", linger_ms: int = 2) -> None:
         self._topic = Topics.of(settings).transactions
         self._producer = Producer(
-            librdkafka(settings, enable_idempotence=True, linger_ms=2, message_max_bytes=900_000, **conf)
+            librdkafka(settings, enable_idempotence=True, compression_type=compression, linger_ms=linger_ms)
         )
         #: One past the last confirmed record of each partition.
         self.next_offsets: dict[int, int] = {}
@@ -188,8 +195,8 @@ class Upstream:
                 record.value,
                 record.key,
                 record.partition,
-                self._confirmed,
-                at,
+                on_delivery=self._confirmed,
+                timestamp=at,
                 headers=record.headers,  # type: ignore[arg-type] # values may be None
             )
             self._producer.poll(0)
@@ -347,6 +354,13 @@ class Rig:
 
         wait_until(shared, f"{count} workers share the partitions", self.check_workers)
 
+    def wait_until_further(self, count: int) -> None:
+        """Return when so many records more than now are decided and committed."""
+        enough = sum(self.committed().values()) + count
+        wait_until(
+            lambda: sum(self.committed().values()) >= enough, f"{count} more are posted", self.check_workers
+        )
+
     def wait_until_posted(self) -> None:
         """Return when everything that upstream has sent is decided and committed."""
         wanted = dict(self.upstream.next_offsets)
@@ -362,7 +376,9 @@ class Rig:
             wait_until(posted, f"all input is posted: {wanted}", self.check_workers)
         except AssertionError as failure:
             logs = "\n\n".join(f"{worker.log.name}:\n{worker.told()}" for worker in self.workers)
-            raise AssertionError(f"{failure}; the group stands at {self.committed(stable=False)}\n{logs}") from None
+            raise AssertionError(
+                f"{failure}; the group stands at {self.committed(stable=False)}\n{logs}"
+            ) from None
 
     # -- life
 

@@ -78,6 +78,7 @@ def test_a_store_from_an_old_copy_catches_up(rig: Rig, clock: Iterator[int], tmp
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_a_store_that_other_partitions_left_behind_catches_up_when_they_come_back(
     rig: Rig, clock: Iterator[int]
 ) -> None:
@@ -108,6 +109,7 @@ def test_without_the_groups_offset_the_outputs_tell_where_to_go_on(rig: Rig, clo
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_without_offset_and_store_everything_is_found_again(rig: Rig, clock: Iterator[int]) -> None:
     rig.send(2_000, clock)
     work_off(rig)
@@ -149,7 +151,7 @@ def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_
     rig.send(500, clock)
     rig.set_committed({2: rig.upstream.next_offsets[2]})
     refusing = rig.start()
-    assert refusing.wait() == Stopped.exit_code
+    assert refusing.wait() == Stopped.exit_code, refusing.told()
     last = refusing.last_line()
     assert f"the record at {first_unhandled} has neither entry nor rejection" in last
     assert f"reset the group to {first_unhandled}" in last
@@ -158,6 +160,7 @@ def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_an_offset_past_nothing_but_an_aborted_transaction_is_no_reason_to_refuse(
     rig: Rig, clock: Iterator[int]
 ) -> None:
@@ -177,6 +180,7 @@ def test_an_offset_past_nothing_but_an_aborted_transaction_is_no_reason_to_refus
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_a_worker_that_recovers_is_killed_and_the_next_one_recovers_all_the_same(
     rig: Rig, clock: Iterator[int]
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_worker_that_recovers_is_killed_and_the_next_one_recovers_all_the_same
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_a_ledger_whose_older_part_was_deleted_still_gives_every_balance(
     rig: Rig, clock: Iterator[int]
 ) -> None:

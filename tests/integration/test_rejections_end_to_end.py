@@ -36,7 +36,9 @@ def with_value(value: bytes | None, one: Transaction = GOOD) -> Record:
 
 
 def ours(rejection: Published) -> dict[str, str]:
-    return {name.removeprefix("rejection."): (value or b"").decode() for name, value in rejection.headers[-6:]}
+    return {
+        name.removeprefix("rejection."): (value or b"").decode() for name, value in rejection.headers[-6:]
+    }
 
 
 BODY = encode_transaction(GOOD)
@@ -109,7 +111,10 @@ def test_each_reason_is_found_with_the_bytes_that_were_sent(rig: Rig) -> None:
 
 def test_legal_but_unusual_bytes_are_posted_and_encoded_anew(rig: Rig) -> None:
     wallets = wallets_of(1)
-    whole = [GOOD._replace(wallet_id=next(wallets), transaction_id=transaction(at, "").transaction_id) for at in range(4)]
+    whole = [
+        GOOD._replace(wallet_id=next(wallets), transaction_id=transaction(at, "").transaction_id)
+        for at in range(4)
+    ]
     unusual = [
         encoded_until_metadata(whole[0]) + block([*GOOD.metadata], sized=True) + b"\0",
         encoded_until_metadata(whole[1]) + block([("a", "1")]) + block([("b", "2")], sized=True) + b"\0",
@@ -118,7 +123,9 @@ def test_legal_but_unusual_bytes_are_posted_and_encoded_anew(rig: Rig) -> None:
         + b"\x80\0",
         encode_transaction(whole[3]),
     ]
-    assert [body == encode_transaction(one) for body, one in zip(unusual, whole, strict=True)] == [False] * 3 + [True]
+    assert [body == encode_transaction(one) for body, one in zip(unusual, whole, strict=True)] == [
+        False
+    ] * 3 + [True]
     rig.upstream.send(
         as_record(one)._replace(value=FRAME + body) for one, body in zip(whole, unusual, strict=True)
     )
@@ -136,7 +143,7 @@ def test_input_is_read_whatever_it_is_compressed_with(rig: Rig) -> None:
     numbers = iter(range(1_000))
     rig.start()
     for compression in ("lz4", "zstd", "snappy", "gzip", "none"):
-        upstream = Upstream(rig.settings, compression_type=compression, linger_ms=200)
+        upstream = Upstream(rig.settings, compression, linger_ms=200)
         wallet = next(wallets)
         upstream.send(as_record(transaction(next(numbers), wallet)) for _ in range(50))
         rig.upstream.next_offsets |= upstream.next_offsets
@@ -169,4 +176,6 @@ def test_an_upstream_transaction_that_was_aborted_appears_nowhere(rig: Rig) -> N
     rig.wait_until_posted()
     wanted = assert_exact(rig.settings)
     assert len(wanted.input) == 16
-    assert {at: len(some) for at, some in found(rig.settings, Topics.of(rig.settings).ledger).items()} == {1: 16}
+    assert {at: len(some) for at, some in found(rig.settings, Topics.of(rig.settings).ledger).items()} == {
+        1: 16
+    }

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from confluent_kafka import Message
@@ -11,7 +12,7 @@ from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.migrations import migrate
 from sinks.observer import Observer
-from sinks.positions import Fenced, Move, Position
+from sinks.positions import Fenced, Move, Place, Position, advance, claim, session_name
 from sinks.sink import Record
 from sinks.writer import Batch, Writer, prepare
 from tests.ledgers import LEDGER_FRAME, Ledger
@@ -80,3 +81,20 @@ def test_a_claim_takes_the_position_over_and_keeps_what_was_reached(
     with pytest.raises(Fenced) as fenced:
         writer.write(prepare(SINK, Batch([Move(0, 10, 20)], [], [])))
     assert fenced.value.partitions == {0}
+
+
+def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over(settings: Settings) -> None:
+    migrate(settings)
+    brief = settings.model_copy(update={"transaction_timeout_s": 5.0})
+    place = Place(SINK.name, SINK.topic, "host:1:hung")
+    name = session_name(SINK.name, place.owner)
+    with closing(postgres.connect(brief, postgres.WRITER, name=name)) as hung:
+        claim(hung, place, 0, 0)
+        hung.execute("BEGIN")
+        advance(hung, place, [Move(0, 0, 10)])
+        hung.pgconn.exec_(b"COPY wallets FROM STDIN")
+        successor = Writer(brief, SINK, "host:2:successor", threading.Event(), Observer())
+        assert successor.claim({0: 0}) == {0: Position(0, 0)}
+        assert successor.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+        successor.close()
+    assert count(settings) == 10

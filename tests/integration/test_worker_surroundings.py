@@ -1,4 +1,4 @@
-"""A worker and what is wrong around it: each refusal is one line and an exit code, each absence is waited out."""
+"""What is wrong around a worker: each refusal is one line and an exit code, each absence is waited out."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from rocksdict import Options, Rdict
 
@@ -21,9 +22,22 @@ from local.stack import Stack
 from local.state import free_port
 from operations.init import create
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, Worker, as_record, initialise_topics, small, transaction, wallets_of
+from tests.integration.pipelines import (
+    Rig,
+    Worker,
+    as_record,
+    initialise_topics,
+    small,
+    transaction,
+    wallets_of,
+)
 
 pytestmark = pytest.mark.integration
+
+
+def in_full(*values: object) -> ParameterSet:
+    """A case that runs in `make test-full` only."""
+    return pytest.param(*values, marks=pytest.mark.full)
 
 
 @pytest.fixture
@@ -80,10 +94,10 @@ def test_a_topic_with_another_number_of_partitions_is_named(settings_here: Setti
 @pytest.mark.parametrize(
     ("topic", "name", "value", "told"),
     [
-        ("ledger", "cleanup.policy", "compact", "cleanup.policy is compact, must be delete"),
         ("balances", "cleanup.policy", "delete", "cleanup.policy is delete, must be compact"),
-        ("rejections", "message.timestamp.type", "LogAppendTime", "must be CreateTime"),
-        ("rejections", "max.message.bytes", "1000", "max.message.bytes is 1000, must be at least"),
+        in_full("ledger", "cleanup.policy", "compact", "cleanup.policy is compact, must be delete"),
+        in_full("rejections", "message.timestamp.type", "LogAppendTime", "must be CreateTime"),
+        in_full("rejections", "max.message.bytes", "1000", "max.message.bytes is 1000, must be at least"),
     ],
 )
 def test_a_topic_with_another_setting_is_named(
@@ -97,7 +111,9 @@ def test_a_topic_with_another_setting_is_named(
     assert told in line
 
 
-def test_settings_that_the_pipeline_was_not_made_with_are_named(settings_here: Settings, tmp_path: Path) -> None:
+def test_settings_that_the_pipeline_was_not_made_with_are_named(
+    settings_here: Settings, tmp_path: Path
+) -> None:
     initialise_topics(settings_here)
     other = settings_here.model_copy(update={"snapshot_every": 8, "overdraft": "allow"})
     code, line = refusal(other, tmp_path)
@@ -106,7 +122,9 @@ def test_settings_that_the_pipeline_was_not_made_with_are_named(settings_here: S
     assert "WALLET_OVERDRAFT is allow, the pipeline has reject" in line
 
 
-def test_kafka_that_is_not_there_is_waited_for_and_then_named(settings_here: Settings, tmp_path: Path) -> None:
+def test_kafka_that_is_not_there_is_waited_for_and_then_named(
+    settings_here: Settings, tmp_path: Path
+) -> None:
     nowhere = f"127.0.0.1:{free_port(without=[])}"
     code, line = refusal(settings_here.model_copy(update={"kafka": nowhere, "startup_wait_s": 1.0}), tmp_path)
     assert code == NotReachable.exit_code
@@ -117,9 +135,9 @@ def test_kafka_that_is_not_there_is_waited_for_and_then_named(settings_here: Set
     ("name", "value"),
     [
         ("cluster", "another-cluster"),
-        ("prefix", "another-pipeline"),
-        ("ledger_topic_id", "a-ledger-that-was-made-again"),
-        ("format", 99),
+        in_full("prefix", "another-pipeline"),
+        in_full("ledger_topic_id", "a-ledger-that-was-made-again"),
+        in_full("format", 99),
     ],
 )
 def test_a_store_of_something_else_is_refused(
@@ -131,7 +149,7 @@ def test_a_store_of_something_else_is_refused(
         worker.stop()
     (store,) = settings_here.state_dir.glob(f"0/{settings_here.prefix}/2")
     db = Rdict(str(store), Options(raw_mode=True))
-    db.put(b"m:identity", json.dumps(json.loads(db.get(b"m:identity")) | {name: value}).encode())
+    db.put(b"m:identity", json.dumps(json.loads(db.get(b"m:identity") or b"{}") | {name: value}).encode())
     db.close()
     code, line = refusal(settings_here, tmp_path)
     assert code == Refused.exit_code
@@ -205,7 +223,9 @@ def test_a_partition_that_is_stopped_does_not_keep_the_others_from_going_on(
 # -- Kafka and the disk
 
 
-def test_kafka_restarted_under_a_running_worker_is_waited_for(own_settings: Settings, own_stack: Stack, tmp_path: Path) -> None:
+def test_kafka_restarted_under_a_running_worker_is_waited_for(
+    own_settings: Settings, own_stack: Stack, tmp_path: Path
+) -> None:
     with Rig(small(own_settings), tmp_path) as rig:
         worker = rig.start()
         worker.wait_until_told("ready", 4)
@@ -216,7 +236,7 @@ def test_kafka_restarted_under_a_running_worker_is_waited_for(own_settings: Sett
             own_stack.start("kafka")
             rig.send(500)
         if not worker.runs:  # crash only: it may end itself where an outcome cannot be known
-            assert worker.wait() == Stopped.exit_code
+            assert worker.wait() == Stopped.exit_code, worker.told()
             rig.start()
         rig.wait_until_posted()
         assert_exact(rig.settings)
@@ -233,7 +253,9 @@ def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     def mounted(size: str) -> Path:
         again = "remount," if place.is_mount() else ""
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"{again}size={size}", "tmpfs", place], capture_output=True, check=False
+            ["mount", "-t", "tmpfs", "-o", f"{again}size={size}", "tmpfs", place],
+            capture_output=True,
+            check=False,
         )
         if done.returncode:
             pytest.skip(f"no file system can be mounted here: {done.stderr.decode().strip()}")
@@ -251,7 +273,7 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_nothing_is_lost(
     with Rig(settings_here.model_copy(update={"state_dir": state_dir}), tmp_path) as rig:
         rig.send(10_000)
         worker = rig.start()
-        assert worker.wait() == Stopped.exit_code
+        assert worker.wait() == Stopped.exit_code, worker.told()
         assert "No space left on device" in worker.last_line()
         assert worker.last_line().startswith("wallet: ")
         tiny_disk("200m")
@@ -260,7 +282,10 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_nothing_is_lost(
         assert_exact(rig.settings)
 
 
-def test_the_session_time_out_is_the_one_that_the_settings_say(settings_here: Settings, tmp_path: Path) -> None:
+@pytest.mark.full
+def test_the_session_time_out_is_the_one_that_the_settings_say(
+    settings_here: Settings, tmp_path: Path
+) -> None:
     """A worker that has vanished is replaced; one with a longer session would hold its partitions on."""
     with Rig(settings_here, tmp_path) as rig:
         vanishes = rig.start(session_timeout_s=300)

@@ -1,4 +1,4 @@
-"""One partition's writer on a real Kafka, driven by hand: redelivery, roll-back, a fence between two batches."""
+"""One partition's writer on a real Kafka, driven by hand: redelivery, roll-back, a fence between batches."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from config.clients import librdkafka
@@ -67,7 +67,15 @@ def written_by(settings: Settings) -> Iterator[PartitionWriter]:
 
 def sent(settings: Settings, count: int) -> list[Source]:
     """Mixed input of this partition alone, as the broker holds it."""
-    mix = Mix(wallets=40, bad=0.1, duplicates=0.1, seed=3, partitions=4, max_record_bytes=2_048, overdraft_rejected=True)
+    mix = Mix(
+        wallets=40,
+        bad=0.1,
+        duplicates=0.1,
+        seed=3,
+        partitions=4,
+        max_record_bytes=2_048,
+        overdraft_rejected=True,
+    )
     here = (record for record in records(10**6, mix) if record.partition == PARTITION)
     Upstream(settings).send(islice(here, count))
     return stored(settings)
@@ -94,7 +102,9 @@ def test_records_that_are_delivered_again_are_skipped_whatever_the_batches(setti
     assert_exact(settings_here)
 
 
-def test_a_batch_that_kafka_does_not_take_leaves_no_trace_and_the_next_writer_goes_on(settings_here: Settings) -> None:
+def test_a_batch_that_kafka_does_not_take_leaves_no_trace_and_the_next_writer_goes_on(
+    settings_here: Settings,
+) -> None:
     with written_by(settings_here) as writer:
         batch = sent(settings_here, 600)
         writer.post(batch[:200])
@@ -166,13 +176,17 @@ def test_a_stores_cursor_moves_with_every_batch_so_that_a_restart_reads_nothing_
         for begin in (0, 200):
             writer.post(batch[begin : begin + 200])
             cursor, topics = store_of(writer).cursor, Topics.of(settings_here)
-            entries, balances = (len(found(settings_here, topic)[PARTITION]) for topic in (topics.ledger, topics.balances))
+            entries, balances = (
+                len(found(settings_here, topic)[PARTITION]) for topic in (topics.ledger, topics.balances)
+            )
             # markers of transactions stand between the records, one for each batch
             assert entries <= cursor.ledger <= entries + 2
             assert balances <= cursor.balances <= balances + 2
 
 
-def test_an_input_that_was_all_rejected_leaves_ledger_and_time_where_they_were(settings_here: Settings) -> None:
+def test_an_input_that_was_all_rejected_leaves_ledger_and_time_where_they_were(
+    settings_here: Settings,
+) -> None:
     with written_by(settings_here) as writer:
         name = next(wallets_of(PARTITION))
         Upstream(settings_here).send(as_record(transaction(at, name, amount=0)) for at in range(50))

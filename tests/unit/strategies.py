@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what a partition's input may hold: valid and invalid, again and in conflict.
+"""What a partition's input may hold, as Hypothesis strategies: valid and invalid, again and in conflict.
 
 Everything is drawn from small pools, so that duplicates, conflicts, overflows and full days are frequent.
 """
@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from config.pipeline import Pipeline
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
-from schemas.records import Transaction
-from streams.batch import Source
+from schemas.records import Balance, Transaction
+from streams.batch import Outputs, Source
+from streams.store import BEFORE_TIME
+from streams.wallet import Known
 from tests.unit.transactions import unusual_encodings
 
 PARTITIONS, PARTITION = 4, 1
@@ -65,12 +67,16 @@ broken = valid.flatmap(
         ]
     )
 )
-misrouted = valid.flatmap(lambda good: st.sampled_from(ELSEWHERE).map(lambda name: good._replace(wallet_id=name)))
+misrouted = valid.flatmap(
+    lambda good: st.sampled_from(ELSEWHERE).map(lambda name: good._replace(wallet_id=name))
+)
 
 _junk = st.none() | st.binary(max_size=12) | st.binary(max_size=30).map(lambda body: frame(1) + body)
 _header_values = st.none() | st.binary(max_size=20) | st.sampled_from([b"x" * 900])
 headers = st.lists(
-    st.tuples(st.sampled_from(["trace", "trace", "ä", "", "rejection.reason", "rejection.offset"]), _header_values),
+    st.tuples(
+        st.sampled_from(["trace", "trace", "ä", "", "rejection.reason", "rejection.offset"]), _header_values
+    ),
     max_size=3,
 ).map(tuple)
 
@@ -91,7 +97,9 @@ def _odd(draw: st.DrawFn) -> Keyed:
         case 0:
             return key, draw(_junk)
         case 1:
-            return draw(st.none() | st.sampled_from([b"", b"\xff", b"somebody-else", HERE[0].encode()])), value
+            return draw(
+                st.none() | st.sampled_from([b"", b"\xff", b"somebody-else", HERE[0].encode()])
+            ), value
         case 2:
             return _keyed(one, schema_id=2)
         case 3:
@@ -139,3 +147,23 @@ def splits(draw: st.DrawFn, records: list[Source]) -> list[list[Source]]:
         batches.append(records[draw(st.integers(0, at)) : end])
         at = end
     return batches
+
+
+class Memory:
+    """A past in two dictionaries, and what a worker keeps beside it."""
+
+    def __init__(self) -> None:
+        self.all_balances: dict[bytes, Balance] = {}
+        self.all_ids: dict[bytes, Known] = {}
+        self.next_offset, self.recorded_ms = 0, BEFORE_TIME
+
+    def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
+        return {wallet: self.all_balances[wallet] for wallet in wallets if wallet in self.all_balances}
+
+    def known(self, ids: list[bytes]) -> dict[bytes, Known]:
+        return {one: self.all_ids[one] for one in ids if one in self.all_ids}
+
+    def take(self, outputs: Outputs) -> None:
+        self.all_balances.update(outputs.balances)
+        self.all_ids.update(outputs.new_ids)
+        self.next_offset, self.recorded_ms = outputs.next_offset, outputs.recorded_ms

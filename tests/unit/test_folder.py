@@ -79,8 +79,9 @@ def test_the_lock_ends_when_an_error_leaves_the_block(tmp_path: Path) -> None:
 
 def test_a_state_directory_that_is_a_file_is_said_to_be_wrong(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=f"WALLET_STATE_DIR={tmp_path}/file/state cannot be used"), numbered_folder(
-        tmp_path / "file" / "state"
+    with (
+        pytest.raises(ConfigurationError, match=f"WALLET_STATE_DIR={tmp_path}/file/state cannot be used"),
+        numbered_folder(tmp_path / "file" / "state"),
     ):
         pass
 
@@ -88,5 +89,8 @@ def test_a_state_directory_that_is_a_file_is_said_to_be_wrong(tmp_path: Path) ->
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_state_directory_without_rights_is_said_to_be_wrong(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(ConfigurationError, match="Permission denied"), numbered_folder(tmp_path / "closed" / "state"):
+    with (
+        pytest.raises(ConfigurationError, match="Permission denied"),
+        numbered_folder(tmp_path / "closed" / "state"),
+    ):
         pass

@@ -1,16 +1,15 @@
-"""The fold by example: rejections as they are written, sizes at the limit, bytes that are kept or re-encoded."""
+"""The fold by example: rejections as written, sizes at the limit, bytes that are kept or encoded anew."""
 
 import pytest
 
 from config.pipeline import Pipeline
 from schemas.codec import TransactionCodec, decode_entry, encode_transaction, frame
-from schemas.records import CREDIT, DEBIT, Balance, Reason, Transaction
+from schemas.records import CREDIT, DEBIT, Reason, Transaction
 from schemas.registry import FIXED_IDS
 from streams.batch import Derived, Headers, Outputs, Source
 from streams.posting import Fold
 from streams.store import BEFORE_TIME
-from streams.wallet import Known
-from tests.unit.strategies import ELSEWHERE, HERE, IDS, MAX_RECORD_BYTES, PARTITION
+from tests.unit.strategies import ELSEWHERE, HERE, IDS, MAX_RECORD_BYTES, PARTITION, Memory
 from tests.unit.transactions import block, encoded_until_metadata
 
 PIPELINE = Pipeline(1, 4, 100, "reject", MAX_RECORD_BYTES, None, 1)
@@ -20,16 +19,6 @@ FRAME = frame(1)
 AT_MS = 1_800_000_000_000
 
 
-class NoPast:
-    """A partition that has seen nothing."""
-
-    def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
-        return {}
-
-    def known(self, ids: list[bytes]) -> dict[bytes, Known]:
-        return {}
-
-
 def folded(*records: Source) -> Outputs:
     fold = Fold(
         "wallet.transactions",
@@ -37,7 +26,7 @@ def folded(*records: Source) -> Outputs:
         PIPELINE,
         TransactionCodec(1, lambda _: None),
         FIXED_IDS,
-        NoPast(),
+        Memory(),
     )
     return fold.post(records, 0, BEFORE_TIME)
 
@@ -71,7 +60,11 @@ SPENDS = GOOD._replace(type=DEBIT, transaction_id=IDS[1], amount=101)
         (FRAME + encode_transaction(GOOD), None, Reason.MISROUTED),
         (FRAME + encode_transaction(GOOD), b"", Reason.MISROUTED),
         (FRAME + encode_transaction(GOOD), HERE[1].encode(), Reason.MISROUTED),
-        (FRAME + encode_transaction(GOOD._replace(wallet_id=ELSEWHERE[0])), ELSEWHERE[0].encode(), Reason.MISROUTED),
+        (
+            FRAME + encode_transaction(GOOD._replace(wallet_id=ELSEWHERE[0])),
+            ELSEWHERE[0].encode(),
+            Reason.MISROUTED,
+        ),
         (FRAME + encode_transaction(SPENDS), KEY, Reason.INSUFFICIENT_FUNDS),
         (bytes(MAX_RECORD_BYTES), KEY, Reason.TOO_LARGE),
     ],
@@ -138,7 +131,9 @@ def test_of_a_too_large_record_only_position_and_sizes_are_kept() -> None:
 def test_a_record_of_exactly_the_limit_passes_and_one_more_byte_does_not(headers: Headers, more: int) -> None:
     taken = len(KEY) + sum(len(name.encode()) + len(value or b"") for name, value in headers)
     outputs = folded(source(bytes(MAX_RECORD_BYTES - taken + more), KEY, headers))
-    assert [reason_of(one) for one in outputs.rejections] == [Reason.TOO_LARGE if more else Reason.UNDECODABLE]
+    assert [reason_of(one) for one in outputs.rejections] == [
+        Reason.TOO_LARGE if more else Reason.UNDECODABLE
+    ]
 
 
 @pytest.mark.parametrize("more", [0, 1])
@@ -169,7 +164,12 @@ def test_a_duplicate_is_told_from_a_conflict_by_content_not_by_bytes() -> None:
         source(FRAME + encode_transaction(GOOD._replace(occurred_us=GOOD.occurred_us + 1)), offset=3),
         source(FRAME + encode_transaction(GOOD._replace(group_id="g")), offset=4),
     )
-    assert [reason_of(one) for one in outputs.rejections] == ["DUPLICATE", "DUPLICATE", "CONFLICT", "CONFLICT"]
+    assert [reason_of(one) for one in outputs.rejections] == [
+        "DUPLICATE",
+        "DUPLICATE",
+        "CONFLICT",
+        "CONFLICT",
+    ]
 
 
 def test_an_id_that_was_rejected_may_still_be_posted() -> None:
@@ -205,4 +205,9 @@ def test_the_legs_of_a_transfer_share_an_id_and_are_both_posted() -> None:
 
 def test_an_empty_run_changes_nothing() -> None:
     outputs = folded()
-    assert (outputs.next_offset, outputs.recorded_ms, outputs.entries, outputs.rejections) == (0, BEFORE_TIME, [], [])
+    assert (outputs.next_offset, outputs.recorded_ms, outputs.entries, outputs.rejections) == (
+        0,
+        BEFORE_TIME,
+        [],
+        [],
+    )

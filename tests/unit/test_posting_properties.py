@@ -12,34 +12,13 @@ from operations import fold as oracle
 from schemas.codec import NO_HASH, TransactionCodec, decode_entry, encode_balance, encode_snapshot, frame
 from schemas.records import INTERVAL, PERIOD, Balance, Reason
 from schemas.registry import FIXED_IDS
-from streams.batch import Derived, Outputs, Source
+from streams.batch import Derived, Source
 from streams.posting import Fold
 from streams.store import BEFORE_TIME
-from streams.wallet import Known
-from tests.unit.strategies import DAY_MS, PARTITION, inputs, pipelines, splits
+from tests.unit.strategies import DAY_MS, PARTITION, Memory, inputs, pipelines, splits
 
 CODEC = TransactionCodec(FIXED_IDS.transaction, lambda _: None)
 TOPIC = "wallet.transactions"
-
-
-class Memory:
-    """A past in two dictionaries, and what a worker keeps beside it."""
-
-    def __init__(self) -> None:
-        self.all_balances: dict[bytes, Balance] = {}
-        self.all_ids: dict[bytes, Known] = {}
-        self.next_offset, self.recorded_ms = 0, BEFORE_TIME
-
-    def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
-        return {wallet: self.all_balances[wallet] for wallet in wallets if wallet in self.all_balances}
-
-    def known(self, ids: list[bytes]) -> dict[bytes, Known]:
-        return {one: self.all_ids[one] for one in ids if one in self.all_ids}
-
-    def take(self, outputs: Outputs) -> None:
-        self.all_balances.update(outputs.balances)
-        self.all_ids.update(outputs.new_ids)
-        self.next_offset, self.recorded_ms = outputs.next_offset, outputs.recorded_ms
 
 
 class Written:
@@ -92,7 +71,9 @@ def test_any_split_into_batches_and_any_redelivery_gives_the_same_bytes(
 
 @given(pipelines, inputs())
 @settings(max_examples=120)
-def test_every_record_has_exactly_one_outcome_which_names_it(pipeline: Pipeline, records: list[Source]) -> None:
+def test_every_record_has_exactly_one_outcome_which_names_it(
+    pipeline: Pipeline, records: list[Source]
+) -> None:
     written = folded(pipeline, [records])
     entries = [decode_entry((entry.value or b"")[5:]) for entry in written.entries]
     named = [entry.source_offset for entry in entries] + [_offset(one) for one in written.rejections]
@@ -108,7 +89,9 @@ def _offset(rejection: Derived) -> int:
 
 
 @given(pipelines, inputs())
-def test_sequences_balances_and_hashes_chain_for_every_wallet(pipeline: Pipeline, records: list[Source]) -> None:
+def test_sequences_balances_and_hashes_chain_for_every_wallet(
+    pipeline: Pipeline, records: list[Source]
+) -> None:
     written = folded(pipeline, [records])
     newest: dict[bytes, tuple[int, int, bytes]] = {}
     for key, value, timestamp_ms, _ in written.entries:

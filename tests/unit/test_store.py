@@ -50,7 +50,9 @@ def test_what_was_written_is_there_after_a_reopen_with_its_cursor(tmp_path: Path
     cursor = Cursor(5, 2**40, 7, -1)
     known = Known(b"d" * 32, -5)
     with opened(tmp_path / "store") as store:
-        store.write({b"a": balance(b"a"), "ä".encode(): balance("ä".encode(), -(2**63))}, {b"a\0id": known}, cursor)
+        store.write(
+            {b"a": balance(b"a"), "ä".encode(): balance("ä".encode(), -(2**63))}, {b"a\0id": known}, cursor
+        )
     with opened(tmp_path / "store") as store:
         assert store.cursor == cursor
         assert store.balances({b"a", "ä".encode(), b"b"}) == {
@@ -105,7 +107,8 @@ from pathlib import Path
 from schemas.records import Balance
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.wallet import Known
-store = PartitionStore(Path(sys.argv[1]), Identity("cluster-1", "wallet", "ledger-topic-1", 3), StoreMemory(16), 100)
+identity = Identity("cluster-1", "wallet", "ledger-topic-1", 3)
+store = PartitionStore(Path(sys.argv[1]), identity, StoreMemory(16), 100)
 for turn in range(1, 1_000_000):
     balance = Balance("a", "EUR", turn, turn, 0, 3, turn, bytes(32))
     ids = {b"%d-%d" % (turn, number): Known(bytes(32), turn) for number in range(50)}
@@ -137,7 +140,9 @@ def test_the_cache_is_bounded_and_what_left_it_is_still_found(tmp_path: Path) ->
         for turn, wallet in enumerate(wallets):
             store.write({wallet: balance(wallet, turn)}, {}, Cursor(turn, turn, turn, turn))
             assert len(store._cache) <= 20
-        assert store.balances(set(wallets)) == {wallet: balance(wallet, at) for at, wallet in enumerate(wallets)}
+        assert store.balances(set(wallets)) == {
+            wallet: balance(wallet, at) for at, wallet in enumerate(wallets)
+        }
         assert len(store._cache) <= 20
 
 

@@ -33,7 +33,7 @@ def decided(
 ) -> tuple[int, int] | Reason:
     """What `apply` says, as (sequence, balance) or the reason."""
     outcome = apply(balance, transaction, CONTENT, known, Position(1, 42, recorded_ms), policy)
-    return outcome.reason if isinstance(outcome, Rejected) else tuple(outcome)
+    return outcome.reason if isinstance(outcome, Rejected) else (outcome.sequence, outcome.balance)
 
 
 @pytest.mark.parametrize(

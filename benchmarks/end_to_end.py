@@ -1,0 +1,102 @@
+"""Everything at once: records are sent while worker and ledger sink run, until the last row is there."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from benchmarks import machine
+from benchmarks.filling import fill, transactions
+from benchmarks.measurement import PATIENCE_S, Measurement
+from benchmarks.place import Place
+from benchmarks.sink import MARK, TABLES, moved
+from config.cluster import offsets, quiet_admin
+from config.errors import Stopped
+from config.settings import Settings
+from config.topics import Topics
+from operations.children import Child, Children
+from sinks import postgres
+
+LOOK_EVERY_S = 0.1
+#: Records that open the way, before anything is measured.
+FIRST = 1_000
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pipeline at work: a worker and a ledger sink that have both written already."""
+
+    place: Place
+    settings: Settings
+    children: Children
+    worker: Child
+    sink: Child
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Every process that takes part, but ours, which sends."""
+        return {"worker": self.worker.pid, "sink": self.sink.pid} | self.place.server_pids()
+
+    def wait_for_rows(self, wanted: int) -> None:
+        """Return when that many rows are in Postgres; raises Stopped if they do not come."""
+        sink_is_through(self.settings, self.children, wanted)
+
+
+@contextlib.contextmanager
+def running(place: Place, prefix: str) -> Iterator[Running]:
+    """A new pipeline at work."""
+    settings = place.pipeline(prefix)
+    with place.children(settings) as children:
+        started = Running(
+            place,
+            settings,
+            children,
+            children.start("worker", "worker"),
+            children.start("sink ledger", "sink", "ledger"),
+        )
+        fill(settings, transactions(FIRST, FIRST, settings.partitions), FIRST)
+        started.wait_for_rows(FIRST)
+        yield started
+
+
+def measure(pipeline: Running, events: int, wallets: int) -> tuple[Measurement, dict[str, float]]:
+    """Send, post and write `events` records; also the processor time of each process, us an event."""
+    settings = pipeline.settings
+    stream = islice(transactions(FIRST + events, wallets, settings.partitions), FIRST, None)
+    before = {name: machine.tree_cpu_s(pid) for name, pid in pipeline.pids.items()}
+    ours, began = time.process_time(), time.monotonic()
+    fill(settings, stream, events)
+    sent_s, ours = time.monotonic() - began, time.process_time() - ours
+    pipeline.wait_for_rows(FIRST + events)
+    seconds = time.monotonic() - began
+    after = {name: machine.tree_cpu_s(pid) for name, pid in pipeline.pids.items()}
+    costs = {name: (after[name] - cpu_s) / events * 1e6 for name, cpu_s in before.items()}
+    costs["sender"] = ours / events * 1e6
+    whole = sum(costs.values())
+    peak = machine.usage(pipeline.worker.pid).peak_mib
+    note = f"all processes; sending took {sent_s:.1f} s of {seconds:.1f} s; memory is the worker's"
+    name = "end to end: send, worker, ledger sink"
+    return Measurement(name, events, seconds, whole * events / 1e6, whole, peak, note), costs
+
+
+def sink_is_through(settings: Settings, children: Children, wanted: int) -> None:
+    """Wait until the ledger sink has written all there is, and that is as many rows as wanted."""
+    client = quiet_admin(settings)
+    ledger = {Topics.of(settings).ledger: settings.partitions}
+    moved_at, before = time.monotonic(), -1
+    while True:
+        ends = offsets(client, ledger).values()
+        done = moved(settings, "ledger")
+        # Counting reads the table, so it is done only when nothing seems to be left.
+        if done >= sum(max(0, at.end - MARK) for at in ends) and (
+            postgres.counts(settings)[TABLES["ledger"]] >= wanted
+        ):
+            return
+        children.check()
+        now = time.monotonic()
+        if done > before:
+            moved_at, before = now, done
+        elif now - moved_at > PATIENCE_S:
+            raise Stopped(f"the ledger sink stands at {done} and writes no more; {wanted} rows were wanted")
+        time.sleep(LOOK_EVERY_S)

@@ -1,0 +1,141 @@
+"""Warm copies: stores of partitions that other workers write, kept close behind their topics.
+
+A worker that takes a partition over then reads what was written since a moment ago, instead of the whole
+history. One thread and one consumer follow all standby partitions of a worker; nothing is decided here.
+"""
+
+import threading
+import time
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from config.clients import librdkafka
+from config.errors import WalletError
+from config.logs import EventLog
+from streams.absorb import absorb
+from streams.store import PartitionStore
+from streams.writer import WriterParts, open_store
+
+log = EventLog("streams.standby")
+
+BATCH_RECORDS = 10_000
+FOLLOW_WAIT_S = 0.1
+ASK_S = 10.0
+
+
+class Standbys:
+    """The standby stores of one worker; `follow` and `stop` block, one thread at a time calls them."""
+
+    def __init__(self, parts: WriterParts) -> None:
+        self._parts = parts
+        self._stores: dict[int, PartitionStore] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        #: Records behind, by partition, as of the last look; read by metrics.
+        self.lag_records: dict[int, int] = {}
+
+    def follow(self, partitions: set[int]) -> None:
+        """Follow these partitions from now on, and let go of the others."""
+        if partitions != set(self._stores) or (partitions and self._thread is None):
+            self._halt()
+            for partition in set(self._stores) - partitions:
+                self._stores.pop(partition).close()
+                self.lag_records.pop(partition, None)
+            for partition in partitions - set(self._stores):
+                self._open(partition)
+            self._start()
+
+    def stop(self) -> None:
+        """Let go of all of them."""
+        self.follow(set())
+
+    def _open(self, partition: int) -> None:
+        try:
+            self._stores[partition] = open_store(self._parts, partition)
+        except WalletError as failure:
+            # The writer that takes this partition over will meet it too, and say so as an error.
+            log.warning("standby_refused", partition=partition, reason=failure)
+
+    def _halt(self) -> None:
+        if self._thread is not None:
+            self._stopping.set()
+            self._thread.join()
+            self._thread = None
+
+    def _start(self) -> None:
+        if self._stores:
+            self._stopping = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, args=(dict(self._stores), self._stopping), name="standby", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self, stores: dict[int, PartitionStore], stopping: threading.Event) -> None:
+        """Follow until told to stop; what goes wrong is told and tried again, never ends the worker."""
+        while not stopping.is_set():
+            try:
+                self._follow(stores, stopping)
+            except KafkaException as failure:
+                log.warning("standby_waits", reason=failure.args[0].str())
+            except Exception as failure:  # a copy must not end the worker that writes others
+                log.exception("standby_failed", reason=failure)
+            stopping.wait(self._parts.settings.retry_wait_s)
+
+    def _follow(self, stores: dict[int, PartitionStore], stopping: threading.Event) -> None:
+        reader = Consumer(
+            librdkafka(
+                self._parts.settings,
+                group_id=self._parts.settings.group,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                queued_max_messages_kbytes=16_384,
+            )
+        )
+        try:
+            reader.assign(
+                [at for partition, store in stores.items() for at in self._start_of(reader, partition, store)]
+            )
+            looked = 0.0
+            while not stopping.is_set():
+                messages = reader.consume(BATCH_RECORDS, timeout=FOLLOW_WAIT_S)
+                self._take(messages, stores)
+                if time.monotonic() - looked > 1.0:
+                    looked = time.monotonic()
+                    self._look(reader, stores)
+        finally:
+            reader.close()
+
+    def _start_of(self, reader: Consumer, partition: int, store: PartitionStore) -> list[TopicPartition]:
+        """Where to follow a partition's two topics from: the store's cursor, or what is left of them."""
+        topics, cursor = self._parts.topics, store.cursor
+        starts = []
+        for topic, seen in ((topics.ledger, cursor.ledger), (topics.balances, cursor.balances)):
+            known = reader.get_watermark_offsets(TopicPartition(topic, partition), ASK_S, cached=False)
+            starts.append(TopicPartition(topic, partition, max(seen, known[0] if known else 0)))
+        return starts
+
+    def _take(self, messages: list[Message], stores: dict[int, PartitionStore]) -> None:
+        by_partition: dict[int, list[Message]] = {}
+        for message in messages:
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+            by_partition.setdefault(message.partition() or 0, []).append(message)
+        for partition, batch in by_partition.items():
+            absorb(stores[partition], self._parts.topics, batch)
+
+    def _look(self, reader: Consumer, stores: dict[int, PartitionStore]) -> None:
+        """How far behind each copy is, from what the broker told with its last answers."""
+        for partition in stores:
+            behind = 0
+            for at in reader.position(
+                [
+                    TopicPartition(topic, partition)
+                    for topic in (self._parts.topics.ledger, self._parts.topics.balances)
+                ]
+            ):
+                known = reader.get_watermark_offsets(at, cached=True)
+                if known and at.offset >= 0 and known[1] >= 0:
+                    behind += max(0, known[1] - at.offset)
+            self.lag_records[partition] = behind
