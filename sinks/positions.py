@@ -67,7 +67,7 @@ def session_name(sink: str, owner: str) -> str:
 
 
 def end_hung_sessions(connection: Connection, place: Place, open_for_s: float) -> int:
-    """End sessions of owners of this sink's positions whose transaction is open for so long; returns how many.
+    """End sessions of this sink's owners whose transaction is open for so long; returns how many.
 
     A process that is suspended in the middle of a COPY would keep its locks for ever: the server waits for
     its bytes, and no time-out of PostgreSQL interrupts that. Needs the login of that session, so the role is

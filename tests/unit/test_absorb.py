@@ -1,0 +1,71 @@
+"""What recovery reads from an entry's bytes is what the strict reader reads from them."""
+
+import random
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import content_digest, encode_entry, encode_transaction, split_entry
+from schemas.records import Transaction
+from streams.absorb import _PLAIN, _posted
+from streams.batch import posted_id
+from streams.wallet import Known
+
+NAMES = st.one_of(
+    st.sampled_from(["w", "w" * 63, "w" * 64, "w" * 128, "~ ~", "é", " "]),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128),
+)
+METADATA = st.dictionaries(NAMES, NAMES, max_size=40).map(lambda given: tuple(given.items()))
+TRANSACTIONS = st.builds(
+    Transaction,
+    transaction_id=st.uuids().map(str),
+    wallet_id=NAMES,
+    type=st.sampled_from([0, 1]),
+    amount=st.integers(1, 2**63 - 1),
+    currency=st.sampled_from(["EUR", "HHH"]),
+    occurred_us=st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
+    group_id=st.none() | NAMES,
+    metadata=METADATA,
+)
+LONGS = st.integers(0, 2**63 - 1)
+
+
+@given(
+    TRANSACTIONS,
+    LONGS,
+    st.integers(-(2**63), 2**63 - 1),
+    LONGS,
+    st.integers(0, 9_999),
+    LONGS,
+    st.binary(min_size=32, max_size=32),
+)
+def test_an_entry_gives_the_index_the_same_whichever_way_it_is_read(
+    transaction: Transaction,
+    sequence: int,
+    balance: int,
+    recorded_ms: int,
+    partition: int,
+    offset: int,
+    link: bytes,
+) -> None:
+    entry = (
+        encode_entry(encode_transaction(transaction), sequence, balance, recorded_ms, partition, offset)
+        + link
+    )
+    wallet = transaction.wallet_id.encode()
+    parts = split_entry(entry)
+    assert _posted(wallet, entry) == (
+        posted_id(wallet, transaction.transaction_id),
+        Known(content_digest(parts.transaction_body, transaction), recorded_ms),
+        offset,
+    )
+
+
+def test_the_usual_entry_takes_the_short_way() -> None:
+    usual = Transaction(
+        str(uuid.UUID(int=random.getrandbits(128))), "wallet-1", 1, 1_999, "EUR", 1_790_000_000_000_000
+    )
+    body = encode_transaction(usual)
+    assert _PLAIN(encode_entry(body, 17, -5, 1_790_000_000_000, 3, 123_456) + bytes(range(32)))
+    assert _PLAIN(encode_entry(encode_transaction(usual._replace(group_id="g-1")), 1, 1, 1, 1, 1) + bytes(32))
