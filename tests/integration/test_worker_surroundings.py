@@ -205,10 +205,12 @@ def test_a_record_from_the_future_stops_its_partition_until_its_time_has_come(
 def test_a_partition_that_is_stopped_does_not_keep_the_others_from_going_on(
     settings_here: Settings, tmp_path: Path
 ) -> None:
-    with Rig(settings_here, tmp_path, create_time=True) as rig:
+    strict = settings_here.model_copy(update={"max_clock_ahead_s": 1.0})
+    with Rig(strict, tmp_path, create_time=True) as rig:
         here, elsewhere = next(wallets_of(0)), next(wallets_of(1))
         now_ms = int(time.time() * 1000)
-        rig.upstream.send([as_record(transaction(1, here))], iter([now_ms + 10**9]))
+        half_an_hour_ms = 1_800_000  # a broker refuses what is more than an hour ahead of its own clock
+        rig.upstream.send([as_record(transaction(1, here))], iter([now_ms + half_an_hour_ms]))
         worker = rig.start()
         worker.wait_until_told("partition_stopped")
         rig.upstream.next_offsets.pop(0)
@@ -271,7 +273,7 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_nothing_is_lost(
 ) -> None:
     state_dir = tiny_disk("1m") / "state"
     with Rig(settings_here.model_copy(update={"state_dir": state_dir}), tmp_path) as rig:
-        rig.send(10_000)
+        rig.send(30_000)
         worker = rig.start()
         assert worker.wait() == Stopped.exit_code, worker.told()
         assert "No space left on device" in worker.last_line()

@@ -1,0 +1,140 @@
+"""How far somebody is behind a topic, to its last stable offset: in records, and the age of the oldest.
+
+An offset is not always a record: the marks of transactions and the records of rolled-back ones lie in the
+log, too, most often at its very end. Where a difference of offsets alone would show a lag, the record at
+the position is looked for; if there is none up to the end, there is no lag.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from config.clients import librdkafka
+from config.cluster import quiet_admin
+from config.settings import Settings
+
+ASK_S = 5.0
+#: So long a look waits for the oldest records; what has not come by then is not known.
+PEEK_S = 5.0
+PEEK_RECORDS = 100
+
+#: A topic and a partition of it.
+Place = tuple[str, int]
+
+
+class Lag(NamedTuple):
+    """One partition's end and what lies before it; `records` and `oldest_ms` are None while not known.
+
+    `stable_end` is the last stable offset: beyond it lies what an open transaction holds back, up to `end`.
+    """
+
+    stable_end: int
+    end: int
+    records: int | None = None
+    oldest_ms: int | None = None
+
+
+class LagReader:
+    """Asks Kafka for ends and for the oldest records at given positions. Blocking, never for long.
+
+    Raises nothing: a place that Kafka does not answer for is missing from the answer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = quiet_admin(settings)
+        self._reader: Consumer | None = None
+        #: Places where nothing was found from the first offset up to the second.
+        self._empty: dict[Place, tuple[int, int]] = {}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def look(self, positions: Mapping[Place, int | None]) -> dict[Place, Lag]:
+        """How far behind these positions are (the next offset to read; None while that is not known)."""
+        stable_ends = self._ends(positions, IsolationLevel.READ_COMMITTED)
+        ends = self._ends(stable_ends, IsolationLevel.READ_UNCOMMITTED)
+        found = {place: Lag(stable_ends[place], end) for place, end in ends.items()}
+        behind: dict[Place, int] = {}
+        for place, (stable_end, end, _, _) in found.items():
+            position = positions[place]
+            if position is None:
+                continue
+            if position >= stable_end or self._empty.get(place) == (position, stable_end):
+                found[place] = Lag(stable_end, end, 0)
+            else:
+                behind[place] = position
+        for place, oldest_ms in self._peek(behind).items():
+            stable_end, end = found[place][:2]
+            if oldest_ms is None:
+                self._empty[place] = behind[place], stable_end
+                found[place] = Lag(stable_end, end, 0)
+            else:
+                found[place] = Lag(stable_end, end, stable_end - behind[place], oldest_ms)
+        return found
+
+    def _ends(self, places: Mapping[Place, object], level: IsolationLevel) -> dict[Place, int]:
+        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+        ends: dict[Place, int] = {}
+        if not asked:
+            return ends
+        deadline = time.monotonic() + ASK_S
+        answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
+        for at, answer in answers.items():
+            try:
+                ends[at.topic, at.partition] = answer.result(max(0.1, deadline - time.monotonic())).offset
+            except (KafkaException, TimeoutError):
+                continue  # its leader is away: nothing is known of this one
+        return ends
+
+    def _peek(self, positions: Mapping[Place, int]) -> dict[Place, int | None]:
+        """The timestamp of the first record at or after each position, None where none is before the end."""
+        seen: dict[Place, int | None] = {}
+        if not positions:
+            return seen
+        reader = self._consumer()
+        reader.incremental_assign([TopicPartition(*place, at) for place, at in positions.items()])
+        try:
+            deadline = time.monotonic() + PEEK_S
+            while len(seen) < len(positions) and time.monotonic() < deadline:
+                for message in reader.consume(PEEK_RECORDS, timeout=0.1):
+                    place = (message.topic() or "", message.partition() or 0)
+                    if place not in seen and _tells(message):
+                        seen[place] = None if message.error() else message.timestamp()[1]
+                        # What else was fetched of it is dropped, so that the others come to their turn.
+                        reader.incremental_unassign([TopicPartition(*place)])
+        finally:
+            reader.unassign()
+        return seen
+
+    def _consumer(self) -> Consumer:
+        if self._reader is None:
+            self._reader = Consumer(
+                librdkafka(
+                    self._settings,
+                    group_id=f"{self._settings.prefix}.lag",  # which it never joins
+                    isolation_level="read_committed",
+                    auto_offset_reset="error",
+                    enable_auto_commit=False,
+                    enable_auto_offset_store=False,
+                    enable_partition_eof=True,
+                    fetch_wait_max_ms=10,
+                    fetch_message_max_bytes=16_384,
+                    queued_min_messages=1,
+                    queued_max_messages_kbytes=1_024,
+                )
+                | {"log_level": 0}
+            )
+        return self._reader
+
+
+def _tells(message: Message) -> bool:
+    """Whether a message answers the question: a record, or the end of the partition."""
+    error = message.error()
+    return error is None or error.code() == KafkaError._PARTITION_EOF

@@ -1,0 +1,239 @@
+"""The watchdog: a thread that ends a process which has records to handle and makes no progress.
+
+It does not trust the program it watches: it asks Kafka itself how far each partition goes, and it runs in a
+thread of its own, so a blocked event loop is noticed as well. Whoever is watched only tells how each of its
+partitions stands. What cannot be known is no verdict: while Kafka is away, nobody is ended.
+"""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, NoReturn, Protocol
+
+from config.errors import Stalled
+from config.lag import Lag, LagReader, Place
+from config.logs import EventLog
+from config.settings import Settings
+
+log = EventLog("config.watchdog")
+
+#: Between two looks, at most; with a shorter limit they come more often.
+LOOK_EVERY_S = 5.0
+LOOKS_IN_LIMIT = 8
+#: A partition that stands still while its neighbours move may be waiting for its turn: it gets so much longer.
+TURNS = 5
+#: An upstream transaction that holds records back for so long is told.
+OPEN_TRANSACTION_S = 10.0
+#: For an interpreter that no thread can use any more, not even this one: exit code 1, see docs.
+STUCK_LIMITS, STUCK_LEAST_S = 3, 60.0
+STDERR = 2
+
+
+class Standing(NamedTuple):
+    """How one partition stands with whoever handles it.
+
+    `position` is the next offset to handle, None until it is known. `progress` is anything that changes
+    while there is progress of another kind, such as records read by recovery. `waits_for` says why it is
+    right that nothing moves, None if it is not.
+    """
+
+    reader: str
+    topic: str
+    partition: int
+    position: int | None
+    progress: object = None
+    waits_for: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """Topic and partition."""
+        return self.topic, self.partition
+
+
+class Watched(Protocol):
+    """What the watchdog asks of a worker or a sink; called from the watchdog's thread."""
+
+    def standings(self) -> list[Standing]:
+        """How every partition stands that this process has."""
+
+
+class Stall(NamedTuple):
+    """A partition that has made no progress for too long, though there are records."""
+
+    standing: Standing
+    lag: Lag
+    still_s: float
+
+    def __str__(self) -> str:
+        reader, topic, partition, position = self.standing[:4]
+        doing = "is still being recovered" if position is None else f"stands at offset {position}"
+        return (
+            f"{reader} of {topic}[{partition}] {doing}, the last stable offset is "
+            f"{self.lag.stable_end}, no progress for {self.still_s:.0f} s"
+        )
+
+
+class Judge:
+    """Counts for how long each partition has stood still without an excuse. Pure but for its memory."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._marks: dict[tuple[str, Place], tuple[object, ...]] = {}
+        self._still_s: dict[tuple[str, Place], float] = {}
+        #: By reader: for how long none of its partitions has moved.
+        self._quiet_s: dict[str, float] = {}
+
+    def judge(self, gap_s: float, standings: Iterable[Standing], lags: Mapping[Place, Lag]) -> list[Stall]:
+        """Stalls as of this look, which came `gap_s` after the one before."""
+        marks = {(one.reader, one.place): (one.position, one.progress) for one in standings}
+        moved = {key[0] for key, mark in marks.items() if self._marks.get(key) != mark}
+        readers = {reader for reader, _ in marks}
+        self._quiet_s = {
+            reader: 0.0 if reader in moved else self._quiet_s.get(reader, 0.0) + gap_s for reader in readers
+        }
+        self._still_s = {
+            (one.reader, one.place): (
+                0.0
+                if _excused(one, lags) or self._marks.get((one.reader, one.place)) != (one.position, one.progress)
+                else self._still_s.get((one.reader, one.place), 0.0) + gap_s
+            )
+            for one in standings
+        }
+        self._marks = marks
+        return [
+            Stall(one, lags[one.place], still_s)
+            for one in standings
+            if (still_s := self._still_s[one.reader, one.place]) >= self._limit_of(one.reader)
+        ]
+
+    def still_s(self, standing: Standing) -> float:
+        """For how long this partition has stood still although there are records."""
+        return self._still_s.get((standing.reader, standing.place), 0.0)
+
+    def _limit_of(self, reader: str) -> float:
+        return self._limit_s if self._quiet_s[reader] >= self._limit_s else self._limit_s * TURNS
+
+
+def _excused(one: Standing, lags: Mapping[Place, Lag]) -> bool:
+    """Whether a partition may stand still: nothing to do, a reason to wait, or Kafka does not tell."""
+    lag = lags.get(one.place)
+    return lag is None or one.waits_for is not None or (one.position is not None and not lag.records)
+
+
+class Look(NamedTuple):
+    """What the watchdog saw last; `at` is on the clock of time.monotonic, None before the first look."""
+
+    at: float | None
+    standings: list[Standing]
+    lags: dict[Place, Lag]
+
+    @property
+    def kafka_answers(self) -> bool:
+        """Whether Kafka told the end of any partition, or there was none to ask for."""
+        return bool(self.lags) or not self.standings
+
+
+class Watchdog:
+    """Looks every few seconds; with a limit above zero, ends the process for a stall.
+
+    What it saw is there for readiness and metrics, so that neither waits for Kafka.
+    """
+
+    def __init__(self, settings: Settings, watched: Watched) -> None:
+        self.limit_s = settings.watchdog_s
+        self.look = Look(None, [], {})
+        self._every_s = min(LOOK_EVERY_S, (self.limit_s or LOOK_EVERY_S) / LOOKS_IN_LIMIT)
+        self._watched = watched
+        self._lag = LagReader(settings)
+        self._judge = Judge(self.limit_s)
+        self._open: dict[Place, tuple[int, float]] = {}
+        self._told_open: set[Place] = set()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more; returns at once."""
+        self._stopping.set()
+        faulthandler.cancel_dump_traceback_later()
+
+    def still(self) -> list[str]:
+        """Partitions that have stood still, with records to handle, for half of the limit and longer."""
+        return [
+            f"{one.reader} of {one.topic}[{one.partition}] has made no progress for {still_s:.0f} s"
+            for one in self.look.standings
+            if self.limit_s and (still_s := self._judge.still_s(one)) >= self.limit_s / 2
+        ]
+
+    def _run(self) -> None:
+        looked_at = time.monotonic()
+        while not self._stopping.wait(self._every_s):
+            self._rearm()
+            try:
+                standings = self._watched.standings()
+                lags = self._lag.look({one.place: one.position for one in standings})
+            except Exception as failure:  # a watchdog that fails must not take the process with it
+                log.exception("look_failed", reason=failure)
+                standings, lags = [], {}
+            now = time.monotonic()
+            # Time in which the whole process was stopped, or its machine asleep, is nobody's stall.
+            gap_s, looked_at = min(now - looked_at, 2 * self._every_s), now
+            self.look = Look(now, standings, lags)
+            self._tell_open_transactions(now, standings, lags)
+            stalls = self._judge.judge(gap_s, standings, lags)
+            if stalls and self.limit_s and not self._stopping.is_set():
+                end_process(stalls)
+        faulthandler.cancel_dump_traceback_later()
+        self._lag.close()
+
+    def _rearm(self) -> None:
+        """Have the C library end the process if no look comes: a thread that keeps the interpreter's lock."""
+        if self.limit_s:
+            stuck_s = max(STUCK_LEAST_S, STUCK_LIMITS * self.limit_s)
+            faulthandler.dump_traceback_later(stuck_s, exit=True, file=STDERR)
+
+    def _tell_open_transactions(
+        self, now: float, standings: list[Standing], lags: dict[Place, Lag]
+    ) -> None:
+        """Say which offset an upstream transaction holds: what comes after it cannot be read by anybody."""
+        held = {one.place: lags[one.place] for one in standings if one.place in lags}
+        for place, lag in held.items():
+            if lag.end <= lag.stable_end:
+                self._open.pop(place, None)
+            elif self._open.get(place, (-1, 0.0))[0] != lag.stable_end:
+                self._open[place] = lag.stable_end, now
+        for place in self._told_open - self._open.keys():
+            log.info("open_transaction_ended", topic=place[0], partition=place[1])
+        self._told_open &= self._open.keys()
+        for place, (offset, since) in self._open.items():
+            if now - since >= OPEN_TRANSACTION_S and place not in self._told_open:
+                self._told_open.add(place)
+                log.warning(
+                    "held_by_open_transaction",
+                    topic=place[0],
+                    partition=place[1],
+                    offset=offset,
+                    end=held[place].end if place in held else "not known",
+                    consequence="records from this offset on wait until their producer commits or times out",
+                )
+
+
+def end_process(stalls: list[Stall]) -> NoReturn:
+    """End the process at once, with the stacks of all its threads on stderr and exit code 7.
+
+    Nothing is unwound, for what hangs would hang that as well. What was not committed is not seen by
+    anybody, and whoever takes over goes on from what was.
+    """
+    for stall in stalls:
+        log.error("stalled", reason=stall)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    faulthandler.dump_traceback(file=STDERR, all_threads=True)
+    os.write(STDERR, f"wallet: the watchdog ended this process: {stalls[0]}\n".encode())
+    os._exit(Stalled.exit_code)
