@@ -38,12 +38,13 @@ LATENCY_S = 10.0
 class Session:
     """One run of the benchmarks."""
 
-    def __init__(self, place: Place, events: int, wallets: int, rate: int, quix_python: str) -> None:
-        self.results = table.Results(machine.description(), PLAIN, latency_rate=rate)
+    def __init__(
+        self, place: Place, results: table.Results, events: int, wallets: int, quix_python: str
+    ) -> None:
+        self._results = results
         self._place = place
         self._events = events
         self._wallets = wallets
-        self._rate = rate
         self._quix = quix_python
 
     def run(self, wanted: set[What]) -> None:
@@ -93,12 +94,12 @@ class Session:
     def _at_once(self, wanted: set[What]) -> None:
         with end_to_end.running(self._place, "end") as pipeline:
             if What.END in wanted:
-                measured, self.results.end_to_end_cpu_us = end_to_end.measure(
+                measured, self._results.end_to_end_cpu_us = end_to_end.measure(
                     pipeline, self._events, self._wallets
                 )
                 self._add(measured)
             if What.LATENCY in wanted:
-                self.results.latency = latency.measure(pipeline, self._rate, LATENCY_S)
+                self._results.latency = latency.measure(pipeline, self._results.latency_rate, LATENCY_S)
 
     def _million(self, _: set[What]) -> None:
         events = MILLION + MILLION // 5
@@ -107,7 +108,7 @@ class Session:
 
     def _add(self, measured: Measurement) -> None:
         log.info("measured", what=measured.name, rate=f"{measured.rate:.0f}", cpu_us=f"{measured.cpu_us:.1f}")
-        self.results.measurements.append(measured)
+        self._results.measurements.append(measured)
 
 
 def main(
@@ -121,14 +122,17 @@ def main(
 ) -> None:
     """Measure worker, sinks, end to end and latency beside plain Faust."""
     signal.signal(signal.SIGTERM, _stop)
+    results = table.Results(PLAIN, latency_rate=rate)
     try:
+        results.machine = machine.description()
         with own_stack(partitions) as place:
-            session = Session(place, events, wallets, rate, quix_python)
-            session.run(set(only or What))
+            Session(place, results, events, wallets, quix_python).run(set(only or What))
     except WalletError as error:
         typer.echo(f"benchmarks: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
-    (table.show_json if as_json else table.show)(session.results)
+    finally:
+        # What was measured before something failed took minutes: it is shown.
+        (table.show_json if as_json else table.show)(results)
 
 
 def _stop(_: int, __: FrameType | None) -> None:

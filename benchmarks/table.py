@@ -13,8 +13,8 @@ from operations.output import as_line, console
 class Results:
     """What one run measured. `baseline` is the name of the line that ratios are taken to."""
 
-    machine: dict[str, str]
     baseline: str
+    machine: dict[str, str] = field(default_factory=dict)
     measurements: list[Measurement] = field(default_factory=list)
     end_to_end_cpu_us: dict[str, float] = field(default_factory=dict)
     latency: dict[str, dict[str, float]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
         "bootstrap.servers": settings.kafka,
         "security.protocol": settings.kafka_security_protocol,
         "client.id": settings.prefix,
-        "log_level": 3,
+        "log_level": 2,  # what is worse than a lost connection: those are retried, and told by our own logs
     }
     optional = {
         "sasl.mechanism": settings.kafka_sasl_mechanism,

@@ -32,3 +32,9 @@ class Stopped(WalletError):  # noqa: N818 - the name is the message
     """The process ended itself to keep the ledger exact: a fence, a difference, no progress."""
 
     exit_code = 5
+
+
+class Stalled(WalletError):  # noqa: N818 - the name is the message
+    """The watchdog found records to handle and no progress; see config/watchdog.py."""
+
+    exit_code = 7

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from config.clients import librdkafka
 from config.cluster import quiet_admin
@@ -45,7 +45,7 @@ class LagReader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._admin = quiet_admin(settings)
+        self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
         #: Places where nothing was found from the first offset up to the second.
         self._empty: dict[Place, tuple[int, int]] = {}
@@ -85,12 +85,16 @@ class LagReader:
         if not asked:
             return ends
         deadline = time.monotonic() + ASK_S
+        if self._admin is None:
+            self._admin = quiet_admin(self._settings)
         answers = self._admin.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
         for at, answer in answers.items():
             try:
                 ends[at.topic, at.partition] = answer.result(max(0.1, deadline - time.monotonic())).offset
             except (KafkaException, TimeoutError):
-                continue  # its leader is away: nothing is known of this one
+                # Its leader is away. A new client next time: this one would go on asking with the epoch of
+                # a leader that was, even after it is told (FENCED_LEADER_EPOCH) that there is a newer one.
+                self._admin = None
         return ends
 
     def _peek(self, positions: Mapping[Place, int]) -> dict[Place, int | None]:

@@ -5,6 +5,7 @@ looks like a password is masked wherever it comes from.
 """
 
 import logging
+import math
 import re
 import sys
 from datetime import UTC, datetime
@@ -19,6 +20,11 @@ _SECRETS = re.compile(
 _TALKATIVE = ("aiokafka", "faust", "mode", "asyncio", "httpx", "urllib3")
 #: How Faust's services begin the lines that tell their starting and stopping, one for each of a dozen parts.
 _SERVICE = "[^"
+
+
+#: A library's line is told again after so long, and so many kinds of lines are remembered.
+SELDOM_S = 10.0
+KINDS = 1_000
 
 
 class EventLog:
@@ -47,7 +53,13 @@ class EventLog:
         """An error with the traceback of the exception in hand."""
         self._write(logging.ERROR, event, fields, trace=True)
 
-    def _write(self, level: int, event: str, fields: dict[str, object], *, trace: bool = False) -> None:
+    def failure(self, event: str, failure: BaseException, **fields: object) -> None:
+        """An error with the traceback of an exception that was kept."""
+        self._write(logging.ERROR, event, fields, trace=failure)
+
+    def _write(
+        self, level: int, event: str, fields: dict[str, object], *, trace: BaseException | bool = False
+    ) -> None:
         if self._logger.isEnabledFor(level):
             self._logger.log(level, event, extra={"fields": fields}, exc_info=trace)
 
@@ -70,11 +82,38 @@ class OneLine(logging.Formatter):
         return masked(line.replace("\r", "\\r").replace("\n", "\\n"))
 
 
+class Seldom(logging.Filter):
+    """Lets a library repeat itself once in a while only: aiokafka tells a lost broker 50 times a second.
+
+    Our own events pass, however often they come.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is told; one that is says how many like it were not."""
+        if hasattr(record, "fields") or not record.name.startswith(_TALKATIVE):
+            return True
+        told_s, held = self._told.get(kind := (record.name, str(record.msg)), (-math.inf, 0))
+        if record.created - told_s < SELDOM_S:
+            self._told[kind] = (told_s, held + 1)
+            return False
+        if len(self._told) >= KINDS:
+            self._told.clear()
+        self._told[kind] = (record.created, 0)
+        if held:
+            record.fields = {"not_told": held}
+        return True
+
+
 def configure(level: str = "INFO") -> None:
     """Send the logs of this process to stderr, one line an event, from this level up; may be called again."""
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(OneLine())
     output.addFilter(_not_a_service_at_work)
+    output.addFilter(Seldom())
     logging.basicConfig(level=level, handlers=[output], force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -7,11 +7,12 @@ partitions stands. What cannot be known is no verdict: while Kafka is away, nobo
 
 import faulthandler
 import os
-import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple, NoReturn, Protocol
+
+from prometheus_client import Counter
 
 from config.errors import Stalled
 from config.lag import Lag, LagReader, Place
@@ -20,15 +21,19 @@ from config.settings import Settings
 
 log = EventLog("config.watchdog")
 
+LOOKS = Counter("wallet_watchdog_looks", "How often the watchdog has looked.")
+
 #: Between two looks, at most; with a shorter limit they come more often.
 LOOK_EVERY_S = 5.0
 LOOKS_IN_LIMIT = 8
-#: A partition that stands still while its neighbours move may be waiting for its turn: it gets so much longer.
+#: A partition that stands still while its neighbours move may wait for its turn: it gets so much longer.
 TURNS = 5
 #: An upstream transaction that holds records back for so long is told.
 OPEN_TRANSACTION_S = 10.0
 #: For an interpreter that no thread can use any more, not even this one: exit code 1, see docs.
 STUCK_LIMITS, STUCK_LEAST_S = 3, 60.0
+LAST_WORDS_S = 5.0
+OVERDUE_S = 60.0
 STDERR = 2
 
 
@@ -51,6 +56,11 @@ class Standing(NamedTuple):
     def place(self) -> Place:
         """Topic and partition."""
         return self.topic, self.partition
+
+    @property
+    def key(self) -> tuple[str, Place]:
+        """What tells this standing from all others of the process."""
+        return self.reader, self.place
 
 
 class Watched(Protocol):
@@ -81,37 +91,35 @@ class Judge:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._marks: dict[tuple[str, Place], tuple[object, ...]] = {}
+        self._marks: dict[tuple[str, Place], object] = {}
         self._still_s: dict[tuple[str, Place], float] = {}
         #: By reader: for how long none of its partitions has moved.
         self._quiet_s: dict[str, float] = {}
 
-    def judge(self, gap_s: float, standings: Iterable[Standing], lags: Mapping[Place, Lag]) -> list[Stall]:
+    def judge(self, gap_s: float, standings: Collection[Standing], lags: Mapping[Place, Lag]) -> list[Stall]:
         """Stalls as of this look, which came `gap_s` after the one before."""
-        marks = {(one.reader, one.place): (one.position, one.progress) for one in standings}
-        moved = {key[0] for key, mark in marks.items() if self._marks.get(key) != mark}
-        readers = {reader for reader, _ in marks}
+        marks: dict[tuple[str, Place], object] = {one.key: (one.position, one.progress) for one in standings}
+        moved = {key for key, mark in marks.items() if self._marks.get(key) != mark}
+        moving = {reader for reader, _ in moved}
         self._quiet_s = {
-            reader: 0.0 if reader in moved else self._quiet_s.get(reader, 0.0) + gap_s for reader in readers
+            reader: 0.0 if reader in moving else self._quiet_s.get(reader, 0.0) + gap_s for reader, _ in marks
         }
         self._still_s = {
-            (one.reader, one.place): (
-                0.0
-                if _excused(one, lags) or self._marks.get((one.reader, one.place)) != (one.position, one.progress)
-                else self._still_s.get((one.reader, one.place), 0.0) + gap_s
-            )
+            one.key: 0.0
+            if one.key in moved or _excused(one, lags)
+            else self._still_s.get(one.key, 0.0) + gap_s
             for one in standings
         }
         self._marks = marks
         return [
             Stall(one, lags[one.place], still_s)
             for one in standings
-            if (still_s := self._still_s[one.reader, one.place]) >= self._limit_of(one.reader)
+            if (still_s := self._still_s[one.key]) >= self._limit_of(one.reader)
         ]
 
     def still_s(self, standing: Standing) -> float:
         """For how long this partition has stood still although there are records."""
-        return self._still_s.get((standing.reader, standing.place), 0.0)
+        return self._still_s.get(standing.key, 0.0)
 
     def _limit_of(self, reader: str) -> float:
         return self._limit_s if self._quiet_s[reader] >= self._limit_s else self._limit_s * TURNS
@@ -145,12 +153,14 @@ class Watchdog:
     def __init__(self, settings: Settings, watched: Watched) -> None:
         self.limit_s = settings.watchdog_s
         self.look = Look(None, [], {})
+        #: How old the last look may be; Kafka and Postgres may each keep it waiting for a while.
+        self.overdue_s = 2 * LOOK_EVERY_S + OVERDUE_S
         self._every_s = min(LOOK_EVERY_S, (self.limit_s or LOOK_EVERY_S) / LOOKS_IN_LIMIT)
         self._watched = watched
         self._lag = LagReader(settings)
         self._judge = Judge(self.limit_s)
         self._open: dict[Place, tuple[int, float]] = {}
-        self._told_open: set[Place] = set()
+        self._told_open: dict[Place, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -185,7 +195,8 @@ class Watchdog:
             # Time in which the whole process was stopped, or its machine asleep, is nobody's stall.
             gap_s, looked_at = min(now - looked_at, 2 * self._every_s), now
             self.look = Look(now, standings, lags)
-            self._tell_open_transactions(now, standings, lags)
+            LOOKS.inc()
+            self._tell_open_transactions(now, lags)
             stalls = self._judge.judge(gap_s, standings, lags)
             if stalls and self.limit_s and not self._stopping.is_set():
                 end_process(stalls)
@@ -198,42 +209,50 @@ class Watchdog:
             stuck_s = max(STUCK_LEAST_S, STUCK_LIMITS * self.limit_s)
             faulthandler.dump_traceback_later(stuck_s, exit=True, file=STDERR)
 
-    def _tell_open_transactions(
-        self, now: float, standings: list[Standing], lags: dict[Place, Lag]
-    ) -> None:
+    def _tell_open_transactions(self, now: float, lags: Mapping[Place, Lag]) -> None:
         """Say which offset an upstream transaction holds: what comes after it cannot be read by anybody."""
-        held = {one.place: lags[one.place] for one in standings if one.place in lags}
-        for place, lag in held.items():
-            if lag.end <= lag.stable_end:
-                self._open.pop(place, None)
-            elif self._open.get(place, (-1, 0.0))[0] != lag.stable_end:
-                self._open[place] = lag.stable_end, now
-        for place in self._told_open - self._open.keys():
-            log.info("open_transaction_ended", topic=place[0], partition=place[1])
-        self._told_open &= self._open.keys()
+        held = {place: lag for place, lag in lags.items() if lag.end > lag.stable_end}
+        self._open = {
+            place: was
+            if (was := self._open.get(place)) and was[0] == lag.stable_end
+            else (lag.stable_end, now)
+            for place, lag in held.items()
+        }
         for place, (offset, since) in self._open.items():
-            if now - since >= OPEN_TRANSACTION_S and place not in self._told_open:
-                self._told_open.add(place)
+            if now - since >= OPEN_TRANSACTION_S and self._told_open.get(place) != offset:
+                self._told_open[place] = offset
                 log.warning(
                     "held_by_open_transaction",
                     topic=place[0],
                     partition=place[1],
                     offset=offset,
-                    end=held[place].end if place in held else "not known",
+                    end=held[place].end,
                     consequence="records from this offset on wait until their producer commits or times out",
                 )
+        for place in [place for place in self._told_open if place in lags and place not in held]:
+            log.info(
+                "open_transaction_ended",
+                topic=place[0],
+                partition=place[1],
+                offset=self._told_open.pop(place),
+            )
 
 
 def end_process(stalls: list[Stall]) -> NoReturn:
     """End the process at once, with the stacks of all its threads on stderr and exit code 7.
 
-    Nothing is unwound, for what hangs would hang that as well. What was not committed is not seen by
-    anybody, and whoever takes over goes on from what was.
+    Nothing is unwound, for what hangs would hang that as well. What was not committed is seen by nobody,
+    and whoever takes over goes on from what was.
     """
+    # In a thread: what hangs may hold the log's lock, or the other end of stderr may not be read.
+    telling = threading.Thread(target=_tell, args=(stalls,), name="last-words", daemon=True)
+    telling.start()
+    telling.join(LAST_WORDS_S)
+    os._exit(Stalled.exit_code)
+
+
+def _tell(stalls: list[Stall]) -> None:
     for stall in stalls:
         log.error("stalled", reason=stall)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
     faulthandler.dump_traceback(file=STDERR, all_threads=True)
     os.write(STDERR, f"wallet: the watchdog ended this process: {stalls[0]}\n".encode())
-    os._exit(Stalled.exit_code)

@@ -42,7 +42,7 @@ class Addresses:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The two settings that point the `wallet` command at this stack."""
+        """The settings that point the `wallet` command at this stack."""
         return {"WALLET_KAFKA": self.kafka, "WALLET_POSTGRES": self.postgres}
 
 

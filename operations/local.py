@@ -12,7 +12,7 @@ from rich.console import Console
 
 from local.progress import Progress
 from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
-from operations.context import from_environment
+from operations.context import LOCAL_PARTITIONS, from_environment
 
 app = typer.Typer(
     help="A real Kafka and a real PostgreSQL on this machine.", no_args_is_help=True, add_completion=False
@@ -37,7 +37,8 @@ def up(
     if as_json:
         typer.echo(json.dumps(asdict(addresses)))
         return
-    for name, value in addresses.environment.items():
+    # Its number of partitions, too: with the addresses set, the default would be that of a real cluster.
+    for name, value in {**addresses.environment, "WALLET_PARTITIONS": LOCAL_PARTITIONS}.items():
         typer.echo(f"export {name}={value}")
 
 

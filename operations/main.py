@@ -3,14 +3,14 @@
 import signal
 import sys
 import threading
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from config import logs
-from config.errors import ConfigurationError, WalletError
+from config.errors import WalletError
+from operations.arguments import aware_time
 
 app = typer.Typer(
     help="Wallets whose truth is an append-only log of events: Kafka, Faust and PostgreSQL.",
@@ -170,7 +170,7 @@ def balance(
     from operations import reading
     from operations.context import current
 
-    reading.show_balance(current(), wallet, _time("--at", at), as_json=as_json)
+    reading.show_balance(current(), wallet, aware_time("--at", at), as_json=as_json)
 
 
 @app.command()
@@ -184,7 +184,53 @@ def statement(
     from operations import reading
     from operations.context import current
 
-    reading.show_statement(current(), wallet, _time("--from", begin), _time("--to", end), as_json=as_json)
+    reading.show_statement(
+        current(), wallet, aware_time("--from", begin), aware_time("--to", end), as_json=as_json
+    )
+
+
+@app.command(
+    "rejections",
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)
+def rejections_(context: typer.Context) -> None:
+    """What was rejected: list, show, resubmit."""
+    from operations import rejections_commands
+
+    rejections_commands.app(args=context.args or ["--help"], prog_name="wallet rejections")
+
+
+@app.command()
+def verify(
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
+    to_offset: Annotated[
+        int | None, typer.Option(min=0, help="Up to before this offset of the input.")
+    ] = None,
+    to_time: Annotated[
+        str | None, typer.Option(help="Up to before this time of the input; ISO 8601.")
+    ] = None,
+    since: Annotated[Path | None, typer.Option(help="Go on from a verified point, a folder.")] = None,
+    save: Annotated[Path | None, typer.Option(help="If clean, save a verified point in this folder.")] = None,
+    no_postgres: Annotated[bool, typer.Option("--no-postgres", help="Only look at Kafka.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="Differences shown; all are counted.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Audit everything the pipeline wrote against a fold of its input; only reads.
+
+    Exit code 7 if anything differs.
+    """
+    from operations import verify as auditing
+    from operations import verify_show
+    from operations.context import current
+
+    end = aware_time("--to-time", to_time)
+    options = auditing.Options(partition, to_offset, end, since, save, not no_postgres, show)
+    raise typer.Exit(verify_show.show(auditing.run(current(), options), as_json=as_json))
 
 
 @app.command()
@@ -197,16 +243,3 @@ def demo(
     from operations import demo as showing
 
     raise typer.Exit(showing.run(count, wallets, keep=keep))
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    """An aware time; one without a zone means something else on every machine, so it is refused."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(f"{option} {text!r} is no time: write 2026-11-22T10:00:00Z") from None
-    if at.tzinfo is None:
-        raise ConfigurationError(f"{option} {text!r} has no zone: add Z or an offset such as +01:00")
-    return at

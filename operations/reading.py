@@ -21,7 +21,7 @@ def show_balance(settings: Settings, wallet_id: str, at: datetime | None, *, as_
     if found is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     if as_json:
-        typer.echo(as_line(found._asdict() | {"at": at}))
+        typer.echo(as_line(found._asdict() | {"at": at and _iso(at)}))
     else:
         typer.echo(f"{found.balance} {found.currency} (minor units)")
 

@@ -124,6 +124,8 @@ class Writers:
         self._subject = subjects(settings)["transaction"]
         self._longest_pause_s = settings.retry_wait_s
         self._stop = stop or Event()
+        #: What is waited for at the moment, for readiness and the watchdog; None if nothing is.
+        self.waits_for: str | None = None
         self._known: dict[int, WriterSchema | None] = {}
         self._unknown: dict[int, float] = {}
         if self._registry is None:
@@ -138,7 +140,10 @@ class Writers:
         unknown, asked_at = self._unknown, time.monotonic()
         if asked_at < unknown.get(schema_id, asked_at):
             return None
-        writer = self._wait_for(self._registry, schema_id)
+        try:
+            writer = self._wait_for(self._registry, schema_id)
+        finally:
+            self.waits_for = None
         if schema_id not in self._known:
             # Into the dict from before the question: what was forgotten meanwhile stays forgotten.
             _remember(unknown, schema_id, asked_at + UNKNOWN_S)
@@ -158,6 +163,7 @@ class Writers:
             except NotFound:
                 return None
             except (RegistryAway, Declined) as error:
+                self.waits_for = f"the registry to say what schema id {schema_id} is"
                 log.warning("waiting for the registry to say what schema id %d is: %s", schema_id, error)
             if self._stop.wait(pause_s):
                 raise NotReachable(f"stopped while {registry.url} was waited for")

@@ -13,15 +13,18 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from threading import Event, Thread
 
 from config.cluster import check
 from config.errors import ConfigurationError, Stopped
+from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
 from sinks.ledger import LedgerSink
-from sinks.observer import Observer
+from sinks.metrics import Vitals
+from sinks.observer import Observer, Observers
 from sinks.positions import Fenced, Move, Position
 from sinks.rejections import RejectionSink
 from sinks.sink import Record, Sink
@@ -50,21 +53,24 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
     if unknown := set(names) - set(sinks):
         raise ConfigurationError(f"no such sink: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     check(settings)
+    vitals = Vitals(settings, {name: sinks[name].topic for name in dict.fromkeys(names)})
+    observers = Observers(vitals, observer) if observer else vitals
     failures: list[BaseException] = []
     threads = [
         Thread(
             target=_run_one,
             name=f"sink-{name}",
-            args=(settings, sinks[name], stop, observer or Observer(), failures),
+            args=(settings, sinks[name], stop, observers, failures),
         )
         for name in dict.fromkeys(names)
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            # In short pieces, so that the main thread goes on to hear signals.
-            thread.join(JOIN_S)
+    with closing(vitals), observed(settings, vitals):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                # In short pieces, so that the main thread goes on to hear signals.
+                thread.join(JOIN_S)
     if failures:
         raise failures[0]
 
@@ -158,16 +164,23 @@ class Consumption:
             else:
                 if written:
                     self._topic.tell_group({move.partition: move.next_offset for move in batch.moves})
+                    self._tell_stands()
 
     def _drop(self, partitions: Iterable[int]) -> None:
         """Let go of partitions that another owner took. The group should take them from us, too.
 
         They are not paused, for a pause would outlive a rebalance: what still comes of them falls out.
         """
+        self._observer.fenced(self._sink.name, list(partitions))
         for partition in partitions:
             log.warning("fenced", sink=self._sink.name, partition=partition)
             self._positions.pop(partition, None)
             self._fenced[partition] = time.monotonic() + self._settings.session_timeout_s
+
+    def _tell_stands(self) -> None:
+        """Tell where this sink stands in Postgres; to be called while nothing is in hand."""
+        stands = {partition: position.next_offset for partition, position in self._positions.items()}
+        self._observer.stands(self._sink.name, stands)
 
     def _check_fences(self) -> None:
         now = time.monotonic()
@@ -186,6 +199,7 @@ class Consumption:
         self._positions |= found
         log.info("assigned", sink=self._sink.name, partitions=sorted(self._positions))
         self._observer.assigned(self._sink.name, sorted(self._positions))
+        self._tell_stands()
 
     def _claim(self, partitions: Iterable[int]) -> dict[int, Position]:
         """Positions of these partitions, now ours; raises Stopped for one outside of its topic's log."""
@@ -209,4 +223,5 @@ class Consumption:
             for partition in partitions:
                 self._positions.pop(partition, None)
                 self._fenced.pop(partition, None)
+            self._tell_stands()
         log.info("revoked", sink=self._sink.name, partitions=sorted(partitions))

@@ -1,6 +1,8 @@
 """What a sink tells while it runs: for readiness, metrics and progress bars."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+
+from sinks.tables import TableRows
 
 
 class Observer:
@@ -9,8 +11,55 @@ class Observer:
     def assigned(self, sink: str, partitions: Collection[int]) -> None:
         """The partitions this sink now owns, all of them; it is ready."""
 
+    def stands(self, sink: str, offsets: Mapping[int, int]) -> None:
+        """The partitions of this sink, all of them, each with its next offset as it is in Postgres."""
+
     def wrote(self, sink: str, records: int, seconds: float) -> None:
         """A batch is in Postgres."""
 
+    def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
+        """The rows of a batch that is in Postgres; the timestamp of its newest record that is new."""
+
+    def fenced(self, sink: str, partitions: Collection[int]) -> None:
+        """Another owner took these partitions."""
+
     def waiting(self, sink: str, reason: str) -> None:
         """Postgres or Kafka is away; said again at each attempt, until `wrote` or `assigned`."""
+
+
+class Observers(Observer):
+    """Passes on what it hears to several."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def assigned(self, sink: str, partitions: Collection[int]) -> None:
+        """Pass it on."""
+        for one in self._observers:
+            one.assigned(sink, partitions)
+
+    def stands(self, sink: str, offsets: Mapping[int, int]) -> None:
+        """Pass it on."""
+        for one in self._observers:
+            one.stands(sink, offsets)
+
+    def wrote(self, sink: str, records: int, seconds: float) -> None:
+        """Pass it on."""
+        for one in self._observers:
+            one.wrote(sink, records, seconds)
+
+    def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
+        """Pass it on."""
+        tables = list(tables)
+        for one in self._observers:
+            one.rows(sink, tables, newest_ms)
+
+    def fenced(self, sink: str, partitions: Collection[int]) -> None:
+        """Pass it on."""
+        for one in self._observers:
+            one.fenced(sink, partitions)
+
+    def waiting(self, sink: str, reason: str) -> None:
+        """Pass it on."""
+        for one in self._observers:
+            one.waiting(sink, reason)

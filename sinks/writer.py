@@ -114,6 +114,9 @@ class Writer:
             batch = prepared.batch
             records = len(batch.fresh) + len(batch.replayed)
             self._observer.wrote(self._sink.name, records, time.monotonic() - started)
+            tables = [*prepared.fresh.tables, *prepared.replayed.tables]
+            newest_ms = batch.fresh[-1].timestamp()[1] if batch.fresh else None
+            self._observer.rows(self._sink.name, tables, newest_ms)
         return bool(written)
 
     def _write_what_is_missing(self, prepared: Prepared) -> bool:

@@ -14,7 +14,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
 from streams.absorb import absorb
-from streams.reader import PartitionReader
+from streams.reader import PartitionReader, Progress
 from streams.store import PartitionStore
 
 log = EventLog("streams.catchup")
@@ -29,7 +29,15 @@ PROGRESS_EVERY_S = 2.0
 class CatchUp:
     """Reads one partition's derived topics for its store. Blocking; `stopping` ends it early."""
 
-    def __init__(self, settings: Settings, topics: Topics, partition: int, store: PartitionStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        partition: int,
+        store: PartitionStore,
+        progress: Progress | None = None,
+    ) -> None:
+        self._progress = progress or Progress()
         self._settings = settings
         self._topics = topics
         self._partition = partition
@@ -47,7 +55,7 @@ class CatchUp:
             self._topics.balances,
             self._topics.rejections,
         )
-        with PartitionReader(self._settings, self._partition, read, stopping) as reader:
+        with PartitionReader(self._settings, self._partition, read, stopping, self._progress) as reader:
             self._restore(reader)
             return self._position(reader)
 
@@ -60,6 +68,7 @@ class CatchUp:
         }
         behind = {topic: offset for topic, offset in start.items() if offset < reader.end(topic).end}
         total = sum(reader.end(topic).end - offset for topic, offset in behind.items())
+        self._progress.behind = total
         said, done = time.monotonic(), 0
         for batch in reader.read(behind):
             absorb(self._store, self._topics, batch)

@@ -22,13 +22,28 @@ class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
     """The partition was taken away, or the worker is stopping, while its store caught up."""
 
 
+class Progress:
+    """How far a recovery is, for metrics and the watchdog, which read it from other threads."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        #: What the store was behind when it began, marks of transactions included.
+        self.behind = 0
+
+
 class PartitionReader:
     """Reads partition `partition` of these topics, read-committed. Blocking; `stopping` ends it early."""
 
     def __init__(
-        self, settings: Settings, partition: int, topics: tuple[str, ...], stopping: threading.Event
+        self,
+        settings: Settings,
+        partition: int,
+        topics: tuple[str, ...],
+        stopping: threading.Event,
+        progress: Progress,
     ) -> None:
         self.partition = partition
+        self._progress = progress
         self._stall_s = settings.stall_s
         self._stopping = stopping
         self._consumer = Consumer(
@@ -96,6 +111,7 @@ class PartitionReader:
                     unfinished.discard(message.topic() or "")
             if batch:
                 progress = time.monotonic()
+                self._progress.records += len(batch)
                 yield batch
             if time.monotonic() - progress > self._stall_s:
                 raise self._stopped(f"nothing came of {', '.join(unfinished)} for {self._stall_s:g} s")

@@ -61,12 +61,20 @@ class TableManager(FaustTableManager):
         super().__init__(app, **kwargs)
         self.partitions: dict[TP, Assigned] = {}
         self._generation = -1
+        #: Why the worker must end, and the event that says so; Faust's own crash would log a traceback.
+        self.failure: BaseException | None = None
+        self.failed = asyncio.Event()
         self.standbys = Standbys(self.parts)
 
     def store_of(self, partition: int) -> PartitionStore | None:
         """The open store of a partition that this worker writes, for the table."""
         one = self.partitions.get(TP(self.parts.topics.transactions, partition))
         return one.writer.store if one is not None and one.ready else None
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given this worker its share, which may be nothing."""
+        return self._generation >= 0
 
     # -- life cycle, as Faust calls it
 
@@ -105,6 +113,12 @@ class TableManager(FaustTableManager):
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
 
+    def fail(self, failure: BaseException) -> None:
+        """End the worker because of this; the first failure is the one that is told."""
+        if self.failure is None:
+            self.failure = failure
+            self.failed.set()
+
     # -- rebalancing
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -117,7 +131,7 @@ class TableManager(FaustTableManager):
             bound_s = 3 * self.parts.settings.transaction_timeout_s  # a batch bounds itself by two
             _, unfinished = await asyncio.wait(posting, timeout=bound_s)
             if unfinished:
-                await self.crash(Stopped(f"a batch in hand did not end within {bound_s:g} s"))
+                self.fail(Stopped(f"a batch in hand did not end within {bound_s:g} s"))
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -179,7 +193,7 @@ class TableManager(FaustTableManager):
             self._fenced(one)
             return
         except Exception as failure:  # noqa: BLE001 - whatever it is: recovery ends, or the process does
-            await self.crash(failure)
+            self.fail(failure)
             return
         one.ready, one.work = True, None
         self._resume(one.tp)
@@ -218,7 +232,7 @@ class TableManager(FaustTableManager):
         except Fenced:
             self._fenced(one)
         except Exception as failure:  # noqa: BLE001 - crash only: whoever takes over goes on
-            await self.crash(failure)
+            self.fail(failure)
         else:
             if ahead is not None:
                 self._hold(one, ahead)
@@ -255,7 +269,7 @@ class TableManager(FaustTableManager):
     def _still_fenced(self, one: Assigned) -> None:
         if self.partitions.get(one.tp) is one:
             two = f"partition {one.tp.partition}: another process writes it, though the group says it is ours"
-            self.add_future(self.crash(Stopped(two)))
+            self.fail(Stopped(two))
 
 
 def _numbers(partitions: set[TP]) -> str:

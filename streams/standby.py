@@ -24,18 +24,31 @@ ASK_S = 10.0
 
 
 class Standbys:
-    """The standby stores of one worker; `follow` and `stop` block, one thread at a time calls them."""
+    """The standby stores of one worker; `follow` and `stop` block, and take turns."""
 
     def __init__(self, parts: WriterParts) -> None:
         self._parts = parts
         self._stores: dict[int, PartitionStore] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._stopped = False
         #: Records behind, by partition, as of the last look; read by metrics.
         self.lag_records: dict[int, int] = {}
 
     def follow(self, partitions: set[int]) -> None:
-        """Follow these partitions from now on, and let go of the others."""
+        """Follow these partitions from now on, and let go of the others; nothing more after `stop`."""
+        with self._turn:
+            if not self._stopped:
+                self._change(partitions)
+
+    def stop(self) -> None:
+        """Let go of all of them."""
+        with self._turn:
+            self._stopped = True
+            self._change(set())
+
+    def _change(self, partitions: set[int]) -> None:
         if partitions != set(self._stores) or (partitions and self._thread is None):
             self._halt()
             for partition in set(self._stores) - partitions:
@@ -44,10 +57,6 @@ class Standbys:
             for partition in partitions - set(self._stores):
                 self._open(partition)
             self._start()
-
-    def stop(self) -> None:
-        """Let go of all of them."""
-        self.follow(set())
 
     def _open(self, partition: int) -> None:
         try:

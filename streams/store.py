@@ -14,9 +14,12 @@ from typing import NamedTuple, cast
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
 from config.errors import Refused
+from config.logs import EventLog
 from schemas.codec import decode_balance, encode_balance
 from schemas.records import Balance
 from streams.wallet import Known
+
+log = EventLog("streams.store")
 
 FORMAT = 1
 BALANCE, POSTED, CURSOR, IDENTITY = b"b", b"i", b"m:cursor", b"m:identity"
@@ -82,7 +85,13 @@ class PartitionStore:
         self._cached_wallets = cached_wallets
         self._cache: dict[bytes, Balance] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = Rdict(str(path), memory.options())
+        try:
+            self._db = Rdict(str(path), memory.options())
+        except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
+            raise Refused(
+                f"the store {path} cannot be opened ({failure}): mend the disk, or delete the store to have "
+                "it rebuilt from Kafka"
+            ) from None
         try:
             self._identify(identity)
         except Refused:
@@ -106,6 +115,11 @@ class PartitionStore:
                 f"the store {self.path} has {', '.join(differences)}: name another WALLET_STATE_DIR, "
                 f"or delete this one to have it rebuilt from Kafka"
             )
+
+    @property
+    def cached(self) -> int:
+        """Balances in memory."""
+        return len(self._cache)
 
     def balance(self, wallet: bytes) -> Balance | None:
         """The newest balance of a wallet, by the UTF-8 of its id."""
@@ -155,5 +169,9 @@ class PartitionStore:
 
     def close(self) -> None:
         """Write what is in memory and let go of the folder."""
-        self._db.flush()
+        try:
+            self._db.flush()
+        except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
+            # A full disk, say. What is not flushed is in RocksDB's log, or will be read from Kafka again.
+            log.warning("store_not_flushed", path=self.path, reason=failure)
         self._db.close()

@@ -7,6 +7,7 @@ input offsets travel in the same transaction, sent with the metadata of a consum
 
 import threading
 import time
+from contextlib import suppress
 from typing import NamedTuple, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -127,9 +128,9 @@ class PartitionProducer:
             while True:
                 try:
                     if headers is None:
-                        produce(topic, value, key, partition, None, report, timestamp_ms)
+                        produce(topic, value, key, partition, report, None, timestamp_ms)
                     else:
-                        produce(topic, value, key, partition, None, report, timestamp_ms, headers)
+                        produce(topic, value, key, partition, report, None, timestamp_ms, headers)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
@@ -185,5 +186,7 @@ class PartitionProducer:
 
     def close(self) -> None:
         """Let go without waiting: an open transaction is ended by the next owner, or by its time-out."""
-        self._producer.purge()
-        self._producer.close()
+        # A producer that was fenced complains about being closed; the C layer as SystemError.
+        with suppress(KafkaException, SystemError):
+            self._producer.purge()
+            self._producer.close()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
 from aiokafka.consumer import fetcher
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage
 from faust.types.transports import ConsumerT
@@ -118,6 +118,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 )
         except UnreadableHeader as bad:
             fetched = await self._fetch_through(consumer, bad, positions)
+        except NoOffsetForPartitionError:
+            # aiokafka looked for a committed offset before recovery had sought the partition; it has by now.
+            fetched = {}
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
 
     async def _fetch_through(

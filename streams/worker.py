@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from typing import NoReturn
+from collections.abc import Coroutine
+from typing import Any, NoReturn
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -14,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from config.clients import librdkafka
 from config.cluster import ASK_S, check, quiet_admin
 from config.errors import NotReachable, Stopped, WalletError
+from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
@@ -21,6 +23,7 @@ from schemas.codec import TransactionCodec
 from schemas.registry import schema_ids, writers
 from streams.app import LedgerApp, create_app
 from streams.folder import numbered_folder
+from streams.metrics import Vitals
 from streams.store import StoreMemory
 from streams.writer import WriterParts
 
@@ -76,11 +79,15 @@ async def _run(parts: WriterParts) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder)
-    await _until_stopped(app, stop)
-    failure = app.crash_reason
+    with observed(parts.settings, Vitals(app.writers)):
+        await _until_stopped(app, stop)
+    failure = app.writers.failure or app.crash_reason
+    if failure is not None and not isinstance(failure, WalletError):
+        log.failure("crashed", failure)
     # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
-    await app.writers.close()
-    if not await _stopped_within(app, STOP_S):
+    if not await _ended_within(app.writers.close(), 4 * parts.settings.transaction_timeout_s):
+        _exit_now(failure or Stopped("a batch in hand did not end"))
+    if not await _ended_within(app.stop(), STOP_S):
         log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
         _exit_now(failure)
     if failure is not None:
@@ -89,9 +96,9 @@ async def _run(parts: WriterParts) -> None:
 
 
 async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
-    """Return when a signal came or the app crashed."""
+    """Return when a signal came, a writer failed or the app crashed."""
     starting = asyncio.create_task(app.start())
-    ends = [asyncio.create_task(stop.wait()), asyncio.create_task(_crashed(app))]
+    ends = [asyncio.create_task(end) for end in (stop.wait(), app.writers.failed.wait(), _crashed(app))]
     await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and not starting.cancelled():
         starting.result()
@@ -103,10 +110,15 @@ async def _crashed(app: LedgerApp) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _stopped_within(app: LedgerApp, bound_s: float) -> bool:
-    """Stop the app; False if that hangs, as Faust's does when it is told to stop while it joins a group."""
-    stopping = asyncio.create_task(app.stop())
-    done, _ = await asyncio.wait([stopping], timeout=bound_s)
+async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bool:
+    """Whether an ending came to an end; what went wrong in it is told and does not keep the process alive.
+
+    Faust's hangs when it is told to stop while it joins a group.
+    """
+    task = asyncio.create_task(ending)
+    done, _ = await asyncio.wait([task], timeout=bound_s)
+    if done and (failure := task.exception()) is not None:
+        log.failure("ended_badly", failure)
     return bool(done)
 
 

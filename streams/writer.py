@@ -19,9 +19,11 @@ from config.settings import Settings
 from config.topics import Topics
 from schemas.codec import TransactionCodec
 from schemas.registry import SchemaIds, Writers
+from streams import metrics
 from streams.batch import Outputs, Source
 from streams.catchup import CatchUp
 from streams.posting import Fold
+from streams.reader import Progress
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.transaction import Aborted, PartitionProducer
 
@@ -64,6 +66,7 @@ class PartitionWriter:
         self.partition = partition
         self.next_offset = -1
         self.stopping = threading.Event()
+        self.recovery = Progress()
         self._parts = parts
         self._store: PartitionStore | None = None
         self._producer: PartitionProducer | None = None
@@ -85,11 +88,15 @@ class PartitionWriter:
         self._producer = PartitionProducer(settings, parts.topics, self.partition, parts.offsets_of)
         self._producer.open(self.stopping)
         self._store = open_store(parts, self.partition)
-        self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store).run(self.stopping)
+        self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store, self.recovery).run(
+            self.stopping
+        )
         self._fold = Fold(
             parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
         )
-        log.info("ready", partition=self.partition, took_s=round(time.monotonic() - started, 3))
+        took_s = time.monotonic() - started
+        metrics.recovered(self.recovery.records, took_s)
+        log.info("ready", partition=self.partition, took_s=round(took_s, 3))
 
     def post(self, records: list[Source]) -> Source | None:
         """Post a run: all of it in one transaction, or none of it.
@@ -120,16 +127,18 @@ class PartitionWriter:
         fold, producer, store = self._fold, self._producer, self._store
         if fold is None or producer is None or store is None:
             raise Stopped(f"partition {self.partition} was closed with a batch in hand")
+        started = time.monotonic()
         # 1. Decide. Nothing outside of `outputs` changes.
         outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
         # 2. One Kafka transaction: entries, rejections, snapshots, balances and the source's next offset.
-        written = producer.write(
-            outputs.entries,
-            outputs.rejections,
-            outputs.snapshots,
-            fold.balance_records(outputs),
-            outputs.next_offset,
-        )
+        with metrics.transaction():
+            written = producer.write(
+                outputs.entries,
+                outputs.rejections,
+                outputs.snapshots,
+                fold.balance_records(outputs),
+                outputs.next_offset,
+            )
         # 3. The store, after the commit and in one write. A crash before this line: it catches up.
         try:
             store.write(outputs.balances, outputs.new_ids, _moved(store.cursor, outputs, *written))
@@ -140,6 +149,7 @@ class PartitionWriter:
             ) from failure
         # 4. The position, last: what is skipped from now on is in Kafka and in the store.
         self.next_offset = outputs.next_offset
+        metrics.posted(outputs, time.monotonic() - started)
 
     def _until_ahead(self, records: list[Source]) -> tuple[list[Source], Source | None]:
         latest_ms = (time.time() + self._parts.settings.max_clock_ahead_s) * 1000

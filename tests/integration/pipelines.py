@@ -1,15 +1,11 @@
-"""What the worker's tests share: a pipeline's topics, its input, and workers as child processes.
+"""What the worker's tests share: a pipeline under test, with its topics, its input and its workers.
 
 Every wait is bounded by PATIENCE_S and fails with the workers' last lines; nothing is measured.
 """
 
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -32,17 +28,27 @@ from config.cluster import quiet_admin, specs
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
-from operations.context import environment
 from operations.generator import Mix, Record, records
 from operations.init import claim, create
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.registry import FIXED_IDS
+from tests.integration.workers import PATIENCE_S, Worker, wait_until
 
-#: Waits end after so long.
-PATIENCE_S = 90.0
-LAST_LINES = 25
+__all__ = [
+    "PATIENCE_S",
+    "Rig",
+    "Upstream",
+    "Worker",
+    "as_record",
+    "initialise_topics",
+    "small",
+    "transaction",
+    "wait_until",
+    "wallets_of",
+]
+
 #: Records that a flow sends at once, between two pauses.
 FLOW_RECORDS = 50
 
@@ -55,15 +61,6 @@ SMALL: dict[str, object] = {
     "retry_wait_s": 1.0,
     "startup_wait_s": 30.0,
 }
-
-
-def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], None] = lambda: None) -> None:
-    """Look until it is so, for a bounded time; `worry` raises when waiting has become pointless."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        worry()
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.05)
 
 
 def initialise_topics(settings: Settings, *, create_time: bool = False) -> Pipeline:
@@ -95,83 +92,6 @@ def wallets_of(partition: int, partitions: int = 4) -> Iterator[str]:
         if partition_of(f"wallet-{number}".encode(), partitions) == partition:
             yield f"wallet-{number}"
         number += 1
-
-
-class Worker:
-    """`wallet worker` as a process of its own, with its output in a file."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self.log = log
-        variables = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "operations", "worker"],
-                env=variables | environment(settings),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._ended_by_us = False
-
-    @property
-    def runs(self) -> bool:
-        """Whether the process lives."""
-        return self._process.poll() is None
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        self._process.send_signal(number)
-
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM and do not wait."""
-        self._ended_by_us = True
-        self._process.send_signal(signal.SIGTERM)
-
-    def stop(self) -> None:
-        """Send SIGTERM, and see it end in order."""
-        self.ask_to_stop()
-        assert self.wait() == 0, self.told()
-
-    def kill(self) -> None:
-        """End it by SIGKILL."""
-        self._ended_by_us = True
-        self._process.kill()
-        self._process.wait()
-
-    def wait(self) -> int:
-        """The exit code, once it has ended."""
-        self._ended_by_us = True
-        try:
-            return self._process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the worker did not end:\n{self.told()}") from None
-
-    def text(self) -> str:
-        """All that it has said."""
-        return self.log.read_text(errors="replace")
-
-    def told(self) -> str:
-        """The last lines that it said."""
-        return "\n".join(self.text().splitlines()[-LAST_LINES:])
-
-    def events(self, event: str) -> list[str]:
-        """The lines of its log that tell this event."""
-        return [line for line in self.text().splitlines() if f" {event}" in line.split("=")[0]]
-
-    def last_line(self) -> str:
-        """What it said at the end, which for one that refuses is the reason."""
-        return self.text().splitlines()[-1]
-
-    def check_runs(self) -> None:
-        """Fail if it has ended though nobody told it to."""
-        assert self._ended_by_us or self.runs, f"a worker ended by itself:\n{self.told()}"
-
-    def wait_until_told(self, event: str, times: int = 1) -> None:
-        """Return when its log has this event so often."""
-        wait_until(
-            lambda: len(self.events(event)) >= times, f"it told {event}\n{self.told()}", self.check_runs
-        )
 
 
 class Upstream:
@@ -218,6 +138,7 @@ class Rig:
         self.upstream = Upstream(settings)
         self.workers: list[Worker] = []
         self._folder = folder
+        self._sending = threading.Lock()
         self._admin = quiet_admin(settings)
         self._stream = records(
             10**9,
@@ -235,8 +156,9 @@ class Rig:
     # -- input
 
     def send(self, count: int, timestamps_ms: Iterator[int] | None = None) -> None:
-        """Send so many further records of the mixed stream, confirmed."""
-        self.upstream.send(islice(self._stream, count), timestamps_ms)
+        """Send so many further records of the mixed stream, confirmed; a flow may do so at the same time."""
+        with self._sending:
+            self.upstream.send(islice(self._stream, count), timestamps_ms)
 
     @contextmanager
     def flowing(self, rate: int = 1_500) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from config.settings import Settings
 from config.topics import Topics
 from schemas.records import Reason
 from tests.integration.exactness import assert_exact, found, source_of
-from tests.integration.pipelines import Rig, Worker, small, wait_until
+from tests.integration.pipelines import Rig, small
+from tests.integration.workers import Worker, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -56,6 +58,14 @@ def test_a_worker_that_is_told_to_stop_leaves_the_group_before_it_ends(rig: Rig)
     second.stop()
     assert rig.members() == []
     assert_exact(rig.settings)
+
+
+def test_a_worker_that_is_told_to_stop_at_any_moment_of_its_start_ends_in_order(rig: Rig) -> None:
+    for moment_s in (0.0, 0.1, 0.4):
+        worker = rig.start()
+        worker.wait_until_told("starting")
+        time.sleep(moment_s)
+        worker.stop()
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(20, marks=[pytest.mark.full, pytest.mark.timeout(600)])])

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -176,7 +175,7 @@ def _snapshots(before: Balance | None, after: Balance, every: int) -> list[Deriv
     return [Derived(key, frame(4) + encode_snapshot(one, why), one.recorded_ms) for one, why in due]
 
 
-def test_the_records_that_are_drawn_meet_every_reason(tmp_path: Path) -> None:
+def test_the_records_that_are_drawn_meet_every_reason() -> None:
     """The properties above mean little if their input never rejects anything."""
     met = set[str]()
 

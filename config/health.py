@@ -1,0 +1,209 @@
+"""The HTTP side of a worker or a sink: /live, /ready and /metrics, off unless `WALLET_HTTP_PORT` is set.
+
+It answers from threads of its own, so it does while an event loop is blocked, and it asks nobody: readiness
+and metrics tell what the watchdog saw last. Record contents are in neither.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+
+from config.errors import ConfigurationError
+from config.logs import EventLog
+from config.metrics import standing_families, tell_build
+from config.settings import Settings
+from config.watchdog import Look, Watchdog, Watched
+
+log = EventLog("config.health")
+
+#: A client that says nothing is dropped after so long.
+REQUEST_S = 10.0
+TEXT = "text/plain; charset=utf-8"
+
+
+class Subject(Watched, Protocol):
+    """What health tells of a worker or a sink; called from the threads of this module."""
+
+    @property
+    def role(self) -> str:
+        """`worker` or `sink`: part of the names of metrics."""
+
+    def not_ready(self, look: Look) -> list[str]:
+        """Why it is not ready, each reason in one line; nothing when it is."""
+
+    def families(self) -> Iterable[Metric]:
+        """Metrics of the moment, besides those that are counted as things happen."""
+
+
+@contextmanager
+def observed(settings: Settings, subject: Subject) -> Iterator[str | None]:
+    """Watch over a worker or a sink while it runs, and tell of it over HTTP; yields the address, if any.
+
+    Raises ConfigurationError if the port is taken.
+    """
+    if not settings.watchdog_s and settings.http_port is None:
+        yield None
+        return
+    watchdog = Watchdog(settings, subject)
+    server = None if settings.http_port is None else _listen(settings)
+    watchdog.start()
+    try:
+        if server is None:
+            yield None
+        else:
+            with _serving(settings, server, Report(settings, subject, watchdog)) as address:
+                yield address
+    finally:
+        watchdog.stop()
+
+
+class Report:
+    """Makes the answers."""
+
+    def __init__(self, settings: Settings, subject: Subject, watchdog: Watchdog) -> None:
+        self._subject = subject
+        self._watchdog = watchdog
+        self._moment = CollectorRegistry()
+        self._moment.register(self)
+        # A second series for each counter, which nobody asked for. Its author gave it no types.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        tell_build(subject.role, settings.prefix)
+
+    @property
+    def role(self) -> str:
+        """Whose report it is."""
+        return self._subject.role
+
+    def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
+        """Status, content type and body for a path."""
+        if path == "/live":
+            return HTTPStatus.OK, TEXT, b"live\n"
+        if path == "/ready":
+            reasons = self.not_ready()
+            status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+            return status, TEXT, "".join(f"{line}\n" for line in reasons or ["ready"]).encode()
+        if path == "/metrics":
+            return (
+                HTTPStatus.OK,
+                CONTENT_TYPE_LATEST,
+                generate_latest(REGISTRY) + generate_latest(self._moment),
+            )
+        return HTTPStatus.NOT_FOUND, TEXT, b"there are /live, /ready and /metrics\n"
+
+    def not_ready(self) -> list[str]:
+        """Why the process is not ready; nothing when it is."""
+        look = self._watchdog.look
+        if look.at is None:
+            return ["it has just been started"]
+        reasons = self._subject.not_ready(look)
+        if not look.kafka_answers:
+            reasons.append("Kafka does not answer")
+        if (age_s := time.monotonic() - look.at) > self._watchdog.overdue_s:
+            reasons.append(f"the watchdog has not looked for {age_s:.0f} s")
+        return reasons + self._watchdog.still()
+
+    def collect(self) -> Iterator[Metric]:
+        """Metrics of the moment, as prometheus_client asks for them."""
+        reasons = self.not_ready()
+        yield from self._subject.families()
+        yield from standing_families(self.role, self._watchdog.look, ready=not reasons)
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering it asks nobody."""
+        return []
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    report: Report
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away in the middle is no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = REQUEST_S
+    server: _Server
+    server_version = "wallet"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer from what is known already."""
+        status, kind, body = self.server.report.answer(self.path.split("?")[0])
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
+        """Requests are not logged."""
+
+
+def _listen(settings: Settings) -> _Server:
+    place = (settings.http_host, settings.http_port or 0)
+    try:
+        return _Server(place, _Handler)
+    except OSError as failure:
+        raise ConfigurationError(
+            f"cannot listen on {place[0]}:{place[1]} ({failure.strerror}): set WALLET_HTTP_PORT to another "
+            "port, or to 0 for any free one"
+        ) from None
+
+
+@contextmanager
+def _serving(settings: Settings, server: _Server, report: Report) -> Iterator[str]:
+    server.report = report
+    host, port = settings.http_host, server.server_address[1]
+    address = f"{host}:{port}"
+    note = None if settings.http_port else _note(settings, report.role, address)
+    log.info("listening", address=f"http://{address}", file=note or "none")
+    Thread(target=server.serve_forever, name="http", daemon=True).start()
+    try:
+        yield address
+    finally:
+        server.shutdown()
+        server.server_close()
+        if note is not None:
+            note.unlink(missing_ok=True)
+
+
+def _note(settings: Settings, role: str, address: str) -> Path | None:
+    """Write down where a port that was chosen freely is, as Prometheus's file_sd_configs read it."""
+    folder = settings.state_dir / "http"
+    note = folder / f"{role}-{os.getpid()}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*-*.json"):
+            if not _lives(old.stem.rpartition("-")[2]):
+                old.unlink(missing_ok=True)
+        target = {"targets": [address], "labels": {"role": role, "pipeline": settings.prefix}}
+        writing = note.with_suffix(".new")
+        writing.write_text(json.dumps([target]) + "\n")
+        writing.replace(note)
+    except OSError as failure:
+        log.warning("address_not_written", folder=folder, reason=failure.strerror)
+        return None
+    return note
+
+
+def _lives(pid: str) -> bool:
+    """Whether a process of this id is there; one that was killed could not remove its note."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True

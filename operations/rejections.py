@@ -1,0 +1,279 @@
+"""`wallet rejections list` and `show`: what was not accepted, read from the topic, which is the truth of it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import typer
+from confluent_kafka import Message
+from rich.table import Table
+
+from config.cluster import check, offsets_of, quiet_admin
+from config.errors import ConfigurationError, WalletError
+from config.settings import Settings
+from config.topics import Topics
+from operations.output import as_line, console
+from operations.verify_kinds import OUR_HEADERS, UNREADABLE, headers_of, shown
+from operations.verify_reading import Reading
+from schemas.avro import IllegalAvro
+from schemas.codec import HEADER_BYTES, decode_transaction, frame
+from schemas.records import TYPES, Reason, Transaction, from_ms, from_us
+from schemas.registry import writers
+
+Headers = list[tuple[str, bytes | None]]
+
+#: A resubmitted record says how often that was done, and which rejection it is of.
+ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
+CHUNK = 5_000
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One record of the rejections topic; key, value and headers are those that came."""
+
+    offset: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    source_offset: int
+    at: datetime
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def attempt(self) -> int:
+        """How often this record had been resubmitted when it was rejected."""
+        found = next((value for name, value in reversed(self.headers) if name == ATTEMPT), None)
+        return int(found) if found and found.isdigit() else 0
+
+    @property
+    def named(self) -> str:
+        """What it is known by: partition and offset of the source."""
+        return f"{self.partition}:{self.source_offset}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rejections: every condition that is given must hold. Offsets are of the source, `to` is excluded."""
+
+    reasons: frozenset[str] = frozenset()
+    partition: int | None = None
+    from_offset: int | None = None
+    to_offset: int | None = None
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+    key: str | None = None
+    named: frozenset[str] | None = None
+
+    def includes(self, one: Rejection) -> bool:
+        """Whether a rejection is wanted."""
+        return (
+            (not self.reasons or one.reason in self.reasons)
+            and (self.partition is None or one.partition == self.partition)
+            and (self.from_offset is None or one.source_offset >= self.from_offset)
+            and (self.to_offset is None or one.source_offset < self.to_offset)
+            and (self.from_time is None or one.at >= self.from_time)
+            and (self.to_time is None or one.at < self.to_time)
+            and (self.key is None or one.key == self.key.encode())
+            and (self.named is None or one.named in self.named)
+        )
+
+
+def reasons_of(names: Sequence[str]) -> frozenset[str]:
+    """Reasons as they are written on the command line; raises ConfigurationError for one that there is not."""
+    known = {str(reason) for reason in Reason}
+    for name in names:
+        if name.upper() not in known:
+            raise ConfigurationError(f"--reason {name} is none of {', '.join(sorted(known))}")
+    return frozenset(name.upper() for name in names)
+
+
+def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
+    """The rejections that are committed now, partition by partition, in the order of their source."""
+    topic = Topics.of(settings).rejections
+    if wanted.partition is not None and wanted.partition >= settings.partitions:
+        raise ConfigurationError(
+            f"--partition {wanted.partition}: the pipeline has partitions 0 to {settings.partitions - 1}"
+        )
+    partitions = range(settings.partitions) if wanted.partition is None else [wanted.partition]
+    ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
+    reading = Reading(settings, topic)
+    try:
+        for (_, partition), at in ends.items():
+            reading.start(partition, at.begin, at.end)
+            while messages := reading.next(CHUNK):
+                for message in messages:
+                    rejection = _rejection(message)
+                    if rejection is not None and wanted.includes(rejection):
+                        yield rejection
+    finally:
+        reading.close()
+
+
+def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> None:
+    """Print the newest `limit` of the wanted rejections of each partition's order, and all counts by reason."""
+    check(settings)
+    counts: Counter[str] = Counter()
+    listed: list[Rejection] = []
+    for rejection in read(settings, wanted):
+        counts[rejection.reason] += 1
+        if len(listed) < limit:
+            listed.append(rejection)
+    in_order = {str(reason): counts[reason] for reason in Reason if counts[reason]}
+    if as_json:
+        typer.echo(as_line({"counts": in_order, "rejections": [_summary(one) for one in listed]}))
+        return
+    if listed:
+        console().print(_table(listed))
+    if counts.total() > len(listed):
+        typer.echo(f"... {counts.total() - len(listed)} more (--limit)")
+    typer.echo(", ".join(f"{reason} {count}" for reason, count in in_order.items()) or "no rejections")
+
+
+def show_one(settings: Settings, partition: int, source_offset: int, *, as_json: bool) -> None:
+    """Print all there is about one rejection; raises WalletError if there is none of this source record."""
+    pipeline = check(settings)
+    wanted = Wanted(partition=partition, from_offset=source_offset, to_offset=source_offset + 1)
+    found = next(read(settings, wanted), None)
+    if found is None:
+        raise WalletError(f"no rejection of partition {partition} offset {source_offset}")
+    key, value, headers = found.key, found.value, found.headers
+    if found.reason == Reason.TOO_LARGE:
+        key, value, headers = _from_input(settings, found)
+    told: dict[str, object] = _summary(found) | {
+        "rejection_offset": found.offset,
+        "topic": found.topic,
+        "read_from": found.topic if found.reason == Reason.TOO_LARGE else Topics.of(settings).rejections,
+        "key_hex": None if key is None else key.hex(),
+        "key": shown(key),
+        "headers": [[name, None if one is None else one.hex()] for name, one in headers],
+        "value_bytes": None if value is None else len(value),
+        "value_hex": None if value is None else value.hex(),
+        "decoded": _decoded(settings, pipeline.transaction_schema_id, value),
+    }
+    if as_json:
+        typer.echo(as_line(told))
+        return
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, one in told.items():
+        table.add_row(name.replace("_", " "), one if isinstance(one, str) else as_line(one))
+    console().print(table, markup=False)
+
+
+def _rejection(message: Message) -> Rejection | None:
+    """A record as a rejection; None for one that is none, which `wallet verify` tells."""
+    pairs = headers_of(message) or []
+    headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+    ours = {
+        name.removeprefix("rejection."): (value or b"").decode(errors="replace")
+        for name, value in headers[-OUR_HEADERS:]
+    }
+    try:
+        return Rejection(
+            offset=message.offset() or 0,
+            reason=ours["reason"],
+            detail=ours["detail"],
+            topic=ours["topic"],
+            partition=int(ours["partition"]),
+            source_offset=int(ours["offset"]),
+            at=from_ms(int(ours["at"])),
+            key=message.key(),
+            value=message.value(),
+            headers=headers[:-OUR_HEADERS],
+        )
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def _summary(one: Rejection) -> dict[str, object]:
+    return {
+        "partition": one.partition,
+        "source_offset": one.source_offset,
+        "at": _iso(one.at),
+        "reason": one.reason,
+        "detail": one.detail,
+        "key": shown(one.key),
+        "attempt": one.attempt,
+    }
+
+
+def _table(listed: list[Rejection]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for name in ("partition", "offset", "at", "reason", "key", "attempt", "detail"):
+        right = name in {"partition", "offset", "attempt"}
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for one in listed:
+        table.add_row(
+            str(one.partition),
+            str(one.source_offset),
+            _iso(one.at),
+            one.reason,
+            (shown(one.key) or "").replace("[", r"\["),
+            str(one.attempt or ""),
+            one.detail.replace("[", r"\["),
+        )
+    return table
+
+
+def _from_input(settings: Settings, one: Rejection) -> tuple[bytes | None, bytes | None, Headers]:
+    """A record that was too large to be kept, from where it came; raises WalletError if it is gone."""
+    reading = Reading(settings, one.topic)
+    try:
+        begin = reading.begin_now(one.partition)
+        if begin > one.source_offset:
+            raise WalletError(f"{one.topic} begins at offset {begin}: the record was deleted")
+        reading.start(one.partition, one.source_offset, one.source_offset + 1)
+        for message in reading.next(1):
+            pairs = headers_of(message) or []
+            if pairs == UNREADABLE:
+                pairs = []
+            return (
+                message.key(),
+                message.value(),
+                [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs],
+            )
+    finally:
+        reading.close()
+    raise WalletError(f"{one.topic} partition {one.partition} offset {one.source_offset} cannot be read")
+
+
+def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[str, object] | str | None:
+    """The transaction in a value, whatever rules it breaks, or why there is none."""
+    if value is None or len(value) < HEADER_BYTES or value[0]:
+        return None
+    try:
+        transaction = transaction_in(settings, schema_id, value)
+    except ValueError as error:
+        return f"not decodable: {error}"
+    if transaction is None:
+        return f"not decodable: schema id {int.from_bytes(value[1:HEADER_BYTES])} is not a Transaction's"
+    fields = transaction._asdict()
+    del fields["occurred_us"]
+    try:
+        occurred_at: object = _iso(from_us(transaction.occurred_us))
+    except OverflowError:
+        occurred_at = f"{transaction.occurred_us} us"
+    return fields | {
+        "type": TYPES[transaction.type],
+        "occurred_at": occurred_at,
+        "metadata": [list(pair) for pair in transaction.metadata],
+    }
+
+
+def transaction_in(settings: Settings, schema_id: int, value: bytes | None) -> Transaction | None:
+    """The transaction in a value, valid or not; None where its schema is none; raises ValueError for bad bytes."""
+    if value is None or len(value) < HEADER_BYTES or value[0]:
+        raise IllegalAvro("not the wire format")
+    if value.startswith(frame(schema_id)):
+        return decode_transaction(value[HEADER_BYTES:])
+    writer = writers(settings)(int.from_bytes(value[1:HEADER_BYTES]))
+    return writer.read(value[HEADER_BYTES:]) if writer else None
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

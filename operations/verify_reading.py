@@ -1,0 +1,128 @@
+"""Reading one partition of one topic up to an end that is known before, a stretch at a time."""
+
+import time
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from config.clients import librdkafka
+from config.errors import NotReachable
+from config.logs import EventLog
+from config.settings import Settings
+from streams.batch import Headers, Source
+
+log = EventLog("operations.verify")
+
+#: `consume` waits so long for as many records as were asked for; at the end of a topic that is time lost.
+READ_WAIT_S = 0.05
+#: Records taken from librdkafka at a time, so that a stretch of large ones ends before it is all there.
+SLICE_RECORDS = 1_000
+STRETCH_BYTES = 16 * 1024 * 1024
+
+
+class Reading:
+    """One topic's consumer, read-committed, used for one partition after the other."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self.topic = topic
+        self._stall_s = max(settings.stall_s, 2 * settings.transaction_timeout_s)
+        self._partition, self._end, self._at_end = -1, 0, True
+        self._consumer = Consumer(
+            librdkafka(
+                settings,
+                group_id=f"{settings.prefix}.verify",
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                fetch_wait_max_ms=50,
+                queued_min_messages=50_000,
+                queued_max_messages_kbytes=16_384,
+            )
+        )
+
+    def start(self, partition: int, begin: int, end: int) -> None:
+        """Go to a partition, to read what is committed of it from `begin` to before `end`.
+
+        An open transaction before `end` is waited for.
+        """
+        self._partition, self._end, self._at_end = partition, end, begin >= end
+        if not self._at_end:
+            self._consumer.assign([TopicPartition(self.topic, partition, begin)])
+
+    def next(self, count: int) -> list[Message]:
+        """The next records, up to about so many; none only at the end.
+
+        Raises NotReachable when nothing comes for `WALLET_STALL_S`.
+        """
+        found: list[Message] = []
+        size, heard_at = 0, time.monotonic()
+        while not self._at_end and len(found) < count and size < STRETCH_BYTES:
+            messages = self._consumer.consume(min(SLICE_RECORDS, count - len(found)), READ_WAIT_S)
+            for message in messages:
+                if (error := message.error()) is not None:
+                    self._end_or_raise(message, error)
+                elif (message.offset() or 0) < self._end:
+                    found.append(message)
+                else:
+                    self._at_end = True
+            size += sum(map(len, messages))
+            if messages:
+                heard_at = time.monotonic()
+            elif found:
+                break
+            elif time.monotonic() - heard_at > self._stall_s:
+                raise self._away(
+                    f"nothing came for {self._stall_s:g} s, an open transaction may be in the way"
+                )
+        return found
+
+    def begin_now(self, partition: int) -> int:
+        """The first offset that a partition holds at this moment."""
+        return self._offsets_now(partition)[0]
+
+    def end_now(self, partition: int) -> int:
+        """The read-committed end of a partition at this moment."""
+        return self._offsets_now(partition)[1]
+
+    def _offsets_now(self, partition: int) -> tuple[int, int]:
+        found = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic, partition), self._stall_s, cached=False
+        )
+        if found is None:
+            raise self._away("its end is not known")
+        return found
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._consumer.close()
+
+    def _end_or_raise(self, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end = self._at_end or (message.offset() or 0) >= self._end
+        elif not error.retriable():
+            raise self._away(error.str())
+
+    def _away(self, reason: str) -> NotReachable:
+        return NotReachable(f"{self.topic} partition {self._partition} could not be read: {reason}")
+
+
+def sources_of(messages: list[Message]) -> list[Source]:
+    """Records of the input as the fold takes them."""
+    try:
+        return [
+            Source(m.offset() or 0, m.timestamp()[1], m.key(), m.value(), m.headers() or ())  # type: ignore[arg-type] # names are str, values bytes or None
+            for m in messages
+        ]
+    except (SystemError, UnicodeDecodeError):
+        return [_source(message) for message in messages]
+
+
+def _source(message: Message) -> Source:
+    """The same for one whose headers may be unreadable: the worker takes those as none."""
+    headers: Headers = ()
+    try:
+        headers = message.headers() or ()  # type: ignore[assignment] # names are str, values bytes or None
+    except (SystemError, UnicodeDecodeError):
+        log.warning("headers_unreadable", partition=message.partition(), offset=message.offset())
+    return Source(message.offset() or 0, message.timestamp()[1], message.key(), message.value(), headers)

@@ -1,0 +1,153 @@
+"""What an audit found: every difference counted, the first ones kept with both versions, and what it covered."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+What = Literal["missing", "extra", "altered", "out of order", "unprotected"]
+Fields = dict[str, object]
+
+#: Values are shown up to so many characters.
+SHOWN_CHARACTERS = 400
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as the fold says: what, where, and both versions (the fields that differ)."""
+
+    where: str
+    what: What
+    partition: int | None = None
+    offset: int | None = None
+    source_offset: int | None = None
+    wallet_id: str | None = None
+    sequence: int | None = None
+    expected: Fields | None = None
+    found: Fields | None = None
+    detail: str = ""
+
+
+class Differences:
+    """Counts every difference and keeps the first `limit` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.shown: list[Difference] = []
+        self.counts: Counter[tuple[str, What]] = Counter()
+
+    def add(self, difference: Difference, times: int = 1) -> None:
+        """Count a difference, which may stand for several of its kind; keep it while there is room."""
+        self.counts[difference.where, difference.what] += times
+        if len(self.shown) < self._limit:
+            self.shown.append(difference)
+
+    @property
+    def total(self) -> int:
+        """How many there are, shown or not."""
+        return self.counts.total()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something worth a look that contradicts nothing, such as a group whose legs do not sum to zero."""
+
+    kind: str
+    subject: str
+    detail: str
+
+
+@dataclass
+class Findings:
+    """Counts every finding and keeps the first `limit` of them."""
+
+    limit: int
+    total: int = 0
+    shown: list[Finding] = field(default_factory=list)
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding; keep it while there is room."""
+        self.total += 1
+        if len(self.shown) < self.limit:
+            self.shown.append(finding)
+
+
+@dataclass
+class Covered:
+    """What was compared of one partition: records of the input from one offset to before another.
+
+    `in_flight` counts offsets of the input beyond `to_offset`: not decided yet, or decided meanwhile.
+    """
+
+    partition: int
+    from_offset: int
+    to_offset: int
+    in_flight: int
+    records: int = 0
+    entries: int = 0
+    rejections: int = 0
+    snapshots: int = 0
+    balances: int = 0
+    not_kept: int = 0
+
+    @property
+    def conserved(self) -> bool:
+        """The conservation law, as far as the fold says it."""
+        return self.records == self.entries + self.rejections
+
+
+@dataclass
+class Report:
+    """The outcome of an audit; `rows` and `functions` are empty where PostgreSQL was left out."""
+
+    prefix: str
+    policy: Fields
+    differences: Differences
+    findings: Findings
+    covered: list[Covered] = field(default_factory=list)
+    since: str | None = None
+    saved: str | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    functions: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+    folding_s: float = 0.0
+    folding_cpu_s: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences.total
+
+    def to_json(self) -> Fields:
+        """Everything, for programs."""
+        return {
+            "clean": self.clean,
+            "prefix": self.prefix,
+            "policy": self.policy,
+            "since": self.since,
+            "saved": self.saved,
+            "covered": [asdict(one) | {"conserved": one.conserved} for one in self.covered],
+            "rows": self.rows,
+            "functions": self.functions,
+            "differences": self.differences.total,
+            "counts": [
+                {"where": where, "what": what, "count": count}
+                for (where, what), count in sorted(self.differences.counts.items())
+            ],
+            "shown": [asdict(one) for one in self.differences.shown],
+            "findings": self.findings.total,
+            "findings_shown": [asdict(one) for one in self.findings.shown],
+            "notes": self.notes,
+            "took_s": round(self.took_s, 3),
+            "folding_s": round(self.folding_s, 3),
+            "folding_cpu_s": round(self.folding_cpu_s, 3),
+        }
+
+
+def differing(expected: Fields, found: Fields) -> tuple[Fields, Fields]:
+    """Both versions without the fields that agree."""
+    names = [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+    return (
+        {name: expected[name] for name in names if name in expected},
+        {name: found[name] for name in names if name in found},
+    )

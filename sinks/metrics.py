@@ -1,0 +1,175 @@
+"""What the sinks of a process tell of themselves: rows, batches, positions, and what they wait for.
+
+It hears of each batch once it is in Postgres, and asks Postgres by itself whether it answers.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from threading import Lock
+
+import psycopg
+from prometheus_client import Counter, Histogram
+from prometheus_client.metrics_core import Metric
+
+from config.errors import WalletError
+from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
+from config.settings import Settings
+from config.watchdog import Look, Standing
+from sinks.observer import Observer
+from sinks.postgres import READER, Connection, connect, one_line
+from sinks.tables import TableRows
+
+RECORDS = Counter("wallet_sink_records", "Records that are in Postgres with their position.", ["sink"])
+ROWS = Counter("wallet_sink_rows", "Rows added, or compared where they were there before.", ["sink", "table"])
+BATCH = Histogram(
+    "wallet_sink_batch_records", "Records in one Postgres transaction.", ["sink"], buckets=RECORD_BUCKETS
+)
+BATCH_SECONDS = Histogram(
+    "wallet_sink_batch_duration_seconds",
+    "Writing a batch, waiting for Postgres included.",
+    ["sink"],
+    buckets=SECOND_BUCKETS,
+)
+ATTEMPTS_FAILED = Counter(
+    "wallet_sink_waits", "Attempts that failed because Postgres or Kafka did not answer.", ["sink"]
+)
+FENCES = Counter("wallet_sink_fences", "Partitions that another owner took.", ["sink"])
+
+#: What a sink waits for is said again at each attempt; besides the pause between two, one takes so long.
+ATTEMPT_S = 30.0
+#: The sink whose rows bring balances up to date.
+LEDGER = "ledger"
+
+
+class Vitals(Observer):
+    """How the sinks of one process stand, for its watchdog, readiness and metrics.
+
+    Each sink has a thread of its own, and health has others: dicts are replaced, never changed, so that
+    they can be read without the lock.
+    """
+
+    role = "sink"
+
+    def __init__(self, settings: Settings, topics: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._topics = topics
+        self._positions: dict[str, dict[int, int]] = {}
+        self._waits: dict[str, tuple[str, float]] = {}
+        self._newest_ms = 0
+        self._postgres: str | None = "PostgreSQL has not been asked yet"
+        self._connection: Connection | None = None
+        self._closed = False
+        self._writing, self._asking = Lock(), Lock()
+        for sink in topics:
+            for counter in (RECORDS, ATTEMPTS_FAILED, FENCES):
+                counter.labels(sink)
+
+    # -- what the sinks tell, from their threads
+
+    def stands(self, sink: str, offsets: Mapping[int, int]) -> None:
+        """Partitions of this sink, each with the next offset to write; no others are its own."""
+        with self._writing:
+            self._positions = self._positions | {sink: dict(offsets)}
+
+    def assigned(self, sink: str, partitions: Collection[int]) -> None:  # noqa: ARG002 - Observer's signature
+        """It waits for nothing any more."""
+        self._goes_on(sink)
+
+    def wrote(self, sink: str, records: int, seconds: float) -> None:
+        """Count a batch that is in."""
+        RECORDS.labels(sink).inc(records)
+        BATCH.labels(sink).observe(records)
+        BATCH_SECONDS.labels(sink).observe(seconds)
+        self._goes_on(sink)
+
+    def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
+        """Count the rows of a batch that is in, and remember how new its newest record is."""
+        for table, rows in tables:
+            ROWS.labels(sink, table.name).inc(len(rows))
+        if sink == LEDGER and newest_ms is not None:
+            self._newest_ms = max(self._newest_ms, newest_ms)
+
+    def fenced(self, sink: str, partitions: Collection[int]) -> None:
+        """Count partitions that another owner took."""
+        FENCES.labels(sink).inc(len(partitions))
+
+    def waiting(self, sink: str, reason: str) -> None:
+        """Remember what it waits for."""
+        ATTEMPTS_FAILED.labels(sink).inc()
+        with self._writing:
+            self._waits = self._waits | {sink: (reason, time.monotonic())}
+
+    def _goes_on(self, sink: str) -> None:
+        if sink in self._waits:
+            with self._writing:
+                self._waits = {name: wait for name, wait in self._waits.items() if name != sink}
+
+    # -- what health asks, from its threads
+
+    def standings(self) -> list[Standing]:
+        """How each partition of each sink stands; asks Postgres on the way whether it answers."""
+        self._probe()
+        return [
+            Standing(sink, self._topics[sink], partition, position, None, self._postgres or self._wait(sink))
+            for sink, offsets in sorted(self._positions.items())
+            for partition, position in sorted(offsets.items())
+        ]
+
+    def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
+        """Postgres that does not answer, sinks that have not joined their group or wait for something."""
+        reasons = [self._postgres] if self._postgres else []
+        for sink in self._topics:
+            if sink not in self._positions:
+                reasons.append(f"the group has not given the sink {sink} its share yet")
+            if wait := self._wait(sink):
+                reasons.append(f"the sink {sink} waits: {wait}")
+        return reasons
+
+    def families(self) -> Iterable[Metric]:
+        """Whether Postgres answers, the partitions of each sink, and how new the newest balance is."""
+        answers = gauge("wallet_sink_postgres_answers", "1 if PostgreSQL answered when last asked, else 0.")
+        answers.add_metric([], float(self._postgres is None))
+        count = gauge("wallet_sink_partitions", "Partitions of a sink in this process.", ("sink",))
+        for sink in self._topics:
+            count.add_metric([sink], len(self._positions.get(sink, {})))
+        newest = gauge(
+            "wallet_sink_newest_balance_age_seconds",
+            "Age of the newest balance by recorded_at that this process brought into PostgreSQL.",
+        )
+        if self._newest_ms:
+            newest.add_metric([], max(0.0, time.time() - self._newest_ms / 1000))
+        return [answers, count, newest]
+
+    def _wait(self, sink: str) -> str | None:
+        """What a sink said last that it waits for, unless it has said nothing for long."""
+        reason, said = self._waits.get(sink, ("", 0.0))
+        recent = time.monotonic() - said < self._settings.retry_wait_s + ATTEMPT_S
+        return reason if reason and recent else None
+
+    def _probe(self) -> None:
+        """Ask Postgres for a sign of life, on a connection of its own, and remember what comes of it."""
+        with self._asking:
+            if self._closed:
+                return
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = connect(self._settings, READER, wait_s=0, name="wallet health")
+                self._connection.execute("SELECT 1")
+            except WalletError as failure:
+                self._postgres = str(failure)
+            except psycopg.Error as failure:
+                self._postgres = f"PostgreSQL does not answer: {one_line(failure)}"
+                self._close_connection()
+            else:
+                self._postgres = None
+
+    def close(self) -> None:
+        """Ask Postgres no more."""
+        with self._asking:
+            self._closed = True
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

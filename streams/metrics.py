@@ -1,0 +1,218 @@
+"""What a worker tells of itself: counters of its batches, and how each of its partitions stands.
+
+Everything is counted once a batch, never once a record.
+"""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.metrics_core import Metric
+
+from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
+from config.watchdog import Look, Standing
+from schemas.records import Reason
+from streams.batch import Derived, Outputs
+from streams.transaction import Aborted, Fenced
+
+if TYPE_CHECKING:
+    from streams.recovery import Assigned, TableManager
+
+RECORDS = Counter("wallet_worker_records", "Records decided and committed, by outcome.", ["outcome"])
+REJECTIONS = Counter("wallet_worker_rejections", "Records rejected, by reason.", ["reason"])
+SNAPSHOTS = Counter("wallet_worker_snapshots", "Snapshots written.")
+BATCH = Histogram(
+    "wallet_worker_batch_records", "Records decided in one Kafka transaction.", buckets=RECORD_BUCKETS
+)
+BATCH_SECONDS = Histogram(
+    "wallet_worker_batch_duration_seconds",
+    "From a fetched run of records to the store: decide, commit, store.",
+    buckets=SECOND_BUCKETS,
+)
+TRANSACTION_SECONDS = Histogram(
+    "wallet_worker_transaction_duration_seconds",
+    "A Kafka transaction that committed, from its begin to the answer.",
+    buckets=SECOND_BUCKETS,
+)
+TRANSACTIONS = Counter(
+    "wallet_worker_transactions",
+    "Kafka transactions by how they ended: committed, aborted (and tried again), fenced, failed.",
+    ["result"],
+)
+RECOVERY_SECONDS = Histogram(
+    "wallet_worker_recovery_duration_seconds",
+    "Opening a partition: fencing its former owner, catching its store up, finding its position.",
+    buckets=(*SECOND_BUCKETS, 300.0, 1_800.0, 7_200.0),
+)
+RECOVERED = Counter("wallet_worker_recovered_records", "Records read into stores that were behind.")
+
+for outcome in ("posted", "rejected"):
+    RECORDS.labels(outcome)
+for one in Reason:
+    REJECTIONS.labels(one.value)
+for result in ("committed", "aborted", "fenced", "failed"):
+    TRANSACTIONS.labels(result)
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Count how the Kafka transaction inside ends, and how long it took to commit."""
+    started = time.monotonic()
+    try:
+        yield
+    except Aborted:
+        TRANSACTIONS.labels("aborted").inc()
+        raise
+    except Fenced:
+        TRANSACTIONS.labels("fenced").inc()
+        raise
+    except BaseException:
+        TRANSACTIONS.labels("failed").inc()
+        raise
+    TRANSACTION_SECONDS.observe(time.monotonic() - started)
+    TRANSACTIONS.labels("committed").inc()
+
+
+def recovered(records: int, took_s: float) -> None:
+    """Count a partition that was opened."""
+    RECOVERED.inc(records)
+    RECOVERY_SECONDS.observe(took_s)
+
+
+def posted(outputs: Outputs, took_s: float) -> None:
+    """Count a batch that is committed and in the store."""
+    entries, rejections = len(outputs.entries), len(outputs.rejections)
+    RECORDS.labels("posted").inc(entries)
+    RECORDS.labels("rejected").inc(rejections)
+    for reason, count in Tally(map(_reason, outputs.rejections)).items():
+        REJECTIONS.labels(reason).inc(count)
+    SNAPSHOTS.inc(len(outputs.snapshots))
+    BATCH.observe(entries + rejections)
+    BATCH_SECONDS.observe(took_s)
+
+
+def _reason(rejection: Derived) -> str:
+    """Its header, looked for from the end: upstream may send one of the same name, ours come last."""
+    for name, value in reversed(rejection.headers or []):
+        if name == "rejection.reason" and value:
+            return value if isinstance(value, str) else value.decode()
+    return "none"
+
+
+class Vitals:
+    """How a worker stands, for its watchdog, readiness and metrics. Reads only, from other threads."""
+
+    role = "worker"
+
+    def __init__(self, writers: "TableManager") -> None:
+        self._writers = writers
+        self._parts = writers.parts
+
+    def standings(self) -> list[Standing]:
+        """How each partition of this worker stands."""
+        partitions = self._partitions()
+        topic = self._parts.topics.transactions
+        # Only a few partitions are opened at a time: the others wait for those, so they are judged as one.
+        recovered = (
+            sum(each.writer.recovery.records for each in partitions),
+            sum(each.ready for each in partitions),
+        )
+        return [
+            Standing(
+                "worker",
+                topic,
+                each.tp.partition,
+                each.writer.next_offset if each.ready else None,
+                None if each.ready else recovered,
+                self._waits_for(each),
+            )
+            for each in partitions
+        ]
+
+    def _waits_for(self, each: "Assigned") -> str | None:
+        if each.held:
+            return "a record ahead of the clock (WALLET_MAX_CLOCK_AHEAD_S)"
+        if each.fenced:
+            return "its new owner to be told by the group"  # who has a deadline of its own
+        return self._parts.writers.waits_for
+
+    def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
+        """Not joined, partitions that are being opened, and those that wait for something."""
+        if not self._writers.joined:
+            return ["the group has not given this worker its share yet"]
+        reasons = []
+        for each in self._partitions():
+            waits_for = self._waits_for(each)
+            if waits_for is not None:
+                reasons.append(f"partition {each.tp.partition} waits for {waits_for}")
+            elif not each.ready:
+                done, total = each.writer.recovery.records, each.writer.recovery.behind
+                reasons.append(
+                    f"partition {each.tp.partition} is being opened: {done} of about {total} records"
+                )
+        return reasons
+
+    def families(self) -> Iterable[Metric]:
+        """Partitions, recovery, stores and standbys as they are now."""
+        partitions = self._partitions()
+        count = gauge("wallet_worker_partitions", "Partitions of this worker.", ("state",))
+        for state in ("ready", "opening", "stopped"):
+            count.add_metric([state], sum(_state(each) == state for each in partitions))
+        total = gauge("wallet_worker_pipeline_partitions", "Partitions of the pipeline, whoever has them.")
+        total.add_metric([], self._parts.pipeline.partitions)
+        remaining = gauge(
+            "wallet_worker_recovery_remaining_records",
+            "Records that the store of a partition being opened has yet to read.",
+            ("partition",),
+        )
+        for each in partitions:
+            left = 0 if each.ready else max(0, each.writer.recovery.behind - each.writer.recovery.records)
+            remaining.add_metric([str(each.tp.partition)], left)
+        standby = gauge(
+            "wallet_standby_lag_records", "How far a warm copy is behind its topics.", ("partition",)
+        )
+        for partition, lag in list(self._writers.standbys.lag_records.items()):
+            standby.add_metric([str(partition)], lag)
+        return [count, total, remaining, standby, *self._stores(partitions)]
+
+    def _stores(self, partitions: list["Assigned"]) -> Iterator[Metric]:
+        size = gauge("wallet_worker_store_size_bytes", "Size of a partition's store on disk.", ("partition",))
+        cached = gauge("wallet_worker_cached_wallets", "Balances in memory, of all partitions.")
+        newest = gauge(
+            "wallet_worker_newest_balance_age_seconds",
+            "Age of the newest balance by recorded_at: freshness, as far as there is input.",
+        )
+        wallets, newest_ms = 0, 0
+        for each in partitions:
+            if (store := each.writer.store) is None:
+                continue
+            size.add_metric([str(each.tp.partition)], _size(store.path))
+            wallets += store.cached
+            newest_ms = max(newest_ms, store.cursor.recorded_ms)
+        cached.add_metric([], wallets)
+        if newest_ms > 0:
+            newest.add_metric([], max(0.0, time.time() - newest_ms / 1000))
+        yield from (size, cached, newest)
+
+    def _partitions(self) -> list["Assigned"]:
+        return sorted(self._writers.partitions.values(), key=lambda each: each.tp.partition)
+
+
+def _state(each: "Assigned") -> str:
+    if each.held or each.fenced:
+        return "stopped"
+    return "ready" if each.ready else "opening"
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder; files come and go while RocksDB works."""
+    size = 0
+    with suppress(FileNotFoundError):
+        for file in folder.iterdir():
+            with suppress(FileNotFoundError):
+                size += file.stat().st_size
+    return size

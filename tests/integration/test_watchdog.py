@@ -1,0 +1,353 @@
+"""The watchdog and health on a real Kafka: what it ends, what it does not, and what is told meanwhile."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from config.clients import librdkafka
+from config.errors import Stalled
+from config.settings import Settings
+from config.topics import Topics
+from config.watchdog import LOOKS_IN_LIMIT
+from local.stack import Stack
+from operations.init import initialise
+from tests.integration.exactness import assert_exact
+from tests.integration.pipelines import Rig, Worker, as_record, small, transaction, wait_until, wallets_of
+from tests.ledgers import LEDGER_FRAME, Ledger, ends, publish_entries, stands
+
+pytestmark = pytest.mark.integration
+
+METRICS_DOC = Path(__file__).parents[2] / "docs" / "operations" / "metrics.md"
+LOOKS = "wallet_watchdog_looks_total"
+#: SIGUSR1 blocks the main thread of a `wallet` command, which in a worker is the one of its event loop.
+BLOCKABLE = """
+import signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600))
+from operations.main import main
+main()
+"""
+#: SIGUSR1 makes it keep the interpreter's lock, so that no Python thread runs any more.
+STUCK = """
+import ctypes, signal
+signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(3600))
+from config import watchdog
+watchdog.STUCK_LEAST_S = 4.0
+from operations.main import main
+main()
+"""
+
+
+@pytest.fixture
+def settings_here(kafka_only_settings: Settings) -> Settings:
+    return small(kafka_only_settings, http_port=0, watchdog_s=3.0)
+
+
+def ask(address: str, path: str) -> tuple[int, str]:
+    """Status and body of an answer."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def addresses(settings: Settings, role: str) -> list[str]:
+    """Where the processes of this role listen, as their files say."""
+    notes = sorted((settings.state_dir / "http").glob(f"{role}-*.json"))
+    return [json.loads(note.read_text())[0]["targets"][0] for note in notes]
+
+
+def address_of(settings: Settings, role: str) -> str:
+    wait_until(lambda: bool(addresses(settings, role)), f"a {role} has told its address")
+    (address,) = addresses(settings, role)
+    return address
+
+
+def wait_until_ready(address: str) -> None:
+    wait_until(lambda: ask(address, "/ready")[0] == 200, f"{address} is ready")
+
+
+def value(metrics: str, series: str) -> float:
+    """The value of one series, as it is written."""
+    (line,) = [line for line in metrics.splitlines() if line.startswith(f"{series} ")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_a_worker_is_ready_when_its_partitions_are_and_tells_what_it_did(
+    settings_here: Settings, tmp_path: Path
+) -> None:
+    with Rig(settings_here, tmp_path) as rig:
+        worker = rig.start()
+        address = address_of(settings_here, "worker")
+        assert ask(address, "/live") == (200, "live\n")
+        wait_until_ready(address)
+        rig.send(600)
+        rig.wait_until_posted()
+        expected = assert_exact(settings_here)
+        metrics = ask(address, "/metrics")[1]
+        entries = sum(len(entries) for entries in expected.ledger.values())
+        assert value(metrics, 'wallet_worker_records_total{outcome="posted"}') == entries
+        assert value(metrics, 'wallet_worker_records_total{outcome="rejected"}') == 600 - entries
+        rejections = [
+            line for line in metrics.splitlines() if line.startswith("wallet_worker_rejections_total{")
+        ]
+        assert sum(float(line.rpartition(" ")[2]) for line in rejections) == 600 - entries
+        assert value(metrics, "wallet_worker_batch_records_sum") == 600
+        assert value(metrics, 'wallet_worker_partitions{state="ready"}') == 4
+        wait_until(
+            lambda: value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0,
+            "the lag is told to be none",
+        )
+        worker.stop()
+        assert addresses(settings_here, "worker") == []
+
+
+def families(metrics: str) -> set[str]:
+    """The names of our metrics, as their types are declared."""
+    lines = [line.split() for line in metrics.splitlines() if line.startswith("# TYPE wallet_")]
+    return {name for _, _, name, _ in lines}
+
+
+def test_the_metrics_are_all_in_the_docs_and_pass_promtool(settings: Settings, tmp_path: Path) -> None:
+    watched = small(settings, http_port=0)
+    initialise(watched)
+    documented = set(re.findall(r"^\| `(wallet_\w+)", METRICS_DOC.read_text(), re.MULTILINE))
+    told = []
+    with Rig(watched, tmp_path) as rig:
+        rig.send(100)
+        rig.start()
+        rig.workers.append(sink_of(watched, tmp_path / "sink.log", "all"))
+        for role in ("worker", "sink"):
+            address = address_of(watched, role)
+            wait_until_ready(address)
+            told.append(ask(address, "/metrics")[1])
+    assert set.union(*map(families, told)) == documented
+    if not shutil.which("promtool"):
+        pytest.skip("promtool is not installed (Debian: the package prometheus)")
+    for metrics in told:
+        done = subprocess.run(
+            ["promtool", "check", "metrics"], input=metrics.encode(), capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+def test_a_worker_whose_event_loop_is_blocked_ends_with_its_stacks_and_code_7(
+    settings_here: Settings, tmp_path: Path
+) -> None:
+    with Rig(settings_here, tmp_path) as rig:
+        worker = Worker(settings_here, tmp_path / "blockable.log", program=["-c", BLOCKABLE, "worker"])
+        rig.workers.append(worker)
+        address = address_of(settings_here, "worker")
+        wait_until_ready(address)
+        worker.signal(signal.SIGUSR1)
+        rig.send(100)
+        assert ask(address, "/live")[0] == 200
+        assert worker.wait() == Stalled.exit_code, worker.told()
+        # The stack of the thread that hangs, down to the line: the second of the program above.
+        assert 'File "<string>", line 3 in <lambda>' in worker.text()
+        assert worker.last_line().startswith("wallet: the watchdog ended this process: worker of ")
+        rig.start()
+        rig.wait_until_posted()
+        assert_exact(settings_here)
+
+
+def test_a_worker_none_of_whose_threads_can_run_ends_too(settings_here: Settings, tmp_path: Path) -> None:
+    with Rig(settings_here.model_copy(update={"watchdog_s": 1.0}), tmp_path) as rig:
+        worker = Worker(rig.settings, tmp_path / "stuck.log", program=["-c", STUCK, "worker"])
+        rig.workers.append(worker)
+        wait_until_ready(address_of(settings_here, "worker"))
+        worker.signal(signal.SIGUSR1)
+        assert worker.wait() == 1, worker.told()
+        assert "Timeout (" in worker.text()
+
+
+def test_a_worker_with_nothing_to_do_is_left_alone_behind_an_open_upstream_transaction(
+    settings_here: Settings, tmp_path: Path
+) -> None:
+    wallet = next(wallets_of(0))
+    with Rig(settings_here, tmp_path) as rig:
+        worker = rig.start(watchdog_s=1.0)
+        address = address_of(settings_here, "worker")
+        wait_until_ready(address)
+        rig.upstream.send([as_record(transaction(1, wallet))])
+        rig.wait_until_posted()
+        upstream = Producer(librdkafka(settings_here, transactional_id=f"{settings_here.prefix}.upstream"))
+        upstream.init_transactions(30)
+        upstream.begin_transaction()
+        record = as_record(transaction(2, wallet))
+        upstream.produce(Topics.of(settings_here).transactions, record.value, record.key, 0)
+        upstream.flush(30)
+        rig.upstream.send([as_record(transaction(3, wallet))])
+        worker.wait_until_told("held_by_open_transaction")
+        assert "partition=0 offset=1 end=3" in worker.events("held_by_open_transaction")[0]
+        metrics = ask(address, "/metrics")[1]
+        assert value(metrics, 'wallet_worker_held_back_offsets{partition="0"}') == 2
+        assert value(metrics, 'wallet_worker_last_stable_offset{partition="0"}') == 1
+        assert value(metrics, 'wallet_worker_lag_records{partition="0"}') == 0
+        assert ask(address, "/ready")[0] == 200
+        upstream.commit_transaction(30)
+        worker.wait_until_told("open_transaction_ended")
+        rig.wait_until_posted()
+        # The mark of the transaction is the end of the log now: an offset, but no record to wait for.
+        wait_until(
+            lambda: value(ask(address, "/metrics")[1], 'wallet_worker_end_offset{partition="0"}') == 4,
+            "the mark is seen",
+        )
+        assert value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0
+        worker.stop()
+
+
+def test_a_worker_waits_for_a_kafka_that_is_away_for_longer_than_the_watchdogs_limit(
+    own_settings: Settings, own_stack: Stack, tmp_path: Path
+) -> None:
+    watched = small(own_settings, http_port=0, watchdog_s=1.0)
+    with Rig(watched, tmp_path) as rig:
+        worker = rig.start()
+        address = address_of(watched, "worker")
+        wait_until_ready(address)
+        own_stack.stop("kafka")
+        wait_until(lambda: "Kafka does not answer" in ask(address, "/ready")[1], "it says that Kafka is away")
+        # More looks than fit into its limit, none of which tells any end.
+        looks = value(ask(address, "/metrics")[1], LOOKS)
+        wait_until(
+            lambda: not worker.runs or value(ask(address, "/metrics")[1], LOOKS) > looks + 2 * LOOKS_IN_LIMIT,
+            "the watchdog looks on",
+        )
+        own_stack.start("kafka")
+        if not worker.runs:
+            assert worker.wait() != Stalled.exit_code, worker.told()
+            worker = rig.start()
+            address = address_of(watched, "worker")
+        wait_until_ready(address)
+        rig.send(100)
+        rig.wait_until_posted()
+
+
+def test_three_processes_on_one_machine_listen_on_ports_of_their_own(
+    settings: Settings, tmp_path: Path
+) -> None:
+    watched = small(settings, http_port=0)
+    initialise(watched)
+    with Rig(watched, tmp_path) as rig:
+        rig.start()
+        rig.start()
+        sink = Worker(watched, tmp_path / "sink.log", program=["-m", "operations", "sink", "all"])
+        rig.workers.append(sink)
+        wait_until(
+            lambda: len(addresses(watched, "worker") + addresses(watched, "sink")) == 3,
+            "three have told theirs",
+        )
+        told = addresses(watched, "worker") + addresses(watched, "sink")
+        assert len(set(told)) == 3
+        for address in told:
+            wait_until_ready(address)
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(settings_here: Settings, tmp_path: Path) -> None:
+    with Rig(settings_here, tmp_path) as rig:
+        rig.start()
+        port = int(address_of(settings_here, "worker").rpartition(":")[2])
+        second = rig.start(http_port=port)
+        assert second.wait() == 2
+        assert f"cannot listen on 127.0.0.1:{port}" in second.last_line()
+
+
+# -- sinks
+
+
+def sink_of(settings: Settings, log: Path, *names: str) -> Worker:
+    """`wallet sink` as a process of its own."""
+    return Worker(settings, log, program=["-m", "operations", "sink", *names])
+
+
+def test_a_sink_whose_postgres_is_away_is_not_ready_until_it_is_back(
+    own_settings: Settings, own_stack: Stack, tmp_path: Path
+) -> None:
+    watched = small(own_settings, http_port=0, watchdog_s=1.0)
+    initialise(watched)
+    ledger = Ledger(0).post_many(50)
+    publish_entries(watched, ledger)
+    sink = sink_of(watched, tmp_path / "sink.log", "ledger")
+    try:
+        address = address_of(watched, "sink")
+        wait_until_ready(address)
+        wait_until(
+            lambda: stands(watched, "ledger")[0] == ends(watched, ledger_topic(watched))[0], "rows are in"
+        )
+        own_stack.stop("postgres")
+        publish_entries(watched, ledger.post_many(50), start=50)
+        wait_until(
+            lambda: bool(sink.events("waiting_for_postgres")), "it waits for Postgres", sink.check_runs
+        )
+        status, reasons = ask(address, "/ready")
+        assert status == 503
+        assert "the sink ledger waits: " in reasons
+        wait_until(
+            lambda: "PostgreSQL did not answer" in ask(address, "/ready")[1], "it asked by itself, too"
+        )
+        assert value(ask(address, "/metrics")[1], "wallet_sink_postgres_answers") == 0
+        # Longer than the watchdog's limit, which is shorter than the pauses between attempts become.
+        waits = 'wallet_sink_waits_total{sink="ledger"}'
+        wait_until(lambda: value(ask(address, "/metrics")[1], waits) >= 6, "it tries again", sink.check_runs)
+        own_stack.start("postgres")
+        wait_until_ready(address)
+        wait_until(
+            lambda: value(ask(address, "/metrics")[1], 'wallet_sink_records_total{sink="ledger"}') == 100,
+            "all are in",
+            sink.check_runs,
+        )
+        metrics = ask(address, "/metrics")[1]
+        assert value(metrics, 'wallet_sink_rows_total{sink="ledger",table="transactions"}') == 100
+        assert value(metrics, "wallet_sink_newest_balance_age_seconds") >= 0
+        sink.stop()
+    finally:
+        if sink.runs:
+            sink.kill()
+
+
+def test_a_sink_at_the_end_of_its_topics_has_no_lag_and_a_spare_one_is_ready(
+    settings: Settings, tmp_path: Path
+) -> None:
+    watched = small(settings, http_port=0, watchdog_s=1.0, partitions=1)
+    initialise(watched)
+    ledger = Ledger(0).post_many(50)
+    producer = Producer(librdkafka(watched, transactional_id=f"{watched.prefix}-0"))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for written in ledger.written:
+        key = written.entry.transaction.wallet_id.encode()
+        producer.produce(ledger_topic(watched), LEDGER_FRAME + written.body, key, 0)
+    producer.commit_transaction(30)
+    sinks = [sink_of(watched, tmp_path / f"sink-{number}.log", "ledger") for number in (0, 1)]
+    try:
+        wait_until(lambda: len(addresses(watched, "sink")) == 2, "both have told their addresses")
+        for address in addresses(watched, "sink"):
+            wait_until_ready(address)
+        labels = '{partition="0",sink="ledger"}'
+
+        def told(series: str) -> bool:
+            return any(series in ask(address, "/metrics")[1] for address in addresses(watched, "sink"))
+
+        # The mark of the transaction is an offset beyond the last record, which is no lag.
+        wait_until(lambda: told(f"wallet_sink_position{labels} 50.0"), "all rows are in")
+        wait_until(lambda: told(f"wallet_sink_last_stable_offset{labels} 51.0"), "the mark is seen")
+        wait_until(lambda: told(f"wallet_sink_lag_records{labels} 0.0"), "there is no lag")
+        for sink in sinks:
+            sink.stop()
+    finally:
+        for sink in sinks:
+            if sink.runs:
+                sink.kill()
+
+
+def ledger_topic(settings: Settings) -> str:
+    return Topics.of(settings).ledger

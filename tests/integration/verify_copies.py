@@ -1,0 +1,167 @@
+"""A pipeline that ran, and copies of it to tamper with: the same input, derived topics written anew."""
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+
+from config.clients import librdkafka
+from config.cluster import offsets, quiet_admin, specs
+from config.settings import Settings
+from config.topics import Topics
+from local.stack import Addresses
+from operations.checks import incoming, read_all
+from operations.generating import deliver, fitted
+from operations.generator import Mix, records
+from operations.init import claim, create, initialise
+from operations.verify import Options, run
+from operations.verify_report import Report
+from schemas.records import CREDIT
+from sinks import databases, postgres
+from tests.integration.pipelines import Worker, as_record, transaction, wait_until
+from tests.ledgers import running
+
+PARTITIONS = 2
+COUNT = 2_500
+
+#: A record of a derived topic: key, value, timestamp in ms, headers.
+Copied = tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]
+#: Changes one topic's records, by partition and in their order.
+Tamper = Callable[[dict[int, list[Copied]]], None]
+
+
+@contextmanager
+def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
+    """A worker and the sinks have been through mixed input of every kind; gone afterwards."""
+    prefix = f"test-{secrets.token_hex(4)}"
+    plain = Settings(
+        _env_file=None,
+        prefix=prefix,
+        kafka=addresses.kafka,
+        postgres=addresses.postgres,  # type: ignore[arg-type] # pydantic makes it a secret
+        state_dir=folder / "state",
+        partitions=PARTITIONS,
+        snapshot_every=5,
+        max_record_bytes=2_048,
+        overdraft="reject",
+        session_timeout_s=6,
+    )
+    settings = databases.create(plain, prefix.replace("-", "_"))
+    try:
+        pipeline = initialise(settings).pipeline
+        mix = fitted(Mix(wallets=150, bad=0.06, duplicates=0.03, seed=3), pipeline)
+        deliver(settings, records(COUNT, mix), lambda _: None)
+        # Two keys of metadata, which jsonb does not keep in their order, and a group with one leg.
+        rich = transaction(
+            1, "rich", 100, metadata=(("zz", "1"), ("a", "\u20ac")), group_id="one-legged", type=CREDIT
+        )
+        deliver(settings, [as_record(rich, PARTITIONS)], lambda _: None)
+        worker = Worker(settings, folder / "worker.log")
+        try:
+            wait_until(lambda: decided(settings) == COUNT + 1, "all input is decided", worker.check_runs)
+            worker.stop()
+        finally:
+            worker.kill()
+        with running(settings, "ledger", "snapshots", "rejections"):
+            wait_until(lambda: written(settings), "all rows are written")
+        yield settings
+    finally:
+        delete_topics(settings)
+        databases.drop(plain, prefix.replace("-", "_"))
+
+
+def decided(settings: Settings) -> int:
+    """How many outcomes there are."""
+    names = Topics.of(settings)
+    return sum(1 for name in (names.ledger, names.rejections) for _ in read_all(settings, name, PARTITIONS))
+
+
+def written(settings: Settings) -> bool:
+    """Whether every record of the topics has its row. Positions do not tell: markers end the topics."""
+    rows, names = postgres.counts(settings), Topics.of(settings)
+    tables = {
+        "transactions": names.ledger,
+        "rejections": names.rejections,
+        "transaction_snapshots": names.snapshots,
+    }
+    return all(
+        rows[table] == sum(1 for _ in read_all(settings, topic, PARTITIONS))
+        for table, topic in tables.items()
+    )
+
+
+@contextmanager
+def copy_of(original: Settings, **tampering: Tamper) -> Iterator[Settings]:
+    """Another pipeline over the same input, its derived topics copied, tampered with on the way.
+
+    It has no tables. The name of a tampering is the topic's, as in `Topics`.
+    """
+    names = Topics.of(original)
+    prefix = f"test-{secrets.token_hex(4)}"
+    settings = original.model_copy(update={"prefix": prefix, "input": names.transactions})
+    try:
+        wanted = [replace(spec) for spec in specs(settings) if spec.name != names.transactions]
+        create(quiet_admin(settings), wanted, settings.replication)
+        claim(settings, initialise(original).pipeline)
+        producer = Producer(librdkafka(settings))
+        for name in ("ledger", "rejections", "snapshots", "balances"):
+            copied = read_records(original, getattr(names, name))
+            tampering.get(name, lambda _: None)(copied)
+            for partition, one_partition in copied.items():
+                for key, value, timestamp_ms, headers in one_partition:
+                    producer.produce(
+                        f"{prefix}.{name}",
+                        value,
+                        key,
+                        partition,
+                        timestamp=timestamp_ms,
+                        headers=[*headers],
+                    )
+        assert producer.flush(60) == 0
+        commit(settings)
+        yield settings
+    finally:
+        delete_topics(settings)
+
+
+def read_records(settings: Settings, topic: str) -> dict[int, list[Copied]]:
+    """All records of a topic, by partition."""
+    found: dict[int, list[Copied]] = {at: [] for at in range(PARTITIONS)}
+    for message in read_all(settings, topic, PARTITIONS):
+        one = incoming(message)
+        found[one.partition].append((one.key, one.value, one.timestamp_ms, list(one.headers)))
+    return found
+
+
+def commit(settings: Settings) -> None:
+    """Put the group's offsets to the ends of the input, as its worker would have."""
+    topic = Topics.of(settings).transactions
+    client = quiet_admin(settings)
+    ends = offsets(client, {topic: PARTITIONS})
+    moved = [TopicPartition(topic, at, there.end) for (_, at), there in ends.items()]
+    for answer in client.alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(settings.group, moved)]
+    ).values():
+        answer.result(30)
+
+
+def delete_topics(settings: Settings) -> None:
+    """Delete the topics under the pipeline's prefix."""
+    client = quiet_admin(settings)
+    names = [name for name in client.list_topics(timeout=30).topics if name.startswith(f"{settings.prefix}.")]
+    for deleted in client.delete_topics(names, operation_timeout=30).values() if names else []:
+        deleted.result()
+
+
+def verified(settings: Settings, **options: object) -> Report:
+    """The report of `wallet verify`."""
+    return run(settings, replace(Options(), **options))  # type: ignore[arg-type]
+
+
+def told(report: Report) -> list[tuple[str, str]]:
+    """What differs: the last part of where, and what."""
+    assert report.differences.total == len(report.differences.shown), asdict(report.differences.shown[0])
+    return sorted((one.where.split(".")[-1], one.what) for one in report.differences.shown)

@@ -1,0 +1,104 @@
+"""Workers as child processes, and waits that are bounded."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from config.settings import Settings
+from operations.context import environment
+
+#: Waits end after so long.
+PATIENCE_S = 90.0
+LAST_LINES = 25
+
+
+def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], None] = lambda: None) -> None:
+    """Look until it is so, for a bounded time; `worry` raises when waiting has become pointless."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        worry()
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.05)
+
+
+class Worker:
+    """`wallet worker`, or another program of ours, as a process of its own, with its output in a file."""
+
+    def __init__(
+        self, settings: Settings, log: Path, program: Sequence[str] = ("-m", "operations", "worker")
+    ) -> None:
+        self.log = log
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, *program],
+                env=variables | environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._ended_by_us = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM and do not wait."""
+        self._ended_by_us = True
+        self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Send SIGTERM, and see it end in order."""
+        self.ask_to_stop()
+        assert self.wait() == 0, self.told()
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._ended_by_us = True
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        self._ended_by_us = True
+        try:
+            return self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end:\n{self.told()}") from None
+
+    def text(self) -> str:
+        """All that it has said."""
+        return self.log.read_text(errors="replace")
+
+    def told(self) -> str:
+        """The last lines that it said."""
+        return "\n".join(self.text().splitlines()[-LAST_LINES:])
+
+    def events(self, event: str) -> list[str]:
+        """The lines of its log that tell this event."""
+        return [line for line in self.text().splitlines() if f" {event}" in line.split("=")[0]]
+
+    def last_line(self) -> str:
+        """What it said at the end, which for one that refuses is the reason."""
+        return self.text().splitlines()[-1]
+
+    def check_runs(self) -> None:
+        """Fail if it has ended though nobody told it to."""
+        assert self._ended_by_us or self.runs, f"a worker ended by itself:\n{self.told()}"
+
+    def wait_until_told(self, event: str, times: int = 1) -> None:
+        """Return when its log has this event so often."""
+        wait_until(
+            lambda: len(self.events(event)) >= times, f"it told {event}\n{self.told()}", self.check_runs
+        )

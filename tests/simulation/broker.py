@@ -1,0 +1,231 @@
+"""A Kafka that fits into memory: partition logs, transactions, fencing, a group's offsets.
+
+What it keeps of the real one (KIP-98, KIP-447):
+
+- A record's offset is its place in the log; a commit or an abort takes an offset of its own (the marker).
+- Whoever commits is told so when the coordinator has decided; the markers are written afterwards, each
+  partition's by itself. Until then its records are not read-committed, and neither is anything behind them
+  (the last stable offset).
+- `init_transactions` raises the epoch, ends what the former owner had open, and answers when all markers are
+  there. Every request of an older epoch is refused.
+- Offsets in a transaction count when it commits. A group's offsets can get lost.
+- Compaction removes older records of a key, and with them what was aborted; offsets stay.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.simulation.processes import Process, Stage
+
+Header = tuple[str, str | bytes | None]
+
+
+class OldEpoch(Exception):  # noqa: N818 - the broker's answer to a zombie
+    """The request came from a producer that was fenced."""
+
+
+class Decided(Exception):  # noqa: N818 - as above
+    """The transaction has ended already, in the other way."""
+
+
+@dataclass(eq=False)
+class Transaction:
+    """One transaction: what it wrote to, which markers are still to be written, and how it ends."""
+
+    touched: "list[Log]" = field(default_factory=list)
+    offsets: dict[str, int] = field(default_factory=dict)
+    #: Decided by the coordinator; None while it is open.
+    commits: bool | None = None
+    unmarked: "list[Log]" = field(default_factory=list)
+    offsets_pending: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of it is left to do."""
+        return self.commits is not None and not self.unmarked and not self.offsets_pending
+
+
+@dataclass(eq=False)
+class Stored:
+    """One place in a log: a record, or a marker."""
+
+    offset: int
+    key: bytes | None = None
+    value: bytes | None = None
+    timestamp_ms: int = 0
+    headers: tuple[Header, ...] = ()
+    transaction: Transaction | None = None
+    marker: bool = False
+
+
+class Log:
+    """One partition of a topic."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.stored: list[Stored] = []
+        self.end = 0
+        #: The first offset of each transaction that has no marker here yet.
+        self.open: dict[Transaction, int] = {}
+
+    def append(self, one: Stored) -> int:
+        """Store at the end; returns the offset."""
+        one.offset = self.end
+        self.end += 1
+        self.stored.append(one)
+        if one.transaction is not None and not one.marker:
+            self.open.setdefault(one.transaction, one.offset)
+        return one.offset
+
+    @property
+    def stable(self) -> int:
+        """The last stable offset: what is before it is decided."""
+        return min(self.open.values(), default=self.end)
+
+    def visible(self, start: int = 0) -> list[Stored]:
+        """What a read-committed consumer gets from `start` on."""
+        stable = self.stable
+        return [
+            one
+            for one in self.stored
+            if start <= one.offset < stable
+            and not one.marker
+            and (one.transaction is None or one.transaction.commits)
+        ]
+
+    def compact(self) -> None:
+        """Keep the newest record of every key; what is not stable yet is left alone."""
+        newest = {one.key: one for one in self.visible()}
+        stable = self.stable
+        self.stored = [one for one in self.stored if one.offset >= stable or newest.get(one.key) is one]
+
+
+@dataclass
+class TransactionalId:
+    """What the coordinator keeps of one transactional id."""
+
+    epoch: int = 0
+    transaction: Transaction | None = None
+
+
+class Broker:
+    """Logs by topic (one partition each is simulated), transactional ids, and the group's offsets."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        #: Whether what is produced is sent at once, or stays in the client until it commits.
+        self.eager = False
+        self.logs: dict[str, Log] = {}
+        self.ids: dict[str, TransactionalId] = {}
+        self.offsets: dict[str, int] = {}
+        #: Who fenced all others last.
+        self.owner: Process | None = None
+        #: Decided, with markers to be written.
+        self.unfinished: list[Transaction] = []
+
+    def log(self, topic: str) -> Log:
+        """A topic's partition."""
+        if topic not in self.logs:
+            self.logs[topic] = Log(topic)
+        return self.logs[topic]
+
+    # -- transactions
+
+    def begin_epoch(self, transactional_id: str) -> int:
+        """Fence every earlier owner of this id, and end what he left open; returns the new epoch."""
+        one = self.ids.setdefault(transactional_id, TransactionalId())
+        one.epoch += 1
+        self.owner = self.stage.running
+        self._end_if_open(one)
+        self.finish()
+        return one.epoch
+
+    def time_out(self, transactional_id: str) -> None:
+        """The transaction was open for too long: the coordinator aborts it and fences its producer."""
+        one = self.ids[transactional_id]
+        if one.transaction is not None and one.transaction.commits is None:
+            one.epoch += 1
+            self._end_if_open(one)
+
+    def _end_if_open(self, one: TransactionalId) -> None:
+        if one.transaction is not None and one.transaction.commits is None:
+            self._decide(one.transaction, commits=False)
+        one.transaction = None
+
+    def current(self, transactional_id: str, epoch: int) -> Transaction:
+        """The transaction of this owner, begun if there is none; refuses a zombie."""
+        one = self._owned(transactional_id, epoch)
+        if one.transaction is None or one.transaction.commits is not None:
+            # The client waits until the one before has all its markers (CONCURRENT_TRANSACTIONS).
+            self.finish()
+            one.transaction = Transaction()
+        return one.transaction
+
+    def _owned(self, transactional_id: str, epoch: int) -> TransactionalId:
+        one = self.ids[transactional_id]
+        if one.epoch != epoch:
+            raise OldEpoch
+        return one
+
+    def append(self, transactional_id: str, epoch: int, topic: str, record: Stored) -> int:
+        """Append a record within the owner's transaction; returns its offset."""
+        transaction, log = self.current(transactional_id, epoch), self.log(topic)
+        record.transaction = transaction
+        if log not in transaction.touched:
+            transaction.touched.append(log)
+        return log.append(record)
+
+    def end(self, transactional_id: str, epoch: int, *, commits: bool) -> None:
+        """Commit or abort. Asked the same again the answer is the same, asked the opposite it is a refusal."""
+        one = self._owned(transactional_id, epoch)
+        if one.transaction is None:
+            return
+        if one.transaction.commits is None:
+            self._decide(one.transaction, commits=commits)
+        elif one.transaction.commits is not commits:
+            raise Decided
+
+    def _decide(self, transaction: Transaction, *, commits: bool) -> None:
+        transaction.commits = commits
+        transaction.unmarked = list(transaction.touched)
+        transaction.offsets_pending = bool(transaction.offsets)
+        self.unfinished.append(transaction)
+        if not self.stage.fault("markers late", 0.4):
+            self.finish()
+
+    def finish(self) -> None:
+        """Write all markers that are due."""
+        while self.unfinished:
+            self.finish_one(0)
+
+    def finish_one(self, which: int) -> None:
+        """Write the next marker of one decided transaction: a log's, or the group's."""
+        transaction = self.unfinished[which]
+        marks = len(transaction.unmarked) + transaction.offsets_pending
+        chosen = self.stage.choices.among("marker", marks) if marks and not self.stage.calm else 0
+        if chosen < len(transaction.unmarked):
+            log = transaction.unmarked.pop(chosen)
+            log.open.pop(transaction, None)
+            log.append(Stored(0, transaction=transaction, marker=True))
+        elif transaction.offsets_pending:
+            transaction.offsets_pending = False
+            if transaction.commits:
+                self.offsets |= transaction.offsets
+        if transaction.complete:
+            self.unfinished.remove(transaction)
+
+    # -- the group
+
+    def committed(self, topic: str) -> int | None:
+        """The group's offset; who asks waits for commits that are pending, and for their end by time-out."""
+        for name, one in self.ids.items():
+            if one.transaction is not None and topic in one.transaction.offsets:
+                self.time_out(name)
+        self.finish()
+        return self.offsets.get(topic)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no transaction is open or unfinished."""
+        return not self.unfinished and not any(
+            one.transaction is not None and one.transaction.commits is None for one in self.ids.values()
+        )
