@@ -90,14 +90,14 @@ class SinkConsumer:
         self.group.join(self)
 
     def consume(self, most: int, timeout: float) -> list[Message]:
-        """Some records; what the group has to say is called from in here, before them or after."""
+        """Some records; what the group has to say is called from in here.
+
+        Records of this call are newer than the news, as librdkafka has it; those of the call before, which
+        may belong to the same batch, are not.
+        """
         self.stage.effect("consume")
-        found: list[Message] = []
-        if self.stage.fault("records before news", 0.2):
-            found = self._read(most)
         self._hear()
-        if not found:
-            found = self._read(most)
+        found = self._read(most)
         if not found:
             self.stage.wait(timeout + 1.0, "has nothing to do")
         return found
