@@ -1,5 +1,6 @@
 """The words of a fold: the records that come in, what it asks of the past, and what it puts out."""
 
+from binascii import unhexlify
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -44,10 +45,8 @@ class Outputs:
     __slots__ = (
         "balances",
         "entries",
-        "ids",
         "new_ids",
         "next_offset",
-        "past_balances",
         "recorded_ms",
         "rejections",
         "snapshots",
@@ -58,8 +57,6 @@ class Outputs:
         self.rejections: list[Derived] = []
         self.snapshots: list[Derived] = []
         self.balances: dict[bytes, Balance] = {}
-        self.past_balances: dict[bytes, Balance] = {}
-        self.ids: dict[bytes, Known] = {}
         self.new_ids: dict[bytes, Known] = {}
         self.next_offset = next_offset
         self.recorded_ms = recorded_ms
@@ -67,4 +64,4 @@ class Outputs:
 
 def posted_id(wallet: bytes, transaction_id: str) -> bytes:
     """The key of the id index; a wallet id holds no NUL, so no two pairs share a key."""
-    return wallet + b"\0" + bytes.fromhex(transaction_id.replace("-", ""))
+    return wallet + b"\0" + unhexlify(transaction_id.replace("-", ""))

@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
 from config.watchdog import Look, Standing
 from schemas.records import Reason
-from streams.batch import Derived, Outputs
+from streams.batch import Outputs
 from streams.transaction import Aborted, Fenced
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ RECOVERY_SECONDS = Histogram(
     buckets=(*SECOND_BUCKETS, 300.0, 1_800.0, 7_200.0),
 )
 RECOVERED = Counter("wallet_worker_recovered_records", "Records read into stores that were behind.")
+
+#: Where a rejection has its reason: upstream may send any headers, the fold's six come last (streams.posting).
+REASON = -6
 
 for outcome in ("posted", "rejected"):
     RECORDS.labels(outcome)
@@ -88,19 +91,13 @@ def posted(outputs: Outputs, took_s: float) -> None:
     entries, rejections = len(outputs.entries), len(outputs.rejections)
     RECORDS.labels("posted").inc(entries)
     RECORDS.labels("rejected").inc(rejections)
-    for reason, count in Tally(map(_reason, outputs.rejections)).items():
-        REJECTIONS.labels(reason).inc(count)
+    if rejections:
+        reasons = Tally(rejection.headers[REASON][1] for rejection in outputs.rejections if rejection.headers)
+        for reason, count in reasons.items():
+            REJECTIONS.labels(reason.decode() if isinstance(reason, bytes) else reason).inc(count)
     SNAPSHOTS.inc(len(outputs.snapshots))
     BATCH.observe(entries + rejections)
     BATCH_SECONDS.observe(took_s)
-
-
-def _reason(rejection: Derived) -> str:
-    """Its header, looked for from the end: upstream may send one of the same name, ours come last."""
-    for name, value in reversed(rejection.headers or []):
-        if name == "rejection.reason" and value:
-            return value if isinstance(value, str) else value.decode()
-    return "none"
 
 
 class Vitals:

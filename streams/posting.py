@@ -25,6 +25,9 @@ from streams.batch import Derived, Outputs, Past, Source, posted_id
 from streams.wallet import Known, Policy, Position, Posted, apply, snapshots
 
 FIRST_PREVIOUS_HASH = bytes(32)
+#: Records taken from bytes to entries together: so many that a look-up is cheap, so few that what they become
+#: is still in the processor's cache at the next step.
+STRETCH_RECORDS = 500
 #: librdkafka reads no record with more than 100,000 headers, and a rejection adds six.
 MOST_HEADERS = 100_000 - 6
 
@@ -71,18 +74,22 @@ class Fold:
         `recorded_ms` is the recorded_at of the partition's newest entry. Neither it nor `past` is changed.
         """
         out = Outputs(next_offset, recorded_ms)
-        read = [self._read(record) for record in records]
-        readable = [one for one in read if isinstance(one, Readable)]
-        # Looked up together: one call into the store for thousands of keys, most of which it does not hold.
-        out.ids = self.past.known([one.posted_id for one in readable])
-        out.past_balances = self.past.balances({one.wallet for one in readable})
-        for record, one in zip(records, read, strict=True):
-            outcome = self._decide(one, out) if isinstance(one, Readable) else one
-            if isinstance(outcome, Rejected):
-                out.rejections.append(self._rejection(record, outcome))
+        for start in range(0, len(records), STRETCH_RECORDS):
+            self._post_stretch(records[start : start + STRETCH_RECORDS], out)
         if records:
             out.next_offset = records[-1].offset + 1
         return out
+
+    def _post_stretch(self, records: Sequence[Source], out: Outputs) -> None:
+        read = [self._read(record) for record in records]
+        readable = [one for one in read if isinstance(one, Readable)]
+        # Looked up together: one call into the store for hundreds of keys, most of which it does not hold.
+        known = self.past.known([one.posted_id for one in readable])
+        balances = self.past.balances({one.wallet for one in readable} - out.balances.keys())
+        for record, one in zip(records, read, strict=True):
+            rejected = self._decide(one, known, balances, out) if isinstance(one, Readable) else one
+            if rejected is not None:
+                out.rejections.append(self._rejection(record, rejected))
 
     def _read(self, record: Source) -> Readable | Rejected:
         """From bytes to a transaction, or the reason why they are none: all that needs no history."""
@@ -101,39 +108,45 @@ class Fold:
             return Rejected.because(Reason.MISROUTED, f"the key is not the wallet id {transaction.wallet_id}")
         return _new(Readable, (record, transaction, body, wallet, posted_id(wallet, transaction[0])))
 
-    def _decide(self, one: Readable, out: Outputs) -> Posted | Rejected:
-        """From a transaction to its entry, or the reason why it is not accepted."""
+    def _decide(
+        self, one: Readable, known: dict[bytes, Known], balances: dict[bytes, Balance], out: Outputs
+    ) -> Rejected | None:
+        """From a transaction to its entry, or the reason why it is not accepted.
+
+        `known` and `balances` are what the past holds; what this batch did before is in `out`.
+        """
         record, transaction, body, wallet, posted = one
-        before = out.balances.get(wallet) or out.past_balances.get(wallet)
+        before = out.balances.get(wallet) or balances.get(wallet)
         # A wallet with a balance here has passed this test before: its key is hashed until then only.
         if before is None and (home := partition_of(wallet, self.partitions)) != self.partition:
             return Rejected(Reason.MISROUTED, f"the key belongs to partition {home}")
         recorded_ms = max(out.recorded_ms, record[1])
         content = content_digest(body, transaction)
         at = _new(Position, (self.partition, record[0], recorded_ms))
-        outcome = apply(before, transaction, content, out.ids.get(posted), at, self.policy)
-        if isinstance(outcome, Posted):
-            out.balances[wallet] = self._enter(one, outcome, before, at, out)
-            out.ids[posted] = out.new_ids[posted] = _new(Known, (content, recorded_ms))
-            out.recorded_ms = recorded_ms
-        return outcome
+        seen = out.new_ids.get(posted) or known.get(posted)
+        outcome = apply(before, transaction, content, seen, at, self.policy)
+        if isinstance(outcome, Rejected):
+            return outcome
+        out.balances[wallet] = self._enter(one, outcome, before, at, out)
+        out.new_ids[posted] = _new(Known, (content, recorded_ms))
+        out.recorded_ms = recorded_ms
+        return None
 
     def _enter(
         self, one: Readable, posted: Posted, before: Balance | None, at: Position, out: Outputs
     ) -> Balance:
         """Write the entry of a posted transaction and the snapshots it causes; returns the new balance."""
-        transaction = one.transaction
+        _, transaction, body, wallet, _ = one
         sequence, balance = posted
         partition, offset, recorded_ms = at
-        entry = encode_entry(one.body, sequence, balance, recorded_ms, partition, offset)
-        link = chain(FIRST_PREVIOUS_HASH if before is None else before.hash, entry)
-        after = Balance(
-            transaction[1], transaction[4], balance, sequence, recorded_ms, partition, offset, link
-        )
+        entry = encode_entry(body, sequence, balance, recorded_ms, partition, offset)
+        link = chain(FIRST_PREVIOUS_HASH if before is None else before[7], entry)
+        fields = transaction[1], transaction[4], balance, sequence, recorded_ms, partition, offset, link
+        after: Balance = _new(Balance, fields)
         for brought_forward, reason in snapshots(before, after, self.policy):
             value = self.snapshot_frame + encode_snapshot(brought_forward, reason)
-            out.snapshots.append(Derived(one.wallet, value, brought_forward.recorded_ms))
-        out.entries.append(_new(Derived, (one.wallet, self.entry_frame + entry + link, recorded_ms, None)))
+            out.snapshots.append(Derived(wallet, value, brought_forward.recorded_ms))
+        out.entries.append(_new(Derived, (wallet, self.entry_frame + entry + link, recorded_ms, None)))
         return after
 
     def balance_records(self, out: Outputs) -> list[Derived]:

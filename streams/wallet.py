@@ -13,6 +13,8 @@ LARGEST: Final = 2**63 - 1
 SMALLEST: Final = -(2**63)
 DAY_MS: Final = 86_400_000
 
+_new = tuple.__new__
+
 
 class Position(NamedTuple):
     """Where a record stands in the input, and when the ledger records it (ms since the epoch)."""
@@ -87,7 +89,7 @@ def apply(
         return Rejected(Reason.OVERFLOW, f"{after} does not fit into 64 bits")
     if after < 0 and transaction.type != CREDIT and not policy.overdraft_allowed:
         return Rejected(Reason.INSUFFICIENT_FUNDS, f"balance {before}, debit of {transaction.amount}")
-    return Posted(sequence + 1, after)
+    return _new(Posted, (sequence + 1, after))
 
 
 def _forgotten(known: Known, at: Position, policy: Policy) -> bool:
