@@ -6,6 +6,7 @@ that are not the pipeline's, stop them at the start instead of changing outcomes
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from confluent_kafka import (
@@ -46,6 +47,8 @@ _PASSING = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.FENCED_LEADER_EPOCH,  # an admin client's memory of a broker that has restarted since
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
@@ -216,6 +219,8 @@ def offsets_of(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> di
         except KafkaException as error:
             if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
                 raise NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}") from None
+        with suppress(KafkaException):
+            client.list_topics(timeout=ASK_S)  # whoever leads the partitions now
         time.sleep(0.1)
 
 

@@ -107,6 +107,8 @@ class Report:
         if look.at is None:
             return ["it has just been started"]
         reasons = self._subject.not_ready(look)
+        if look.problem is not None:
+            reasons.append(f"the watchdog cannot look: {look.problem}")
         if not look.kafka_answers:
             reasons.append("Kafka does not answer")
         if (age_s := time.monotonic() - look.at) > self._watchdog.overdue_s:

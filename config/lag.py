@@ -91,10 +91,14 @@ class LagReader:
         for at, answer in answers.items():
             try:
                 ends[at.topic, at.partition] = answer.result(max(0.1, deadline - time.monotonic())).offset
-            except (KafkaException, TimeoutError):
-                # Its leader is away. A new client next time: this one would go on asking with the epoch of
-                # a leader that was, even after it is told (FENCED_LEADER_EPOCH) that there is a newer one.
-                self._admin = None
+            except TimeoutError:
+                continue  # nothing is known of this one
+            except KafkaException as failure:
+                # An answer, though not the one that was asked for: a new client next time, for this one
+                # goes on asking with the epoch of a former leader, even after it was told that there is a
+                # newer one (FENCED_LEADER_EPOCH). Codes below zero mean that nobody answered.
+                if failure.args[0].code() > 0:
+                    self._admin = None
         return ends
 
     def _peek(self, positions: Mapping[Place, int]) -> dict[Place, int | None]:

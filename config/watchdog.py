@@ -137,6 +137,8 @@ class Look(NamedTuple):
     at: float | None
     standings: list[Standing]
     lags: dict[Place, Lag]
+    #: What kept it from looking, None if it could.
+    problem: str | None = None
 
     @property
     def kafka_answers(self) -> bool:
@@ -185,16 +187,17 @@ class Watchdog:
         looked_at = time.monotonic()
         while not self._stopping.wait(self._every_s):
             self._rearm()
+            problem = None
             try:
                 standings = self._watched.standings()
                 lags = self._lag.look({one.place: one.position for one in standings})
             except Exception as failure:  # a watchdog that fails must not take the process with it
                 log.exception("look_failed", reason=failure)
-                standings, lags = [], {}
+                standings, lags, problem = [], {}, f"{type(failure).__name__}: {failure}"
             now = time.monotonic()
             # Time in which the whole process was stopped, or its machine asleep, is nobody's stall.
             gap_s, looked_at = min(now - looked_at, 2 * self._every_s), now
-            self.look = Look(now, standings, lags)
+            self.look = Look(now, standings, lags, problem)
             LOOKS.inc()
             self._tell_open_transactions(now, lags)
             stalls = self._judge.judge(gap_s, standings, lags)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import typer
 from confluent_kafka import Message
+from rich.markup import escape
 from rich.table import Table
 
 from config.cluster import check, offsets_of, quiet_admin
@@ -26,6 +27,8 @@ Headers = list[tuple[str, bytes | None]]
 #: A resubmitted record says how often that was done, and which rejection it is of.
 ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
 CHUNK = 5_000
+#: Of a field, people see so much.
+SHOWN_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
 
 
 def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> None:
-    """Print the newest `limit` of the wanted rejections of each partition's order, and all counts by reason."""
+    """Print the first `limit` of the wanted rejections, and how many there are by reason."""
     check(settings)
     counts: Counter[str] = Counter()
     listed: list[Rejection] = []
@@ -161,8 +164,12 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, one in told.items():
-        table.add_row(name.replace("_", " "), one if isinstance(one, str) else as_line(one))
-    console().print(table, markup=False)
+        text = one if isinstance(one, str) else as_line(one)
+        cut = (
+            text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it with --json)"
+        )
+        table.add_row(name.replace("_", " "), escape(cut))
+    console().print(table)
 
 
 def _rejection(message: Message) -> Rejection | None:
@@ -213,9 +220,9 @@ def _table(listed: list[Rejection]) -> Table:
             str(one.source_offset),
             _iso(one.at),
             one.reason,
-            (shown(one.key) or "").replace("[", r"\["),
+            escape(shown(one.key) or ""),
             str(one.attempt or ""),
-            one.detail.replace("[", r"\["),
+            escape(one.detail),
         )
     return table
 

@@ -31,8 +31,9 @@ class Lane:
     """One partition of one derived topic. Call `compare` with each batch of the fold, then `finish`.
 
     `beyond` is told of every matching record from the topic's offset `sink_at` on, which the sink may not have
-    written; `worded` of one that differs in its detail's words only. A lane that starts late, as one of a topic with finite retention does, tells no difference before
-    its first match, and counts in `not_kept` what was missing till then.
+    written; `worded` of one that differs in its detail's words only. A lane that starts late, as one of a topic
+    with finite retention does, tells no difference before its first match, and counts in `not_kept` what was
+    missing till then.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Lane:
         wanted = {self._kind.identity(one): (at, one) for at, one in enumerate(expected)}
         altered: dict[Hashable | None, Found] = {}
         waiting: list[Found] = []
-        last_at = -1
+        late, first_at, last_at = self._starts_late, len(expected), -1
         seen_without_match = 0
         while wanted and seen_without_match <= SIGHT and (found := self._next()) is not None:
             key = self._kind.identity(found.record)
@@ -140,7 +141,7 @@ class Lane:
                 waiting.clear()
                 if at < last_at:
                     self._tell("out of order", found)
-                last_at = max(at, last_at)
+                first_at, last_at = min(at, first_at), max(at, last_at)
                 # The right one came after all: the one that looked like it is too much.
                 if key in altered:
                     self._tell("extra", altered.pop(key))
@@ -150,8 +151,11 @@ class Lane:
                 altered[key] = found
                 seen_without_match += 1
         self._held.extendleft(reversed(waiting))
-        for key, (_, one) in wanted.items():
-            self._unmatched(one, altered.get(key))
+        for key, (at, one) in wanted.items():
+            if late and at < first_at and key not in altered:
+                self.not_kept += 1
+            else:
+                self._unmatched(one, altered.get(key))
 
     def _matched(self, found: Found, one: Derived) -> None:
         self._starts_late = False
@@ -166,8 +170,6 @@ class Lane:
                 self._worded(wanted, found.record)
             else:
                 self._difference("altered", expected, *versions, offset=found.offset)
-        elif self._starts_late:
-            self.not_kept += 1
         else:
             self._difference("missing", expected, expected, None)
 

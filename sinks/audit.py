@@ -174,8 +174,9 @@ def unprotected(connection: Connection) -> list[Unprotected]:
             SELECT DISTINCT coalesce(tree.relid, named)::oid AS id
             FROM unnest(%s::regclass[]) AS named LEFT JOIN LATERAL pg_partition_tree(named) AS tree ON true
         )
-        SELECT id::regclass::text, t.tgname, t.tgenabled::text, t.tgtype, t.tgqual IS NULL AND t.tgattr = ''::int2vector,
-            p.proname, p.prosrc, (SELECT count(*) FROM pg_rewrite AS r WHERE r.ev_class = id)
+        SELECT id::regclass::text, t.tgname, t.tgenabled::text, t.tgtype,
+            t.tgqual IS NULL AND t.tgattr = ''::int2vector, p.proname, p.prosrc,
+            (SELECT count(*) FROM pg_rewrite AS r WHERE r.ev_class = id)
         FROM guarded
         LEFT JOIN pg_trigger AS t ON t.tgrelid = id AND NOT t.tgisinternal
         LEFT JOIN pg_proc AS p ON p.oid = t.tgfoid

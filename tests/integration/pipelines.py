@@ -255,9 +255,14 @@ class Rig:
             answer.result(PATIENCE_S)
 
     def members(self) -> list[set[int]]:
-        """The source partitions of each member of the group."""
+        """The source partitions of each member of the group; none while its coordinator moves."""
         answers = self._admin.describe_consumer_groups([self.settings.group], request_timeout=10)
-        found = answers[self.settings.group].result(15)
+        try:
+            found = answers[self.settings.group].result(15)
+        except KafkaException as failure:
+            if failure.args[0].code() in {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE}:
+                return []
+            raise
         wanted = Topics.of(self.settings).transactions
         return [
             {at.partition for at in member.assignment.topic_partitions if at.topic == wanted}

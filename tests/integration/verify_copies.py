@@ -41,7 +41,7 @@ def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
         _env_file=None,
         prefix=prefix,
         kafka=addresses.kafka,
-        postgres=addresses.postgres,  # type: ignore[arg-type] # pydantic makes it a secret
+        postgres=addresses.postgres,
         state_dir=folder / "state",
         partitions=PARTITIONS,
         snapshot_every=5,
@@ -158,7 +158,7 @@ def delete_topics(settings: Settings) -> None:
 
 def verified(settings: Settings, **options: object) -> Report:
     """The report of `wallet verify`."""
-    return run(settings, replace(Options(), **options))  # type: ignore[arg-type]
+    return run(settings, replace(Options(), **options))
 
 
 def told(report: Report) -> list[tuple[str, str]]:

@@ -58,7 +58,7 @@ class Store:
         self._process = disk.user = stage.running
         self._content = disk.content
 
-    def get(self, key: bytes | list[bytes]) -> bytes | None | list[bytes | None]:
+    def get(self, key: bytes | list[bytes]) -> bytes | list[bytes | None] | None:
         """One value, or one for each key."""
         if isinstance(key, list):
             return [self._content.get(one) for one in key]

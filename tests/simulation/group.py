@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002 - the signatures are confluent-kafka's
 """A consumer group of sinks on a simulated topic, and the client that a sink reads it with.
 
 The group moves partitions as the cooperative protocol does: the former owner lets go first. One that is
@@ -12,15 +13,21 @@ from tests.simulation.processes import Process, Stage
 
 Rebalance = Callable[["SinkConsumer", list[TopicPartition]], None]
 
+LET_GO = {"lost", "revoked"}
+
 
 class Group:
     """Who has which partition, and what its members have still to hear."""
 
-    def __init__(self, stage: Stage, topic: str, records: Mapping[int, Sequence[Message]], ends: Mapping[int, int]) -> None:
+    def __init__(
+        self, stage: Stage, topic: str, records: Mapping[int, Sequence[Message]], ends: Mapping[int, int]
+    ) -> None:
         self.stage = stage
         self.topic = topic
         self.records = records
         self.ends = ends
+        #: Whether a member may lose a partition and get it back while it gathers one batch.
+        self.hasty = False
         self.members: list[SinkConsumer] = []
         self.owners: dict[int, SinkConsumer | None] = dict.fromkeys(records)
 
@@ -84,7 +91,9 @@ class SinkConsumer:
         self.news: list[tuple[str, int]] = []
         self._callbacks: dict[str, Rebalance] = {}
 
-    def subscribe(self, topics: list[str], on_assign: Rebalance, on_revoke: Rebalance, on_lost: Rebalance) -> None:
+    def subscribe(
+        self, topics: list[str], on_assign: Rebalance, on_revoke: Rebalance, on_lost: Rebalance
+    ) -> None:
         """Join the group."""
         self._callbacks = {"assigned": on_assign, "revoked": on_revoke, "lost": on_lost}
         self.group.join(self)
@@ -96,22 +105,31 @@ class SinkConsumer:
         may belong to the same batch, are not.
         """
         self.stage.effect("consume")
-        self._hear()
+        heard = self._hear()
+        if heard & LET_GO and not self.group.hasty:
+            return []
         found = self._read(most)
         if not found:
             self.stage.wait(timeout + 1.0, "has nothing to do")
         return found
 
-    def _hear(self) -> None:
+    def _hear(self) -> set[str]:
+        """Call what is to be called. Who lets go of partitions gets none in the same call, unless in haste."""
+        heard: set[str] = set()
         while self.news:
+            if self.news[0][0] == "assigned" and heard & LET_GO and not self.group.hasty:
+                break
             what, partition = self.news.pop(0)
+            heard.add(what)
             if what == "assigned" and self.group.owners[partition] is not self:
                 continue
             self.stage.tell(f"{what} {partition}")
             self._callbacks[what](self, [TopicPartition(self.group.topic, partition)])
             if what != "assigned":
                 self.positions.pop(partition, None)
+            if what == "revoked":
                 self.group.let_go(self, partition)
+        return heard
 
     def _read(self, most: int) -> list[Message]:
         limit = most

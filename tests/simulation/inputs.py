@@ -28,7 +28,11 @@ STEPS_MS = (0, 1, 1, 1_000, 20_000, DAY_MS, -30_000)
 PIPELINE = Pipeline(1, PARTITIONS, 3, "reject", MAX_RECORD_BYTES, None, FIXED_IDS.transaction)
 FRAME = frame(FIXED_IDS.transaction)
 IDS = [f"0b0e7d3c-2f65-4c6f-9d5e-0000000000{number:02d}" for number in range(12)]
-NAMES = [name for name in (f"wallet-{n}" for n in range(40)) if partition_of(name.encode(), PARTITIONS) == PARTITION]
+NAMES = [
+    name
+    for name in (f"wallet-{n}" for n in range(40))
+    if partition_of(name.encode(), PARTITIONS) == PARTITION
+]
 ELSEWHERE = next(name for name in (f"wallet-{n}" for n in range(40)) if name not in NAMES)
 
 #: A record as a consumer sees it: key, value, timestamp and headers.

@@ -7,24 +7,21 @@ server. Isolation is READ COMMITTED: a statement sees what others have committed
 transaction did; who wants a row that another transaction has changed waits for that to end.
 
 Beside that it watches what no real server can: every transaction that commits must have written or compared
-exactly the rows of the records that its positions have moved over.
+exactly the rows of the records that its positions have moved over, and only a position's owner moves it.
 """
 
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import psycopg
 
-from config.errors import Stopped
-from sinks.tables import Table
 from tests.simulation.processes import Process, Stage
 
 LOCK_TRIES = 5
-_WORDS = re.compile(r"\s+")
 _CLAIM = (
     "INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner) "
     "VALUES (%s, %s, %s, %s, %s, %s) "
@@ -68,6 +65,11 @@ class Answer:
         return self._rows
 
 
+@cache
+def _one_line(statement: str) -> str:
+    return " ".join(statement.split())
+
+
 class Content(NamedTuple):
     """What is committed: positions by partition, and rows by table and identity."""
 
@@ -105,6 +107,10 @@ class Postgres:
             before = self.content.positions.get(partition, after)
             if after.next_offset < before.next_offset:
                 self.wrong.append(f"position of {partition} moved back to {after.next_offset}")
+            if after.next_offset != before.next_offset and not session.name.endswith(
+                before.owner.rpartition(":")[2]
+            ):
+                self.wrong.append(f"position of {partition} moved by another than its owner")
             for offset, rows in self._rows_of[partition]:
                 if before.next_offset <= offset < after.next_offset:
                     wanted.update(rows)
@@ -208,7 +214,7 @@ class Session:
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> Answer:
         """One statement; alone it is its own transaction."""
-        text = _WORDS.sub(" ", statement).strip()
+        text = _one_line(statement)
         self.reach(text[:40])
         answer = self._execute(text, list(parameters))
         if self.opened_s is None:
@@ -291,47 +297,3 @@ class _Conditions:
 
 def _conditions(text: str, parameters: list[Any]) -> _Conditions:
     return _Conditions(text, parameters)
-
-
-# -- in the place of sinks.tables
-
-
-def copy(session: Session, table: Table, rows: Sequence[bytes]) -> None:
-    """Add rows that are new; one that is there violates a unique key."""
-    if rows:
-        session.reach(f"copy into {table.name}")
-    for row in rows:
-        key = identity(table, row)
-        session.lock(key)
-        if key in session.server.content.rows or key in session.rows:
-            raise psycopg.errors.UniqueViolation(f"duplicate key value {key}")
-        session.rows[key] = row
-        session.offered[row] += 1
-
-
-def reconcile(session: Session, table: Table, rows: Sequence[bytes]) -> int:
-    """Equal is a no-op, missing is added, different raises Stopped."""
-    if rows:
-        session.reach(f"reconcile with {table.name}")
-    missing = 0
-    for row in rows:
-        key = identity(table, row)
-        there = session.server.content.rows.get(key, session.rows.get(key))
-        if there is None:
-            session.lock(key)
-            session.rows[key] = row
-            missing += 1
-        elif there != row:
-            raise Stopped(f"{key} differs from its topic")
-        session.offered[row] += 1
-    return missing
-
-
-def identity(table: Table, row: bytes) -> Key:
-    """What a row of binary COPY is known by: its table, and the fields of its unique index."""
-    fields, at = [], 2
-    while at < len(row):
-        (length,) = struct.unpack_from(">i", row, at)
-        fields.append(row[at + 4 : at + 4 + max(length, 0)])
-        at += 4 + max(length, 0)
-    return (table.name, *(fields[table.columns.index(name)] for name in table.index))

@@ -37,6 +37,25 @@ class Clock:
         self.now_s += seconds
 
 
+class _Actor:
+    """A thread that plays one process after the other: to begin a thread costs as much as a short schedule."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.turn.acquire()
+        self.play: Callable[[], None] | None = None
+        threading.Thread(target=self._live, name="actor", daemon=True).start()
+
+    def _live(self) -> None:
+        while True:
+            self.turn.acquire()
+            if self.play is not None:
+                self.play()
+
+
+_idle: list[_Actor] = []
+
+
 class Process:
     """One process: `resume` lets it run until it pauses or ends."""
 
@@ -48,24 +67,20 @@ class Process:
         self.failure: BaseException | None = None
         self._stage = stage
         self._body = body
-        self._turn = threading.Lock()
-        self._turn.acquire()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        self._actor = _idle.pop() if _idle else _Actor()
+        self._actor.play = self._play
 
     def resume(self) -> None:
         """Run on until the next pause or the end; called by the scheduler."""
         before, self._stage.running = self._stage.running, self
-        self._turn.release()
+        self._actor.turn.release()
         self._stage.baton.acquire()
         self._stage.running = before
-        if self.ended:
-            self._thread.join()
 
     def pause(self) -> None:
         """Give the turn back; called by the process itself."""
         self._stage.baton.release()
-        self._turn.acquire()
+        self._actor.turn.acquire()
         if self.dead:
             raise Crash
 
@@ -75,8 +90,7 @@ class Process:
         if not self.ended:
             self.resume()
 
-    def _run(self) -> None:
-        self._turn.acquire()
+    def _play(self) -> None:
         try:
             if not self.dead:
                 self._body()
@@ -86,6 +100,7 @@ class Process:
             self.failure = failure
         finally:
             self.ended = True
+            _idle.append(self._actor)
             self._stage.baton.release()
 
 

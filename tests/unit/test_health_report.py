@@ -85,8 +85,11 @@ def test_a_subject_that_cannot_tell_how_it_stands_ends_neither_watchdog_nor_answ
     subject = Subject()
     subject.broken = True
     with observed(watched, subject) as address:
-        wait_until(lambda: ask(address, "/ready")[0] == 200, "the watchdog has looked")
+        told = (503, "the watchdog cannot look: RuntimeError: cannot tell\n")
+        wait_until(lambda: ask(address, "/ready") == told, "it says so")
         assert ask(address, "/live") == (200, "live\n")
+        subject.broken = False
+        wait_until(lambda: ask(address, "/ready")[0] == 200, "it looks again")
 
 
 def test_metrics_are_those_of_the_process_and_of_the_moment(watched: Settings) -> None:

@@ -9,10 +9,15 @@ LIMIT_S = 10.0
 BEHIND = Lag(stable_end=100, end=100, records=50, oldest_ms=0)
 
 
-def at(position: int | None, partition: int = 0, *, reader: str = "worker", **more: object) -> Standing:
-    return Standing(
-        reader, f"{reader}-topic", partition, position, more.get("progress"), more.get("waits_for")
-    )  # type: ignore[arg-type]
+def at(
+    position: int | None,
+    partition: int = 0,
+    *,
+    reader: str = "worker",
+    progress: int = 0,
+    waits_for: str | None = None,
+) -> Standing:
+    return Standing(reader, f"{reader}-topic", partition, position, progress, waits_for)
 
 
 def lags(*standings: Standing, lag: Lag = BEHIND) -> dict[Place, Lag]:

@@ -1,0 +1,249 @@
+"""`wallet verify` against tables that their owner tampered with: it finds exactly what was done to them."""
+
+# ruff: noqa: S608 - the owner's statements are put together here, from literals
+
+from collections.abc import Iterator
+
+import pytest
+
+from config.settings import Settings
+from config.topics import Topics
+from operations.checks import read_all
+from operations.verify_report import Difference
+from sinks import postgres
+from sinks.postgres import Connection
+from tests.conftest import _addresses
+from tests.integration.verify_copies import PARTITIONS, pipeline_that_ran, told, verified
+
+pytestmark = pytest.mark.integration
+
+UNGUARDED = """
+    DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only' LOOP
+            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', name);
+        END LOOP;
+    END $$
+"""
+GUARDED = UNGUARDED.replace("DISABLE", "ENABLE ALWAYS")
+
+#: One row of `transactions` in the middle of its wallet's sequence; the same one each time.
+ONE = (
+    "(wallet_id, sequence) = (SELECT wallet_id, sequence FROM transactions WHERE sequence = 3 "
+    "ORDER BY source_partition, source_offset LIMIT 1)"
+)
+FIRST = ONE.replace("sequence = 3", "sequence = 1")
+LATER = ONE.replace("LIMIT 1", "OFFSET 5 LIMIT 1")
+WALLETS_FIRST = "wallet_id = (SELECT min(wallet_id) FROM wallets)"
+OLDEST_SNAPSHOT = (
+    "(wallet_id, sequence) = (SELECT wallet_id, sequence FROM transaction_snapshots ORDER BY 1, 2 LIMIT 1)"
+)
+OLDEST_REJECTION = (
+    "(source_partition, source_offset) ="
+    " (SELECT source_partition, source_offset FROM rejections ORDER BY 1, 2 LIMIT 1)"
+)
+FROM_FIRST = "(SELECT * FROM {table} ORDER BY source_partition, source_offset LIMIT 1) AS t"
+
+
+@pytest.fixture(scope="module")
+def audited(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def owner(audited: Settings) -> Iterator[Connection]:
+    """The owner of the tables, whose changes are undone afterwards."""
+    with postgres.connect(audited) as connection:
+        tables = ("wallets", "transactions", "transaction_snapshots", "rejections")
+        for table in tables:
+            connection.execute(f"CREATE TEMPORARY TABLE kept_{table} AS SELECT * FROM {table}")
+        yield connection
+        connection.execute(UNGUARDED)
+        for table in reversed(tables):
+            connection.execute(f"DELETE FROM {table}")
+        for table in tables:
+            connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")
+            connection.execute(f"DROP TABLE kept_{table}")
+        connection.execute(GUARDED)
+
+
+def tampered(owner: Connection, *statements: str) -> None:
+    """Change rows as an owner can, and leave the guards as they were."""
+    owner.execute(UNGUARDED)
+    for statement in statements:
+        changed = owner.execute(statement)
+        assert changed.rowcount == 1, statement
+    owner.execute(GUARDED)
+
+
+#: What is done, and what must be found: table and what, and the columns that differ.
+TAMPERED: dict[str, tuple[str, tuple[str, str], set[str]]] = {
+    "an amount": (
+        f"UPDATE transactions SET amount = amount + 1 WHERE {ONE}",
+        ("transactions", "altered"),
+        {"amount"},
+    ),
+    "a balance": (
+        f"UPDATE transactions SET balance = 0 WHERE {LATER}",
+        ("transactions", "altered"),
+        {"balance"},
+    ),
+    "a hash": (
+        f"UPDATE transactions SET hash = sha256('') WHERE {ONE}",
+        ("transactions", "altered"),
+        {"hash"},
+    ),
+    "an entry": (
+        f"UPDATE transactions SET entry = entry || '\\x00' WHERE {ONE}",
+        ("transactions", "altered"),
+        {"entry"},
+    ),
+    "metadata": (
+        "UPDATE transactions SET metadata = '{\"a\": \"1\"}' WHERE wallet_id = 'rich'",
+        ("transactions", "altered"),
+        {"metadata"},
+    ),
+    "a time": (
+        f"UPDATE transactions SET occurred_at = 'infinity' WHERE {ONE}",
+        ("transactions", "altered"),
+        {"occurred_at"},
+    ),
+    "a source": (
+        f"UPDATE transactions SET source_offset = 10000000 WHERE {ONE}",
+        ("transactions", "altered"),
+        {"source_offset"},
+    ),
+    "a row that is gone": (f"DELETE FROM transactions WHERE {LATER}", ("transactions", "missing"), set()),
+    "a first row that is gone": (
+        f"DELETE FROM transactions WHERE {FIRST}",
+        ("transactions", "missing"),
+        set(),
+    ),
+    "a row too many": (
+        "INSERT INTO transactions SELECT wallet_id, sequence + 1000, transaction_id, type, amount, currency,"
+        " occurred_at, group_id, metadata, balance, recorded_at, source_partition, source_offset, hash, entry FROM "
+        + FROM_FIRST.format(table="transactions"),
+        ("transactions", "extra"),
+        set(),
+    ),
+    "a row that is in the archive as well": (
+        "INSERT INTO transaction_archive SELECT * FROM " + FROM_FIRST.format(table="transactions"),
+        ("transactions", "extra"),
+        set(),
+    ),
+    "a wallet's currency": (
+        f"UPDATE wallets SET currency = 'XXX' WHERE {WALLETS_FIRST}",
+        ("wallets", "altered"),
+        {"currency"},
+    ),
+    "a wallet too many": ("INSERT INTO wallets VALUES ('nobody', 'EUR', now())", ("wallets", "extra"), set()),
+    "a snapshot": (
+        f"UPDATE transaction_snapshots SET balance = balance + 1 WHERE {OLDEST_SNAPSHOT}",
+        ("transaction_snapshots", "altered"),
+        {"balance"},
+    ),
+    "a SEAL of no entry": (
+        "INSERT INTO transaction_snapshots VALUES ('rich', 'EUR', 1, 9, now(), 0, 0, sha256(''), 'SEAL')",
+        ("transaction_snapshots", "extra"),
+        set(),
+    ),
+    "a rejection's bytes": (
+        f"UPDATE rejections SET value = '\\x01' WHERE {OLDEST_REJECTION}",
+        ("rejections", "altered"),
+        {"value"},
+    ),
+    "a rejection that is gone": (
+        f"DELETE FROM rejections WHERE {OLDEST_REJECTION}",
+        ("rejections", "missing"),
+        set(),
+    ),
+}
+
+
+def but_functions(differences: list[Difference]) -> list[Difference]:
+    """The functions answer from the rows: what is wrong with those may show in them too."""
+    return [one for one in differences if not one.where.startswith("wallet_balance")]
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_what_was_done_to_a_row_is_found_and_nothing_else(
+    audited: Settings, owner: Connection, case: str
+) -> None:
+    statement, expected, columns = TAMPERED[case]
+    if "archive" in statement:
+        owner.execute(
+            "CREATE TABLE archived PARTITION OF transaction_archive DEFAULT; CALL make_append_only('archived')"
+        )
+    tampered(owner, statement)
+    report = verified(audited)
+    if "archive" in statement:
+        owner.execute("DROP TABLE archived")
+    found = but_functions(report.differences.shown)
+    assert [(one.where, one.what) for one in found] == [expected]
+    if columns:
+        assert found[0].expected
+        assert found[0].found
+        assert found[0].expected.keys() == found[0].found.keys() == columns
+
+
+def test_a_true_seal_is_no_difference(audited: Settings, owner: Connection) -> None:
+    tampered(
+        owner,
+        "INSERT INTO transaction_snapshots SELECT wallet_id, currency, balance, sequence, recorded_at,"
+        " source_partition, source_offset, hash, 'SEAL' FROM transactions WHERE wallet_id = 'rich'",
+    )
+    assert told(verified(audited)) == []
+
+
+def test_guards_that_were_taken_away_are_found(audited: Settings, owner: Connection) -> None:
+    month = owner.execute("SELECT min(tableoid::regclass::text) FROM transactions").fetchone()
+    assert month
+    owner.execute("ALTER TABLE wallets DISABLE TRIGGER append_only")
+    owner.execute(f"DROP TRIGGER append_only ON {month[0]}")
+    owner.execute("ALTER TABLE rejections ENABLE TRIGGER append_only")  # no longer always
+    report = verified(audited)
+    owner.execute(f"CALL make_append_only('{month[0]}')")
+    owner.execute("ALTER TABLE wallets ENABLE ALWAYS TRIGGER append_only")
+    owner.execute("ALTER TABLE rejections ENABLE ALWAYS TRIGGER append_only")
+    assert told(report) == sorted((name, "unprotected") for name in (month[0], "rejections", "wallets"))
+    assert verified(audited).clean
+
+
+def test_a_function_that_was_replaced_is_found(audited: Settings, owner: Connection) -> None:
+    definition = owner.execute("SELECT pg_get_functiondef('wallet_balance(text)'::regprocedure)").fetchone()
+    assert definition
+    owner.execute(
+        "CREATE OR REPLACE FUNCTION wallet_balance(wallet_id text) RETURNS bigint LANGUAGE sql STABLE STRICT"
+        " AS 'SELECT 1::bigint'"
+    )
+    report = verified(audited)
+    owner.execute(definition[0])
+    assert {one.where for one in report.differences.shown} == {"wallet_balance"}
+    assert verified(audited).clean
+
+
+def test_rows_that_a_sink_has_not_written_yet_are_no_difference(audited: Settings, owner: Connection) -> None:
+    """The ledger's sink stands before the last ten records of each partition, and their rows are not there."""
+    ledger = Topics.of(audited).ledger
+    offsets: dict[int, list[int]] = {at: [] for at in range(PARTITIONS)}
+    for message in read_all(audited, ledger, PARTITIONS):
+        offsets[message.partition() or 0].append(message.offset() or 0)
+    owner.execute(UNGUARDED)
+    for partition, found in offsets.items():
+        owner.execute(
+            "UPDATE sink_positions SET next_offset = %s WHERE (topic, partition) = (%s, %s)",
+            [found[-10], ledger, partition],
+        )
+    owner.execute(
+        "DELETE FROM transactions AS t USING (SELECT wallet_id, sequence, row_number() OVER"
+        " (PARTITION BY source_partition ORDER BY source_offset DESC) AS n FROM transactions) AS o"
+        " WHERE o.n <= 10 AND (t.wallet_id, t.sequence) = (o.wallet_id, o.sequence)"
+    )
+    owner.execute("DELETE FROM wallets WHERE wallet_id NOT IN (SELECT wallet_id FROM transactions)")
+    owner.execute(GUARDED)
+    try:
+        report = verified(audited)
+    finally:
+        owner.execute("UPDATE sink_positions SET next_offset = high_offset WHERE sink = 'ledger'")
+    assert report.clean, report.differences.shown
+    assert report.rows["transactions"] == sum(one.entries for one in report.covered) - 10 * PARTITIONS

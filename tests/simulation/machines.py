@@ -1,0 +1,99 @@
+"""Where simulated workers run: what each has of its own, and the seams where the real code meets the simulation."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import cast
+
+import pytest
+from confluent_kafka import Consumer as KafkaConsumer
+
+from config.settings import Settings
+from config.topics import Topics
+from schemas.codec import TransactionCodec
+from schemas.registry import FIXED_IDS, Writers
+from streams import catchup, reader, store, transaction, writer
+from streams.store import StoreMemory
+from streams.writer import PartitionWriter, WriterParts
+from tests.simulation.broker import Broker
+from tests.simulation.consumer import Consumer
+from tests.simulation.disk import Disk, Folder, Store, WriteBatch
+from tests.simulation.inputs import PIPELINE
+from tests.simulation.processes import Process
+from tests.simulation.producer import Producer
+
+
+@cache
+def settings() -> Settings:
+    """Settings of the simulated pipeline."""
+    return Settings(
+        _env_file=None,
+        prefix="simulated",
+        partitions=PIPELINE.partitions,
+        snapshot_every=PIPELINE.snapshot_every,
+        overdraft="reject",
+        max_record_bytes=PIPELINE.max_record_bytes,
+        cached_wallets=3,
+        stall_s=30.0,
+    )
+
+
+@cache
+def known_writers() -> Writers:
+    """The schemas of a pipeline without a registry."""
+    return Writers(settings())
+
+
+class Memory:
+    """Stands for RocksDB's memory."""
+
+    def options(self) -> None:
+        """There is nothing to set."""
+
+
+class Machine:
+    """A place where one worker at a time runs, with its disk."""
+
+    def __init__(self, broker: Broker, number: int, disk: Disk) -> None:
+        self.number = number
+        self.disk = disk
+        self.writer: PartitionWriter | None = None
+        self.process: Process | None = None
+        self.parts = WriterParts(
+            settings=settings(),
+            topics=Topics.of(settings()),
+            pipeline=PIPELINE,
+            codec=TransactionCodec(FIXED_IDS.transaction, known_writers()),
+            writers=known_writers(),
+            stopping=threading.Event(),
+            ids=FIXED_IDS,
+            memory=cast("StoreMemory", Memory()),
+            folder=Folder(f"/{number}"),  # type: ignore[arg-type]  # a path without a disk under it
+            cluster="simulated",
+            ledger_topic_id="ledger",
+            offsets_of=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_committed"})),
+        )
+
+    @property
+    def free(self) -> bool:
+        """Whether no process is alive here."""
+        return self.process is None or self.process.ended
+
+
+@contextmanager
+def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
+    """Put the simulated clients, store and clock where the code looks for the real ones."""
+    stage = broker.stage
+
+    def opened(path: str, options: object) -> Store:
+        return Store(stage, disks[int(path.split("/")[1])])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transaction, "Producer", partial(Producer, broker))
+        patch.setattr(reader, "Consumer", partial(Consumer, broker))
+        patch.setattr(store, "Rdict", opened)
+        patch.setattr(store, "WriteBatch", WriteBatch)
+        for module in (writer, transaction, reader, catchup):
+            patch.setattr(module, "time", stage.clock)
+        yield

@@ -1,0 +1,233 @@
+"""Small changes of the source that each break one rule of order: the simulation must see every one of them."""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FunctionType
+from typing import NamedTuple, cast
+
+from sinks import positions
+from sinks.consumer import Consumption
+from sinks.writer import Writer
+from streams import absorb
+from streams.catchup import CatchUp
+from streams.reader import PartitionReader
+from streams.store import PartitionStore
+from streams.transaction import PartitionProducer
+from streams.writer import PartitionWriter
+from tests.simulation.schedules import Play, play_sinks, play_workers
+
+
+class Edit(NamedTuple):
+    """Replaces text that occurs once in a function's source."""
+
+    function: Callable[..., object]
+    old: str
+    new: str
+
+
+class Mutation(NamedTuple):
+    """What is broken, in whose schedules that must show, and the edits that do it."""
+
+    name: str
+    play: Play
+    edits: tuple[Edit, ...]
+
+
+@contextmanager
+def broken(mutation: Mutation) -> Iterator[None]:
+    """Run with the edits in place: the functions stay the same objects, their code is another's."""
+    functions = {edit.function: inspect.getsource(edit.function) for edit in mutation.edits}
+    for function, old, new in mutation.edits:
+        source = functions[function]
+        assert source.count(old) == 1, f"{mutation.name}: the source has changed, mutate it anew: {old!r}"
+        functions[function] = source.replace(old, new)
+    before = {}
+    try:
+        for each, source in functions.items():
+            function = cast("FunctionType", each)
+            before[function] = function.__code__
+            function.__code__ = _compiled(function, textwrap.dedent(source))
+        yield
+    finally:
+        for function, code in before.items():
+            function.__code__ = code
+
+
+def _compiled(function: FunctionType, source: str) -> CodeType:
+    namespace = dict(function.__globals__)
+    exec(compile(source, f"<mutated {function.__qualname__}>", "exec"), namespace)  # noqa: S102 - our own source
+    return cast("FunctionType", namespace[function.__name__]).__code__
+
+
+_DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)\n"
+_SEND_OFFSETS = "self._producer.send_offsets_to_transaction("
+_COMMIT = "            self._commit()\n"
+_COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
+_FENCE = "        self._producer.open(self.stopping)\n"
+_STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
+_UNLESS_EMPTY = "            if not batch:\n                return\n"
+_FOLD = "        self._fold = Fold("
+_ADVANCE = "            positions.advance(self._connection, self._place, batch.moves)\n"
+_BEGIN = "        with self._connection.transaction():\n"
+_OWNER = "AND p.owner = %s"
+_OWNED = "AND owner = %s"
+_ANYBODY = "AND %s IS NOT NULL"
+
+MUTATIONS = (
+    Mutation(
+        "the store is written before the commit",
+        play_workers,
+        (
+            Edit(
+                PartitionWriter._post,
+                _DECIDED,
+                _DECIDED + "        store.write(outputs.balances, outputs.new_ids, store.cursor)\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "the offset is committed before the transaction",
+        play_workers,
+        (Edit(PartitionProducer.write, _SEND_OFFSETS, f"(lambda offsets, *_: {_COMMIT_ALONE})("),),
+    ),
+    Mutation(
+        "the offset is committed after the transaction",
+        play_workers,
+        (
+            Edit(PartitionProducer.write, _SEND_OFFSETS, "offsets = (lambda offsets, *_: offsets)("),
+            Edit(PartitionProducer.write, _COMMIT, f"{_COMMIT}            {_COMMIT_ALONE}\n"),
+        ),
+    ),
+    Mutation(
+        "a commit that was not answered is taken for done",
+        play_workers,
+        (
+            Edit(
+                PartitionProducer._commit,
+                "if not error.retriable() or time.monotonic() > deadline:\n                    raise\n",
+                "if not error.retriable():\n                    raise\n                return\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "recovery stops at the first batch",
+        play_workers,
+        (Edit(CatchUp._restore, "done += len(batch)\n", "done += len(batch)\n            break\n"),),
+    ),
+    Mutation(
+        "recovery stops when nothing comes",
+        play_workers,
+        (
+            Edit(
+                PartitionReader.read,
+                _STALLED,
+                _UNLESS_EMPTY + _STALLED,
+            ),
+        ),
+    ),
+    Mutation(
+        "the position is compared with >",
+        play_workers,
+        (
+            Edit(
+                PartitionWriter.post, "record.offset >= self.next_offset", "record.offset > self.next_offset"
+            ),
+        ),
+    ),
+    Mutation(
+        "what comes again is not skipped",
+        play_workers,
+        (Edit(PartitionWriter.post, "record.offset >= self.next_offset", "record.offset >= 0"),),
+    ),
+    Mutation(
+        "the position is the last rejection's, not one past it",
+        play_workers,
+        (Edit(CatchUp._position, "self._last_rejected(reader) + 1", "self._last_rejected(reader)"),),
+    ),
+    Mutation(
+        "the position does not ask the rejections",
+        play_workers,
+        (Edit(CatchUp._position, "self._last_rejected(reader) + 1", "0"),),
+    ),
+    Mutation(
+        "nobody is fenced: each producer has a transactional id of its own",
+        play_workers,
+        (
+            Edit(
+                PartitionProducer.__init__,
+                "{settings.group}-{partition}",
+                "{settings.group}-{partition}-{id(self)}",
+            ),
+        ),
+    ),
+    Mutation(
+        "init_transactions is left out",
+        play_workers,
+        (Edit(PartitionProducer.open, "while not stopping.is_set():", "while False:"),),
+    ),
+    Mutation(
+        "the former owner is fenced after the store has caught up",
+        play_workers,
+        (Edit(PartitionWriter.open, _FENCE, ""), Edit(PartitionWriter.open, _FOLD, _FENCE + _FOLD)),
+    ),
+    Mutation(
+        "the cursor is written before the batch",
+        play_workers,
+        (Edit(PartitionStore.write, "        put(CURSOR,", "        self._db.put(CURSOR,"),),
+    ),
+    Mutation(
+        "the cursor is not saved",
+        play_workers,
+        (Edit(PartitionStore.write, "        put(CURSOR,", "        (CURSOR,"),),
+    ),
+    Mutation(
+        "the cursor runs ahead of what was seen",
+        play_workers,
+        (Edit(PartitionProducer._reported, "offset + 1", "offset + 3"),),
+    ),
+    Mutation(
+        "balances are absorbed, ids are not",
+        play_workers,
+        (Edit(absorb.absorb, "            ids[posted] = known\n", ""),),
+    ),
+    Mutation(
+        "the oldest balance of a stretch is absorbed",
+        play_workers,
+        (Edit(absorb.absorb, "newest[key] = value[FRAME:]", "newest.setdefault(key, value[FRAME:])"),),
+    ),
+    Mutation(
+        "rows and position of a sink are two transactions",
+        play_sinks,
+        (
+            Edit(Writer._transaction, _ADVANCE, ""),
+            Edit(Writer._transaction, _BEGIN, _ADVANCE[4:] + _BEGIN),
+        ),
+    ),
+    Mutation(
+        "a sink writes rows without its position",
+        play_sinks,
+        (Edit(Writer._transaction, _ADVANCE, ""),),
+    ),
+    Mutation(
+        "a sink's position is moved whatever it is",
+        play_sinks,
+        (Edit(positions.advance, "AND p.next_offset = m.expected", ""),),
+    ),
+    Mutation(
+        "a sink's position is moved whosever it is",
+        play_sinks,
+        (Edit(positions.advance, _OWNER, _ANYBODY),),
+    ),
+    Mutation(
+        "no owner of a sink's position at all",
+        play_sinks,
+        (Edit(positions.advance, _OWNER, _ANYBODY), Edit(positions.owned, _OWNED, _ANYBODY)),
+    ),
+    Mutation(
+        "a sink compares its position with >",
+        play_sinks,
+        (Edit(Consumption._batch, "if offset >= stands", "if offset > stands"),),
+    ),
+)

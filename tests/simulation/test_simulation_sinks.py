@@ -1,0 +1,95 @@
+"""Sinks that crash, lie dormant and lose their partitions, on a simulated Kafka group and Postgres."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.choices import Choices, Schedule
+from tests.simulation.postgres import Content
+from tests.simulation.processes import CRASH, PAUSE
+from tests.simulation.schedules import assert_holds, play_hasty_sinks, play_sinks
+from tests.simulation.sink_run import SinkRun
+
+STRETCH = 500
+#: What the scheduler may do after a pause, and the choice of the sink whose turn it is.
+ANOTHER_SINK, WEATHER, THOUGHT_DEAD = 1, 2, 0
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A simulated day has thousands of warnings."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("first", range(0, 1_500, STRETCH))
+def test_every_row_is_written_once_and_positions_agree_whatever_breaks(first: int) -> None:
+    assert_holds(play_sinks, range(first, first + STRETCH))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("first", range(1_500, 20_000, STRETCH))
+def test_every_row_is_written_once_in_very_many_schedules(first: int) -> None:
+    assert_holds(play_sinks, range(first, first + STRETCH))
+
+
+def played(schedule: Schedule) -> SinkRun:
+    """Sinks that read two partitions to their ends, and whatever the schedule says."""
+    run = SinkRun(Choices(schedule), 0, most=5)
+    try:
+        run.run()
+    except AssertionError as failure:
+        raise AssertionError(f"{failure}\nschedule {dict(schedule)}") from None
+    return run
+
+
+def effects(run: SinkRun, after: int = -1) -> list[int]:
+    """The numbers of the choices before an effect."""
+    return [
+        number
+        for number, made in enumerate(run.stage.choices.made)
+        if made.about == "effect" and number > after
+    ]
+
+
+def test_a_sink_that_crashes_at_any_effect_and_its_successor_at_any_other_leave_all_or_nothing() -> None:
+    points, pairs = effects(played({})), 0
+    for first in points:
+        for second in effects(played({first: CRASH}), first):
+            played({first: CRASH, second: CRASH})
+            pairs += 1
+    assert len(points) > 20
+    assert pairs > 500
+
+
+def test_a_sink_that_is_thought_dead_at_any_effect_writes_nothing_when_it_wakes() -> None:
+    for first in effects(played({})):
+        # A second sink joins, then the dormant one is thought dead, and the second takes its partitions.
+        played({first: PAUSE, first + 1: ANOTHER_SINK, first + 2: 1})
+        played({first: PAUSE, first + 1: WEATHER, first + 2: 0, first + 3: THOUGHT_DEAD})
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="counts records gathered before the loss",
+)
+def test_a_partition_that_is_lost_and_given_back_while_a_batch_is_gathered_leaves_no_gap() -> None:
+    assert_holds(play_hasty_sinks, range(300))
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="does not look while it is idle")
+def test_an_idle_sink_notices_that_postgres_was_restored_from_a_backup() -> None:
+    run = SinkRun(Choices({}), 0)
+    with run.in_place():
+        while not run.through:
+            run.turn()
+        run.server.restore(0)
+        for _ in range(100):
+            run.turn()
+        for process in run.stage.processes:
+            process.kill()
+    assert run.server.content != Content({}, {})
+    assert run.through

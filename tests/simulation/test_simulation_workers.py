@@ -1,0 +1,101 @@
+"""Workers that crash, lie dormant and take over from one another, thousands of times, on a simulated Kafka."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.choices import Choices, Schedule
+from tests.simulation.inputs import small
+from tests.simulation.processes import CRASH, MACHINE_CRASH, PAUSE
+from tests.simulation.schedules import assert_holds, play_workers
+from tests.simulation.worker_run import WorkerRun
+
+STRETCH = 500
+#: What the scheduler may do after a pause.
+OTHER_MACHINE, A_ZOMBIE = 1, 2
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A simulated day has thousands of warnings."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("first", range(0, 3_500, STRETCH))
+def test_every_record_is_handled_exactly_once_whatever_breaks(first: int) -> None:
+    assert_holds(play_workers, range(first, first + STRETCH))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("first", range(3_500, 60_000, STRETCH))
+def test_every_record_is_handled_exactly_once_in_very_many_schedules(first: int) -> None:
+    assert_holds(play_workers, range(first, first + STRETCH))
+
+
+def two_batches(schedule: Schedule, *, eager: bool, after_crash: str = "same store") -> WorkerRun:
+    """Open, post two batches of two records each, and whatever the schedule says."""
+    run = WorkerRun(Choices(schedule), small(), eager=eager, longest_run=2, after_crash=after_crash)
+    try:
+        run.run()
+    except AssertionError as failure:
+        raise AssertionError(f"{failure}\nschedule {dict(schedule)}") from None
+    return run
+
+
+def effects(run: WorkerRun, after: int = -1) -> list[int]:
+    """The numbers of the choices before an effect."""
+    return [
+        number
+        for number, made in enumerate(run.stage.choices.made)
+        if made.about == "effect" and number > after
+    ]
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["sent at commit", "sent at once"])
+@pytest.mark.parametrize("after_crash", ["same store", "empty store", "other machine"])
+def test_a_crash_at_any_effect_and_at_any_of_the_recovery_after_it_leaves_all_or_nothing(
+    after_crash: str, eager: bool
+) -> None:
+    points = effects(two_batches({}, eager=eager))
+    pairs = 0
+    for first in points:
+        run = two_batches({first: CRASH}, eager=eager, after_crash=after_crash)
+        for second in effects(run, first):
+            two_batches({first: CRASH, second: CRASH}, eager=eager, after_crash=after_crash)
+            pairs += 1
+    assert len(points) > 15
+    assert pairs > 300
+
+
+def test_a_machine_that_crashes_at_any_effect_may_lose_any_of_its_last_writes() -> None:
+    for first in effects(two_batches({}, eager=True)):
+        run = two_batches({first: MACHINE_CRASH}, eager=True)
+        asked = run.stage.choices.made[first + 1]
+        writes = asked.options if asked.about == "writes lost" else 1
+        for lost in range(1, writes):
+            run = two_batches({first: MACHINE_CRASH, first + 1: lost}, eager=True)
+            for second in effects(run, first):
+                two_batches({first: MACHINE_CRASH, first + 1: lost, second: CRASH}, eager=True)
+
+
+@pytest.mark.parametrize("eager", [False, True], ids=["sent at commit", "sent at once"])
+def test_a_zombie_that_wakes_at_any_effect_of_its_successor_changes_nothing(eager: bool) -> None:
+    for first in effects(two_batches({}, eager=eager)):
+        asleep = {first: PAUSE, first + 1: OTHER_MACHINE}
+        run = two_batches(asleep, eager=eager)
+        for second in effects(run, first):
+            two_batches(asleep | {second: PAUSE, second + 1: A_ZOMBIE}, eager=eager)
+            two_batches(asleep | {second: CRASH, second + 1: A_ZOMBIE}, eager=eager)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="asks for the group's offset after the ends",
+)
+def test_a_worker_that_is_fenced_while_it_recovers_does_not_send_the_operator_to_reset_the_group() -> None:
+    for number in effects(two_batches({}, eager=False)):
+        assert two_batches({number: PAUSE, number + 1: OTHER_MACHINE}, eager=False).misled == 0
