@@ -39,11 +39,14 @@ check: $(READY) ## Lint and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tests of a module stay together: they may share servers. Most of their time is waiting, hence three on two cores.
+AT_ONCE := -n 3 --dist loadfile
+
 test: check ## Lint, types and tests against the real local stack
-	$(BIN)/pytest -m "not full"
+	$(BIN)/pytest $(AT_ONCE) -m "not full"
 
 test-full: check ## The same, and the tests that take long
-	$(BIN)/pytest
+	$(BIN)/pytest $(AT_ONCE)
 
 benchmark: $(READY) ## Worker, sink, end to end, and plain Faust beside them
 	$(BIN)/python -m benchmarks

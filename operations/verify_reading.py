@@ -59,13 +59,14 @@ class Reading:
         size, heard_at = 0, time.monotonic()
         while not self._at_end and len(found) < count and size < STRETCH_BYTES:
             messages = self._consumer.consume(min(SLICE_RECORDS, count - len(found)), READ_WAIT_S)
-            for message in messages:
-                if (error := message.error()) is not None:
-                    self._end_or_raise(message, error)
-                elif (message.offset() or 0) < self._end:
-                    found.append(message)
-                else:
-                    self._at_end = True
+            records = [message for message in messages if message.error() is None]
+            if len(records) < len(messages):
+                self._end_or_raise(messages)
+            # Offsets only grow: what lies beyond the end is at the end of the list.
+            while records and (records[-1].offset() or 0) >= self._end:
+                self._at_end = True
+                records.pop()
+            found += records
             size += sum(map(len, messages))
             if messages:
                 heard_at = time.monotonic()
@@ -97,11 +98,15 @@ class Reading:
         """Close the consumer."""
         self._consumer.close()
 
-    def _end_or_raise(self, message: Message, error: KafkaError) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            self._at_end = self._at_end or (message.offset() or 0) >= self._end
-        elif not error.retriable():
-            raise self._away(error.str())
+    def _end_or_raise(self, messages: list[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                continue
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._at_end = self._at_end or (message.offset() or 0) >= self._end
+            elif not error.retriable():
+                raise self._away(error.str())
 
     def _away(self, reason: str) -> NotReachable:
         return NotReachable(f"{self.topic} partition {self._partition} could not be read: {reason}")

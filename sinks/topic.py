@@ -47,6 +47,8 @@ class TopicReader:
         self._observer = observer
         self._away = False
         self._failure: BaseException | None = None
+        #: Partitions that were taken away since the last slice: what was gathered of them is stale.
+        self._let_go: set[int] = set()
         self._consumer = Consumer(
             librdkafka(
                 settings,
@@ -78,6 +80,7 @@ class TopicReader:
             call(assigned, partitions)
 
         def on_revoke(_: Consumer, partitions: list[TopicPartition]) -> None:
+            self._let_go.update(partition.partition for partition in partitions)
             call(revoked, partitions)
 
         self._consumer.subscribe(
@@ -110,6 +113,9 @@ class TopicReader:
         while len(gathered) < self._settings.sink_batch_rows and size < BATCH_BYTES:
             wanted = min(SLICE_RECORDS, self._settings.sink_batch_rows - len(gathered))
             some = self._consumer.consume(wanted, max(0.0, deadline - time.monotonic()))
+            # A partition may have gone and come back while this was waited for, from an earlier position.
+            gathered = [record for record in gathered if record.partition() not in self._let_go]
+            self._let_go.clear()
             gathered += some
             size += sum(map(len, some))
             if len(some) < wanted or self._failure:

@@ -49,13 +49,11 @@ class CatchUp:
         Raises Interrupted, Refused (the store is ahead of Kafka) or Stopped (no progress, or records that
         nobody handled).
         """
-        read = (
-            self._topics.transactions,
-            self._topics.ledger,
-            self._topics.balances,
-            self._topics.rejections,
-        )
-        with PartitionReader(self._settings, self._partition, read, stopping, self._progress) as reader:
+        topics = self._topics
+        derived = (topics.ledger, topics.balances, topics.rejections)
+        with PartitionReader(
+            self._settings, self._partition, topics.transactions, derived, stopping, self._progress
+        ) as reader:
             self._restore(reader)
             return self._position(reader)
 
@@ -100,7 +98,7 @@ class CatchUp:
         nothing may stand between.
         """
         handled = max(self._store.cursor.source, self._last_rejected(reader) + 1)
-        committed = reader.committed(self._topics.transactions)
+        committed = reader.committed
         begin, end = reader.end(self._topics.transactions).begin, reader.end(self._topics.transactions).end
         if committed is None or committed <= handled:
             position = max(handled, begin)

@@ -38,6 +38,7 @@ class PartitionReader:
         self,
         settings: Settings,
         partition: int,
+        source: str,
         topics: tuple[str, ...],
         stopping: threading.Event,
         progress: Progress,
@@ -60,7 +61,10 @@ class PartitionReader:
                 queued_max_messages_kbytes=16_384,
             )
         )
-        self._ends = {topic: self._known_end(topic) for topic in topics}
+        #: The group's offset of the source, None where it has none. Asked for before the ends: if a successor
+        #: commits meanwhile, his entries lie before those ends, and nothing looks skipped.
+        self.committed = self._committed(source)
+        self._ends = {topic: self._known_end(topic) for topic in (source, *topics)}
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +89,7 @@ class PartitionReader:
             raise self._stopped(f"the end of {topic} is not known: no answer for {self._stall_s:g} s")
         return Offsets(*found)
 
-    def committed(self, topic: str) -> int | None:
+    def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""
         try:
             at = self._consumer.committed([TopicPartition(topic, self.partition)], self._stall_s)[0]

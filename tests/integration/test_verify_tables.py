@@ -46,7 +46,7 @@ FROM_FIRST = "(SELECT * FROM {table} ORDER BY source_partition, source_offset LI
 
 @pytest.fixture(scope="module")
 def audited(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:
+    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:  # type: ignore[arg-type] # a Stack or Containers
         yield settings
 
 

@@ -33,7 +33,7 @@ Records = dict[int, list[Copied]]
 
 @pytest.fixture(scope="module")
 def original(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:  # type: ignore[arg-type]
+    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:  # type: ignore[arg-type] # a Stack or Containers
         yield settings
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
@@ -109,7 +110,8 @@ def copy_of(original: Settings, **tampering: Tamper) -> Iterator[Settings]:
         producer = Producer(librdkafka(settings))
         for name in ("ledger", "rejections", "snapshots", "balances"):
             copied = read_records(original, getattr(names, name))
-            tampering.get(name, lambda _: None)(copied)
+            if name in tampering:
+                tampering[name](copied)
             for partition, one_partition in copied.items():
                 for key, value, timestamp_ms, headers in one_partition:
                     producer.produce(
@@ -156,9 +158,9 @@ def delete_topics(settings: Settings) -> None:
         deleted.result()
 
 
-def verified(settings: Settings, **options: object) -> Report:
+def verified(settings: Settings, **options: Any) -> Report:
     """The report of `wallet verify`."""
-    return run(settings, replace(Options(), **options))
+    return run(settings, Options(**options))
 
 
 def told(report: Report) -> list[tuple[str, str]]:

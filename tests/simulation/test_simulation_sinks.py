@@ -71,11 +71,6 @@ def test_a_sink_that_is_thought_dead_at_any_effect_writes_nothing_when_it_wakes(
         played({first: PAUSE, first + 1: WEATHER, first + 2: 0, first + 3: THOUGHT_DEAD})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="counts records gathered before the loss",
-)
 def test_a_partition_that_is_lost_and_given_back_while_a_batch_is_gathered_leaves_no_gap() -> None:
     assert_holds(play_hasty_sinks, range(300))
 

@@ -91,11 +91,6 @@ def test_a_zombie_that_wakes_at_any_effect_of_its_successor_changes_nothing(eage
             two_batches(asleep | {second: CRASH, second + 1: A_ZOMBIE}, eager=eager)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="asks for the group's offset after the ends",
-)
 def test_a_worker_that_is_fenced_while_it_recovers_does_not_send_the_operator_to_reset_the_group() -> None:
     for number in effects(two_batches({}, eager=False)):
         assert two_batches({number: PAUSE, number + 1: OTHER_MACHINE}, eager=False).misled == 0

@@ -7,6 +7,7 @@ dormant as zombies, feeds them records, and puts new processes where old ones en
 
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from config.errors import Refused, WalletError
@@ -113,7 +114,11 @@ class WorkerRun:
         return [as_source(record) for record in records[:most]]
 
     def _follow(self, machine: Machine) -> None:
-        """A standby: it absorbs some of what is visible, of one topic more than of the other."""
+        """A standby: it absorbs some of what is visible, of one topic more than of the other; a full disk ends it."""
+        with suppress(OSError):
+            self._absorb_some(machine)
+
+    def _absorb_some(self, machine: Machine) -> None:
         copy = open_store(machine.parts, PARTITION)
         for _ in range(1 + self.stage.choices.among("stretches", 2)):
             stretch = []
