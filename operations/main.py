@@ -222,7 +222,7 @@ def verify(
 ) -> None:
     """Audit everything the pipeline wrote against a fold of its input; only reads.
 
-    Exit code 7 if anything differs.
+    Exit code 8 if anything differs.
     """
     from operations import verify as auditing
     from operations import verify_show

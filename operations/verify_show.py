@@ -8,7 +8,7 @@ from operations.output import as_line, console
 from operations.verify_report import SHOWN_CHARACTERS, Difference, Fields, Report
 
 #: Exit code of `wallet verify` when something differs (docs/commands.md).
-DIFFERENCES = 7
+DIFFERENCES = 8
 
 
 def show(report: Report, *, as_json: bool) -> int:
