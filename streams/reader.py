@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -16,6 +16,10 @@ from config.settings import Settings
 BATCH_RECORDS = 10_000
 #: `consume` waits so long for a full batch; at the end of a topic that is time lost.
 READ_WAIT_S = 0.05
+#: One question to the broker, and the pause before it is asked again.
+ASK_S, ASK_PAUSE_S = 10.0, 0.1
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
@@ -79,23 +83,36 @@ class PartitionReader:
         return self._ends[topic]
 
     def _known_end(self, topic: str) -> Offsets:
-        try:
-            found = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, self.partition), self._stall_s, cached=False
+        at = TopicPartition(topic, self.partition)
+        return Offsets(
+            *self._asked(
+                lambda: self._consumer.get_watermark_offsets(at, ASK_S, cached=False), f"the end of {topic}"
             )
-        except KafkaException as failure:
-            raise self._stopped(f"the end of {topic} is not known: {failure.args[0].str()}") from None
-        if found is None:
-            raise self._stopped(f"the end of {topic} is not known: no answer for {self._stall_s:g} s")
-        return Offsets(*found)
+        )
 
     def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""
-        try:
-            at = self._consumer.committed([TopicPartition(topic, self.partition)], self._stall_s)[0]
-        except KafkaException as failure:
-            raise self._stopped(f"the group's offset is not known: {failure.args[0].str()}") from None
+        asked = [TopicPartition(topic, self.partition)]
+        at = self._asked(lambda: self._consumer.committed(asked, ASK_S), "the group's offset")[0]
         return at.offset if at.offset >= 0 else None
+
+    def _asked(self, ask: Callable[[], T | None], what: str) -> T:
+        """What the broker answers; while leaders move or nobody answers, it is asked again."""
+        deadline = time.monotonic() + self._stall_s
+        reason = "no answer"
+        while not self._stopping.is_set():
+            try:
+                if (answer := ask()) is not None:
+                    return answer
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                reason = error.str()
+                if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise self._stopped(f"{what} is not told: {reason}") from None
+            if time.monotonic() > deadline:
+                raise self._stopped(f"{what} is not known after {self._stall_s:g} s: {reason}")
+            self._stopping.wait(ASK_PAUSE_S)
+        raise Interrupted
 
     def read(self, start: dict[str, int]) -> Iterator[list[Message]]:
         """Batches of records from these offsets (by topic) to the known ends; never hangs.
