@@ -39,8 +39,8 @@ check: $(READY) ## Lint and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Tests of a module stay together: they may share servers. Most of their time is waiting, hence three on two cores.
-AT_ONCE := -n 3 --dist loadfile
+# Most of their time is waiting, hence three on two cores.
+AT_ONCE := -n 3 --dist worksteal
 
 test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"

@@ -68,6 +68,9 @@ class StoreMemory:
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_manager(self.write_buffers)
+        # The newest ids are in memory yet: a filter there spares the search for those that are new.
+        options.set_memtable_whole_key_filtering(True)
+        options.set_memtable_prefix_bloom_ratio(0.1)
         options.set_max_open_files(256)
         options.set_keep_log_file_num(2)
         options.set_max_background_jobs(2)
