@@ -37,6 +37,8 @@ log = EventLog("sinks.consumer")
 NAMES = ("ledger", "snapshots", "rejections")
 
 JOIN_S = 0.2
+#: How many session time-outs the group has to take a partition from us that another owner has.
+FENCED_SESSIONS = 3
 
 
 def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observer | None = None) -> None:
@@ -175,7 +177,8 @@ class Consumption:
         for partition in partitions:
             log.warning("fenced", sink=self._sink.name, partition=partition)
             self._positions.pop(partition, None)
-            self._fenced[partition] = time.monotonic() + self._settings.session_timeout_s
+            # Joining anew may take a while; meanwhile nothing is written, so patience costs nothing.
+            self._fenced[partition] = time.monotonic() + FENCED_SESSIONS * self._settings.session_timeout_s
 
     def _tell_stands(self) -> None:
         """Tell where this sink stands in Postgres; to be called while nothing is in hand."""
