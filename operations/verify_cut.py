@@ -15,6 +15,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
+    KafkaError,
     KafkaException,
     TopicPartition,
 )
@@ -32,6 +33,7 @@ T = TypeVar("T")
 
 #: The newest outcomes are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
+ASK_PAUSE_S = 0.1
 
 
 class Cut(NamedTuple):
@@ -142,16 +144,34 @@ def _tail(reading: Reading, kind: Kind, partition: int, at: Offsets) -> int:
 def _committed(
     settings: Settings, client: AdminClient, topic: str, partitions: Sequence[int]
 ) -> dict[int, int | None]:
-    """The group's offsets, stable: a commit that is still being written is waited for."""
-    wanted = [TopicPartition(topic, at) for at in partitions]
-    asked = ConsumerGroupTopicPartitions(settings.group, wanted)
+    """The group's offsets, stable: one that a transaction is still changing is waited for.
 
-    def ask() -> dict[int, int | None]:
+    Without that, a batch could be seen half: its entries, but not its offset.
+    """
+    offsets: dict[int, int | None] = {}
+    unstable = ""
+
+    def ask() -> bool:
+        nonlocal unstable
+        wanted = [TopicPartition(topic, at) for at in partitions if at not in offsets]
+        asked = ConsumerGroupTopicPartitions(settings.group, wanted)
         answers = client.list_consumer_group_offsets([asked], require_stable=True, request_timeout=ASK_S)
-        found = answers[settings.group].result(ASK_S).topic_partitions
-        return {one.partition: one.offset if one.offset >= 0 else None for one in found}
+        for one in answers[settings.group].result(ASK_S).topic_partitions:
+            if one.error is None:
+                offsets[one.partition] = one.offset if one.offset >= 0 else None
+            elif one.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                unstable = one.error.str()
+            else:
+                raise KafkaException(one.error)
+        return len(offsets) == len(partitions)
 
-    return _asked(ask, "the group's offsets")
+    # A dead worker's transaction is open until Kafka ends it.
+    deadline = time.monotonic() + settings.transaction_timeout_s + ASK_S
+    while not _asked(ask, "the group's offsets"):
+        if time.monotonic() > deadline:
+            raise NotReachable(f"Kafka did not tell the group's offsets: {unstable}")
+        time.sleep(ASK_PAUSE_S)
+    return offsets
 
 
 def _all_there(client: AdminClient, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
@@ -176,4 +196,4 @@ def _asked(ask: Callable[[], T], what: str) -> T:
         except KafkaException as error:
             if not error.args[0].retriable() or time.monotonic() > deadline:
                 raise NotReachable(f"Kafka did not tell {what}: {error.args[0].str()}") from None
-        time.sleep(0.1)
+        time.sleep(ASK_PAUSE_S)

@@ -29,6 +29,16 @@ log = EventLog("sinks.writer")
 T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.1
+#: Errors after which the same may work: also the server's answer to a process that was suspended in the middle
+#: of a transaction, and that of a server which is a standby just now.
+PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+    NotReachable,
+)
 MONTHS_EVERY_S = 3_600.0
 
 
@@ -173,14 +183,14 @@ class Writer:
                 if self._connection.closed:
                     self._connection = self._connect(wait_s=0)
                 result = attempt()
-            except (psycopg.OperationalError, psycopg.InterfaceError, NotReachable) as error:
+            except (psycopg.Error, NotReachable) as error:
                 reason = str(error) if isinstance(error, NotReachable) else one_line(error)
+                if not (isinstance(error, PASSING) or self._connection.closed):
+                    raise Stopped(f"sink {self._sink.name} cannot write its rows: {reason}") from error
                 if not away:
                     log.warning("waiting_for_postgres", sink=self._sink.name, reason=reason)
                 self._observer.waiting(self._sink.name, reason)
                 away = True
-            except psycopg.Error as error:
-                raise Stopped(f"sink {self._sink.name} cannot write its rows: {one_line(error)}") from error
             else:
                 if away:
                     log.info("postgres_is_back", sink=self._sink.name)

@@ -92,9 +92,15 @@ class PartitionReader:
 
     def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""
-        asked = [TopicPartition(topic, self.partition)]
-        at = self._asked(lambda: self._consumer.committed(asked, ASK_S), "the group's offset")[0]
-        return at.offset if at.offset >= 0 else None
+
+        def ask() -> TopicPartition:
+            at = self._consumer.committed([TopicPartition(topic, self.partition)], ASK_S)[0]
+            if at.error is not None:
+                raise KafkaException(at.error)
+            return at
+
+        offset = self._asked(ask, "the group's offset").offset
+        return offset if offset >= 0 else None
 
     def _asked(self, ask: Callable[[], T | None], what: str) -> T:
         """What the broker answers; while leaders move or nobody answers, it is asked again."""

@@ -233,11 +233,19 @@ class Rig:
 
     def committed(self, *, stable: bool = True) -> dict[int, int]:
         """The group's offset of each partition that has one."""
-        group = self.settings.group
+        group, wanted = self.settings.group, Topics.of(self.settings).transactions
         asked = ConsumerGroupTopicPartitions(group)
-        answers = self._admin.list_consumer_group_offsets([asked], require_stable=stable, request_timeout=10)
-        wanted = Topics.of(self.settings).transactions
-        found = answers[group].result(15).topic_partitions
+        found: list[TopicPartition] = []
+
+        def all_stable() -> bool:
+            nonlocal found
+            answer = self._admin.list_consumer_group_offsets(
+                [asked], require_stable=stable, request_timeout=10
+            )
+            found = answer[group].result(15).topic_partitions
+            return all(at.error is None for at in found)
+
+        wait_until(all_stable, "the group's offsets are stable")
         return {at.partition: at.offset for at in found if at.topic == wanted and at.offset >= 0}
 
     def set_committed(self, offsets: dict[int, int]) -> None:

@@ -1,11 +1,13 @@
 """The writer against a real Postgres: one attempt more than needed changes nothing."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import pytest
 from confluent_kafka import Message
+from psycopg import sql
 
 from config.settings import Settings
 from sinks import postgres
@@ -30,6 +32,23 @@ def writer(settings: Settings) -> Iterator[Writer]:
     writer.close()
 
 
+END_OTHERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+class Waits(Observer):
+    """Remembers what was waited for."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def waiting(self, sink: str, reason: str) -> None:
+        assert sink == SINK.name
+        self.reasons.append(reason)
+
+
 def records(ledger: Ledger) -> list[Record]:
     return [
         Message("test.ledger", partition=ledger.partition, offset=offset, value=LEDGER_FRAME + written.body)
@@ -49,6 +68,42 @@ def test_a_batch_whose_commit_was_not_answered_is_not_written_again(
     assert writer.write(batch)
     assert writer.write(batch)
     assert count(settings) == 10
+
+
+def test_a_writer_that_was_suspended_in_the_middle_of_a_transaction_writes_it_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(settings)
+    impatient = settings.model_copy(update={"transaction_timeout_s": 0.2})
+    naps = iter([1.0])
+
+    def advance_slowly(connection: postgres.Connection, place: Place, moves: Sequence[Move]) -> None:
+        advance(connection, place, moves)
+        time.sleep(next(naps, 0))
+
+    monkeypatch.setattr("sinks.positions.advance", advance_slowly)
+    observer = Waits()
+    with closing(Writer(impatient, SINK, "me", threading.Event(), observer)) as writer:
+        writer.claim({0: 0})
+        assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+    assert observer.reasons == ["terminating connection due to idle-in-transaction timeout"]
+    assert count(settings) == 10
+
+
+def test_a_postgres_that_is_read_only_just_now_is_waited_for(settings: Settings) -> None:
+    migrate(settings)
+    observer = Waits()
+    with postgres.connect(settings) as operator:
+        name = sql.Identifier(operator.info.dbname)
+        operator.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        with closing(Writer(settings, SINK, "me", threading.Event(), observer)) as writer:
+            operator.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+            # This session stays read-only until somebody ends it, as after a failover.
+            end = threading.Timer(1.0, operator.execute, [END_OTHERS])
+            end.start()
+            assert writer.claim({0: 0}) == {0: Position(0, 0)}
+            end.join()
+    assert "read-only" in observer.reasons[0]
 
 
 def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(

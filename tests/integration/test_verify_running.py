@@ -1,10 +1,17 @@
 """`wallet verify` beside a pipeline that runs, and beside one whose worker died: no false alarm."""
 
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
+from config.clients import librdkafka
+from config.cluster import quiet_admin
 from config.settings import Settings
+from config.topics import Topics
+from operations.verify_cut import cuts
 from tests.integration.pipelines import Rig, small
 from tests.integration.verify_copies import told, verified
 
@@ -33,6 +40,28 @@ def test_what_is_in_flight_is_no_difference(kafka_only_settings: Settings, tmp_p
     assert told(report) == []
     assert all(one.in_flight == 0 for one in report.covered)
     assert sum(one.records for one in report.covered) == sum(rig.upstream.next_offsets.values())
+
+
+def test_a_batch_whose_offset_is_still_being_committed_is_waited_for(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    """Between the first and the last marker of a transaction, entries are there and the offset is not."""
+    settings = small(kafka_only_settings)
+    source = Topics.of(settings).transactions
+    with Rig(settings, tmp_path) as rig:
+        rig.send(100)
+        rig.set_committed({0: 1})
+        producer = Producer(librdkafka(settings, transactional_id="half-way"))
+        producer.init_transactions()
+        producer.begin_transaction()
+        with closing(Consumer(librdkafka(settings, group_id=settings.group))) as consumer:
+            group = consumer.consumer_group_metadata()
+            producer.send_offsets_to_transaction([TopicPartition(source, 0, 1)], group)
+        commit = threading.Timer(1.0, producer.commit_transaction)
+        commit.start()
+        (cut,) = cuts(settings, quiet_admin(settings), [0])
+        assert not commit.is_alive()
+    assert cut.committed == 1
 
 
 def test_a_point_saved_while_the_pipeline_runs_is_gone_on_from(
