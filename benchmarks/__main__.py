@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import end_to_end, latency, machine, other_engine, quix, sink, table, worker
+from benchmarks import (
+    end_to_end,
+    id_index,
+    latency,
+    machine,
+    other_engine,
+    quix,
+    rebuild,
+    sink,
+    table,
+    worker,
+)
+from benchmarks.id_index import BATCH_IDS
 from benchmarks.measurement import Measurement
 from benchmarks.place import Place, log, own_stack
 from config.errors import WalletError
@@ -26,8 +38,12 @@ class What(StrEnum):
     END = "end"
     LATENCY = "latency"
     MILLION = "million"
+    REBUILD = "rebuild"
+    IDS = "ids"
 
 
+#: Ten million ids take minutes: only when named.
+DEFAULT = frozenset(What) - {What.IDS}
 PLAIN = "plain Faust, at least once"
 #: What is slow gets fewer events, what is quick gets them all.
 PLAIN_EVENTS, QUIX_EVENTS = 30_000, 100_000
@@ -39,23 +55,31 @@ class Session:
     """One run of the benchmarks."""
 
     def __init__(
-        self, place: Place, results: table.Results, events: int, wallets: int, quix_python: str
+        self,
+        place: Place,
+        results: table.Results,
+        events: int,
+        wallets: int,
+        quix_python: str,
+        id_count: int,
     ) -> None:
         self._results = results
         self._place = place
         self._events = events
         self._wallets = wallets
         self._quix = quix_python
+        self._id_count = id_count
 
     def run(self, wanted: set[What]) -> None:
         """Measure what is wanted, the baseline first."""
         steps: list[tuple[set[What], Callable[[set[What]], None]]] = [
             ({What.PLAIN}, self._plain),
             ({What.QUIX}, self._beside_quix),
-            ({What.WORKER, What.SINK}, self._worker_and_sink),
+            ({What.WORKER, What.SINK, What.REBUILD}, self._worker_and_sink),
             ({What.SNAPSHOTS}, self._snapshots),
             ({What.END, What.LATENCY}, self._at_once),
             ({What.MILLION}, self._million),
+            ({What.IDS}, self._ids),
         ]
         for what, step in steps:
             if what & wanted:
@@ -83,6 +107,8 @@ class Session:
             self._add(measured)
         if What.SINK in wanted:
             self._add(sink.measure(self._place, settings, "ledger", "ledger sink", self._events))
+        if What.REBUILD in wanted:
+            self._add(rebuild.measure(self._place, settings))
 
     def _snapshots(self, _: set[What]) -> None:
         """A snapshot for every entry, so that there are enough of them."""
@@ -106,6 +132,10 @@ class Session:
         settings = worker.filled(self._place, "million", events, MILLION)
         self._add(worker.measure(self._place, settings, "worker, a million wallets", events))
 
+    def _ids(self, _: set[What]) -> None:
+        for measured in id_index.measure(self._place, self._id_count):
+            self._add(measured)
+
     def _add(self, measured: Measurement) -> None:
         log.info("measured", what=measured.name, rate=f"{measured.rate:.0f}", cpu_us=f"{measured.cpu_us:.1f}")
         self._results.measurements.append(measured)
@@ -117,6 +147,7 @@ def main(
     wallets: Annotated[int, typer.Option(min=10, help="Wallets they are spread over.")] = 10_000,
     partitions: Annotated[int, typer.Option(min=1, max=64, help="Partitions of the topics.")] = 4,
     rate: Annotated[int, typer.Option(min=1, help="Transactions a second for latency.")] = 500,
+    ids: Annotated[int, typer.Option(min=BATCH_IDS, help="Ids in the index.")] = 10_000_000,
     quix_python: Annotated[str, typer.Option("--quix", help="A Python with quixstreams.")] = sys.executable,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -126,7 +157,7 @@ def main(
     try:
         results.machine = machine.description()
         with own_stack(partitions) as place:
-            Session(place, results, events, wallets, quix_python).run(set(only or What))
+            Session(place, results, events, wallets, quix_python, ids).run(set(only or DEFAULT))
     except WalletError as error:
         typer.echo(f"benchmarks: {error}", err=True)
         raise typer.Exit(error.exit_code) from None

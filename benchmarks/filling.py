@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from config.settings import Settings
-from operations.generating import deliver
+from operations.delivery import deliver
 from operations.generator import FIRST_US, Record
 from operations.output import progress
 from schemas.codec import encode_transaction, frame

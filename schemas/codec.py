@@ -1,9 +1,10 @@
 """Between the bytes of Kafka and the records of `schemas.records`: the wire format and the worker's decoder.
 
-`TransactionCodec.decode` is on the path of every event. It says what a value is: a transaction with its
-canonical bytes, or why it is none. The functions for our own records come from `schemas.entries`.
+`TransactionCodec.order` is on the path of every event. It says what a value is: a transaction's deciding part
+with its canonical bytes, or why it is none. The functions for our own records come from `schemas.entries`.
 """
 
+from binascii import unhexlify
 from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
@@ -26,9 +27,9 @@ from schemas.entries import (
     read_transaction,
     split_entry,
 )
-from schemas.records import Reason, Rejected, Transaction
+from schemas.records import Order, Reason, Rejected, Transaction
 from schemas.rules import broken_rule
-from schemas.usual import usual_reader
+from schemas.usual import usual_order, usual_reader
 from schemas.writers import WriterSchema
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "encode_snapshot",
     "encode_transaction",
     "frame",
+    "order_of",
     "split_entry",
 ]
 
@@ -85,6 +87,19 @@ def content_digest(body: bytes, transaction: Transaction) -> bytes:
     return sha256(body).digest()
 
 
+def order_of(transaction: Transaction, body: bytes) -> Order:
+    """The part of a valid transaction that decides; `body` is its canonical encoding."""
+    return Order(
+        unhexlify(transaction.transaction_id.replace("-", "")),
+        transaction.wallet_id.encode(),
+        transaction.type,
+        transaction.amount,
+        transaction.currency,
+        body,
+        content_digest(body, transaction),
+    )
+
+
 class Decoded(NamedTuple):
     """A valid transaction, and its canonical encoding with the pipeline's schema."""
 
@@ -102,7 +117,16 @@ class TransactionCodec:
     def __init__(self, schema_id: int, writers: Callable[[int], WriterSchema | None]) -> None:
         self._frame = frame(schema_id)
         self._usual = usual_reader(self._frame)
+        #: The fast path of `order`: None for what it cannot judge.
+        self.usual_order = usual_order(self._frame)
         self._writers = writers
+
+    def order(self, value: bytes | None) -> Order | Rejected:
+        """What of a record's value decides about it; `decode` gives all of it. Raises what `writers` raises."""
+        if value and (usual := self.usual_order(value)):
+            return usual
+        decoded = self.decode(value)
+        return decoded if isinstance(decoded, Rejected) else order_of(*decoded)
 
     def decode(self, value: bytes | None) -> Decoded | Rejected:
         """What a record's value is. Raises only what `writers` raises."""

@@ -7,7 +7,7 @@
 Leaving the block waits until Kafka has confirmed every one, and raises Undelivered if it has not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Self
 
@@ -29,6 +29,8 @@ FAILURES = 1_000
 DELIVERY_TIMEOUT_S = 120.0
 #: What the protocol adds to key and value, generously.
 FRAMING_BYTES = 4_096
+#: Any partition: the partitioner chooses.
+PARTITION_UA = -1
 _POLL_S = 0.1
 
 
@@ -83,6 +85,25 @@ def transaction(
     return _valid(Transaction(transaction_id, wallet_id, *money, occurred_us, group_id, pairs))
 
 
+def queue(
+    producer: Producer,
+    topic: str,
+    value: bytes | None,
+    key: bytes | None,
+    told: Callable[[KafkaError | None, Message], None],
+    partition: int = PARTITION_UA,
+    headers: Sequence[tuple[str, bytes | None]] = (),
+) -> None:
+    """Give a record to the producer; waits while its buffer is full. `told` hears what became of it."""
+    while True:
+        try:
+            producer.produce(topic, value, key, partition, on_delivery=told, headers=[*headers])
+        except BufferError:
+            producer.poll(_POLL_S)
+        else:
+            return
+
+
 class TransactionProducer:
     """Sends transactions to the pipeline's input topic: acks=all, idempotent, Java's partitioner.
 
@@ -133,14 +154,8 @@ class TransactionProducer:
             else:
                 self._failures.append(Failure(transaction, reference, error.str()))
 
-        while True:
-            try:
-                self._producer.produce(self._topic, value, key, on_delivery=delivered)
-            except BufferError:
-                self._producer.poll(_POLL_S)
-            else:
-                self._producer.poll(0)
-                return
+        queue(self._producer, self._topic, value, key, delivered)
+        self._producer.poll(0)
 
     def flush(self) -> None:
         """Wait until every transaction is confirmed or has failed; raises Undelivered if one has.

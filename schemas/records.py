@@ -79,6 +79,22 @@ class Transaction(NamedTuple):
         return from_us(self.occurred_us)
 
 
+class Order(NamedTuple):
+    """What of a valid transaction decides what becomes of it, and the bytes that are carried along.
+
+    `transaction_id` is the UUID's 16 bytes and `wallet` the wallet id's UTF-8; `body` is the canonical encoding
+    and `content` the digest that two postings of one transaction share.
+    """
+
+    transaction_id: bytes
+    wallet: bytes
+    type: int
+    amount: int
+    currency: str
+    body: bytes
+    content: bytes
+
+
 class LedgerEntry(NamedTuple):
     """One accepted transaction in its wallet's sequence; `hash` chains it to the one before."""
 

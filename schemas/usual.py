@@ -4,19 +4,20 @@ One regular expression takes a canonical, valid transaction apart. It matches on
 schema and of `schemas.rules` holds, so what it returns needs no further check; for anything else the answer
 is None and the strict reader decides. Property tests prove that the two agree.
 
-The shape: ASCII strings of 1 to 63 characters, an amount of up to 8 bytes, an occurred_at
-between 1979 and 3111 (8 bytes), metadata in one block. The bytes are matched as Latin-1
-text, one character a byte, so that the groups are the strings already.
+The shape: ASCII strings of 1 to 63 characters, an amount of up to 8 bytes, an occurred_at between 1979 and
+3111 (8 bytes), metadata in one block.
 """
 
 import re
+from binascii import unhexlify
 from collections.abc import Callable
+from hashlib import sha256
 
-from schemas.records import Transaction
+from schemas.records import Order, Transaction
 
 # A printable character is never one of the control bytes that follow the two names (type and metadata
 # count): where a name ends is unambiguous, and the length written before it is compared afterwards.
-_USUAL = r"""
+_USUAL = rb"""
     H ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})   # transaction_id, 36 characters
     (.) ([ -~]{1,63}+)                                                 # wallet_id
     ([\x00\x02])                                                       # type
@@ -26,12 +27,56 @@ _USUAL = r"""
     (?: \x00 | \x02 (.) ([ -~]{1,63}+) )                               # group_id
     (\x00?)                                                            # no metadata
 """
-_LENGTH = tuple(chr(2 * n) for n in range(64))
+_LENGTH = tuple(bytes([2 * n]) for n in range(64))
 #: The continuation bits of eight bytes whose sevens are added up.
 _CONTINUED = sum(0x80 << 7 * n for n in range(7))
+_DEBIT = b"\2"
 
 Metadata = tuple[tuple[str, str], ...]
 Usual = tuple[Transaction, int]
+
+_new = tuple.__new__
+
+
+def _matcher(header: bytes) -> Callable[[bytes], re.Match[bytes] | None]:
+    starts = "".join(f"\\x{byte:02x}" for byte in header)
+    return re.compile(starts.encode() + _USUAL, re.VERBOSE | re.DOTALL).match
+
+
+def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
+    """A function that reads what decides about the transaction after `header`, to the end of the value.
+
+    It returns None where the transaction is not canonical, valid and usual, or has metadata that its digest
+    must sort first. Times and groups are checked, but nobody who decides asks what they are.
+    """
+    match_usual, skipped = _matcher(header), len(header)
+
+    def read(value: bytes) -> Order | None:
+        match = match_usual(value)
+        if match is None:
+            return None
+        uuid, wallet_length, wallet, kind, zigzag, currency, _, group_length, group, end = match.groups()
+        if wallet_length != _LENGTH[len(wallet)] or (group and group_length != _LENGTH[len(group)]):
+            return None
+        amount = _unsigned(zigzag)
+        if amount & 1:  # zigzag: below zero
+            return None
+        if not (match.end() == len(value) if end else _ends_with_sorted_metadata(value, match.end())):
+            return None
+        body = value[skipped:]
+        transaction_id = unhexlify(uuid.replace(b"-", b""))
+        fields = (
+            transaction_id,
+            wallet,
+            1 if kind == _DEBIT else 0,
+            amount >> 1,
+            currency.decode(),
+            body,
+            sha256(body).digest(),
+        )
+        return _new(Order, fields)
+
+    return read
 
 
 def usual_reader(header: bytes) -> Callable[[bytes], Usual | None]:
@@ -39,63 +84,74 @@ def usual_reader(header: bytes) -> Callable[[bytes], Usual | None]:
 
     It returns the transaction and where it ends, or None for anything else.
     """
-    starts = "".join(f"\\x{byte:02x}" for byte in header)
-    match_usual = re.compile(starts + _USUAL, re.VERBOSE | re.DOTALL).match
-    new = tuple.__new__
+    match_usual = _matcher(header)
 
     def read(value: bytes) -> Usual | None:
-        text = value.decode("latin-1")
-        match = match_usual(text)
+        match = match_usual(value)
         if match is None:
             return None
-        (
-            uuid,
-            wallet_length,
-            wallet,
-            kind,
-            amount_bytes,
-            currency,
-            time_bytes,
-            group_length,
-            group,
-            no_metadata,
-        ) = match.groups()
+        uuid, wallet_length, wallet, kind, zigzag, currency, time_bytes, group_length, group, none = (
+            match.groups()
+        )
         if wallet_length != _LENGTH[len(wallet)] or (group and group_length != _LENGTH[len(group)]):
             return None
-
-        shift = amount = 0
-        for byte in amount_bytes.encode("latin-1"):
-            amount |= (byte & 127) << shift
-            shift += 7
+        amount = _unsigned(zigzag)
         if amount & 1:  # zigzag: below zero
             return None
-        a, b, c, d, e, f, g, h = time_bytes.encode("latin-1")
+        a, b, c, d, e, f, g, h = time_bytes
         low = a + (b << 7) + (c << 14) + (d << 21)
         time = low + ((e + (f << 7) + (g << 14) + (h << 21)) << 28) - _CONTINUED
         time = time >> 1 ^ -(time & 1)
 
         metadata: Metadata = ()
         end = match.end()
-        if not no_metadata:
-            found = _usual_metadata(text, end)
+        if not none:
+            found = _usual_metadata(value, end)
             if found is None:
                 return None
             metadata, end = found
-        kind = 1 if kind == "\2" else 0
-        return new(Transaction, (uuid, wallet, kind, amount >> 1, currency, time, group, metadata)), end
+        fields = (
+            uuid.decode(),
+            wallet.decode(),
+            1 if kind == _DEBIT else 0,
+            amount >> 1,
+            currency.decode(),
+            time,
+            group and group.decode(),
+            metadata,
+        )
+        return _new(Transaction, fields), end
 
     return read
 
 
-def _usual_metadata(text: str, at: int) -> tuple[Metadata, int] | None:
+def _unsigned(varint: bytes) -> int:
+    """The number that a varint of up to eight bytes holds."""
+    number = shift = 0
+    for byte in varint:
+        number |= (byte & 127) << shift
+        shift += 7
+    return number
+
+
+def _ends_with_sorted_metadata(value: bytes, at: int) -> bool:
+    """Whether one usual block of metadata fills the rest of the value, its keys in order."""
+    found = _usual_metadata(value, at)
+    if found is None:
+        return False
+    metadata, end = found
+    return end == len(value) and (len(metadata) < 2 or [*metadata] == sorted(metadata))
+
+
+def _usual_metadata(value: bytes, at: int) -> tuple[Metadata, int] | None:
     """One block of strings of 1 to 63 ASCII characters, no key twice, with its count at `at`; and its end."""
-    end = text.find("\0", at)
-    block = text[at:end]
-    if end < 0 or not block.isascii():  # so every length and the count are single bytes
+    end = value.find(b"\0", at)
+    lengths = value[at:end]
+    if end < 0 or not lengths.isascii():  # so every length and the count are single bytes
         return None
-    lengths = block.encode()
     if lengths[0] & 1:  # zigzag: below zero
         return None
+    block = lengths.decode()
     strings = []
     at = 1
     try:

@@ -1,12 +1,14 @@
 """What a store takes over from the topics: balances as they are, and the id index from the entries."""
 
 import re
+from binascii import unhexlify
+from functools import lru_cache
 from hashlib import sha256
 
 from confluent_kafka import Message
 
 from config.topics import Topics
-from schemas.codec import content_digest, decode_balance, split_entry
+from schemas.codec import decode_balance, decode_entry, order_of, split_entry
 from schemas.records import Balance
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
@@ -14,17 +16,19 @@ from streams.wallet import Known
 
 #: Bytes of the wire format before the Avro body.
 FRAME = 5
+_new = tuple.__new__
 
 #: An entry of our own (so canonical and valid) with plain ASCII names of up to 63 characters and no metadata:
-#: transaction id, group, recorded_at and source offset, found without building the records. Names end where a
+#: transaction id and recorded_at, found without building the records. Names end where a
 #: control byte begins, so nothing else can match; what does not match is read field by field.
 _PLAIN = re.compile(
+    rb".{5}"  # the wire format
     rb"H([0-9a-f-]{36}).[ -~]{1,63}+[\x00\x02]"  # transaction_id, wallet_id, type
     rb"[\x80-\xff]*+[\x00-\x7f]\x06[A-Z]{3}[\x80-\xff]*+[\x00-\x7f]"  # amount, currency, occurred_at
     rb"(?:\x00|\x02.[ -~]{1,63}+)\x00"  # group_id, no metadata
     rb"()[\x80-\xff]*+[\x00-\x7f][\x80-\xff]*+[\x00-\x7f]"  # here the transaction ends; sequence, balance
     rb"([\x80-\xff]*+[\x00-\x7f])[\x80-\xff]*+[\x00-\x7f]"  # recorded_at, source_partition
-    rb"([\x80-\xff]*+[\x00-\x7f])"  # source_offset
+    rb"[\x80-\xff]*+[\x00-\x7f]"  # source_offset
     rb".{32}",
     re.DOTALL,
 ).fullmatch
@@ -35,42 +39,46 @@ def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
     newest: dict[bytes, bytes] = {}
     ids: dict[bytes, Known] = {}
     ledger, changelog, source, recorded_ms = store.cursor
+    last_entry = b""
     for message in batch:
         key, value, offset = message.key(), message.value(), message.offset()
         if key is None or value is None or offset is None:
             continue
         if message.topic() == topics.ledger:
-            posted, known, source_offset = _posted(key, value[FRAME:])
+            posted, known = _posted(key, value)
             ids[posted] = known
-            ledger, source = offset + 1, source_offset + 1
-            recorded_ms = max(recorded_ms, known.recorded_ms)
+            ledger, last_entry = offset + 1, value
         else:
             newest[key] = value[FRAME:]
             changelog = offset + 1
+    if last_entry:
+        # Entries follow their sources, and their times never go back: the last one tells the newest of both.
+        entry = decode_entry(last_entry[FRAME:])
+        source, recorded_ms = entry.source_offset + 1, max(recorded_ms, entry.recorded_ms)
     balances: dict[bytes, Balance] = {wallet: decode_balance(body) for wallet, body in newest.items()}
     # The ledger says both already, unless its older part was deleted.
     for balance in balances.values():
-        source = max(source, balance.source_offset + 1)
-        recorded_ms = max(recorded_ms, balance.recorded_ms)
-    store.write(balances, ids, Cursor(ledger, changelog, source, recorded_ms))
+        source = max(source, balance[6] + 1)
+        recorded_ms = max(recorded_ms, balance[4])
+    store.write(balances, newest, ids, Cursor(ledger, changelog, source, recorded_ms))
 
 
-def _posted(wallet: bytes, entry: bytes) -> tuple[bytes, Known, int]:
-    """What the id index holds of an entry: key and value; and its source offset."""
-    plain = _PLAIN(entry)
+def _posted(wallet: bytes, value: bytes) -> tuple[bytes, Known]:
+    """What the id index holds of an entry: key and value."""
+    plain = _PLAIN(value)
     if plain is None:
-        parts = split_entry(entry)
-        content = content_digest(parts.transaction_body, parts.transaction)
-        known = Known(content, parts.recorded_ms)
-        return posted_id(wallet, parts.transaction.transaction_id), known, parts.source_offset
-    transaction_id, _, recorded_ms, source_offset = plain.groups()
-    posted = wallet + b"\0" + bytes.fromhex(transaction_id.replace(b"-", b"").decode())
-    known = Known(sha256(entry[: plain.start(2)]).digest(), _long(recorded_ms))
-    return posted, known, _long(source_offset)
+        parts = split_entry(value[FRAME:])
+        order = order_of(parts.transaction, parts.transaction_body)
+        return posted_id(wallet, order.transaction_id), Known(order.content, parts.recorded_ms)
+    transaction_id, _, recorded = plain.groups()
+    content = sha256(value[FRAME : plain.start(2)]).digest()
+    known: Known = _new(Known, (content, _recorded_ms(recorded)))
+    return posted_id(wallet, unhexlify(transaction_id.replace(b"-", b""))), known
 
 
-def _long(varint: bytes) -> int:
-    """The number that a canonical varint holds."""
+@lru_cache(maxsize=256)
+def _recorded_ms(varint: bytes) -> int:
+    """The number that a canonical varint holds; remembered, since thousands of entries share one time."""
     zigzag = 0
     for byte in reversed(varint):
         zigzag = zigzag << 7 | byte & 127

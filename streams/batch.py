@@ -1,6 +1,5 @@
 """The words of a fold: the records that come in, what it asks of the past, and what it puts out."""
 
-from binascii import unhexlify
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -44,6 +43,7 @@ class Outputs:
 
     __slots__ = (
         "balances",
+        "changelog",
         "entries",
         "new_ids",
         "next_offset",
@@ -57,11 +57,13 @@ class Outputs:
         self.rejections: list[Derived] = []
         self.snapshots: list[Derived] = []
         self.balances: dict[bytes, Balance] = {}
+        #: The balances as Avro bodies.
+        self.changelog: dict[bytes, bytes] = {}
         self.new_ids: dict[bytes, Known] = {}
         self.next_offset = next_offset
         self.recorded_ms = recorded_ms
 
 
-def posted_id(wallet: bytes, transaction_id: str) -> bytes:
-    """The key of the id index; a wallet id holds no NUL, so no two pairs share a key."""
-    return wallet + b"\0" + unhexlify(transaction_id.replace("-", ""))
+def posted_id(wallet: bytes, transaction_id: bytes) -> bytes:
+    """The key of the id index, of an id's 16 bytes; a wallet id holds no NUL, so no two pairs share a key."""
+    return wallet + b"\0" + transaction_id

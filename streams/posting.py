@@ -6,23 +6,21 @@ folds what the topic holds, and both get the same bytes.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from config.pipeline import Pipeline
 from schemas.codec import (
     TransactionCodec,
     chain,
-    content_digest,
     encode_balance,
     encode_entry,
     encode_snapshot,
     frame,
 )
 from schemas.partitioner import partition_of
-from schemas.records import Balance, Reason, Rejected, Transaction
+from schemas.records import Balance, Order, Reason, Rejected
 from schemas.registry import SchemaIds
 from streams.batch import Derived, Outputs, Past, Source, posted_id
-from streams.wallet import Known, Policy, Position, Posted, apply, snapshots
+from streams.wallet import Known, Policy, Posted, apply, snapshots
 
 FIRST_PREVIOUS_HASH = bytes(32)
 #: Records taken from bytes to entries together: so many that a look-up is cheap, so few that what they become
@@ -33,16 +31,6 @@ MOST_HEADERS = 100_000 - 6
 
 #: Makes a named tuple of the fold at a third of its constructor's cost; eight are made for every event.
 _new = tuple.__new__
-
-
-class Readable(NamedTuple):
-    """A record that decodes to a valid transaction, under its wallet's own key."""
-
-    record: Source
-    transaction: Transaction
-    body: bytes
-    wallet: bytes
-    posted_id: bytes
 
 
 class Fold:
@@ -78,70 +66,81 @@ class Fold:
             self._post_stretch(records[start : start + STRETCH_RECORDS], out)
         if records:
             out.next_offset = records[-1].offset + 1
+        out.changelog = {wallet: encode_balance(balance) for wallet, balance in out.balances.items()}
         return out
 
     def _post_stretch(self, records: Sequence[Source], out: Outputs) -> None:
         read = [self._read(record) for record in records]
-        readable = [one for one in read if isinstance(one, Readable)]
+        orders = [one for one in read if isinstance(one, Order)]
         # Looked up together: one call into the store for hundreds of keys, most of which it does not hold.
-        known = self.past.known([one.posted_id for one in readable])
-        balances = self.past.balances({one.wallet for one in readable} - out.balances.keys())
+        known = self.past.known([posted_id(order[1], order[0]) for order in orders])
+        balances = self.past.balances({order[1] for order in orders} - out.balances.keys())
+        decide = self._decide
         for record, one in zip(records, read, strict=True):
-            rejected = self._decide(one, known, balances, out) if isinstance(one, Readable) else one
+            rejected = decide(record, one, known, balances, out) if isinstance(one, Order) else one
             if rejected is not None:
                 out.rejections.append(self._rejection(record, rejected))
 
-    def _read(self, record: Source) -> Readable | Rejected:
-        """From bytes to a transaction, or the reason why they are none: all that needs no history."""
+    def _read(self, record: Source) -> Order | Rejected:
+        """From bytes to what decides, or the reason why they are no transaction: all that needs no history."""
+        _, _, key, value, headers = record
+        if key and value and not headers and len(key) + len(value) <= self.max_record_bytes:
+            order = self.codec.usual_order(value)
+            if order is not None and order[1] == key:
+                return order
+        return self._read_carefully(record)
+
+    def _read_carefully(self, record: Source) -> Order | Rejected:
+        """The same for any record, in the order of the reasons."""
         _, _, key, value, headers = record
         size = (len(key) if key else 0) + (len(value) if value else 0)
-        if headers:
-            size += sum(len(name.encode()) + len(content or b"") for name, content in headers)
+        size += sum(len(name.encode()) + len(content or b"") for name, content in headers)
         if size > self.max_record_bytes or len(headers) > MOST_HEADERS:
             return Rejected(Reason.TOO_LARGE, _sizes(record, size, self.max_record_bytes))
-        decoded = self.codec.decode(value)
-        if isinstance(decoded, Rejected):
-            return decoded
-        transaction, body = decoded
-        wallet = transaction[1].encode()
-        if key != wallet:
-            return Rejected.because(Reason.MISROUTED, f"the key is not the wallet id {transaction.wallet_id}")
-        return _new(Readable, (record, transaction, body, wallet, posted_id(wallet, transaction[0])))
+        order = self.codec.order(value)
+        if isinstance(order, Order) and key != order.wallet:
+            return Rejected.because(Reason.MISROUTED, f"the key is not the wallet id {order.wallet.decode()}")
+        return order
 
     def _decide(
-        self, one: Readable, known: dict[bytes, Known], balances: dict[bytes, Balance], out: Outputs
+        self,
+        record: Source,
+        order: Order,
+        known: dict[bytes, Known],
+        balances: dict[bytes, Balance],
+        out: Outputs,
     ) -> Rejected | None:
-        """From a transaction to its entry, or the reason why it is not accepted.
+        """Give a transaction its entry, or say why it is not accepted.
 
         `known` and `balances` are what the past holds; what this batch did before is in `out`.
         """
-        record, transaction, body, wallet, posted = one
+        wallet = order[1]
         before = out.balances.get(wallet) or balances.get(wallet)
         # A wallet with a balance here has passed this test before: its key is hashed until then only.
         if before is None and (home := partition_of(wallet, self.partitions)) != self.partition:
             return Rejected(Reason.MISROUTED, f"the key belongs to partition {home}")
+        posted = posted_id(wallet, order[0])
         recorded_ms = max(out.recorded_ms, record[1])
-        content = content_digest(body, transaction)
-        at = _new(Position, (self.partition, record[0], recorded_ms))
-        seen = out.new_ids.get(posted) or known.get(posted)
-        outcome = apply(before, transaction, content, seen, at, self.policy)
+        outcome = apply(before, order, out.new_ids.get(posted) or known.get(posted), recorded_ms, self.policy)
         if isinstance(outcome, Rejected):
             return outcome
-        out.balances[wallet] = self._enter(one, outcome, before, at, out)
-        out.new_ids[posted] = _new(Known, (content, recorded_ms))
         out.recorded_ms = recorded_ms
+        out.balances[wallet] = self._enter(order, outcome, before, record[0], out)
+        out.new_ids[posted] = _new(Known, (order[6], recorded_ms))
         return None
 
     def _enter(
-        self, one: Readable, posted: Posted, before: Balance | None, at: Position, out: Outputs
+        self, order: Order, posted: Posted, before: Balance | None, offset: int, out: Outputs
     ) -> Balance:
         """Write the entry of a posted transaction and the snapshots it causes; returns the new balance."""
-        _, transaction, body, wallet, _ = one
         sequence, balance = posted
-        partition, offset, recorded_ms = at
-        entry = encode_entry(body, sequence, balance, recorded_ms, partition, offset)
-        link = chain(FIRST_PREVIOUS_HASH if before is None else before[7], entry)
-        fields = transaction[1], transaction[4], balance, sequence, recorded_ms, partition, offset, link
+        partition, recorded_ms, wallet = self.partition, out.recorded_ms, order[1]
+        entry = encode_entry(order[5], sequence, balance, recorded_ms, partition, offset)
+        if before is None:
+            wallet_id, link = wallet.decode(), chain(FIRST_PREVIOUS_HASH, entry)
+        else:
+            wallet_id, link = before[0], chain(before[7], entry)
+        fields = wallet_id, order[4], balance, sequence, recorded_ms, partition, offset, link
         after: Balance = _new(Balance, fields)
         for brought_forward, reason in snapshots(before, after, self.policy):
             value = self.snapshot_frame + encode_snapshot(brought_forward, reason)
@@ -151,11 +150,8 @@ class Fold:
 
     def balance_records(self, out: Outputs) -> list[Derived]:
         """One Balance for every wallet that the run touched: the changelog of the table."""
-        header = self.balance_frame
-        return [
-            Derived(wallet, header + encode_balance(balance), balance[4])
-            for wallet, balance in out.balances.items()
-        ]
+        header, balances = self.balance_frame, out.balances
+        return [Derived(wallet, header + body, balances[wallet][4]) for wallet, body in out.changelog.items()]
 
     def _rejection(self, record: Source, rejected: Rejected) -> Derived:
         """A record kept as it came, with its reason in the headers; of a too large one, only the headers."""

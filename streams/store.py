@@ -15,7 +15,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, Writ
 
 from config.errors import Refused
 from config.logs import EventLog
-from schemas.codec import decode_balance, encode_balance
+from schemas.codec import decode_balance
 from schemas.records import Balance
 from streams.wallet import Known
 
@@ -97,11 +97,12 @@ class PartitionStore:
             ) from None
         try:
             self._identify(identity)
-        except Refused:
+            saved = self._db.get(CURSOR)
+            self.cursor = Cursor(*_CURSOR.unpack(saved)) if saved else Cursor()
+        except BaseException:
+            # Whatever it was, a full disk say: left open, it would keep the next attempt from opening it.
             self._db.close()
             raise
-        saved = self._db.get(CURSOR)
-        self.cursor = Cursor(*_CURSOR.unpack(saved)) if saved else Cursor()
 
     def _identify(self, wanted: Identity) -> None:
         found = self._db.get(IDENTITY)
@@ -149,12 +150,21 @@ class PartitionStore:
             if value is not None
         }
 
-    def write(self, balances: dict[bytes, Balance], ids: dict[bytes, Known], cursor: Cursor) -> None:
-        """Take over a committed batch, or a stretch of the topics, with the cursor: all of it or nothing."""
+    def write(
+        self,
+        balances: dict[bytes, Balance],
+        changelog: dict[bytes, bytes],
+        ids: dict[bytes, Known],
+        cursor: Cursor,
+    ) -> None:
+        """Take over a committed batch, or a stretch of the topics, with the cursor: all of it or nothing.
+
+        `changelog` holds the same balances as Avro bodies.
+        """
         batch = WriteBatch(raw_mode=True)
         put = batch.put
-        for wallet, balance in balances.items():
-            put(BALANCE + wallet, encode_balance(balance))
+        for wallet, body in changelog.items():
+            put(BALANCE + wallet, body)
         pack = _KNOWN.pack
         for one, known in ids.items():
             put(POSTED + one, pack(*known))

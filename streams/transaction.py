@@ -23,8 +23,14 @@ log = EventLog("streams.transaction")
 
 #: One attempt to open; between two, a partition that was taken away again is noticed.
 OPEN_TRY_S = 5.0
+#: One attempt to add the input's offsets to a transaction, and the pause before the next.
+SEND_OFFSETS_TRY_S = 5.0
+RETRY_PAUSE_S = 0.1
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+#: After a broker was away, sending offsets may wait for it for ever, whatever its time-out says, until the state
+#: of any connection changes (librdkafka issue 5511). One that is closed for idleness is such a change.
+IDLE_CONNECTION_MS = 3_000
 #: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
 INPUT_MESSAGE_BYTES = 1_048_588
 
@@ -62,6 +68,7 @@ class PartitionProducer:
                 acks="all",
                 compression_type="lz4",
                 linger_ms=5,
+                connections_max_idle_ms=IDLE_CONNECTION_MS,
                 queue_buffering_max_messages=4 * settings.batch_records + 100_000,
                 queue_buffering_max_kbytes=1_048_576,
                 message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
@@ -104,11 +111,7 @@ class PartitionProducer:
             self._produce(self._topics.rejections, rejections)
             self._produce(self._topics.snapshots, snapshots)
             self._produce(self._topics.balances, balances, tell_offset=True)
-            self._producer.send_offsets_to_transaction(
-                [TopicPartition(self._topics.transactions, self._partition, next_offset)],
-                self._offsets_of.consumer_group_metadata(),
-                self._settings.transaction_timeout_s,
-            )
+            self._send_offsets([TopicPartition(self._topics.transactions, self._partition, next_offset)])
             self._commit()
         except KafkaException as failure:
             self._end_failed(failure.args[0])
@@ -142,6 +145,25 @@ class PartitionProducer:
         topic, offset = message.topic(), message.offset()
         if topic is not None and offset is not None:
             self._next_offsets[topic] = offset + 1
+
+    def _send_offsets(self, offsets: list[TopicPartition]) -> None:
+        """Add the input offsets; sent twice they are the same, so one that is not answered is repeated.
+
+        In short tries, for all of them must fit into the time that the broker gives the transaction.
+        """
+        deadline = time.monotonic() + self._settings.transaction_timeout_s
+        metadata = self._offsets_of.consumer_group_metadata()
+        while True:
+            try:
+                self._producer.send_offsets_to_transaction(offsets, metadata, SEND_OFFSETS_TRY_S)
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise
+                log.warning("offsets_wait", partition=self._partition, reason=error.name())
+                time.sleep(RETRY_PAUSE_S)
+            else:
+                return
 
     def _commit(self) -> None:
         """Commit; a time-out leaves the outcome open, so the same call is repeated until it is known."""

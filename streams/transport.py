@@ -8,7 +8,8 @@ newest seek that was made before it, and a run that is stale is dropped only whe
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
@@ -42,9 +43,13 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
     def _consumer_record(self, tp: Any, record: Any) -> Source:
         return _new(Source, (record.offset, record.timestamp, record.key, record.value, record.headers))
 
-    def __next__(self) -> Source:
+    def __iter__(self) -> Iterator[Source]:
+        """The records that are left, without a call of `__next__` for each."""
+        return cast("Iterator[Source]", self._records_iterator)
+
+    def _unpack_records(self) -> Iterator[Source]:
         try:
-            return cast("Source", super().__next__())
+            yield from super()._unpack_records()
         except UnicodeDecodeError:
             raise UnreadableHeader(self._tp.topic, self._tp.partition, self.next_fetch_offset) from None
 
@@ -86,6 +91,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+
+    async def on_thread_stop(self) -> None:
+        """Faust's, without what aiokafka lets through while a broker is away.
+
+        Its fetcher cancels a fetch that waits for its next attempt, and is then cancelled itself: the thread would
+        end with a traceback, and never say that it has ended.
+        """
+        with suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
 
     def seek_before_next_fetch(self, tp: TP, offset: int) -> None:
         """Have the next fetch start at `offset`; whatever was fetched before it is stale from now on."""

@@ -5,23 +5,16 @@ every replay, which is what lets an audit or a rebuild come to the same cent yea
 """
 
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from config.pipeline import Pipeline
-from schemas.records import CREDIT, INTERVAL, PERIOD, Balance, Reason, Rejected, Transaction
+from schemas.records import CREDIT, INTERVAL, PERIOD, Balance, Order, Reason, Rejected
 
 LARGEST: Final = 2**63 - 1
 SMALLEST: Final = -(2**63)
 DAY_MS: Final = 86_400_000
 
 _new = tuple.__new__
-
-
-class Position(NamedTuple):
-    """Where a record stands in the input, and when the ledger records it (ms since the epoch)."""
-
-    partition: int
-    offset: int
-    recorded_ms: int
 
 
 class Known(NamedTuple):
@@ -58,43 +51,42 @@ class Policy(NamedTuple):
 
 def apply(
     balance: Balance | None,
-    transaction: Transaction,
-    content: bytes,
+    order: Order,
     known: Known | None,
-    at: Position,
+    recorded_ms: int,
     policy: Policy,
 ) -> Posted | Rejected:
     """Decide what one transaction does to its wallet.
 
-    `balance` is None for a wallet that has no entry yet; `content` is the digest of this transaction's
-    content and `known` what was posted under its id before, if anything. The reasons are tried in the order
-    of `Reason`. A credit is posted even when the balance stays negative.
+    `balance` is None for a wallet that has no entry yet, `order` is what decides of the transaction, and
+    `known` what was posted under its id before, if anything; `recorded_ms` is when it would be recorded. The
+    reasons are tried in the order of `Reason`. A credit is posted even when the balance stays negative.
     """
-    if known is not None and not _forgotten(known, at, policy):
-        if known.content == content:
-            return Rejected(Reason.DUPLICATE, f"transaction {transaction.transaction_id} was posted before")
-        return Rejected(
-            Reason.CONFLICT, f"transaction {transaction.transaction_id} was posted with other content"
-        )
+    if known is not None and not _forgotten(known, recorded_ms, policy):
+        name = f"transaction {UUID(bytes=order.transaction_id)}"
+        if known.content == order.content:
+            return Rejected(Reason.DUPLICATE, f"{name} was posted before")
+        return Rejected(Reason.CONFLICT, f"{name} was posted with other content")
     if balance is None:
         before, sequence = 0, 0
     else:
         before, sequence = balance.balance, balance.sequence
-        if balance.currency != transaction.currency:
+        if balance.currency != order.currency:
             return Rejected(
-                Reason.CURRENCY_MISMATCH, f"the wallet holds {balance.currency}, got {transaction.currency}"
+                Reason.CURRENCY_MISMATCH, f"the wallet holds {balance.currency}, got {order.currency}"
             )
-    after = before + transaction.amount if transaction.type == CREDIT else before - transaction.amount
+    is_credit = order.type == CREDIT
+    after = before + order.amount if is_credit else before - order.amount
     if not SMALLEST <= after <= LARGEST:
         return Rejected(Reason.OVERFLOW, f"{after} does not fit into 64 bits")
-    if after < 0 and transaction.type != CREDIT and not policy.overdraft_allowed:
-        return Rejected(Reason.INSUFFICIENT_FUNDS, f"balance {before}, debit of {transaction.amount}")
+    if after < 0 and not is_credit and not policy.overdraft_allowed:
+        return Rejected(Reason.INSUFFICIENT_FUNDS, f"balance {before}, debit of {order.amount}")
     return _new(Posted, (sequence + 1, after))
 
 
-def _forgotten(known: Known, at: Position, policy: Policy) -> bool:
+def _forgotten(known: Known, recorded_ms: int, policy: Policy) -> bool:
     """Whether the id was posted longer ago than the pipeline's window remembers."""
-    return policy.id_window_ms is not None and at.recorded_ms - known.recorded_ms > policy.id_window_ms
+    return policy.id_window_ms is not None and recorded_ms - known.recorded_ms > policy.id_window_ms
 
 
 def snapshots(before: Balance | None, after: Balance, policy: Policy) -> tuple[tuple[Balance, int], ...]:

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
+from aiokafka.errors import KafkaConnectionError
 from confluent_kafka import Consumer, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from config.clients import librdkafka
-from config.cluster import ASK_S, check, quiet_admin
+from config.cluster import ASK_S, answered, check, quiet_admin
 from config.errors import NotReachable, Stopped, WalletError
 from config.health import observed
 from config.logs import EventLog
@@ -83,8 +84,8 @@ async def _run(parts: WriterParts) -> None:
         loop.add_signal_handler(number, stop.set)
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder)
     with observed(parts.settings, Vitals(app.writers)):
-        await _until_stopped(app, stop)
-    failure = app.writers.failure or app.crash_reason
+        failure = await _until_stopped(app, stop)
+    failure = app.writers.failure or app.crash_reason or failure
     if failure is not None and not isinstance(failure, WalletError):
         log.failure("crashed", failure)
     # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
@@ -98,14 +99,19 @@ async def _run(parts: WriterParts) -> None:
     log.info("stopped", prefix=parts.settings.prefix)
 
 
-async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
-    """Return when a signal came, a writer failed or the app crashed."""
+async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> BaseException | None:
+    """Return when a signal came, a writer failed or the app crashed; what kept the app from starting, if anything."""
     starting = asyncio.create_task(app.start())
     ends = [asyncio.create_task(end) for end in (stop.wait(), app.writers.failed.wait(), _crashed(app))]
     await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and not starting.cancelled():
-        starting.result()
+        failure = starting.exception()
+        if isinstance(failure, KafkaConnectionError):
+            return NotReachable(f"Kafka went away while the worker started: {failure}")
+        if failure is not None:
+            return failure
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    return None
 
 
 async def _crashed(app: LedgerApp) -> None:
@@ -146,8 +152,8 @@ def _in_one_line(failure: BaseException) -> WalletError:
 def _identity(client: AdminClient, topics: Topics) -> tuple[str, str]:
     """The ids of the cluster and of the ledger topic: what a store must belong to."""
     try:
-        cluster = client.describe_cluster(request_timeout=ASK_S).result(ASK_S).cluster_id
+        cluster = answered(client.describe_cluster(request_timeout=ASK_S)).cluster_id
         named = client.describe_topics(TopicCollection([topics.ledger]), request_timeout=ASK_S)
-        return str(cluster), str(named[topics.ledger].result(ASK_S).topic_id)
+        return str(cluster), str(answered(named[topics.ledger]).topic_id)
     except KafkaException as failure:
         raise NotReachable(f"Kafka did not describe {topics.ledger}: {failure.args[0].str()}") from None

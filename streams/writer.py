@@ -141,7 +141,8 @@ class PartitionWriter:
             )
         # 3. The store, after the commit and in one write. A crash before this line: it catches up.
         try:
-            store.write(outputs.balances, outputs.new_ids, _moved(store.cursor, outputs, *written))
+            cursor = _moved(store.cursor, outputs, *written)
+            store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)
         except Exception as failure:
             raise Stopped(
                 f"partition {self.partition}: the store {store.path} cannot be written ({failure}); the "

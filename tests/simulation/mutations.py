@@ -62,7 +62,7 @@ def _compiled(function: FunctionType, source: str) -> CodeType:
 
 
 _DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)\n"
-_SEND_OFFSETS = "self._producer.send_offsets_to_transaction("
+_SEND_OFFSETS = "self._send_offsets([TopicPartition("
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._producer.open(self.stopping)\n"
@@ -90,13 +90,17 @@ MUTATIONS = (
     Mutation(
         "the offset is committed before the transaction",
         play_workers,
-        (Edit(PartitionProducer.write, _SEND_OFFSETS, f"(lambda offsets, *_: {_COMMIT_ALONE})("),),
+        (
+            Edit(
+                PartitionProducer.write, _SEND_OFFSETS, f"(lambda offsets: {_COMMIT_ALONE})([TopicPartition("
+            ),
+        ),
     ),
     Mutation(
         "the offset is committed after the transaction",
         play_workers,
         (
-            Edit(PartitionProducer.write, _SEND_OFFSETS, "offsets = (lambda offsets, *_: offsets)("),
+            Edit(PartitionProducer.write, _SEND_OFFSETS, "offsets = list([TopicPartition("),
             Edit(PartitionProducer.write, _COMMIT, f"{_COMMIT}            {_COMMIT_ALONE}\n"),
         ),
     ),
@@ -229,5 +233,15 @@ MUTATIONS = (
         "a sink compares its position with >",
         play_sinks,
         (Edit(Consumption._batch, "if offset >= stands", "if offset > stands"),),
+    ),
+    Mutation(
+        "an idle sink does not look at its positions",
+        play_sinks,
+        (Edit(Consumption.run, "self._look()", "pass"),),
+    ),
+    Mutation(
+        "a sink whose positions went back does not join anew",
+        play_sinks,
+        (Edit(Consumption.run, "self._join_anew()", "pass"),),
     ),
 )

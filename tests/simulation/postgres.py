@@ -35,6 +35,11 @@ _ADVANCE = (
     "FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS m (partition, expected, next_offset) WHERE "
 )
 _OWNERS = "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s"
+_FOUND = "SELECT partition, next_offset, owner FROM sink_positions WHERE "
+_SESSIONS = (
+    "SELECT application_name FROM pg_stat_activity "
+    "WHERE datname = current_database() AND application_name = ANY(%s)"
+)
 _CONDITION = re.compile(r"(?:p\.)?(\w+) = (%s|m\.(\w+))|%s IS NOT NULL")
 
 #: Fields of a binary COPY row that a table knows it by, with the table's name.
@@ -224,18 +229,28 @@ class Session:
     def _execute(self, text: str, parameters: list[Any]) -> Answer:
         if text == _CLAIM:
             return self._claim(parameters[2], parameters[3], parameters[5])
-        if text.startswith(_OWNED):
-            rows = self.server.content.positions.items()
-            holds = _conditions(text.removeprefix(_OWNED), parameters)
-            return Answer([(at, row.next_offset) for at, row in rows if holds(at, row, {})])
         if text.startswith(_ADVANCE):
             return self._advance(text.removeprefix(_ADVANCE).split(" RETURNING ")[0], parameters)
-        if text == _OWNERS:
-            return Answer([(row.owner,) for row in self.server.content.positions.values()])
         if text.startswith("SELECT pg_terminate_backend"):
             return self._terminate(*parameters)
+        if text.startswith("SELECT"):
+            return Answer(self._select(text, parameters))
         assert text in {"RESET ROLE", "SET ROLE wallet_writer"}, f"not known to the simulation: {text}"
         return Answer()
+
+    def _select(self, text: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+        if text == _SESSIONS:
+            return [
+                (one.name,) for one in self.server.sessions if not one.closed and one.name in parameters[0]
+            ]
+        rows = self.server.content.positions.items()
+        if text == _OWNERS:
+            return [(row.owner,) for _, row in rows]
+        which = _OWNED if text.startswith(_OWNED) else _FOUND
+        assert text.startswith(which), f"not known to the simulation: {text}"
+        holds = _conditions(text.removeprefix(which), parameters)
+        found = [(at, row.next_offset, row.owner) for at, row in rows if holds(at, row, {})]
+        return [row[:2] for row in found] if which == _OWNED else list(found)
 
     def _claim(self, partition: int, begin: int, owner: str) -> Answer:
         self.lock(("position", partition))

@@ -107,6 +107,8 @@ class Producer(Link):
         transaction = self._asked()
         for one in offsets:
             transaction.offsets[one.topic] = one.offset
+        if self.stage.fault("offsets unanswered", 0.02):
+            self._timed_out(timeout)
 
     def commit_transaction(self, timeout: float) -> None:
         """Send everything, then commit; the answer may never come."""

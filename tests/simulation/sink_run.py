@@ -14,9 +14,9 @@ from typing import TypeVar, cast
 import pytest
 from confluent_kafka import Message
 
-from config.errors import NotReachable, Stopped
+from config.errors import NotReachable
 from config.settings import Settings
-from sinks import consumer, topic, writer
+from sinks import consumer, holdings, topic, writer
 from sinks.ledger import LedgerSink
 from sinks.observer import Observer
 from tests.ledgers import LEDGER_FRAME, Ledger
@@ -31,8 +31,6 @@ SINK = LedgerSink(TOPIC)
 PARTITIONS = (0, 1)
 TURNS, ROUNDS = 40, 300
 T = TypeVar("T")
-#: What a sink may end itself for: somebody took its partitions, or Postgres was away when it began.
-EXPECTED = "to another owner"
 
 
 @cache
@@ -124,11 +122,6 @@ class Work(Future[bool]):
         return super().result(timeout)
 
 
-def _judge(reason: Stopped | NotReachable) -> None:
-    """Whether a sink may end itself for this reason."""
-    assert isinstance(reason, NotReachable) or EXPECTED in str(reason), reason
-
-
 class SinkRun:
     """One schedule played; `run` raises AssertionError where rows and positions came apart."""
 
@@ -148,16 +141,14 @@ class SinkRun:
         self.group = Group(self.stage, TOPIC, self.records, self.ends)
         self.group.hasty = hasty
         self.live: list[tuple[Process, Stop]] = []
-        #: Whether somebody else than a sink has moved a position back.
-        self._set_back = False
 
     def _life(self, stop: Stop) -> None:
         """A sink's life, from joining to leaving."""
         try:
             consumer.Consumption(settings(), SINK, cast("Event", stop), Observer()).run()
-        except (Stopped, NotReachable) as reason:
+        except NotReachable as reason:
+            # Postgres was away when it began; for nothing else may a sink end itself.
             self.stage.tell(f"ends itself: {reason}")
-            _judge(reason)
 
     def run(self) -> None:
         """Play the schedule, then leave everything in peace until all is written, and look at it."""
@@ -231,14 +222,12 @@ class SinkRun:
                 server.break_all()
             case 3 if server.backups and not choices.among("a backup, rarely", 3):
                 self.stage.tell("Postgres is restored from a backup")
-                self._set_back = True
                 server.restore(choices.among("backup", len(server.backups)))
             case 4 if partition in server.content.positions:
                 at = server.content.positions[partition]
                 again = choices.among("from", at.next_offset + 1)
                 high = again if choices.rarely("high offset, too", 0.3) else at.high_offset
                 self.stage.tell(f"an operator sets the position of {partition} to {again}")
-                self._set_back = True
                 server.set_position(partition, At(again, high, at.owner))
             case 5 if self.live:
                 self.live[choices.among("whom", len(self.live))][1].set()
@@ -246,9 +235,6 @@ class SinkRun:
     def _settle(self) -> None:
         """No fault from here on: the sinks get through, and end when they are told to."""
         self.stage.calm = True
-        if self._set_back:
-            # Who restores a backup or sets a position starts the sinks again: an idle one does not look.
-            self._end_all()
         for _ in range(ROUNDS):
             if self.through:
                 break
@@ -297,7 +283,7 @@ class SinkRun:
             patch.setattr(topic, "Consumer", partial(SinkConsumer, self.group))
             patch.setattr(topic, "SLICE_RECORDS", 2)
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
-            for module in (consumer, topic, writer):
+            for module in (consumer, holdings, topic, writer):
                 patch.setattr(module, "time", stage.clock)
             for name in ("check", "make_months", "make_months_ahead"):
                 patch.setattr(writer, name, nothing)

@@ -75,7 +75,6 @@ def test_a_partition_that_is_lost_and_given_back_while_a_batch_is_gathered_leave
     assert_holds(play_hasty_sinks, range(300))
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="does not look while it is idle")
 def test_an_idle_sink_notices_that_postgres_was_restored_from_a_backup() -> None:
     run = SinkRun(Choices({}), 0)
     with run.in_place():

@@ -70,6 +70,19 @@ def test_a_crash_at_any_effect_and_at_any_of_the_recovery_after_it_leaves_all_or
     assert pairs > 300
 
 
+@pytest.mark.parametrize(
+    "about", ["send_offsets_to_transaction", "offsets unanswered", "commit", "commit unanswered"]
+)
+def test_what_kafka_does_not_answer_in_time_is_asked_again_and_ends_no_worker(about: str) -> None:
+    points = [
+        at for at, made in enumerate(two_batches({}, eager=False).stage.choices.made) if made.about == about
+    ]
+    assert len(points) == 2
+    for point in points:
+        run = two_batches({point: 1}, eager=False)
+        assert not [what for what in run.stage.told if "ends itself" in what]
+
+
 def test_a_machine_that_crashes_at_any_effect_may_lose_any_of_its_last_writes() -> None:
     for first in effects(two_batches({}, eager=True)):
         run = two_batches({first: MACHINE_CRASH}, eager=True)

@@ -12,7 +12,7 @@ from schemas.records import Balance, Transaction
 from streams.batch import Outputs, Source
 from streams.store import BEFORE_TIME
 from streams.wallet import Known
-from tests.unit.transactions import unusual_encodings
+from tests.unit.transactions import damaged, unusual_encodings
 
 PARTITIONS, PARTITION = 4, 1
 DAY_MS = 86_400_000
@@ -135,6 +135,31 @@ def inputs(draw: st.DrawFn) -> list[Source]:
         records.append(Source(offset, now_ms, key, value, draw(st.just(()) | st.just(()) | headers)))
         offset += draw(st.sampled_from([1, 1, 1, 2, 9]))
         now_ms += draw(st.sampled_from([0, 1, 5_000, 9_999, -3_000, DAY_MS, 2 * DAY_MS + 1, -DAY_MS]))
+    return records
+
+
+#: Whatever Kafka carries: bytes or none, names of any text, times of 64 bits.
+_any_bytes = st.none() | st.binary(max_size=MAX_RECORD_BYTES + 50)
+_any_headers = st.lists(st.tuples(st.text(max_size=20), _any_bytes), max_size=4).map(tuple)
+_any_time = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 10).map(lambda days: START_MS + days * DAY_MS)
+_any_body = st.binary(max_size=200) | damaged(valid.map(encode_transaction)) | valid.map(encode_transaction)
+_any_value = _any_bytes | st.builds(
+    lambda number, body: frame(number) + body, st.sampled_from([1, 1, 1, 0]), _any_body
+)
+_any_key = st.sampled_from(HERE).map(str.encode) | _any_bytes
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> list[Source]:
+    """Records of which nothing is known but that Kafka has them, and that some would be accepted."""
+    records, offset = list[Source](), draw(st.integers(0, 2**62))
+    for _ in range(draw(st.integers(1, 12))):
+        records.append(
+            Source(
+                offset, draw(_any_time), draw(_any_key), draw(_any_value), draw(st.just(()) | _any_headers)
+            )
+        )
+        offset += draw(st.sampled_from([1, 2]))
     return records
 
 

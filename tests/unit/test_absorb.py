@@ -6,7 +6,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codec import content_digest, encode_entry, encode_transaction, split_entry
+from schemas.codec import content_digest, encode_entry, encode_transaction, frame, split_entry
 from schemas.records import Transaction
 from streams.absorb import _PLAIN, _posted
 from streams.batch import posted_id
@@ -49,16 +49,15 @@ def test_an_entry_gives_the_index_the_same_whichever_way_it_is_read(
     offset: int,
     link: bytes,
 ) -> None:
-    entry = (
+    body = (
         encode_entry(encode_transaction(transaction), sequence, balance, recorded_ms, partition, offset)
         + link
     )
     wallet = transaction.wallet_id.encode()
-    parts = split_entry(entry)
-    assert _posted(wallet, entry) == (
-        posted_id(wallet, transaction.transaction_id),
+    parts = split_entry(body)
+    assert _posted(wallet, frame(2) + body) == (
+        posted_id(wallet, uuid.UUID(transaction.transaction_id).bytes),
         Known(content_digest(parts.transaction_body, transaction), recorded_ms),
-        offset,
     )
 
 
@@ -67,5 +66,6 @@ def test_the_usual_entry_takes_the_short_way() -> None:
         str(uuid.UUID(int=random.getrandbits(128))), "wallet-1", 1, 1_999, "EUR", 1_790_000_000_000_000
     )
     body = encode_transaction(usual)
-    assert _PLAIN(encode_entry(body, 17, -5, 1_790_000_000_000, 3, 123_456) + bytes(range(32)))
-    assert _PLAIN(encode_entry(encode_transaction(usual._replace(group_id="g-1")), 1, 1, 1, 1, 1) + bytes(32))
+    assert _PLAIN(frame(2) + encode_entry(body, 17, -5, 1_790_000_000_000, 3, 123_456) + bytes(range(32)))
+    grouped = encode_transaction(usual._replace(group_id="g-1"))
+    assert _PLAIN(frame(2) + encode_entry(grouped, 1, 1, 1, 1, 1) + bytes(32))

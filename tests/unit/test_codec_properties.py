@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from schemas.codec import (
     encode_snapshot,
     encode_transaction,
     frame,
+    order_of,
     split_entry,
 )
 from schemas.records import TYPES, Balance, LedgerEntry, Snapshot, Transaction
@@ -75,10 +77,27 @@ def test_the_decoder_and_the_second_reader_agree_on_damaged_bytes(body: bytes) -
     assert outcome(body) == read_strictly(body)
 
 
+def assert_all_ways_agree(value: bytes) -> None:
+    """The fast paths, to a whole transaction and to an order, give what the strict reader gives."""
+    strictly = CODEC.decode_unusual(value)
+    assert CODEC.decode(value) == strictly, value
+    order = order_of(*strictly) if isinstance(strictly, Decoded) else strictly
+    assert CODEC.order(value) == order, value
+    assert CODEC.usual_order(value) in {None, order}, value
+
+
 @settings(max_examples=1_000, deadline=None)
 @given(bodies | damaged(transactions.map(encode_transaction)))
 def test_the_fast_path_and_the_strict_one_give_the_same(body: bytes) -> None:
-    assert CODEC.decode(HEADER + body) == CODEC.decode_unusual(HEADER + body)
+    assert_all_ways_agree(HEADER + body)
+
+
+@pytest.mark.parametrize("metadata", [(), (("key", "v"),), (("a", "v"), ("b", "w"))])
+def test_the_usual_transaction_takes_the_short_way(metadata: tuple[tuple[str, str], ...]) -> None:
+    usual = Transaction(UUID, "wallet-1", 1, 1_999, "EUR", 1_790_000_000_000_000, "group 7", metadata)
+    assert CODEC.usual_order(HEADER + encode_transaction(usual)) is not None
+    unsorted = usual._replace(metadata=(("b", "v"), ("a", "w")))
+    assert CODEC.usual_order(HEADER + encode_transaction(unsorted)) is None
 
 
 def test_the_fast_path_and_the_strict_one_agree_on_every_change_of_a_single_byte() -> None:
@@ -91,7 +110,7 @@ def test_the_fast_path_and_the_strict_one_agree_on_every_change_of_a_single_byte
     for at in range(len(body)):
         for byte in range(256):
             for value in (body[:at] + bytes([byte]) + body[at + 1 :], body[:at] + bytes([byte]) + body[at:]):
-                assert CODEC.decode(HEADER + value) == CODEC.decode_unusual(HEADER + value), value
+                assert_all_ways_agree(HEADER + value)
 
 
 @settings(max_examples=300, deadline=None)

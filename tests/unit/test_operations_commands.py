@@ -80,8 +80,48 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
     assert "--at" in told.stderr
 
 
-def test_an_unknown_option_is_exit_code_2(tmp_path: Path) -> None:
-    assert wallet("status", "--wat", cwd=tmp_path).returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("status --wat", "no such option: --wat"),
+        (
+            "sink foo",
+            "invalid value for 'name': 'foo' is not one of 'ledger', 'snapshots', 'rejections', 'all'",
+        ),
+        ("send --format xml in.xml", "invalid value for '--format': 'xml' is not one of 'jsonl', 'csv'"),
+        ("generate --skew 9", "invalid value for '--skew': "),
+        ("generate --out", "option '--out' requires an argument"),
+        ("wat", "no such command 'wat'"),
+        ("local wat", "no such command 'wat'"),
+        ("local up --wat", "no such option: --wat"),
+        ("rejections show 1", "missing argument 'offset'"),
+        ("rejections list --partition x", "invalid value for '--partition': "),
+        ("rejections list --reason NO", "--reason NO is none of "),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_one_line_and_exit_code_2(
+    arguments: str, told: str, tmp_path: Path
+) -> None:
+    answer = wallet(*arguments.split(), cwd=tmp_path)
+    assert answer.returncode == 2
+    [line] = answer.stderr.splitlines()
+    assert line.lower().startswith(f"wallet: {told}".lower())
+    assert not answer.stdout
+
+
+@pytest.mark.parametrize("name", ["", "local", "rejections", "local status", "rejections show"])
+def test_help_comes_with_exit_code_0(name: str, tmp_path: Path) -> None:
+    for arguments in [[*name.split(), "--help"]] + ([] if " " in name else [name.split()]):
+        answer = wallet(*arguments, cwd=tmp_path)
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert f"Usage: wallet {name}".strip() in answer.stdout
+
+
+def test_the_address_of_a_stack_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
+    for name in ("env", "status"):
+        assert wallet("local", name, cwd=tmp_path).returncode == 1
+    [line] = wallet("local", "env", cwd=tmp_path).stderr.splitlines()
+    assert line == "wallet: the local stack in .local/stack is down: run `wallet local up`"
 
 
 def test_generated_lines_are_good_lines(tmp_path: Path) -> None:

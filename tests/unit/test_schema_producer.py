@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from config.errors import WalletError
-from schemas.producer import InvalidTransaction, transaction
+from schemas.producer import InvalidTransaction, queue, transaction
 from schemas.records import CREDIT, DEBIT, Transaction
 from tests.unit.transactions import UUID
 
@@ -61,3 +62,14 @@ def test_what_the_worker_would_reject_is_refused_in_one_sentence(changes: dict[s
         transaction(**FIELDS | changes)
     assert isinstance(error.value, WalletError)
     assert str(error.value).isprintable()
+
+
+def test_a_record_waits_for_room_in_the_producers_buffer() -> None:
+    # Nobody listens there: what is in the buffer leaves it when its time is over, and makes room.
+    conf = {"bootstrap.servers": "127.0.0.1:1", "queue.buffering.max.messages": 1, "message.timeout.ms": 200}
+    producer = Producer(conf | {"log_level": 0})
+    heard: list[bytes | None] = []
+    for key in (b"1", b"2", b"3"):
+        queue(producer, "a-topic", b"", key, lambda _, message: heard.append(message.key()), 0, [("a", None)])
+    assert heard == [b"1", b"2"]
+    producer.purge()

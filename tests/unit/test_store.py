@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from rocksdict import Options, Rdict
 
 from config.errors import Refused
+from schemas.codec import encode_balance
 from schemas.records import Balance
 from streams.batch import posted_id
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
@@ -37,6 +39,12 @@ def balance(wallet: bytes, amount: int = 1, sequence: int = 1) -> Balance:
     return Balance(wallet.decode(), "EUR", amount, sequence, 1_800_000_000_000, 3, 10 + sequence, b"h" * 32)
 
 
+def write(
+    store: PartitionStore, balances: dict[bytes, Balance], ids: dict[bytes, Known], cursor: Cursor
+) -> None:
+    store.write(balances, {wallet: encode_balance(one) for wallet, one in balances.items()}, ids, cursor)
+
+
 def test_a_new_store_has_seen_nothing(tmp_path: Path) -> None:
     with opened(tmp_path / "store") as store:
         assert store.cursor == Cursor(0, 0, 0, -(2**63))
@@ -46,12 +54,26 @@ def test_a_new_store_has_seen_nothing(tmp_path: Path) -> None:
         assert store.balance(b"a") is None
 
 
+def test_a_store_that_fails_while_it_is_opened_does_not_stay_open(tmp_path: Path) -> None:
+    raw = Rdict(str(tmp_path / "store"), Options(raw_mode=True))
+    raw.put(b"m:identity", b"not JSON")
+    raw.close()
+    with pytest.raises(ValueError, match="Expecting value") as kept:
+        PartitionStore(tmp_path / "store", IDENTITY, MEMORY, 100)
+    # The exception, with all that it refers to, lives on: it is not the garbage collector that closes the store.
+    assert kept.value
+    Rdict(str(tmp_path / "store"), Options(raw_mode=True)).close()
+
+
 def test_what_was_written_is_there_after_a_reopen_with_its_cursor(tmp_path: Path) -> None:
     cursor = Cursor(5, 2**40, 7, -1)
     known = Known(b"d" * 32, -5)
     with opened(tmp_path / "store") as store:
-        store.write(
-            {b"a": balance(b"a"), "ä".encode(): balance("ä".encode(), -(2**63))}, {b"a\0id": known}, cursor
+        write(
+            store,
+            {b"a": balance(b"a"), "ä".encode(): balance("ä".encode(), -(2**63))},
+            {b"a\0id": known},
+            cursor,
         )
     with opened(tmp_path / "store") as store:
         assert store.cursor == cursor
@@ -76,7 +98,7 @@ def test_a_store_of_another_place_is_refused_naming_what_differs(
     tmp_path: Path, changed: dict[str, object], told: str
 ) -> None:
     with opened(tmp_path / "store") as store:
-        store.write({b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
+        write(store, {b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
     with pytest.raises(Refused) as refused, opened(tmp_path / "store", replace(IDENTITY, **changed)):  # type: ignore[arg-type]
         pass
     assert told in str(refused.value)
@@ -86,7 +108,7 @@ def test_a_store_of_another_place_is_refused_naming_what_differs(
 
 def test_a_refused_store_is_left_as_it_was(tmp_path: Path) -> None:
     with opened(tmp_path / "store") as store:
-        store.write({b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
+        write(store, {b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
     with pytest.raises(Refused), opened(tmp_path / "store", replace(IDENTITY, prefix="other")):
         pass
     with opened(tmp_path / "store") as store:
@@ -104,6 +126,7 @@ def test_a_store_of_a_format_that_knows_more_fields_is_refused(tmp_path: Path) -
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from schemas.codec import encode_balance
 from schemas.records import Balance
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.wallet import Known
@@ -112,7 +135,9 @@ store = PartitionStore(Path(sys.argv[1]), identity, StoreMemory(16), 100)
 for turn in range(1, 1_000_000):
     balance = Balance("a", "EUR", turn, turn, 0, 3, turn, bytes(32))
     ids = {b"%d-%d" % (turn, number): Known(bytes(32), turn) for number in range(50)}
-    store.write({b"a": balance, b"b": balance}, ids, Cursor(turn, turn, turn, turn))
+    body = encode_balance(balance)
+    cursor = Cursor(turn, turn, turn, turn)
+    store.write({b"a": balance, b"b": balance}, {b"a": body, b"b": body}, ids, cursor)
     if turn == 200:
         print("goes on", flush=True)
 """
@@ -138,7 +163,7 @@ def test_the_cache_is_bounded_and_what_left_it_is_still_found(tmp_path: Path) ->
     wallets = [b"wallet-%d" % number for number in range(500)]
     with opened(tmp_path / "store", cached_wallets=20) as store:
         for turn, wallet in enumerate(wallets):
-            store.write({wallet: balance(wallet, turn)}, {}, Cursor(turn, turn, turn, turn))
+            write(store, {wallet: balance(wallet, turn)}, {}, Cursor(turn, turn, turn, turn))
             assert len(store._cache) <= 20
         assert store.balances(set(wallets)) == {
             wallet: balance(wallet, at) for at, wallet in enumerate(wallets)
@@ -148,7 +173,7 @@ def test_the_cache_is_bounded_and_what_left_it_is_still_found(tmp_path: Path) ->
 
 def test_without_a_cache_every_balance_comes_from_the_store(tmp_path: Path) -> None:
     with opened(tmp_path / "store", cached_wallets=0) as store:
-        store.write({b"a": balance(b"a")}, {}, Cursor())
+        write(store, {b"a": balance(b"a")}, {}, Cursor())
         assert store._cache == {}
         assert store.balance(b"a") == balance(b"a")
 
@@ -157,7 +182,7 @@ def test_a_batch_larger_than_the_cache_does_not_leave_an_older_balance_behind(tm
     wallets = [b"wallet-%d" % number for number in range(50)]
     with opened(tmp_path / "store", cached_wallets=10) as store:
         for sequence in (1, 2, 3):
-            store.write({wallet: balance(wallet, 1, sequence) for wallet in wallets}, {}, Cursor())
+            write(store, {wallet: balance(wallet, 1, sequence) for wallet in wallets}, {}, Cursor())
         assert {one.sequence for one in store.balances(set(wallets)).values()} == {3}
 
 
@@ -165,13 +190,13 @@ names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 
 @given(st.lists(st.tuples(names, st.uuids()), unique=True, max_size=50))
-def test_no_two_wallets_and_ids_share_a_place_in_the_index(pairs: list[tuple[str, object]]) -> None:
-    assert len({posted_id(wallet.encode(), str(one)) for wallet, one in pairs}) == len(pairs)
+def test_no_two_wallets_and_ids_share_a_place_in_the_index(pairs: list[tuple[str, UUID]]) -> None:
+    assert len({posted_id(wallet.encode(), one.bytes) for wallet, one in pairs}) == len(pairs)
 
 
 def test_stores_of_partitions_side_by_side_do_not_mix(tmp_path: Path) -> None:
     with opened(tmp_path / "3") as third, opened(tmp_path / "4", replace(IDENTITY, partition=4)) as fourth:
-        third.write({b"a": balance(b"a", 3)}, {}, Cursor(3, 3, 3, 3))
-        fourth.write({b"a": balance(b"a", 4)}, {}, Cursor(4, 4, 4, 4))
+        write(third, {b"a": balance(b"a", 3)}, {}, Cursor(3, 3, 3, 3))
+        write(fourth, {b"a": balance(b"a", 4)}, {}, Cursor(4, 4, 4, 4))
         assert third.balance(b"a") == balance(b"a", 3)
         assert third.cursor.source == 3

@@ -1,14 +1,17 @@
 """What `apply` decides, case by case, and which snapshots an entry causes."""
 
+from uuid import UUID
+
 import pytest
 
-from schemas.records import CREDIT, DEBIT, INTERVAL, PERIOD, Balance, Reason, Rejected, Transaction
-from streams.wallet import DAY_MS, LARGEST, SMALLEST, Known, Policy, Position, Posted, apply, snapshots
+from schemas.records import CREDIT, DEBIT, INTERVAL, PERIOD, Balance, Order, Reason, Rejected
+from streams.wallet import DAY_MS, LARGEST, SMALLEST, Known, Policy, Posted, apply, snapshots
 
 ALLOW = Policy(overdraft_allowed=True, id_window_ms=None, snapshot_every=100)
 REJECT = ALLOW._replace(overdraft_allowed=False)
 WINDOW = ALLOW._replace(id_window_ms=2 * DAY_MS)
 NOW_MS = 1_800_000_000_000
+ID = UUID("0b0e7d3c-2f65-4c6f-9d5e-0123456789ab")
 CONTENT, OTHER_CONTENT = b"c" * 32, b"o" * 32
 
 
@@ -16,28 +19,28 @@ def holding(balance: int, currency: str = "EUR", sequence: int = 7, recorded_ms:
     return Balance("wallet-1", currency, balance, sequence, recorded_ms, 1, 41, bytes(32))
 
 
-def credit(amount: int, currency: str = "EUR") -> Transaction:
-    return Transaction("0b0e7d3c-2f65-4c6f-9d5e-0123456789ab", "wallet-1", CREDIT, amount, currency, 0)
+def credit(amount: int, currency: str = "EUR") -> Order:
+    return Order(ID.bytes, b"wallet-1", CREDIT, amount, currency, b"body", CONTENT)
 
 
-def debit(amount: int, currency: str = "EUR") -> Transaction:
+def debit(amount: int, currency: str = "EUR") -> Order:
     return credit(amount, currency)._replace(type=DEBIT)
 
 
 def decided(
     balance: Balance | None,
-    transaction: Transaction,
+    order: Order,
     policy: Policy,
     known: Known | None = None,
     recorded_ms: int = NOW_MS,
 ) -> tuple[int, int] | Reason:
     """What `apply` says, as (sequence, balance) or the reason."""
-    outcome = apply(balance, transaction, CONTENT, known, Position(1, 42, recorded_ms), policy)
+    outcome = apply(balance, order, known, recorded_ms, policy)
     return outcome.reason if isinstance(outcome, Rejected) else (outcome.sequence, outcome.balance)
 
 
 @pytest.mark.parametrize(
-    ("balance", "transaction", "policy", "wanted"),
+    ("balance", "order", "policy", "wanted"),
     [
         # a wallet's first entry
         (None, credit(1), ALLOW, (1, 1)),
@@ -74,16 +77,16 @@ def decided(
     ],
 )
 def test_a_transaction_is_posted_or_rejected(
-    balance: Balance | None, transaction: Transaction, policy: Policy, wanted: tuple[int, int] | Reason
+    balance: Balance | None, order: Order, policy: Policy, wanted: tuple[int, int] | Reason
 ) -> None:
-    assert decided(balance, transaction, policy) == wanted
+    assert decided(balance, order, policy) == wanted
 
 
 SAME, DIFFERENT = Known(CONTENT, NOW_MS), Known(OTHER_CONTENT, NOW_MS)
 
 
 @pytest.mark.parametrize(
-    ("balance", "transaction", "known", "wanted"),
+    ("balance", "order", "known", "wanted"),
     [
         (holding(100), credit(1), SAME, Reason.DUPLICATE),
         (holding(100), credit(1), DIFFERENT, Reason.CONFLICT),
@@ -101,9 +104,9 @@ SAME, DIFFERENT = Known(CONTENT, NOW_MS), Known(OTHER_CONTENT, NOW_MS)
     ],
 )
 def test_the_first_reason_in_the_contracts_order_is_given(
-    balance: Balance, transaction: Transaction, known: Known | None, wanted: Reason
+    balance: Balance, order: Order, known: Known | None, wanted: Reason
 ) -> None:
-    assert decided(balance, transaction, REJECT, known) == wanted
+    assert decided(balance, order, REJECT, known) == wanted
 
 
 @pytest.mark.parametrize(
@@ -129,14 +132,14 @@ def test_without_a_window_an_id_is_remembered_for_ever() -> None:
 
 
 def test_a_detail_is_printable_whatever_the_transaction_holds() -> None:
-    outcome = apply(holding(0), debit(1), CONTENT, None, Position(1, 42, NOW_MS), REJECT)
+    outcome = apply(holding(0), debit(1), None, NOW_MS, REJECT)
     assert isinstance(outcome, Rejected)
     assert outcome.detail.isascii()
     assert outcome.detail.isprintable()
 
 
 def test_posted_says_nothing_but_sequence_and_balance() -> None:
-    assert apply(None, credit(3), CONTENT, None, Position(0, 0, 0), ALLOW) == Posted(1, 3)
+    assert apply(None, credit(3), None, 0, ALLOW) == Posted(1, 3)
 
 
 MIDNIGHT_MS = NOW_MS - NOW_MS % DAY_MS

@@ -1,0 +1,122 @@
+"""The fold as a worker uses it, and the independent one held against it, byte by byte."""
+
+from collections.abc import Sequence
+
+from config.pipeline import Pipeline
+from operations import fold as oracle
+from schemas.codec import TransactionCodec, decode_entry, encode_balance, encode_snapshot, frame
+from schemas.records import INTERVAL, PERIOD, Balance, Reason
+from schemas.registry import FIXED_IDS
+from streams.batch import Derived, Source
+from streams.posting import Fold
+from tests.unit.strategies import DAY_MS, PARTITION, Memory
+
+CODEC = TransactionCodec(FIXED_IDS.transaction, lambda _: None)
+TOPIC = "wallet.transactions"
+
+
+class Written:
+    """All that a partition's input has caused, one list for each topic."""
+
+    def __init__(self) -> None:
+        self.entries: list[Derived] = []
+        self.rejections: list[Derived] = []
+        self.snapshots: list[Derived] = []
+        self.newest: dict[bytes | None, Derived] = {}
+        self.changelog: list[Derived] = []
+
+    def __eq__(self, other: object) -> bool:
+        """Equal but for the changelog, which has one record for every batch that touched a wallet."""
+        return isinstance(other, Written) and all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("entries", "rejections", "snapshots", "newest")
+        )
+
+    @property
+    def named(self) -> list[int]:
+        """The source offsets that the outcomes name, in order."""
+        entries = [decode_entry((entry.value or b"")[5:]).source_offset for entry in self.entries]
+        return sorted([*entries, *(_offset(one) for one in self.rejections)])
+
+    __hash__ = None  # type: ignore[assignment] # it is compared, never looked up
+
+
+def folded(pipeline: Pipeline, batches: Sequence[Sequence[Source]]) -> Written:
+    """Fold batches as a worker does: what is below the next offset was posted already."""
+    past, written = Memory(), Written()
+    fold = Fold(TOPIC, PARTITION, pipeline, CODEC, FIXED_IDS, past)
+    for batch in batches:
+        fresh = [record for record in batch if record.offset >= past.next_offset]
+        outputs = fold.post(fresh, past.next_offset, past.recorded_ms)
+        changed = fold.balance_records(outputs)
+        past.take(outputs)
+        written.entries += outputs.entries
+        written.rejections += outputs.rejections
+        written.snapshots += outputs.snapshots
+        written.changelog += changed
+        written.newest |= {balance.key: balance for balance in changed}
+    return written
+
+
+def assert_the_independent_fold_agrees(
+    pipeline: Pipeline, records: Sequence[Source], written: Written
+) -> list[Reason]:
+    """Fold the records once more by `operations.fold`; returns the reasons of the rejections among them."""
+    fold, reasons = oracle.Fold(pipeline, frozenset({1})), list[Reason]()
+    wanted, changelog = Written(), set[Derived | tuple[object, ...]]()
+    for record in records:
+        before = fold.balances.get((record.key or b"").decode(errors="replace"))
+        outcome = fold.step(oracle.Incoming(PARTITION, *record))
+        if isinstance(outcome, oracle.Refusal):
+            reasons.append(outcome.reason)
+            assert _matches(written.rejections[len(wanted.rejections)], record, outcome.reason)
+            wanted.rejections.append(written.rejections[len(wanted.rejections)])
+            continue
+        after = outcome.balance
+        key = after.wallet_id.encode()
+        wanted.entries.append(Derived(key, frame(2) + outcome.body, after.recorded_ms))
+        wanted.newest[key] = Derived(key, frame(3) + encode_balance(after), after.recorded_ms)
+        changelog.add(tuple(wanted.newest[key]))
+        wanted.snapshots += _snapshots(before, after, pipeline.snapshot_every)
+    assert written == wanted
+    assert all(tuple(balance) in changelog for balance in written.changelog)
+    return reasons
+
+
+def _offset(rejection: Derived) -> int:
+    name, value = (rejection.headers or [])[-2]
+    assert name == "rejection.offset"
+    return int(value or "")
+
+
+def _matches(rejection: Derived, record: Source, reason: Reason) -> bool:
+    headers = rejection.headers or []
+    kept = reason is not Reason.TOO_LARGE
+    upstream, ours = headers[: len(headers) - 6], dict(headers[len(headers) - 6 :])
+    detail = ours.pop("rejection.detail")
+    assert isinstance(detail, bytes)
+    assert detail.decode("ascii").isprintable()
+    assert detail
+    assert ours == {
+        "rejection.reason": reason.encode(),
+        "rejection.topic": TOPIC.encode(),
+        "rejection.partition": b"%d" % PARTITION,
+        "rejection.offset": b"%d" % record.offset,
+        "rejection.at": b"%d" % record.timestamp_ms,
+    }
+    return (rejection.key, rejection.value, rejection.timestamp_ms, tuple(upstream)) == (
+        record.key if kept else None,
+        record.value if kept else None,
+        record.timestamp_ms,
+        tuple(record.headers) if kept else (),
+    )
+
+
+def _snapshots(before: Balance | None, after: Balance, every: int) -> list[Derived]:
+    due = []
+    if before and before.recorded_ms // DAY_MS < after.recorded_ms // DAY_MS and before.sequence % every:
+        due.append((before, PERIOD))
+    if after.sequence % every == 0:
+        due.append((after, INTERVAL))
+    key = after.wallet_id.encode()
+    return [Derived(key, frame(4) + encode_snapshot(one, why), one.recorded_ms) for one, why in due]
