@@ -56,9 +56,8 @@ class Broker:
         if (self._disk / "meta.properties").exists():
             return
         progress("formatting Kafka's disk")
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # with "=": an id may begin with a minus and would be taken for an option
-        words = ["format", f"--cluster-id={cluster}", f"--config={self._settings}"]
+        words = ["format", f"--cluster-id={self._cluster_id()}", f"--config={self._settings}"]
         command = [*self._java(), "kafka.tools.StorageTool", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -98,6 +97,10 @@ class Broker:
             ":".join(str(jar) for jar in sorted(self._jars.glob("*.jar"))),
         ]
 
+    def _cluster_id(self) -> str:
+        """Of the cluster that this broker's disk is formatted for: a new one of its own."""
+        return new_cluster_id()
+
     def _own_settings(self) -> list[str]:
         return [
             f"listeners=PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.controller_port}",
@@ -126,3 +129,8 @@ class Broker:
     def _new_classes(self) -> Path:
         # beside its final place, to move there in one step; brokers of one machine differ in the port
         return self._jars / f"classes-{self.port}.new"
+
+
+def new_cluster_id() -> str:
+    """An id as Kafka makes them for a cluster: 16 random bytes in base64, without the padding."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -10,12 +10,13 @@ Everything is in the stack's folder: data, logs, and the state file by which the
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from config.errors import NotReachable, Refused
 from config.settings import settings
@@ -113,6 +114,7 @@ class Stack:
             for name in NAMES:
                 state = self._stop(state, name, silent)
             shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock_file.unlink()
 
     def start(self, name: Name) -> None:
         """Start one server on its old port and return when it answers; for tests of an absence."""
@@ -202,11 +204,11 @@ class Stack:
     @contextlib.contextmanager
     def _locked(self, progress: Progress) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
-        # beside the folder, not in it: `delete` must not remove the lock that others wait for
-        with self.folder.with_suffix(".lock").open("w") as lock:
-            deadline = time.monotonic() + LOCK_PATIENCE_S
-            told = False
-            while not _try_lock(lock.fileno()):
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        told = False
+        with contextlib.ExitStack() as open_files:
+            # a file that was locked and is gone by then, with a stack that was deleted, locks nobody out
+            while not _try_lock(open_files.enter_context(self._lock_file.open("w")), self._lock_file):
                 if not told:
                     progress("waiting for another command that starts or stops this stack")
                     told = True
@@ -214,8 +216,14 @@ class Stack:
                     raise NotReachable(
                         f"{self.folder} is locked by another command for {LOCK_PATIENCE_S:.0f} s"
                     )
+                open_files.close()
                 time.sleep(server.POLL_S)
             yield
+
+    @property
+    def _lock_file(self) -> Path:
+        # beside the folder, not in it: who waits for it must not lose it with the folder
+        return self.folder.with_suffix(".lock")
 
 
 def addresses_if_up(folder: Path = DEFAULT_FOLDER) -> Addresses | None:
@@ -231,9 +239,10 @@ def _with_running(state: State, name: Name, running: Running | None) -> State:
     return replace(state, kafka=running) if name == "kafka" else replace(state, postgres=running)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(lock: TextIO, path: Path) -> bool:
+    """Lock the file if nobody has it; False also if it is not the file of that path any more."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
         return False
-    return True

@@ -1,8 +1,29 @@
-"""Arguments that several commands read alike."""
+"""Command lines, and arguments that several commands read alike."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
+
+import typer
 
 from config.errors import ConfigurationError
+
+#: UsageError, for a command line that is not understood: click's, or the copy of it that newer typers have.
+_NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+
+def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
+    """Run a command line and return its exit code; without any arguments it shows its help.
+
+    Raises ConfigurationError, in one line, where typer would draw a box around what it does not understand.
+    """
+    try:
+        code = app(args=[*arguments] or ["--help"], prog_name=name, standalone_mode=False)
+    except _NotUnderstood as error:
+        told = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+        where = error.ctx.command_path if error.ctx else name
+        raise ConfigurationError(f"{told[:1].lower()}{told[1:]}; see `{where} --help`") from None
+    return code if isinstance(code, int) else 0
 
 
 def aware_time(option: str, text: str | None) -> datetime | None:

@@ -18,7 +18,7 @@ from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from operations import checks, context, demo_place, demo_table, generating, init, status
+from operations import checks, context, delivery, demo_place, demo_table, generating, init, status
 from operations.children import Child, Children
 from operations.generator import Mix, records
 from operations.output import progress
@@ -80,7 +80,7 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
         worker = children.start("worker", "worker")
         mix = generating.fitted(mix, pipeline)
         with progress("sending", demo.count) as advance:
-            generating.deliver(settings, records(demo.count, mix), advance)
+            delivery.deliver(settings, records(demo.count, mix), advance)
         # All input is there, so it can be folded while the pipeline works.
         folding = background(lambda stop: checks.expect(settings, stop))
         _until_posted(demo, children, worker)

@@ -3,26 +3,18 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer
-from confluent_kafka import KafkaError, Message, Producer
 
-from config.clients import librdkafka
 from config.cluster import check
-from config.errors import ConfigurationError, NotReachable
+from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import GROWTH_BYTES, Topics
-from operations.generator import Mix, Record, records
+from operations.delivery import deliver, paced
+from operations.generator import Mix, records
 from operations.lines import to_json
-from operations.output import Advance, as_line, progress
-
-#: Records between two looks at the clock and at what was delivered.
-STRIDE = 500
-#: The last records must be confirmed within so many seconds.
-FLUSH_S = 60.0
+from operations.output import as_line, progress
 
 
 def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None) -> None:
@@ -31,7 +23,7 @@ def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None
     mix = fitted(mix, pipeline)
     began = time.monotonic()
     with progress("sending", count) as advance:
-        deliver(settings, _paced(records(count, mix), rate), advance)
+        deliver(settings, paced(records(count, mix), rate), advance)
     took_s = time.monotonic() - began
     typer.echo(f"{count} records sent in {took_s:.1f} s with --seed {mix.seed}", err=True)
 
@@ -45,57 +37,6 @@ def fitted(mix: Mix, pipeline: Pipeline) -> Mix:
         max_record_bytes=pipeline.max_record_bytes,
         overdraft_rejected=pipeline.overdraft == "reject",
     )
-
-
-def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> int:
-    """Produce records to their partitions and return how many, once every one is confirmed.
-
-    Raises NotReachable if one of them is not.
-    """
-    topic = Topics.of(settings).transactions
-    failed: list[KafkaError] = []
-    producer = Producer(
-        librdkafka(
-            settings,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=20,
-            message_max_bytes=2 * settings.max_record_bytes + 16 * GROWTH_BYTES,
-            queue_buffering_max_kbytes=262_144,
-        )
-    )
-
-    def confirmed(error: KafkaError | None, _: Message) -> None:
-        if error:
-            failed.append(error)
-
-    sent = 0
-    for record in stream:
-        while True:
-            try:
-                producer.produce(
-                    topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    on_delivery=confirmed,
-                    headers=[*record.headers],  # a copy, since its type is wider
-                )
-                break
-            except BufferError:
-                producer.poll(0.1)
-        sent += 1
-        if sent % STRIDE == 0:
-            producer.poll(0)
-            advance(sent - len(producer))
-            if failed:
-                break
-    left = producer.flush(FLUSH_S)
-    advance(sent - left)
-    if failed or left:
-        reason = failed[0].str() if failed else "no confirmation in time"
-        raise NotReachable(f"{len(failed) + left} of {sent} records were not delivered: {reason}")
-    return sent
 
 
 def to_file(path: Path, count: int, mix: Mix) -> None:
@@ -113,16 +54,3 @@ def to_file(path: Path, count: int, mix: Mix) -> None:
                 output.write(as_line(to_json(record.transaction)) + "\n")
     said = f", {left_out} bad ones left out that JSON cannot hold" if left_out else ""
     typer.echo(f"{count - left_out} transactions written with --seed {mix.seed}{said}", err=True)
-
-
-def _paced(stream: Iterator[Record], rate: float | None) -> Iterator[Record]:
-    """The same records, no faster than `rate` a second."""
-    if rate is None:
-        yield from stream
-        return
-    began = time.monotonic()
-    for number, record in enumerate(stream):
-        ahead_s = number / rate - (time.monotonic() - began)
-        if ahead_s > 0:
-            time.sleep(ahead_s)
-        yield record

@@ -10,7 +10,7 @@ import typer
 
 from config import logs
 from config.errors import WalletError
-from operations.arguments import aware_time
+from operations.arguments import aware_time, run
 
 app = typer.Typer(
     help="Wallets whose truth is an append-only log of events: Kafka, Faust and PostgreSQL.",
@@ -29,7 +29,7 @@ SINKS = ("ledger", "snapshots", "rejections")
 def main() -> None:
     """Run the command line: what a user can mend is one line on stderr and the error's exit code."""
     try:
-        app()
+        sys.exit(run(app, sys.argv[1:], "wallet"))
     except WalletError as error:
         typer.echo(f"wallet: {logs.masked(str(error))}", err=True)
         sys.exit(error.exit_code)
@@ -52,11 +52,11 @@ def _every_command() -> None:
     },
 )
 def local_stack(context: typer.Context) -> None:
-    """A real Kafka and a real PostgreSQL on this machine: up, down, status."""
+    """A real Kafka and a real PostgreSQL on this machine: up, down, status, env."""
     # Its commands are an application of its own; mounted as usual, it would be imported for every --help.
     from operations import local
 
-    local.app(args=context.args or ["--help"], prog_name="wallet local")
+    raise typer.Exit(run(local.app, context.args, "wallet local"))
 
 
 @app.command()
@@ -202,7 +202,7 @@ def rejections_(context: typer.Context) -> None:
     """What was rejected: list, show, resubmit."""
     from operations import rejections_commands
 
-    rejections_commands.app(args=context.args or ["--help"], prog_name="wallet rejections")
+    raise typer.Exit(run(rejections_commands.app, context.args, "wallet rejections"))
 
 
 @app.command()
@@ -227,9 +227,10 @@ def verify(
     from operations import verify as auditing
     from operations import verify_show
     from operations.context import current
+    from operations.verify_options import Options
 
     end = aware_time("--to-time", to_time)
-    options = auditing.Options(partition, to_offset, end, since, save, not no_postgres, show)
+    options = Options(partition, to_offset, end, since, save, not no_postgres, show)
     raise typer.Exit(verify_show.show(auditing.run(current(), options), as_json=as_json))
 
 

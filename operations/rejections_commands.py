@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from operations import rejections, resubmit
+from operations import rejections_show, resubmit
 from operations.arguments import aware_time
 from operations.context import current
 from operations.rejections import Wanted, reasons_of
@@ -43,7 +43,7 @@ def list_them(
         aware_time("--to", to_time),
         key,
     )
-    rejections.show_list(current(), wanted, limit, as_json=as_json)
+    rejections_show.show_list(current(), wanted, limit, as_json=as_json)
 
 
 @app.command("show")
@@ -53,7 +53,7 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """All about one rejection: headers, bytes in hex, decoded where possible."""
-    rejections.show_one(current(), partition, offset, as_json=as_json)
+    rejections_show.show_one(current(), partition, offset, as_json=as_json)
 
 
 @app.command("resubmit")

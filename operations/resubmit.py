@@ -6,7 +6,6 @@ rejection: a run that was interrupted is run again and goes on, and no rejection
 """
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,14 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import typer
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Message
 
-from config.clients import librdkafka
 from config.cluster import check, describe, offsets_of, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
+from config.topics import Topics
+from operations.delivery import deliver, paced
 from operations.output import as_line, progress
 from operations.rejections import ATTEMPT, REJECTION_OF, Headers, Rejection, Wanted, read, transaction_in
 from operations.verify_cut import offsets_at
@@ -30,8 +29,6 @@ from operations.verify_reading import Reading
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 
-#: The last records must be confirmed within so many seconds.
-FLUSH_S = 60.0
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
 CHUNK = 5_000
@@ -97,7 +94,11 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
     done = _done_before(settings, earliest) if earliest else set()
     again = _chosen(settings, pipeline, read(settings, wanted), done, options, outcome)
     if options.execute:
-        _send(settings, again, count, options.rate)
+        with progress("resubmitting", count) as advance:
+            try:
+                deliver(settings, paced(again, options.rate), advance)
+            except NotReachable as failure:
+                raise NotReachable(f"{failure}; run it again, it goes on") from None
     else:
         for _ in again:
             pass
@@ -187,54 +188,6 @@ def _rejection_of(message: Message) -> str | None:
         if name == REJECTION_OF and isinstance(value, bytes):
             return value.decode(errors="replace")
     return None
-
-
-def _send(settings: Settings, records: Iterator[Again], about: int, rate: float) -> None:
-    """Send at no more than `rate` a second, each confirmed."""
-    failed: list[KafkaError] = []
-    producer = Producer(
-        librdkafka(
-            settings,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=5,
-            message_max_bytes=max(KAFKA_MESSAGE_BYTES, settings.max_record_bytes) + GROWTH_BYTES,
-        )
-    )
-
-    def confirmed(error: KafkaError | None, _: Message) -> None:
-        if error:
-            failed.append(error)
-
-    topic = Topics.of(settings).transactions
-    began, sent = time.monotonic(), 0
-    with progress("resubmitting", about) as advance:
-        for record in records:
-            time.sleep(max(0.0, sent / rate - (time.monotonic() - began)))
-            while True:
-                try:
-                    producer.produce(
-                        topic,
-                        record.value,
-                        record.key,
-                        record.partition,
-                        on_delivery=confirmed,
-                        headers=[*record.headers],  # a copy, since its type is wider
-                    )
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-            producer.poll(0)
-            sent += 1
-            advance(sent)
-            if failed:
-                break
-        left = producer.flush(FLUSH_S)
-    if failed or left:
-        reason = failed[0].str() if failed else "no confirmation in time"
-        raise NotReachable(
-            f"{len(failed) + left} of {sent} records were not delivered ({reason}): run it again, it goes on"
-        )
 
 
 def _show(outcome: Outcome, *, as_json: bool) -> None:

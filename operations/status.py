@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from config.clients import librdkafka
-from config.cluster import ASK_S, Offsets, describe, offsets, quiet_admin, wait_for_kafka
+from config.cluster import ASK_S, Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from config.topics import Topics
@@ -128,7 +128,7 @@ def committed(client: AdminClient, settings: Settings, partitions: int) -> list[
     wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
     asked = ConsumerGroupTopicPartitions(settings.group, wanted)
     try:
-        answer: Any = client.list_consumer_group_offsets([asked])[settings.group].result(ASK_S)
+        answer: Any = answered(client.list_consumer_group_offsets([asked])[settings.group])
     except KafkaException as error:
         raise NotReachable(f"Kafka did not tell the group's offsets: {error.args[0].str()}") from None
     at = {one.partition: one.offset for one in answer.topic_partitions}
@@ -138,7 +138,7 @@ def committed(client: AdminClient, settings: Settings, partitions: int) -> list[
 def _members(client: AdminClient, settings: Settings) -> int | None:
     """How many workers have joined; None where the group is not known."""
     try:
-        described: Any = client.describe_consumer_groups([settings.group])[settings.group].result(ASK_S)
+        described: Any = answered(client.describe_consumer_groups([settings.group])[settings.group])
     except KafkaException:
         return None
     return len(described.members)

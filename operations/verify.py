@@ -9,76 +9,34 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from confluent_kafka import KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
-
-from config.cluster import (
-    ASK_S,
-    FoundTopic,
-    describe,
-    differences,
-    input_bytes,
-    quiet_admin,
-    read_pipeline,
-    specs,
-    wait_for_kafka,
-)
-from config.errors import ConfigurationError, NotReachable, Refused
+from config.cluster import quiet_admin, read_pipeline, wait_for_kafka
+from config.errors import Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
 from operations import verify_point
 from operations.output import progress
-from operations.verify_cut import Cut, cuts, earlier, offsets_at
+from operations.verify_cut import Cut, cuts, earlier
 from operations.verify_digests import new_key
 from operations.verify_expected import ExpectedRows
 from operations.verify_fold import GroupSums
+from operations.verify_options import Options
 from operations.verify_partition import Audit, PartitionAudit
 from operations.verify_point import Point
 from operations.verify_postgres import DatabaseAudit
-from operations.verify_report import Difference, Differences, Finding, Findings, Report
+from operations.verify_report import Differences, Finding, Findings, Report
+from operations.verify_topics import check_topics, finite, identity
 from schemas.partitioner import partition_of
 from schemas.registry import schema_ids, writers
 from sinks import audit as database
 from streams.store import StoreMemory
 
 log = EventLog("operations.verify")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to verify: all partitions or one, up to an end, from the start or from a verified point."""
-
-    partition: int | None = None
-    to_offset: int | None = None
-    to_time: datetime | None = None
-    since: Path | None = None
-    save: Path | None = None
-    postgres: bool = True
-    shown: int = 20
-
-    @property
-    def to_an_end(self) -> bool:
-        """Whether an end was named."""
-        return self.to_offset is not None or self.to_time is not None
-
-    def check(self) -> None:
-        """Raise ConfigurationError for options that contradict each other."""
-        if self.to_offset is not None and self.partition is None:
-            raise ConfigurationError("--to-offset is of one partition: name it with --partition")
-        if self.to_offset is not None and self.to_time is not None:
-            raise ConfigurationError("--to-offset and --to-time both name an end: leave one out")
-        if self.save and self.to_an_end:
-            raise ConfigurationError(
-                "--save keeps the state at the newest decided records: leave --to-... out"
-            )
-        if self.save:
-            verify_point.refuse_to_replace(self.save)
 
 
 def run(settings: Settings, options: Options) -> Report:
@@ -113,18 +71,18 @@ class _Verification:
         self.work, self.stack = work, stack
         self.topics = Topics.of(settings)
         self.client = quiet_admin(settings)
-        self.cluster, self.topic_id = _identity(self.client, self.topics.transactions)
+        self.cluster, self.topic_id = identity(self.client, self.topics.transactions)
         self.report = Report(
             settings.prefix, asdict(pipeline), Differences(options.shown), Findings(options.shown)
         )
-        self.partitions = _partitions(pipeline, options)
+        self.partitions = options.partitions(pipeline)
         self.point = self._point()
-        self.limits = self._limits()
+        self.limits = options.limits(settings, self.partitions)
 
     def run(self) -> Report:
         """1. The tables, with the sinks' positions. 2. The cut. 3. The fold. 4. What differs. 5. What is kept."""
         report = self.report
-        found_topics = self._check_topics()
+        found_topics = check_topics(self.client, self.settings, self.report.differences)
         key = bytes.fromhex(self.point.key) if self.point else new_key()
         tables = self._tables(key)
         positions = tables.positions if tables else {}
@@ -146,9 +104,10 @@ class _Verification:
             memory=(memory := StoreMemory(self.settings.store_memory_mb)),
             groups=GroupSums(self.work / verify_point.GROUPS, memory),
             differences=report.differences,
+            findings=report.findings,
             expected=expected,
             sink_positions=positions,
-            late_topics=_finite(found_topics),
+            late_topics=finite(found_topics),
         )
         try:
             starts = self._fold(shared, cut)
@@ -161,19 +120,6 @@ class _Verification:
         if self.options.save and report.clean:
             self._save(key, cut, starts, expected)
         return report
-
-    def _check_topics(self) -> dict[str, FoundTopic]:
-        """Topics that lack are refused; settings that were changed by hand are differences."""
-        found = describe(self.client, (*self.topics.partitioned, self.topics.pipeline))
-        for spec in specs(self.settings, input_bytes(self.settings, found)):
-            there = found.get(spec.name)
-            if there is None or there.partitions != spec.partitions:
-                raise Refused("; ".join(differences(spec, there)))
-            for text in differences(spec, there):
-                # A history is loaded with its own times, so the input may be on either.
-                if not text.startswith(f"{self.topics.transactions}: message.timestamp.type "):
-                    self.report.differences.add(Difference(spec.name, "altered", detail=text))
-        return found
 
     def _tables(self, key: bytes) -> DatabaseAudit | None:
         """Read PostgreSQL, all of it in one snapshot."""
@@ -250,15 +196,6 @@ class _Verification:
         self.report.since = f"{self.options.since}, saved at {point.saved_at}"
         return point
 
-    def _limits(self) -> dict[int, int]:
-        """The ends that were named, by partition; none where the newest decided records are the end."""
-        if self.options.to_offset is not None:
-            return {self.partitions[0]: self.options.to_offset}
-        if self.options.to_time is not None:
-            found = offsets_at(self.settings, self.partitions, self.options.to_time)
-            return {at: offset for at, offset in found.items() if offset is not None}
-        return {}
-
     def _save(
         self, key: bytes, found: list[Cut], starts: dict[str, dict[str, int]], expected: ExpectedRows
     ) -> None:
@@ -277,27 +214,8 @@ class _Verification:
             self.report.saved = str(self.options.save)
 
 
-def _partitions(pipeline: Pipeline, options: Options) -> list[int]:
-    if options.partition is None:
-        return list(range(pipeline.partitions))
-    if options.partition >= pipeline.partitions:
-        raise ConfigurationError(
-            f"--partition {options.partition}: the pipeline has partitions 0 to {pipeline.partitions - 1}"
-        )
-    return [options.partition]
-
-
 def _from(advance: Callable[[int], None], done: int) -> Callable[[int], None]:
     return lambda more: advance(done + more)
-
-
-def _finite(found: dict[str, FoundTopic]) -> frozenset[str]:
-    """Topics that may lose their oldest records, as `init` allows and warns about."""
-    return frozenset(
-        name
-        for name, topic in found.items()
-        if topic.config.get("retention.ms", "-1") != "-1" or topic.config.get("retention.bytes", "-1") != "-1"
-    )
 
 
 def _known(shared: Audit, wallets: set[str]) -> set[str]:
@@ -316,16 +234,6 @@ def _known(shared: Audit, wallets: set[str]) -> set[str]:
         finally:
             store.close()
     return known
-
-
-def _identity(client: AdminClient, topic: str) -> tuple[str, str]:
-    """The ids of the cluster and of the input topic: what a verified point belongs to."""
-    try:
-        cluster = client.describe_cluster(request_timeout=ASK_S).result(ASK_S).cluster_id
-        named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
-        return str(cluster), str(named[topic].result(ASK_S).topic_id)
-    except KafkaException as failure:
-        raise NotReachable(f"Kafka did not describe {topic}: {failure.args[0].str()}") from None
 
 
 @contextmanager

@@ -72,6 +72,10 @@ class BalanceLane:
 
     def finish(self) -> int | None:
         """Read to the end; returns the offset of the first record in flight, None where there is none."""
+        # What still waits names a source before the cut that entered nothing: the fold has been there.
+        waiting, self._ahead = self._ahead, []
+        for _, offset, record in waiting:
+            self._look(offset, record, self._cut.source)
         while self._read(self._cut.source):
             pass
         for wallet_id in self._in_flight:

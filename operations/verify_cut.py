@@ -22,7 +22,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from config.clients import librdkafka
-from config.cluster import ASK_S, Offsets, offsets_of
+from config.cluster import ASK_S, Offsets, answered, offsets_of
 from config.errors import NotReachable, Refused
 from config.settings import Settings
 from config.topics import Topics
@@ -156,7 +156,7 @@ def _committed(
         wanted = [TopicPartition(topic, at) for at in partitions if at not in offsets]
         asked = ConsumerGroupTopicPartitions(settings.group, wanted)
         answers = client.list_consumer_group_offsets([asked], require_stable=True, request_timeout=ASK_S)
-        for one in answers[settings.group].result(ASK_S).topic_partitions:
+        for one in answered(answers[settings.group]).topic_partitions:
             if one.error is None:
                 offsets[one.partition] = one.offset if one.offset >= 0 else None
             elif one.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
@@ -182,7 +182,7 @@ def _all_there(client: AdminClient, partitions: Sequence[tuple[str, int]]) -> di
         answers = client.list_offsets(
             wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
         )
-        return {(at.topic, at.partition): answer.result(ASK_S).offset for at, answer in answers.items()}
+        return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
 
     return _asked(ask, "the ends of the topics")
 

@@ -1,31 +1,51 @@
-"""The worker's own fold, watched: what it posts, and the groups whose legs it posts."""
+"""The worker's own fold, watched: what it posts, under which ids for the second time, and in which groups."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from rocksdict import Rdict, WriteBatch
 
-from schemas.records import CREDIT, Balance, Transaction
-from streams.batch import Outputs
-from streams.posting import Fold, Readable
+from schemas.codec import decode_transaction
+from schemas.records import CREDIT, Balance, Order, Transaction
+from streams.batch import Outputs, posted_id
+from streams.posting import Fold
 from streams.store import StoreMemory
-from streams.wallet import Position, Posted
+from streams.wallet import Posted
 
 Entered = tuple[Balance, Transaction]
+
+
+class Again(NamedTuple):
+    """An entry whose transaction id the wallet had posted before, longer ago than the pipeline remembers."""
+
+    balance: Balance
+    transaction: Transaction
+    posted_before_ms: int
 
 
 class WatchedFold(Fold):
     """`streams.posting.Fold`, which also tells each entry's balance; its outputs keep a batch's last ones only."""
 
     entered: list[Entered]
+    again: list[Again]
 
     def _enter(
-        self, one: Readable, posted: Posted, before: Balance | None, at: Position, out: Outputs
+        self, order: Order, posted: Posted, before: Balance | None, offset: int, out: Outputs
     ) -> Balance:
-        after = super()._enter(one, posted, before, at, out)
-        self.entered.append((after, one.transaction))
+        after = super()._enter(order, posted, before, offset, out)
+        transaction = decode_transaction(order.body)
+        self.entered.append((after, transaction))
+        if self.policy.id_window_ms is not None:
+            self._remember_again(order, transaction, after, out)
         return after
+
+    def _remember_again(self, order: Order, transaction: Transaction, after: Balance, out: Outputs) -> None:
+        """What is known of the id of an entry that was accepted all the same was beyond the window."""
+        posted = posted_id(order.wallet, order.transaction_id)
+        known = out.new_ids.get(posted) or self.past.known([posted]).get(posted)
+        if known is not None:
+            self.again.append(Again(after, transaction, known.recorded_ms))
 
 
 class GroupSums:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from config.pipeline import Pipeline
@@ -15,10 +16,10 @@ from operations.verify_fold import GroupSums, WatchedFold
 from operations.verify_kinds import LEDGER, REJECTIONS, SNAPSHOTS, Kind, Record
 from operations.verify_lane import Lane
 from operations.verify_reading import Reading, sources_of
-from operations.verify_report import Covered, Differences
+from operations.verify_report import Covered, Differences, Finding, Findings
 from operations.verify_samples import Samples
 from schemas.codec import HEADER_BYTES, TransactionCodec, decode_snapshot
-from schemas.records import PERIOD
+from schemas.records import EPOCH, PERIOD
 from schemas.registry import SchemaIds, Writers
 from streams.batch import Derived, Outputs
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
@@ -42,6 +43,7 @@ class Audit:
     memory: StoreMemory
     groups: GroupSums
     differences: Differences
+    findings: Findings
     expected: ExpectedRows
     sink_positions: dict[tuple[str, int], int]
     late_topics: frozenset[str]
@@ -107,11 +109,13 @@ class PartitionAudit:
         incoming.start(self._cut.partition, covered.from_offset, self._cut.source)
         while messages := incoming.next(BATCH_RECORDS):
             audit.writers.forget_unknown()
-            fold.entered = []
+            fold.entered, fold.again = [], []
             out = fold.post(sources_of(messages), store.cursor.source, store.cursor.recorded_ms)
             self._compare(out)
-            store.write(out.balances, out.new_ids, Cursor(0, 0, out.next_offset, out.recorded_ms))
+            cursor = Cursor(0, 0, out.next_offset, out.recorded_ms)
+            store.write(out.balances, out.changelog, out.new_ids, cursor)
             self._balances.compare(fold.entered, out.next_offset)
+            self._tell_again()
             audit.groups.add(fold.entered)
             audit.samples.add(fold.entered)
             covered.records += len(messages)
@@ -119,6 +123,20 @@ class PartitionAudit:
             covered.rejections += len(out.rejections)
             covered.snapshots += len(out.snapshots)
             advance(covered.records)
+
+    def _tell_again(self) -> None:
+        """Ids that were accepted twice: as the pipeline's policy has it, but upstream may not have meant it."""
+        for balance, transaction, posted_ms in self._fold.again:
+            before = (EPOCH + timedelta(milliseconds=posted_ms)).isoformat()
+            self._audit.findings.add(
+                Finding(
+                    "posted again",
+                    transaction.transaction_id,
+                    f"wallet {balance.wallet_id} sequence {balance.sequence}, partition {balance.source_partition} "
+                    f"source offset {balance.source_offset}: the id was posted before at {before}, longer ago than "
+                    f"the {self._audit.pipeline.id_window_days} days that this pipeline remembers",
+                )
+            )
 
     def _compare(self, out: Outputs) -> None:
         self._ledger.compare(out.entries)

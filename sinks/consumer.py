@@ -5,6 +5,10 @@ into new ones and ones written before (`_batch`), made into rows (`prepare`), wr
 in one transaction (`sinks.writer`), and only then told to the group, for tools that show lag. Where a sink
 really stands is in Postgres. While one batch is being written, by a thread of its own, the next one is
 gathered and prepared; no more than these two are in memory.
+
+Before every batch, and every few seconds without one, a sink looks whether its positions are as it left them.
+Where they are not, another owner took them, or the database went back in time: then it leaves its group and
+joins anew, to be told what is its own, and goes on from the positions that it finds.
 """
 
 import os
@@ -22,23 +26,24 @@ from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
+from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
 from sinks.observer import Observer, Observers
-from sinks.positions import Fenced, Move, Position
+from sinks.positions import Lost, Move, Position
 from sinks.rejections import RejectionSink
 from sinks.sink import Record, Sink
 from sinks.snapshots import SnapshotSink
 from sinks.topic import TopicReader
-from sinks.writer import Batch, Writer, prepare
+from sinks.writer import Batch, Prepared, Writer, prepare
 
 log = EventLog("sinks.consumer")
 
 NAMES = ("ledger", "snapshots", "rejections")
 
 JOIN_S = 0.2
-#: How many session time-outs the group has to take a partition from us that another owner has.
-FENCED_SESSIONS = 3
+#: How often a sink that writes nothing looks at its positions.
+LOOK_EVERY_S = 3.0
 
 
 def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observer | None = None) -> None:
@@ -101,10 +106,8 @@ class Consumption:
         self._topic = TopicReader(settings, sink, stop, observer)
         self._hand = ThreadPoolExecutor(1, thread_name_prefix=f"sink-{sink.name}-writer")
         self._in_hand: tuple[Batch, Future[bool]] | None = None
-        #: Of the partitions that are ours; next_offset counts the batch that is being written as done.
-        self._positions: dict[int, Position] = {}
-        #: Partitions that another owner took, and until when the group may still say that they are ours.
-        self._fenced: dict[int, float] = {}
+        self._holdings = Holdings(settings, sink, observer)
+        self._look_at_s = 0.0
 
     def run(self) -> None:
         """Read and write until told to stop; then leave the group, with nothing begun left undone."""
@@ -114,9 +117,13 @@ class Consumption:
                 batch = self._batch(self._topic.gather())
                 if batch:
                     self._write(batch)
-                elif self._in_hand and self._in_hand[1].done():
+                elif not self._in_hand:
+                    self._look()
+                elif self._in_hand[1].done():
                     self._finish()
-                self._check_fences()
+                self._holdings.check_fences()
+                if self._holdings.astray:
+                    self._join_anew()
             self._finish()
         finally:
             # The one in hand is finished even if the next one failed: what was begun is not lost.
@@ -128,30 +135,45 @@ class Consumption:
         """Split by position; what is of a partition that we do not own any more falls out."""
         fresh: list[Record] = []
         replayed: list[Record] = []
-        stands = {partition: position.next_offset for partition, position in self._positions.items()}
+        stands = self._holdings.stands
         for record in records:
             partition, offset = record.partition(), record.offset()
             assert partition is not None and offset is not None  # noqa: S101, PT018 - only of a record to be sent
             if offset >= stands.get(partition, offset + 1):
-                (fresh if offset >= self._positions[partition].high_offset else replayed).append(record)
+                (fresh if offset >= self._holdings.positions[partition].high_offset else replayed).append(
+                    record
+                )
                 stands[partition] = offset + 1
         moves = [
             Move(partition, position.next_offset, stands[partition])
-            for partition, position in self._positions.items()
+            for partition, position in self._holdings.positions.items()
             if stands[partition] != position.next_offset
         ]
-        return Batch(moves, fresh, replayed) if moves else None
+        moving = {move.partition for move in moves}
+        others = {partition: at for partition, at in stands.items() if partition not in moving}
+        return Batch(moves, fresh, replayed, others) if moves else None
 
     def _write(self, batch: Batch) -> None:
         """Prepare a batch while the one before is being written, then hand it over."""
         prepared = prepare(self._sink, batch)
         self._finish()
-        if any(move.partition not in self._positions for move in batch.moves):
-            prepared = prepare(self._sink, batch.only(self._positions))
-        self._in_hand = prepared.batch, self._hand.submit(self._writer.write, prepared)
+        if not batch.partitions <= self._holdings.positions.keys():
+            prepared = prepare(self._sink, batch.only(self._holdings.positions))
+        self._hand_over(prepared)
         for partition, _, next_offset in prepared.batch.moves:
-            high_offset = max(next_offset, self._positions[partition].high_offset)
-            self._positions[partition] = Position(next_offset, high_offset)
+            self._holdings.move(partition, next_offset)
+
+    def _hand_over(self, prepared: Prepared) -> None:
+        self._in_hand = prepared.batch, self._hand.submit(self._writer.write, prepared)
+        self._look_at_s = time.monotonic() + LOOK_EVERY_S
+
+    def _look(self) -> None:
+        """Have a look at the positions, from time to time."""
+        if not self._holdings.positions or time.monotonic() < self._look_at_s:
+            return
+        nothing = Batch([], [], [], self._holdings.stands)
+        self._in_hand = nothing, self._hand.submit(self._writer.look, nothing)
+        self._look_at_s = time.monotonic() + LOOK_EVERY_S
 
     def _finish(self) -> None:
         """Wait until what is in hand is written; raises what kept it from being written."""
@@ -159,39 +181,25 @@ class Consumption:
             (batch, writing), self._in_hand = self._in_hand, None
             try:
                 written = writing.result()
-            except Fenced as fence:
-                self._drop(fence.partitions)
-                rest = prepare(self._sink, batch.only(self._positions))
-                self._in_hand = rest.batch, self._hand.submit(self._writer.write, rest)
+            except Lost as lost:
+                self._holdings.lose(lost)
+                rest = batch.only(self._holdings.positions)
+                if rest.moves:
+                    self._hand_over(prepare(self._sink, rest))
             else:
-                if written:
+                if written and batch.moves:
                     self._topic.tell_group({move.partition: move.next_offset for move in batch.moves})
                     self._tell_stands()
 
-    def _drop(self, partitions: Iterable[int]) -> None:
-        """Let go of partitions that another owner took. The group should take them from us, too.
-
-        They are not paused, for a pause would outlive a rebalance: what still comes of them falls out.
-        """
-        self._observer.fenced(self._sink.name, list(partitions))
-        for partition in partitions:
-            log.warning("fenced", sink=self._sink.name, partition=partition)
-            self._positions.pop(partition, None)
-            # Joining anew may take a while; meanwhile nothing is written, so patience costs nothing.
-            self._fenced[partition] = time.monotonic() + FENCED_SESSIONS * self._settings.session_timeout_s
-
     def _tell_stands(self) -> None:
         """Tell where this sink stands in Postgres; to be called while nothing is in hand."""
-        stands = {partition: position.next_offset for partition, position in self._positions.items()}
-        self._observer.stands(self._sink.name, stands)
+        self._observer.stands(self._sink.name, self._holdings.stands)
 
-    def _check_fences(self) -> None:
-        now = time.monotonic()
-        if late := [partition for partition, deadline in self._fenced.items() if now > deadline]:
-            raise Stopped(
-                f"sink {self._sink.name} lost {self._sink.topic} partitions {late} to another owner, yet its "
-                "group says they are its own: does another pipeline write to this database?"
-            )
+    def _join_anew(self) -> None:
+        """Ask the group what is ours: who was expelled must not claim by itself, it would steal."""
+        self._finish()
+        self._holdings.astray = False
+        self._topic.join_anew(self._assigned, self._revoked)
 
     # -- the group's rebalances, in the middle of gather
 
@@ -199,9 +207,9 @@ class Consumption:
         self._finish()
         found = self._claim(partitions)
         self._topic.assign({partition: position.next_offset for partition, position in found.items()})
-        self._positions |= found
-        log.info("assigned", sink=self._sink.name, partitions=sorted(self._positions))
-        self._observer.assigned(self._sink.name, sorted(self._positions))
+        self._holdings.gain(found)
+        log.info("assigned", sink=self._sink.name, partitions=sorted(self._holdings.positions))
+        self._observer.assigned(self._sink.name, sorted(self._holdings.positions))
         self._tell_stands()
 
     def _claim(self, partitions: Iterable[int]) -> dict[int, Position]:
@@ -223,8 +231,6 @@ class Consumption:
         try:
             self._finish()
         finally:
-            for partition in partitions:
-                self._positions.pop(partition, None)
-                self._fenced.pop(partition, None)
+            self._holdings.let_go(partitions)
             self._tell_stands()
         log.info("revoked", sink=self._sink.name, partitions=sorted(partitions))

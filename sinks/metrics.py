@@ -73,14 +73,14 @@ class Vitals(Observer):
 
     def assigned(self, sink: str, partitions: Collection[int]) -> None:  # noqa: ARG002 - Observer's signature
         """It waits for nothing any more."""
-        self._goes_on(sink)
+        self.goes_on(sink)
 
     def wrote(self, sink: str, records: int, seconds: float) -> None:
         """Count a batch that is in."""
         RECORDS.labels(sink).inc(records)
         BATCH.labels(sink).observe(records)
         BATCH_SECONDS.labels(sink).observe(seconds)
-        self._goes_on(sink)
+        self.goes_on(sink)
 
     def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
         """Count the rows of a batch that is in, and remember how new its newest record is."""
@@ -99,7 +99,8 @@ class Vitals(Observer):
         with self._writing:
             self._waits = self._waits | {sink: (reason, time.monotonic())}
 
-    def _goes_on(self, sink: str) -> None:
+    def goes_on(self, sink: str) -> None:
+        """Forget what it waited for."""
         if sink in self._waits:
             with self._writing:
                 self._waits = {name: wait for name, wait in self._waits.items() if name != sink}

@@ -96,7 +96,7 @@ def _apply_missing(connection: Connection, known: list[Migration]) -> Iterator[s
                 "INSERT INTO wallet_migrations (name, checksum) VALUES (%s, %s)",
                 [migration.name, migration.checksum],
             )
-        log.info("migration_applied", name=migration.name)
+        log.debug("migration_applied", name=migration.name)
         yield migration.name
 
 

@@ -24,7 +24,10 @@ class Observer:
         """Another owner took these partitions."""
 
     def waiting(self, sink: str, reason: str) -> None:
-        """Postgres or Kafka is away; said again at each attempt, until `wrote` or `assigned`."""
+        """Postgres or Kafka is away; said again at each attempt, until `goes_on`, `wrote` or `assigned`."""
+
+    def goes_on(self, sink: str) -> None:
+        """What it waited for is there again."""
 
 
 class Observers(Observer):
@@ -63,3 +66,8 @@ class Observers(Observer):
         """Pass it on."""
         for one in self._observers:
             one.waiting(sink, reason)
+
+    def goes_on(self, sink: str) -> None:
+        """Pass it on."""
+        for one in self._observers:
+            one.goes_on(sink)

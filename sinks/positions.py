@@ -2,10 +2,11 @@
 
 A position has one owner: one assignment of one process. Claiming it fences whoever had it before, since
 every write moves the position `WHERE owner = mine AND next_offset = expected` in the transaction of its
-rows.
+rows. Who finds a position otherwise than it left it asks whose it is now (`told_apart`): another's who lives,
+or of a database that went back in time.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from sinks.postgres import Connection
@@ -27,11 +28,24 @@ class Move(NamedTuple):
 
 
 class Fenced(Exception):  # noqa: N818 - the name is the message
-    """Positions that another owner has taken, or moved: nothing was written."""
+    """Positions that are not this owner's to move: nothing was written."""
 
     def __init__(self, partitions: Collection[int]) -> None:
-        super().__init__(f"partitions {sorted(partitions)} are owned by another sink")
+        super().__init__(f"partitions {sorted(partitions)} are not as their owner left them")
         self.partitions = frozenset(partitions)
+
+
+class Lost(Exception):  # noqa: N818 - the name is the message
+    """Positions that are not as this owner left them: nothing was written.
+
+    `fenced` are those that another owner took, one that lives. `moved` are the others, with where they stand
+    now, None where there is no row: the database was restored from a backup, or somebody set them.
+    """
+
+    def __init__(self, fenced: Collection[int], moved: Mapping[int, int | None]) -> None:
+        super().__init__(f"partitions {sorted(fenced)} are another's, {sorted(moved)} were moved")
+        self.fenced = frozenset(fenced)
+        self.moved = dict(moved)
 
 
 class Place(NamedTuple):
@@ -98,6 +112,39 @@ def owned(connection: Connection, place: Place) -> dict[int, int]:
             place,
         ).fetchall()
     )
+
+
+def told_apart(connection: Connection, place: Place, left_at: Mapping[int, int]) -> Lost:
+    """What became of positions that are not as this owner left them.
+
+    A position that is lower than it was left, or gone, went back with its database, whoever owned it then.
+    So did one whose owner has no session: it is not a member of the group any more, or soon comes back and
+    is fenced. Being wrong there costs a rebalance and no more, for nobody claims but by the group's leave.
+    """
+    found = {
+        partition: (next_offset, owner)
+        for partition, next_offset, owner in connection.execute(
+            "SELECT partition, next_offset, owner FROM sink_positions WHERE sink = %s AND topic = %s",
+            [place.sink, place.topic],
+        ).fetchall()
+    }
+    others = {owner: session_name(place.sink, owner) for _, owner in found.values() if owner != place.owner}
+    sessions = connection.execute(
+        """
+        SELECT application_name FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = ANY(%s)
+        """,
+        [list(others.values())],
+    ).fetchall()
+    living = {owner for owner, name in others.items() if (name,) in sessions}
+    fenced, moved = set[int](), dict[int, int | None]()
+    for partition, left in left_at.items():
+        next_offset, owner = found.get(partition, (None, None))
+        if next_offset is not None and next_offset >= left and owner in living:
+            fenced.add(partition)
+        else:
+            moved[partition] = next_offset
+    return Lost(fenced, moved)
 
 
 def advance(connection: Connection, place: Place, moves: Sequence[Move]) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from threading import Event
+from threading import Event, Thread
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -24,6 +24,8 @@ QUEUE_KBYTES = 16 * 1024
 #: A write may wait long for Postgres; who is thought dead meanwhile is fenced, so being patient is safe.
 MAX_POLL_INTERVAL_MS = 600_000
 ASK_S = 10.0
+#: Leaving the group takes milliseconds, and finishing the batch in hand as long as PostgreSQL takes.
+LEAVE_S = 15.0
 #: Answers of Kafka that waiting does not change.
 FINAL = frozenset(
     {
@@ -49,15 +51,18 @@ class TopicReader:
         self._failure: BaseException | None = None
         #: Partitions that were taken away since the last slice: what was gathered of them is stale.
         self._let_go: set[int] = set()
-        self._consumer = Consumer(
+        self._consumer = self._new_consumer()
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(
             librdkafka(
-                settings,
-                group_id=settings.sink_group(sink.name),
+                self._settings,
+                group_id=self._settings.sink_group(self._sink.name),
                 enable_auto_commit=False,
                 isolation_level="read_committed",
                 auto_offset_reset="error",
                 partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=int(settings.session_timeout_s * 1_000),
+                session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
                 max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
                 queued_max_messages_kbytes=QUEUE_KBYTES,
             )
@@ -87,9 +92,32 @@ class TopicReader:
             [self._sink.topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke
         )
 
+    def join_anew(self, assigned: Rebalance, revoked: Rebalance) -> None:
+        """Leave the group and join it as a new member; `revoked` is called on the way, which may raise."""
+        if not self._left():
+            raise Stopped(f"sink {self._sink.name} could not leave its group within {LEAVE_S:g} s")
+        if self._failure:
+            raise self._failure
+        self._let_go.clear()
+        self._consumer = self._new_consumer()
+        self.join(assigned, revoked)
+
     def leave(self) -> None:
-        """Leave the group, so that others take over at once."""
-        self._consumer.close()
+        """Leave the group, so that others take over at once; or after its session, if that does not work."""
+        if not self._left():
+            log.warning(
+                "stop_hangs",
+                sink=self._sink.name,
+                after_s=LEAVE_S,
+                consequence="the group notices after the session time-out",
+            )
+
+    def _left(self) -> bool:
+        """Close the consumer, for a bounded time: after a broker was away it may wait for ever."""
+        closing = Thread(target=self._consumer.close, name=f"sink-{self._sink.name}-leaves", daemon=True)
+        closing.start()
+        closing.join(LEAVE_S)
+        return not closing.is_alive()
 
     def assign(self, offsets: Mapping[int, int]) -> None:
         """Read these partitions, too, each from its offset; to be called while they are being assigned."""

@@ -1,18 +1,20 @@
 """The Postgres side of a sink: a batch's rows and its positions in one transaction, tried until it is in.
 
 Postgres may go away at any line here. Nothing is lost and nothing comes twice, because after every failure
-the positions are read again: they say whether the batch is in.
+the positions are read again: they say whether the batch is in. It may also come back with another content,
+restored from a backup; then positions are not as they were left, and `Lost` says so before anything is written.
 """
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 from threading import Event
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import psycopg
 
-from config.errors import NotReachable, Stopped
+from config.errors import ConfigurationError, NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from sinks import positions
@@ -43,11 +45,18 @@ MONTHS_EVERY_S = 3_600.0
 
 
 class Batch(NamedTuple):
-    """Records to write, and the moves of the positions of all their partitions."""
+    """Records to write, the moves of the positions of all their partitions, and where the others stand."""
 
     moves: Sequence[Move]
     fresh: Sequence[Record]
     replayed: Sequence[Record]
+    #: next_offset of this owner's partitions that the batch does not move.
+    others: Mapping[int, int] = MappingProxyType({})
+
+    @property
+    def partitions(self) -> set[int]:
+        """All partitions whose positions are looked at."""
+        return {move.partition for move in self.moves} | self.others.keys()
 
     def only(self, partitions: Collection[int]) -> "Batch":
         """The part of the batch that is of these partitions."""
@@ -55,11 +64,12 @@ class Batch(NamedTuple):
             [move for move in self.moves if move.partition in partitions],
             [record for record in self.fresh if record.partition() in partitions],
             [record for record in self.replayed if record.partition() in partitions],
+            {number: at for number, at in self.others.items() if number in partitions},
         )
 
     def as_replay(self) -> "Batch":
         """The same batch with every record to be compared."""
-        return Batch(self.moves, [], [*self.replayed, *self.fresh])
+        return self._replace(fresh=[], replayed=[*self.replayed, *self.fresh])
 
 
 class Prepared(NamedTuple):
@@ -102,6 +112,10 @@ class Writer:
         return self._until_done(lambda: self._claim(begins))
 
     def _claim(self, begins: Mapping[int, int]) -> dict[int, Position]:
+        # What this session has seen may be gone: the database may have been restored from a backup since.
+        check(self._connection)
+        self._months.clear()
+        self._months_checked_s = float("-inf")
         try:
             return {
                 partition: positions.claim(self._connection, self._place, partition, begin)
@@ -116,7 +130,7 @@ class Writer:
     def write(self, prepared: Prepared) -> bool:
         """Write a batch, waiting for Postgres as long as it takes; False if told to stop meanwhile.
 
-        Raises Fenced when a partition is not ours any more, Stopped when the rows contradict the tables.
+        Raises Lost when a position is not as it was left, Stopped when the rows contradict the tables.
         """
         started = time.monotonic()
         written = self._until_done(lambda: self._write_what_is_missing(prepared))
@@ -129,24 +143,46 @@ class Writer:
             self._observer.rows(self._sink.name, tables, newest_ms)
         return bool(written)
 
+    def look(self, batch: Batch) -> bool:
+        """Look, without writing, whether the positions are as they were left; raises Lost if they are not.
+
+        Waits for Postgres as `write` does; False if told to stop meanwhile.
+        """
+        return self._until_done(lambda: self._positions_of(batch)) is not None
+
+    def _positions_of(self, batch: Batch) -> dict[int, int]:
+        """Where the batch's partitions stand, each of them before it or behind it."""
+        stands = positions.owned(self._connection, self._place)
+        left_at = dict(batch.others) | {move.partition: move.expected for move in batch.moves}
+        moved_to = {move.partition: move.next_offset for move in batch.moves}
+        if lost := {
+            partition: at
+            for partition, at in left_at.items()
+            if stands.get(partition) not in {at, moved_to.get(partition, at)}
+        }:
+            raise positions.told_apart(self._connection, self._place, lost)
+        return stands
+
     def _write_what_is_missing(self, prepared: Prepared) -> bool:
         """One attempt. The one before may have committed although its answer never came."""
-        stands = positions.owned(self._connection, self._place)
         batch = prepared.batch
-        lost = {
-            m.partition for m in batch.moves if stands.get(m.partition) not in {m.expected, m.next_offset}
-        }
-        if lost:
-            raise Fenced(lost)
+        stands = self._positions_of(batch)
         missing = {m.partition for m in batch.moves if stands[m.partition] == m.expected}
         if len(missing) < len(batch.moves):
             prepared = prepare(self._sink, batch.only(missing))
+        try:
+            self._write_or_compare(prepared)
+        except Fenced as fence:
+            expected = {m.partition: m.expected for m in batch.moves if m.partition in fence.partitions}
+            raise positions.told_apart(self._connection, self._place, expected) from None
+        return True
+
+    def _write_or_compare(self, prepared: Prepared) -> None:
         try:
             self._transaction(prepared)
         except psycopg.errors.UniqueViolation:
             # Rows beyond the high offset that are there already: somebody reset the position. Compare.
             self._transaction(prepare(self._sink, prepared.batch.as_replay()))
-        return True
 
     def _transaction(self, prepared: Prepared) -> None:
         batch, fresh, replayed = prepared
@@ -181,7 +217,7 @@ class Writer:
         while True:
             try:
                 if self._connection.closed:
-                    self._connection = self._connect(wait_s=0)
+                    self._connect_again()
                 result = attempt()
             except (psycopg.Error, NotReachable) as error:
                 reason = str(error) if isinstance(error, NotReachable) else one_line(error)
@@ -194,10 +230,18 @@ class Writer:
             else:
                 if away:
                     log.info("postgres_is_back", sink=self._sink.name)
+                    self._observer.goes_on(self._sink.name)
                 return result
             if self._stop.wait(pause_s):
                 return None
             pause_s = min(2 * pause_s, self._settings.retry_wait_s)
+
+    def _connect_again(self) -> None:
+        try:
+            self._connection = self._connect(wait_s=0)
+        except ConfigurationError as refusal:
+            # It was right before: a backup that is put in the database's place may be there in a moment.
+            raise NotReachable(str(refusal)) from None
 
     def _connect(self, wait_s: float) -> Connection:
         return connect(self._settings, WRITER, wait_s=wait_s, name=self._session_name)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import hypothesis
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -27,6 +28,12 @@ from local.stack import Addresses, Stack
 
 if TYPE_CHECKING:
     from tests.containers import Containers
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 FOLDER = Path(__file__).parents[1] / ".local"
 IN_CONTAINERS = os.environ.get("WALLET_TEST_WITH", "local") == "testcontainers"
@@ -170,7 +177,6 @@ def _private() -> Iterator[Stack]:
         yield stack
     finally:
         stack.delete()
-        stack.folder.with_suffix(".lock").unlink()
 
 
 @contextmanager

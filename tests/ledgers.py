@@ -13,7 +13,7 @@ from config.clients import librdkafka
 from config.settings import Settings
 from config.topics import Topics
 from schemas.entries import NO_HASH, chain, encode_entry, encode_snapshot, encode_transaction
-from schemas.records import CREDIT, DEBIT, INTERVAL, Balance, LedgerEntry, Transaction
+from schemas.records import CREDIT, DEBIT, INTERVAL, TYPES, Balance, LedgerEntry, Transaction
 from sinks import postgres
 from sinks.consumer import run
 from sinks.observer import Observer
@@ -50,6 +50,28 @@ class Written(NamedTuple):
             e.source_partition,
             e.source_offset,
             e.hash,
+        )
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """Its row in `transactions`."""
+        e, t = self.entry, self.entry.transaction
+        return (
+            t.wallet_id,
+            e.sequence,
+            UUID(t.transaction_id),
+            TYPES[t.type],
+            t.amount,
+            t.currency,
+            t.occurred_at,
+            t.group_id,
+            dict(t.metadata),
+            e.balance,
+            e.recorded_at,
+            e.source_partition,
+            e.source_offset,
+            e.hash,
+            self.body[:-32],
         )
 
 

@@ -78,6 +78,34 @@ def test_another_program_finds_the_stack_and_starts_nothing_twice(stack_up: Stac
     assert pids(stack_up) == before
 
 
+def test_the_password_is_shown_to_who_asks_for_it_and_to_nobody_else(stack_up: Stack) -> None:
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", "operations", "local", *arguments, "--folder", str(stack_up.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout + done.stderr
+
+    state, addresses = State.load(stack_up.folder / "stack.json"), stack_up.addresses_if_up()
+    assert state
+    assert addresses
+    for arguments in (["up"], ["up", "--json"], ["status"], ["status", "--json"]):
+        told = said(*arguments)
+        assert state.password not in told
+        assert addresses.kafka in told
+        assert addresses.postgres.replace(state.password, "***") in told
+    script = f'eval "{said("env")}"; printf "%s %s" "$WALLET_KAFKA" "$WALLET_POSTGRES"'
+    evaluated = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert evaluated == f"{addresses.kafka} {addresses.postgres}"
+    assert json.loads(said("env", "--json"))["WALLET_POSTGRES"] == addresses.postgres
+
+
+def test_a_stack_that_is_deleted_leaves_nothing_and_keeps_nobody_from_a_new_one(tmp_path: Path) -> None:
+    folder = tmp_path / "stacks" / "stack"
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(Stack(folder).delete) for _ in range(40)]:
+            done.result()
+    assert list(folder.parent.iterdir()) == []
+
+
 def test_several_ups_at_the_same_time_start_one_stack(stack_up: Stack) -> None:
     stack_up.down()
     with ThreadPoolExecutor(4) as threads:

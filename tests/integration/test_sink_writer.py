@@ -14,7 +14,7 @@ from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.migrations import migrate
 from sinks.observer import Observer
-from sinks.positions import Fenced, Move, Place, Position, advance, claim, session_name
+from sinks.positions import Lost, Move, Place, Position, advance, claim, session_name
 from sinks.sink import Record
 from sinks.writer import Batch, Writer, prepare
 from tests.ledgers import LEDGER_FRAME, Ledger
@@ -116,12 +116,43 @@ def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(
     assert count(settings) == 20
 
 
-def test_a_position_that_somebody_moved_fences_the_writer(writer: Writer, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("UPDATE sink_positions SET next_offset = 5 WHERE partition = 1", 5),
+        ("UPDATE sink_positions SET next_offset = 15 WHERE partition = 1", 15),
+        ("DELETE FROM sink_positions WHERE partition = 1", None),
+        ("UPDATE sink_positions SET owner = 'of a session that has ended' WHERE partition = 1", 10),
+        ("UPDATE sink_positions SET owner = 'somebody', next_offset = 9 WHERE partition = 1", 9),
+    ],
+)
+def test_nothing_is_written_where_a_position_was_moved_be_it_of_another_partition(
+    writer: Writer, settings: Settings, change: str, found: int | None
+) -> None:
+    writer.claim({0: 0, 1: 10})
+    with postgres.connect(settings, name=session_name(SINK.name, "somebody")) as connection:
+        connection.execute(change.encode())
+        for attempt in (writer.look, lambda batch: writer.write(prepare(SINK, batch))):
+            with pytest.raises(Lost) as lost:
+                attempt(Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [], {1: 10}))
+            assert (lost.value.fenced, lost.value.moved) == (frozenset(), {1: found})
+    assert count(settings) == 0
+
+
+def test_a_position_that_is_lost_between_the_look_and_the_write_is_told_apart_too(
+    writer: Writer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer.claim({0: 0})
-    with postgres.connect(settings) as connection:
-        connection.execute("UPDATE sink_positions SET next_offset = 5")
-    with pytest.raises(Fenced):
+
+    def advance_late(connection: postgres.Connection, place: Place, moves: Sequence[Move]) -> None:
+        with postgres.connect(settings) as operator:
+            operator.execute("DELETE FROM sink_positions")
+        advance(connection, place, moves)
+
+    monkeypatch.setattr("sinks.positions.advance", advance_late)
+    with pytest.raises(Lost) as lost:
         writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+    assert lost.value.moved == {0: None}
     assert count(settings) == 0
 
 
@@ -132,10 +163,11 @@ def test_a_claim_takes_the_position_over_and_keeps_what_was_reached(
     writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
     other = Writer(settings, SINK, "another", threading.Event(), Observer())
     assert other.claim({0: 0, 1: 42}) == {0: Position(10, 10), 1: Position(42, 42)}
-    other.close()
-    with pytest.raises(Fenced) as fenced:
+    with pytest.raises(Lost) as lost:
         writer.write(prepare(SINK, Batch([Move(0, 10, 20)], [], [])))
-    assert fenced.value.partitions == {0}
+    other.close()
+    assert lost.value.fenced == {0}
+    assert not lost.value.moved
 
 
 def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over(settings: Settings) -> None:

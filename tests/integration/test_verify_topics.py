@@ -11,7 +11,7 @@ from config.cluster import quiet_admin
 from config.errors import Refused
 from config.settings import Settings
 from config.topics import Topics
-from operations.generating import deliver
+from operations.delivery import deliver
 from operations.init import initialise
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, encode_balance
 from tests.conftest import _addresses

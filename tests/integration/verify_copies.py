@@ -15,10 +15,12 @@ from config.settings import Settings
 from config.topics import Topics
 from local.stack import Addresses
 from operations.checks import incoming, read_all
-from operations.generating import deliver, fitted
+from operations.delivery import deliver
+from operations.generating import fitted
 from operations.generator import Mix, records
 from operations.init import claim, create, initialise
-from operations.verify import Options, run
+from operations.verify import run
+from operations.verify_options import Options
 from operations.verify_report import Report
 from schemas.records import CREDIT
 from sinks import databases, postgres
@@ -142,7 +144,7 @@ def commit(settings: Settings) -> None:
     """Put the group's offsets to the ends of the input, as its worker would have."""
     topic = Topics.of(settings).transactions
     client = quiet_admin(settings)
-    ends = offsets(client, {topic: PARTITIONS})
+    ends = offsets(client, {topic: settings.partitions})
     moved = [TopicPartition(topic, at, there.end) for (_, at), there in ends.items()]
     for answer in client.alter_consumer_group_offsets(
         [ConsumerGroupTopicPartitions(settings.group, moved)]

@@ -1,0 +1,88 @@
+"""What a sink holds of its topic: its partitions, where each stands, and what became of those it lost."""
+
+import time
+from collections.abc import Iterable, Mapping
+
+from config.errors import Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from sinks.observer import Observer
+from sinks.positions import Lost, Position
+from sinks.sink import Sink
+
+log = EventLog("sinks.consumer")
+
+#: How many session time-outs the group has to take a partition from us that another owner has.
+FENCED_SESSIONS = 3
+
+
+class Holdings:
+    """The partitions of one sink that are its own. Asks nobody: others say what it gets and loses."""
+
+    def __init__(self, settings: Settings, sink: Sink, observer: Observer) -> None:
+        self._sink = sink
+        self._observer = observer
+        self._patience_s = FENCED_SESSIONS * settings.session_timeout_s
+        #: next_offset counts the batch that is being written as done.
+        self.positions: dict[int, Position] = {}
+        #: Whether partitions were lost that only the group can give back.
+        self.astray = False
+        #: Partitions that another owner took, and until when the group may still say that they are ours.
+        self._fenced: dict[int, float] = {}
+        #: Those of which it has said so for too long once before.
+        self._waited_in_vain: set[int] = set()
+
+    @property
+    def stands(self) -> dict[int, int]:
+        """The next offset of each partition."""
+        return {partition: position.next_offset for partition, position in self.positions.items()}
+
+    def gain(self, found: Mapping[int, Position]) -> None:
+        """The group gave these, and they were claimed."""
+        self.positions |= found
+
+    def move(self, partition: int, next_offset: int) -> None:
+        """A batch up to there is in hand."""
+        high_offset = max(next_offset, self.positions[partition].high_offset)
+        self.positions[partition] = Position(next_offset, high_offset)
+
+    def let_go(self, partitions: Iterable[int]) -> None:
+        """The group took these away."""
+        for partition in partitions:
+            self.positions.pop(partition, None)
+            self._fenced.pop(partition, None)
+
+    def lose(self, lost: Lost) -> None:
+        """Let go of partitions that another owner took, or that are not where we left them.
+
+        The former the group should take from us, too; of the latter it must say that they are ours: it may
+        have expelled us long ago. They are not paused, for a pause would outlive a rebalance: what still
+        comes of them falls out.
+        """
+        name = self._sink.name
+        if lost.fenced:
+            self._observer.fenced(name, sorted(lost.fenced))
+        for partition in sorted(lost.fenced):
+            log.warning("fenced", sink=name, partition=partition)
+            self.positions.pop(partition, None)
+            # Joining anew may take a while; meanwhile nothing is written, so patience costs nothing.
+            self._fenced[partition] = time.monotonic() + self._patience_s
+        for partition, at in sorted(lost.moved.items()):
+            left = self.positions.pop(partition, None)
+            moves = {"from": left.next_offset if left else None, "to": at}
+            log.warning("positions_went_back", sink=name, partition=partition, **moves)
+            self.astray = True
+
+    def check_fences(self) -> None:
+        """Have patience with the group, ask it anew when that ends, and raise Stopped the second time."""
+        now = time.monotonic()
+        late = [partition for partition, deadline in self._fenced.items() if now > deadline]
+        if late and self._waited_in_vain.isdisjoint(late):
+            # A backup that was restored may name an owner that lives and has another share by now.
+            self._waited_in_vain.update(late)
+            self.astray = True
+        elif late:
+            raise Stopped(
+                f"sink {self._sink.name} lost {self._sink.topic} partitions {late} to another owner, yet its "
+                "group says they are its own: does another pipeline write to this database?"
+            )
