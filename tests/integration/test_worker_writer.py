@@ -24,7 +24,15 @@ from streams.store import BEFORE_TIME, Cursor, PartitionStore, StoreMemory
 from streams.transaction import Fenced
 from streams.writer import PartitionWriter, WriterParts
 from tests.integration.exactness import assert_exact, found
-from tests.integration.pipelines import Upstream, as_record, initialise_topics, small, transaction, wallets_of
+from tests.integration.pipelines import (
+    Upstream,
+    as_record,
+    initialise_topics,
+    small,
+    transaction,
+    wait_until,
+    wallets_of,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -173,15 +181,20 @@ def test_a_stores_cursor_moves_with_every_batch_so_that_a_restart_reads_nothing_
 ) -> None:
     with written_by(settings_here) as writer:
         batch = sent(settings_here, 400)
+        topics = Topics.of(settings_here)
         for begin in (0, 200):
             writer.post(batch[begin : begin + 200])
-            cursor, topics = store_of(writer).cursor, Topics.of(settings_here)
-            entries, balances = (
-                len(found(settings_here, topic)[PARTITION]) for topic in (topics.ledger, topics.balances)
-            )
-            # markers of transactions stand between the records, one for each batch
-            assert entries <= cursor.ledger <= entries + 2
-            assert balances <= cursor.balances <= balances + 2
+            cursor = store_of(writer).cursor
+
+            def moved(cursor: Cursor = cursor) -> bool:
+                entries, balances = (
+                    len(found(settings_here, topic)[PARTITION]) for topic in (topics.ledger, topics.balances)
+                )
+                # markers of transactions stand between the records, one for each batch
+                return entries <= cursor.ledger <= entries + 2 and balances <= cursor.balances <= balances + 2
+
+            # What is committed may be visible a moment later.
+            wait_until(moved, "the cursor is at the ends of the topics")
 
 
 def test_an_input_that_was_all_rejected_leaves_ledger_and_time_where_they_were(
