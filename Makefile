@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full benchmark lock clean
+.PHONY: help setup demo check test test-full torture benchmark lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,14 @@ test: check ## Lint, types and tests against the real local stack
 
 test-full: check ## The same, and the tests that take long
 	$(BIN)/pytest $(AT_ONCE)
+
+# The same SEED plays the same schedule again. ONLY=kind,kind plays only these.
+SEED :=
+MINUTES := 2
+BROKERS := 1
+torture: $(READY) ## Faults by a random schedule under load, then an audit: SEED= MINUTES= BROKERS=1 or 3
+	$(BIN)/python -m tests.faults --minutes $(MINUTES) --brokers $(BROKERS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 benchmark: $(READY) ## Worker, sink, end to end, and plain Faust beside them
 	$(BIN)/python -m benchmarks

@@ -16,6 +16,8 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
         "bootstrap.servers": settings.kafka,
         "security.protocol": settings.kafka_security_protocol,
         "client.id": settings.prefix,
+        # By default 10 s and half as much again, so long after a broker is back nobody would have noticed.
+        "reconnect.backoff.max.ms": 1_000,
         "log_level": 2,  # what is worse than a lost connection: those are retried, and told by our own logs
     }
     optional = {

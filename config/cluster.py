@@ -6,8 +6,10 @@ that are not the pipeline's, stop them at the start instead of changing outcomes
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -35,6 +37,8 @@ from config.topics import (
     TopicSpec,
     derived_message_bytes,
 )
+
+T = TypeVar("T")
 
 #: One question to the broker waits for so long at most, in seconds.
 ASK_S = 10.0
@@ -191,7 +195,7 @@ def describe(client: AdminClient, names: Iterable[str]) -> dict[str, FoundTopic]
         return {
             resource.name: FoundTopic(
                 counts[resource.name],
-                {entry.name: entry.value or "" for entry in answer.result(ASK_S).values()},
+                {entry.name: entry.value or "" for entry in answered(answer).values()},
             )
             for resource, answer in answers.items()
         }
@@ -224,11 +228,22 @@ def offsets_of(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> di
         time.sleep(0.1)
 
 
+def answered(answer: "Future[T]") -> T:
+    """What an admin client was asked for, within ASK_S; raises KafkaException when nobody answered.
+
+    Its own limit, `request_timeout`, does not hold while it looks for a broker to ask.
+    """
+    try:
+        return answer.result(ASK_S)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+
+
 def _list(client: AdminClient, asked: list[TopicPartition], which: OffsetSpec) -> dict[tuple[str, int], int]:
     answers = client.list_offsets(
         dict.fromkeys(asked, which), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S
     )
-    return {(at.topic, at.partition): answer.result(ASK_S).offset for at, answer in answers.items()}
+    return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
 
 
 def read_pipeline(settings: Settings) -> Pipeline | None:

@@ -16,7 +16,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations import rejections_commands
 from operations.checks import incoming, read_all
-from operations.generating import deliver
+from operations.delivery import deliver
 from operations.rejections import ATTEMPT, REJECTION_OF
 from schemas.codec import encode_transaction, frame
 from schemas.records import DEBIT

@@ -1,0 +1,174 @@
+"""How long the workers and the ledger's sinks stood still, seen from outside by looking again and again."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from config.clients import librdkafka
+from config.settings import Settings
+from config.topics import Topics
+
+LOOK_S = 0.2
+ASK_S = 2.0
+#: The end of a topic counts the marks that end transactions, so a reader of everything is a few offsets short.
+MARKS = 8
+#: What is shorter than this is the rhythm of batches.
+WORTH_TELLING_S = 1.0
+
+#: The worker or the sink, and the partition.
+Reader = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Stall:
+    """One reader made no progress in one partition, from one second of the run to another, with records to read."""
+
+    reader: str
+    partition: int
+    from_s: float
+    to_s: float
+
+    @property
+    def length_s(self) -> float:
+        """How long it was."""
+        return self.to_s - self.from_s
+
+
+@dataclass
+class _Standing:
+    position: int
+    #: When it was last seen to move, or to have nothing to do.
+    since: float
+
+
+class Progress:
+    """Looks at the group's offsets and at the sinks' positions in a thread of its own.
+
+    What cannot be seen, since a server is away, has not moved. A position that was set back has not either: what
+    counts from then on is progress from there.
+    """
+
+    def __init__(self, settings: Settings, began: float) -> None:
+        self._settings = settings
+        self._topics = Topics.of(settings)
+        self._began = began
+        # They never subscribe. An admin client could be asked as well, but a question about a group that runs
+        # into its time-out may end the whole program by an assertion (librdkafka issue 4605).
+        self._group = self._client("read_uncommitted")
+        self._log = self._client("read_committed")
+        self._connection: psycopg.Connection[Any] | None = None
+        self._standing: dict[Reader, _Standing] = {}
+        self._ended = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._watch, args=look, name="progress")
+            for look in (("worker", self._worker), ("sink", self._sink))
+        ]
+        self._lock = threading.Lock()
+        self.stalls: list[Stall] = []
+
+    def start(self) -> None:
+        """Begin to look."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Look no more; what stands still at this moment is told as well. A second time does nothing."""
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        for client in (self._group, self._log):
+            client.close()
+        if self._connection:
+            self._connection.close()
+        for (reader, partition), standing in self._standing.items():
+            self._tell(reader, partition, standing.since, time.monotonic())
+
+    def standing(self, for_s: float) -> list[str]:
+        """Who has had something to do and made no progress for so long at this moment."""
+        now = time.monotonic()
+        with self._lock:
+            return [
+                f"{reader} in partition {partition} at {standing.position}"
+                for (reader, partition), standing in self._standing.items()
+                if now - standing.since > for_s
+            ]
+
+    def _watch(self, reader: str, look: Any) -> None:
+        while not self._ended.wait(LOOK_S):
+            try:
+                seen = look()
+            except (KafkaException, psycopg.Error):
+                continue
+            now = time.monotonic()
+            with self._lock:
+                for partition, (position, end) in seen.items():
+                    self._see(reader, partition, position, end, now)
+
+    def _see(self, reader: str, partition: int, position: int, end: int, now: float) -> None:
+        standing = self._standing.setdefault((reader, partition), _Standing(position, now))
+        if position > standing.position or end - position <= MARKS:
+            self._tell(reader, partition, standing.since, now)
+            standing.since = now
+        standing.position = position
+
+    def _tell(self, reader: str, partition: int, since: float, now: float) -> None:
+        if now - since >= WORTH_TELLING_S:
+            self.stalls.append(Stall(reader, partition, since - self._began, now - self._began))
+
+    def _worker(self) -> dict[int, tuple[int, int]]:
+        """The group's offset and the read-committed end of each partition of the input."""
+        wanted = [TopicPartition(self._topics.transactions, at) for at in range(self._settings.partitions)]
+        found = self._group.committed(wanted, timeout=ASK_S)
+        ends = self._ends(self._topics.transactions)
+        return {
+            at.partition: (at.offset, ends[at.partition])
+            for at in found
+            if at.offset >= 0 and at.partition in ends
+        }
+
+    def _sink(self) -> dict[int, tuple[int, int]]:
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            if self._connection:
+                self._connection.close()
+            dsn = self._settings.postgres.get_secret_value()
+            self._connection = psycopg.connect(
+                dsn, autocommit=True, connect_timeout=2, tcp_user_timeout=2_000
+            )
+        query = "SELECT partition, next_offset FROM sink_positions WHERE sink = 'ledger'"
+        found: Sequence[tuple[int, int]] = self._connection.execute(query).fetchall()
+        ends = self._ends(self._topics.ledger)
+        return {partition: (position, ends[partition]) for partition, position in found if partition in ends}
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        """Where each partition ends for a reader of what is committed."""
+        partitions = range(self._settings.partitions)
+        asked = (
+            self._log.get_watermark_offsets(TopicPartition(topic, at), timeout=ASK_S) for at in partitions
+        )
+        return {at: found[1] for at, found in zip(partitions, asked, strict=True) if found}
+
+    def _client(self, isolation: str) -> Consumer:
+        settings = librdkafka(
+            self._settings,
+            group_id=self._settings.group,
+            isolation_level=isolation,
+            enable_auto_commit=False,
+            topic_metadata_refresh_interval_ms=2_000,
+        )
+        return Consumer(settings | {"log_level": 0})
+
+
+def longest(stalls: Sequence[Stall], reader: str, from_s: float, to_s: float) -> float:
+    """The longest stall of this reader that began in this span, in seconds; 0 if there was none."""
+    return max(_lengths(stalls, reader, from_s, to_s), default=0.0)
+
+
+def _lengths(stalls: Sequence[Stall], reader: str, from_s: float, to_s: float) -> Iterator[float]:
+    return (stall.length_s for stall in stalls if stall.reader == reader and from_s <= stall.from_s < to_s)
