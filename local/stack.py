@@ -107,14 +107,19 @@ class Stack:
 
     def delete(self) -> None:
         """Stop both and remove the folder with all that they hold."""
-        if self.folder.exists() and any(self.folder.iterdir()) and self._state() is None:
-            raise Refused(f"{self.folder} is not the folder of a stack: nothing was removed")
         with self._locked(silent):
-            state = self._state() or State()
-            for name in NAMES:
-                state = self._stop(state, name, silent)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self._lock_file.unlink()
+            try:
+                self._delete()
+            finally:
+                self._lock_file.unlink()
+
+    def _delete(self) -> None:
+        state = self._state()
+        if state is None and self.folder.exists() and any(self.folder.iterdir()):
+            raise Refused(f"{self.folder} is not the folder of a stack: nothing was removed")
+        for name in NAMES:
+            state = self._stop(state or State(), name, silent)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, name: Name) -> None:
         """Start one server on its old port and return when it answers; for tests of an absence."""

@@ -86,9 +86,12 @@ def looking(settings: Settings) -> Iterator[Connection]:
 
 
 def positions(connection: Connection) -> dict[tuple[str, int], int]:
-    """The next offset of each topic's partition, as far as its sink has begun with it."""
-    rows = connection.execute("SELECT topic, partition, next_offset FROM sink_positions").fetchall()
-    return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+    """One past the highest offset that is in the tables, for each topic's partition that its sink began with.
+
+    A sink that was set back and compares what it wrote before has a lower position; its rows are there.
+    """
+    rows = connection.execute("SELECT topic, partition, high_offset FROM sink_positions").fetchall()
+    return {(topic, partition): high_offset for topic, partition, high_offset in rows}
 
 
 def answers(

@@ -238,7 +238,10 @@ def test_a_worker_with_nothing_to_do_is_left_alone_behind_an_open_upstream_trans
             lambda: value(ask(address, "/metrics")[1], 'wallet_worker_end_offset{partition="0"}') == 4,
             "the mark is seen",
         )
-        assert value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0
+        wait_until(
+            lambda: value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0,
+            "it is no lag",
+        )
         worker.stop()
 
 

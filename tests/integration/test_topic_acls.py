@@ -1,0 +1,182 @@
+"""The ACLs of docs/operations/acls.md on a broker that holds everybody to them: enough for each, and no more."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from config.clients import librdkafka
+from config.cluster import quiet_admin
+from config.settings import Settings
+from config.topics import Topics
+from schemas.producer import TransactionProducer
+from tests.conftest import CACHE
+from tests.integration.acl_commands import bindings
+from tests.integration.pipelines import transaction
+from tests.integration.workers import Worker, wait_until
+from tests.secured import as_user, running
+
+pytestmark = [pytest.mark.integration, pytest.mark.full]
+
+USERS = ("upstream", "init", "worker", "sink", "auditor", "sender")
+PIPELINE_TOPICS = ("transactions", "ledger", "balances", "snapshots", "rejections", "pipeline")
+#: The topics that each user may write to; all others are tried and must be refused.
+WRITES = {
+    "upstream": {"transactions"},
+    "init": {"pipeline"},
+    "worker": {"ledger", "balances", "snapshots", "rejections"},
+    "sink": set[str](),
+    "auditor": set[str](),
+    "sender": {"transactions"},
+}
+
+
+class Place(NamedTuple):
+    """A pipeline on a broker with users, and where its programs write their logs."""
+
+    settings: Settings
+    folder: Path
+
+    def runs(self, user: str, *words: str) -> Worker:
+        """A `wallet` command of this user."""
+        log = self.folder / f"{user}-{words[0]}.log"
+        return Worker(as_user(self.settings, user), log, ("-m", "operations", *words))
+
+    def done(self, user: str, *words: str) -> str:
+        """What a command of this user said, which must end well."""
+        command = self.runs(user, *words)
+        assert command.wait() == 0, command.told()
+        return command.text()
+
+
+@pytest.fixture
+def place(settings: Settings, tmp_path: Path) -> Iterator[Place]:
+    with running(tmp_path / "kafka", CACHE, USERS) as broker:
+        variables = {
+            "KAFKA": broker.address,
+            "PREFIX": settings.prefix,
+            "PARTITIONS": str(settings.partitions),
+            **{user.upper(): f"User:{user}" for user in USERS},
+        }
+        admin = broker.admin()
+        for answer in admin.create_acls(bindings(tmp_path / "commands", variables)).values():
+            answer.result(30)
+        yield Place(settings.model_copy(update={"kafka": broker.address}), tmp_path)
+
+
+def test_each_program_can_do_its_work_and_nothing_beyond(place: Place) -> None:
+    the_whole_pipeline_runs(place)
+    only_its_own_topics_can_be_written(place)
+    only_the_worker_can_open_its_transactions(place)
+    only_the_worker_can_move_the_groups_offsets(place)
+    upstream_reads_nothing(place)
+
+
+def the_whole_pipeline_runs(place: Place) -> None:
+    place.done("init", "init")
+    worker, sink = place.runs("worker", "worker"), place.runs("sink", "sink")
+    with TransactionProducer(as_user(place.settings, "upstream")) as producer:
+        for number in range(500):
+            producer.send(transaction(number, f"wallet-{number % 7}"))
+    place.done("sender", "generate", "--count", "2000", "--bad", "0.1")
+
+    def lag() -> int:
+        worker.check_runs()
+        sink.check_runs()
+        said = place.done("auditor", "status", "--json").splitlines()[-1]
+        return sum(one["lag"] + (one["position"] is None) for one in json.loads(said)["places"])
+
+    wait_until(lambda: lag() == 0, f"nothing was left to do\n{worker.told()}\n{sink.told()}")
+    place.done("init", "init")
+    place.done("auditor", "verify")
+    place.done("auditor", "rejections", "list")
+    place.done("sender", "rejections", "resubmit", "--reason", "MISROUTED", "--key-from-wallet", "--execute")
+    worker.stop()
+    sink.stop()
+    assert worker.events("lag_unknown") == []
+
+
+def only_its_own_topics_can_be_written(place: Place) -> None:
+    for user, own in WRITES.items():
+        for topic in PIPELINE_TOPICS:
+            refused = _write(as_user(place.settings, user), f"{place.settings.prefix}.{topic}")
+            assert (refused is None) == (topic in own), f"{user} writes {topic}: {refused}"
+            assert refused in {None, KafkaError.TOPIC_AUTHORIZATION_FAILED}
+
+
+def _write(settings: Settings, topic: str) -> int | None:
+    """Try to write a record; the error's code, None if it was written."""
+    codes: list[int] = []
+    producer = Producer(librdkafka(settings, delivery_timeout_ms=20_000) | {"log_level": 0})
+    producer.produce(
+        topic, b"", b"pipeline", 0, on_delivery=lambda error, _: codes.append(error.code() if error else 0)
+    )
+    producer.flush(30)
+    return codes[0] or None
+
+
+def only_the_worker_can_open_its_transactions(place: Place) -> None:
+    """Whoever opens a partition's transactional id fences its worker."""
+    for user in USERS:
+        for name, owner in (("0", "worker"), ("init", "init")):
+            producer = Producer(
+                librdkafka(as_user(place.settings, user), transactional_id=f"{place.settings.prefix}-{name}")
+                | {"log_level": 0}
+            )
+            refused = _refusal(partial(producer.init_transactions, 20))
+            assert refused == (None if user == owner else KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED), (
+                f"{user} opens {name}"
+            )
+
+
+def only_the_worker_can_move_the_groups_offsets(place: Place) -> None:
+    at = TopicPartition(Topics.of(place.settings).transactions, 0, 0)
+    for user in USERS:
+        client = quiet_admin(as_user(place.settings, user))
+        wanted = ConsumerGroupTopicPartitions(place.settings.group, [at])
+
+        def move(client: AdminClient = client, wanted: ConsumerGroupTopicPartitions = wanted) -> None:
+            for answer in client.alter_consumer_group_offsets([wanted]).values():
+                for one in answer.result(20).topic_partitions:
+                    if one.error:
+                        raise KafkaException(one.error)
+
+        refused = _refusal(move)
+        expected = (
+            {None}
+            if user == "worker"
+            else {
+                KafkaError.GROUP_AUTHORIZATION_FAILED,
+                KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            }
+        )
+        assert refused in expected, f"{user} moves the group: {refused}"
+
+
+def upstream_reads_nothing(place: Place) -> None:
+    """Not even what the other topics are like: who may read one may also ask that."""
+    client = quiet_admin(as_user(place.settings, "upstream"))
+    names = [f"{place.settings.prefix}.{name}" for name in PIPELINE_TOPICS if name != "transactions"]
+    for answer in client.describe_topics(TopicCollection(names), request_timeout=20).values():
+        assert _refusal(answer.result) == KafkaError.TOPIC_AUTHORIZATION_FAILED
+
+
+def _refusal(attempt: Callable[[], object]) -> int | None:
+    """The code with which Kafka refuses; None if it does not."""
+    try:
+        attempt()
+    except KafkaException as refused:
+        return int(refused.args[0].code())
+    return None
