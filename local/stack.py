@@ -208,7 +208,7 @@ class Stack:
 
     @contextlib.contextmanager
     def _locked(self, progress: Progress) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + LOCK_PATIENCE_S
         told = False
         with contextlib.ExitStack() as open_files:
@@ -223,6 +223,7 @@ class Stack:
                     )
                 open_files.close()
                 time.sleep(server.POLL_S)
+            self.folder.mkdir(exist_ok=True)
             yield
 
     @property
