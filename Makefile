@@ -39,8 +39,8 @@ check: $(READY) ## Lint and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most of their time is waiting, hence three on two cores.
-AT_ONCE := -n 3 --dist worksteal
+# Most of their time is waiting, hence four on two cores.
+AT_ONCE := -n 4 --dist worksteal
 
 test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"
