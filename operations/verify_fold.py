@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from rocksdict import Rdict, WriteBatch
+from rocksdict import WriteBatch
 
 from schemas.codec import decode_transaction
 from schemas.records import CREDIT, Balance, Order, Transaction
@@ -55,7 +55,7 @@ class GroupSums:
     """
 
     def __init__(self, path: Path, memory: StoreMemory) -> None:
-        self._db = Rdict(str(path), memory.options())
+        self._db = memory.open(path)
 
     def add(self, entered: Iterable[Entered]) -> None:
         """Add the legs among these entries."""

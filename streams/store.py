@@ -57,6 +57,15 @@ class StoreMemory:
         self.cache = Cache(limit_mb * 1024 * 1024 // 2)
         self.write_buffers = WriteBufferManager(limit_mb * 1024 * 1024 // 2, False)
 
+    def open(self, path: Path) -> Rdict:
+        """Open a database with these options, a new one or one that is there already.
+
+        They are named for the column family, too: of a database that is there rocksdict would otherwise take
+        those that RocksDB saved, which hold neither the filters nor the bounds of memory.
+        """
+        options = self.options()
+        return Rdict(str(path), options, {"default": options})
+
     def options(self) -> Options:
         """RocksDB options: raw bytes, bloom filters (most ids looked up are new), bounded memory."""
         blocks = BlockBasedOptions()
@@ -89,7 +98,7 @@ class PartitionStore:
         self._cache: dict[bytes, Balance] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = Rdict(str(path), memory.options())
+            self._db = memory.open(path)
         except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
             raise Refused(
                 f"the store {path} cannot be opened ({failure}): mend the disk, or delete the store to have "

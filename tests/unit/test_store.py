@@ -84,6 +84,14 @@ def test_what_was_written_is_there_after_a_reopen_with_its_cursor(tmp_path: Path
         assert store.known([b"b\0id", b"a\0id"]) == {b"a\0id": known}
 
 
+def test_a_store_that_is_opened_again_still_filters_ids_that_it_does_not_hold(tmp_path: Path) -> None:
+    for _ in range(2):
+        with opened(tmp_path / "store"):
+            pass
+        newest = max((tmp_path / "store").glob("OPTIONS-*"))
+        assert "filter_policy=bloomfilter" in newest.read_text()
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
