@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 from confluent_kafka import Consumer as KafkaConsumer
+from rocksdict import Options
 
 from config.settings import Settings
 from config.topics import Topics
@@ -45,11 +46,15 @@ def known_writers() -> Writers:
     return Writers(settings())
 
 
-class Memory:
-    """Stands for RocksDB's memory."""
+class Memory(StoreMemory):
+    """No RocksDB, so none of its memory."""
 
-    def options(self) -> None:
-        """There is nothing to set."""
+    def __init__(self) -> None:
+        """There is nothing to share."""
+
+    def options(self) -> Options:
+        """Those that RocksDB has."""
+        return Options(raw_mode=True)
 
 
 class Machine:
@@ -68,7 +73,7 @@ class Machine:
             writers=known_writers(),
             stopping=threading.Event(),
             ids=FIXED_IDS,
-            memory=cast("StoreMemory", Memory()),
+            memory=Memory(),
             folder=Folder(f"/{number}"),  # type: ignore[arg-type]  # a path without a disk under it
             cluster="simulated",
             ledger_topic_id="ledger",
@@ -86,7 +91,7 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
     """Put the simulated clients, store and clock where the code looks for the real ones."""
     stage = broker.stage
 
-    def opened(path: str, options: object) -> Store:
+    def opened(path: str, options: object, families: object) -> Store:
         return Store(stage, disks[int(path.split("/")[1])])
 
     with pytest.MonkeyPatch.context() as patch:
