@@ -1,13 +1,10 @@
 """The id index at a size that no short run reaches: what writing, finding and not finding an id costs."""
 
-import os
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 
-from benchmarks import machine
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Measurement, of_this_process
 from benchmarks.place import Place
 from streams.batch import posted_id
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
@@ -25,7 +22,7 @@ def measure(place: Place, ids: int) -> Iterator[Measurement]:
     path = place.folder / "id-index"
     store = PartitionStore(path, Identity("benchmark", "ids", "", 0), StoreMemory(96), 0)
     try:
-        yield _measured("id index, write", ids, lambda: _fill(store, ids))
+        yield of_this_process("id index, write", lambda: _fill(store, ids))
     finally:
         store.close()
     size = sum(file.stat().st_size for file in path.iterdir())
@@ -33,18 +30,10 @@ def measure(place: Place, ids: int) -> Iterator[Measurement]:
     try:
         note = f"{size / 2**20:,.0f} MiB on disk, {size / ids:.0f} bytes an id"
         unknown, known = _stretches(_ids(2)), _stretches(_known_ids(ids))
-        yield _measured("id index, look an unknown id up", LOOKED_UP, lambda: _ask(store, unknown), note)
-        yield _measured("id index, look a known id up", LOOKED_UP, lambda: _ask(store, known))
+        yield of_this_process("id index, look an unknown id up", lambda: _ask(store, unknown), note)
+        yield of_this_process("id index, look a known id up", lambda: _ask(store, known))
     finally:
         store.close()
-
-
-def _measured(name: str, count: int, work: Callable[[], None], note: str = "") -> Measurement:
-    before, began_s = machine.usage(os.getpid()), time.monotonic()
-    work()
-    seconds, after = time.monotonic() - began_s, machine.usage(os.getpid())
-    cpu_s = after.cpu_s - before.cpu_s
-    return Measurement(name, count, seconds, cpu_s, cpu_s / count * 1e6, after.peak_mib, note)
 
 
 def _ids(seed: int) -> Iterator[bytes]:
@@ -64,14 +53,16 @@ def _stretches(ids: Iterator[bytes]) -> list[list[bytes]]:
     return [list(islice(ids, STRETCH_IDS)) for _ in range(0, LOOKED_UP, STRETCH_IDS)]
 
 
-def _fill(store: PartitionStore, ids: int) -> None:
+def _fill(store: PartitionStore, ids: int) -> int:
     """The time includes making the ids and their digests, which are random and so do not compress."""
     made, digests = _ids(1), random.Random(3)
     for _ in range(0, ids, BATCH_IDS):
         batch = {one: Known(digests.randbytes(32), 0) for one in islice(made, BATCH_IDS)}
         store.write({}, {}, batch, Cursor())
+    return ids
 
 
-def _ask(store: PartitionStore, stretches: list[list[bytes]]) -> None:
+def _ask(store: PartitionStore, stretches: list[list[bytes]]) -> int:
     for stretch in stretches:
         store.known(stretch)
+    return LOOKED_UP

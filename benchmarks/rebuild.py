@@ -1,11 +1,8 @@
 """A lost state folder: how fast a partition's store is made again from Kafka."""
 
-import os
 import threading
-import time
 
-from benchmarks import machine
-from benchmarks.measurement import Measurement
+from benchmarks.measurement import Measurement, of_this_process
 from benchmarks.place import Place
 from config.settings import Settings
 from config.topics import Topics
@@ -16,8 +13,11 @@ from streams.store import Identity, PartitionStore, StoreMemory
 
 def measure(place: Place, settings: Settings) -> Measurement:
     """Rebuild one partition after the other from a pipeline's `ledger` and `balances`, in this process."""
+    return of_this_process("rebuild of the stores, records", lambda: _rebuild(place, settings))
+
+
+def _rebuild(place: Place, settings: Settings) -> int:
     progress, memory = Progress(), StoreMemory(settings.store_memory_mb)
-    before, began_s = machine.usage(os.getpid()), time.monotonic()
     for partition in range(settings.partitions):
         store = PartitionStore(
             place.folder / settings.prefix / "rebuilt" / str(partition),
@@ -29,13 +29,4 @@ def measure(place: Place, settings: Settings) -> Measurement:
             CatchUp(settings, Topics.of(settings), partition, store, progress).run(threading.Event())
         finally:
             store.close()
-    seconds, after = time.monotonic() - began_s, machine.usage(os.getpid())
-    cpu_s = after.cpu_s - before.cpu_s
-    return Measurement(
-        "rebuild of the stores, records",
-        progress.records,
-        seconds,
-        cpu_s,
-        cpu_s / progress.records * 1e6,
-        after.peak_mib,
-    )
+    return progress.records

@@ -31,6 +31,21 @@ def long_bytes(value: int) -> bytes:
     return encoded + _LAST[zigzag]
 
 
+def unsigned_of(varint: bytes) -> int:
+    """The number that a varint holds, without zigzag; nothing is checked."""
+    number = shift = 0
+    for byte in varint:
+        number |= (byte & 127) << shift
+        shift += 7
+    return number
+
+
+def long_of(varint: bytes) -> int:
+    """The int or the long that a varint holds; nothing is checked."""
+    zigzag = unsigned_of(varint)
+    return zigzag >> 1 ^ -(zigzag & 1)
+
+
 def string_bytes(text: str) -> bytes:
     """A string with its length in front."""
     encoded = text.encode()

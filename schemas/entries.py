@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from schemas.avro import Reader, long_bytes, string_bytes
+from schemas.avro import Reader, long_bytes, long_of, string_bytes
 from schemas.records import REASONS, TYPES, Balance, LedgerEntry, Snapshot, Transaction
 from schemas.usual import usual_reader
 from schemas.versions import SchemaName
@@ -189,15 +189,7 @@ def _numbers_and_hash(body: bytes, at: int) -> tuple[tuple[int, int, int, int, i
     if match is None:
         raise ValueError(f"a record of ours is damaged after byte {at}")
     a, b, c, d, e, last_hash = match.groups()
-    return (_long(a), _long(b), _long(c), _long(d), _long(e), last_hash), match.end()
-
-
-def _long(encoded: bytes) -> int:
-    value = shift = 0
-    for byte in encoded:
-        value |= (byte & 127) << shift
-        shift += 7
-    return value >> 1 ^ -(value & 1)
+    return (long_of(a), long_of(b), long_of(c), long_of(d), long_of(e), last_hash), match.end()
 
 
 def _must_end(body: bytes, end: int) -> None:

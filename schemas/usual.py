@@ -13,6 +13,7 @@ from binascii import unhexlify
 from collections.abc import Callable
 from hashlib import sha256
 
+from schemas.avro import unsigned_of
 from schemas.records import Order, Transaction
 
 # A printable character is never one of the control bytes that follow the two names (type and metadata
@@ -58,7 +59,7 @@ def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
         uuid, wallet_length, wallet, kind, zigzag, currency, _, group_length, group, end = match.groups()
         if wallet_length != _LENGTH[len(wallet)] or (group and group_length != _LENGTH[len(group)]):
             return None
-        amount = _unsigned(zigzag)
+        amount = unsigned_of(zigzag)
         if amount & 1:  # zigzag: below zero
             return None
         if not (match.end() == len(value) if end else _ends_with_sorted_metadata(value, match.end())):
@@ -95,7 +96,7 @@ def usual_reader(header: bytes) -> Callable[[bytes], Usual | None]:
         )
         if wallet_length != _LENGTH[len(wallet)] or (group and group_length != _LENGTH[len(group)]):
             return None
-        amount = _unsigned(zigzag)
+        amount = unsigned_of(zigzag)
         if amount & 1:  # zigzag: below zero
             return None
         a, b, c, d, e, f, g, h = time_bytes
@@ -123,15 +124,6 @@ def usual_reader(header: bytes) -> Callable[[bytes], Usual | None]:
         return _new(Transaction, fields), end
 
     return read
-
-
-def _unsigned(varint: bytes) -> int:
-    """The number that a varint of up to eight bytes holds."""
-    number = shift = 0
-    for byte in varint:
-        number |= (byte & 127) << shift
-        shift += 7
-    return number
 
 
 def _ends_with_sorted_metadata(value: bytes, at: int) -> bool:

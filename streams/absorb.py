@@ -8,14 +8,15 @@ from hashlib import sha256
 from confluent_kafka import Message
 
 from config.topics import Topics
-from schemas.codec import decode_balance, decode_entry, order_of, split_entry
+from schemas.avro import long_of
+from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, order_of, split_entry
 from schemas.records import Balance
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
 
-#: Bytes of the wire format before the Avro body.
-FRAME = 5
+#: Remembered, since thousands of entries share one time.
+_recorded_ms = lru_cache(maxsize=256)(long_of)
 _new = tuple.__new__
 
 #: An entry of our own (so canonical and valid) with plain ASCII names of up to 63 characters and no metadata:
@@ -49,11 +50,11 @@ def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
             ids[posted] = known
             ledger, last_entry = offset + 1, value
         else:
-            newest[key] = value[FRAME:]
+            newest[key] = value[HEADER_BYTES:]
             changelog = offset + 1
     if last_entry:
         # Entries follow their sources, and their times never go back: the last one tells the newest of both.
-        entry = decode_entry(last_entry[FRAME:])
+        entry = decode_entry(last_entry[HEADER_BYTES:])
         source, recorded_ms = entry.source_offset + 1, max(recorded_ms, entry.recorded_ms)
     balances: dict[bytes, Balance] = {wallet: decode_balance(body) for wallet, body in newest.items()}
     # The ledger says both already, unless its older part was deleted.
@@ -67,19 +68,10 @@ def _posted(wallet: bytes, value: bytes) -> tuple[bytes, Known]:
     """What the id index holds of an entry: key and value."""
     plain = _PLAIN(value)
     if plain is None:
-        parts = split_entry(value[FRAME:])
+        parts = split_entry(value[HEADER_BYTES:])
         order = order_of(parts.transaction, parts.transaction_body)
         return posted_id(wallet, order.transaction_id), Known(order.content, parts.recorded_ms)
     transaction_id, _, recorded = plain.groups()
-    content = sha256(value[FRAME : plain.start(2)]).digest()
+    content = sha256(value[HEADER_BYTES : plain.start(2)]).digest()
     known: Known = _new(Known, (content, _recorded_ms(recorded)))
     return posted_id(wallet, unhexlify(transaction_id.replace(b"-", b""))), known
-
-
-@lru_cache(maxsize=256)
-def _recorded_ms(varint: bytes) -> int:
-    """The number that a canonical varint holds; remembered, since thousands of entries share one time."""
-    zigzag = 0
-    for byte in reversed(varint):
-        zigzag = zigzag << 7 | byte & 127
-    return zigzag >> 1 ^ -(zigzag & 1)

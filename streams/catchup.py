@@ -19,8 +19,6 @@ from streams.store import PartitionStore
 
 log = EventLog("streams.catchup")
 
-#: Bytes of the wire format before the Avro body.
-FRAME = 5
 #: The newest records of a topic are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
 PROGRESS_EVERY_S = 2.0

@@ -199,7 +199,13 @@ MUTATIONS = (
     Mutation(
         "the oldest balance of a stretch is absorbed",
         play_workers,
-        (Edit(absorb.absorb, "newest[key] = value[FRAME:]", "newest.setdefault(key, value[FRAME:])"),),
+        (
+            Edit(
+                absorb.absorb,
+                "newest[key] = value[HEADER_BYTES:]",
+                "newest.setdefault(key, value[HEADER_BYTES:])",
+            ),
+        ),
     ),
     Mutation(
         "rows and position of a sink are two transactions",

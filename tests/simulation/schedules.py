@@ -73,3 +73,12 @@ def caught_at(play: Play, seeds: Iterable[int]) -> int | None:
         if failure(play, seed) is not None:
             return number
     return None
+
+
+def effects(run: SinkRun | WorkerRun, after: int = -1) -> list[int]:
+    """The numbers of the choices before an effect."""
+    return [
+        number
+        for number, made in enumerate(run.stage.choices.made)
+        if made.about == "effect" and number > after
+    ]

@@ -1,22 +1,11 @@
 """What the simulation is worth: it sees every one of these faults within a bounded number of schedules."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, Mutation, broken
 from tests.simulation.schedules import caught_at
 
 BOUND = 1_500
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A simulated day has thousands of warnings."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

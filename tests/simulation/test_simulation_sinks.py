@@ -1,27 +1,16 @@
 """Sinks that crash, lie dormant and lose their partitions, on a simulated Kafka group and Postgres."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from tests.simulation.choices import Choices, Schedule
 from tests.simulation.postgres import Content
 from tests.simulation.processes import CRASH, PAUSE
-from tests.simulation.schedules import assert_holds, play_hasty_sinks, play_sinks
+from tests.simulation.schedules import assert_holds, effects, play_hasty_sinks, play_sinks
 from tests.simulation.sink_run import SinkRun
 
 STRETCH = 500
 #: What the scheduler may do after a pause, and the choice of the sink whose turn it is.
 ANOTHER_SINK, WEATHER, THOUGHT_DEAD = 1, 2, 0
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A simulated day has thousands of warnings."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(0, 1_500, STRETCH))
@@ -43,15 +32,6 @@ def played(schedule: Schedule) -> SinkRun:
     except AssertionError as failure:
         raise AssertionError(f"{failure}\nschedule {dict(schedule)}") from None
     return run
-
-
-def effects(run: SinkRun, after: int = -1) -> list[int]:
-    """The numbers of the choices before an effect."""
-    return [
-        number
-        for number, made in enumerate(run.stage.choices.made)
-        if made.about == "effect" and number > after
-    ]
 
 
 def test_a_sink_that_crashes_at_any_effect_and_its_successor_at_any_other_leave_all_or_nothing() -> None:

@@ -1,27 +1,16 @@
 """Workers that crash, lie dormant and take over from one another, thousands of times, on a simulated Kafka."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from tests.simulation.choices import Choices, Schedule
 from tests.simulation.inputs import small
 from tests.simulation.processes import CRASH, MACHINE_CRASH, PAUSE
-from tests.simulation.schedules import assert_holds, play_workers
+from tests.simulation.schedules import assert_holds, effects, play_workers
 from tests.simulation.worker_run import WorkerRun
 
 STRETCH = 500
 #: What the scheduler may do after a pause.
 OTHER_MACHINE, A_ZOMBIE = 1, 2
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """A simulated day has thousands of warnings."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(0, 3_500, STRETCH))
@@ -43,15 +32,6 @@ def two_batches(schedule: Schedule, *, eager: bool, after_crash: str = "same sto
     except AssertionError as failure:
         raise AssertionError(f"{failure}\nschedule {dict(schedule)}") from None
     return run
-
-
-def effects(run: WorkerRun, after: int = -1) -> list[int]:
-    """The numbers of the choices before an effect."""
-    return [
-        number
-        for number, made in enumerate(run.stage.choices.made)
-        if made.about == "effect" and number > after
-    ]
 
 
 @pytest.mark.parametrize("eager", [False, True], ids=["sent at commit", "sent at once"])
