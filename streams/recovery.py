@@ -52,6 +52,10 @@ class Assigned:
         return self.work is not None and not self.work.done()
 
 
+class Stuck(Stopped):
+    """A batch that does not end, so neither would a stop that waits for it: the process ends without one."""
+
+
 class TableManager(FaustTableManager):
     """Opens, feeds and closes the writers of the partitions that the group gives to this worker."""
 
@@ -131,7 +135,7 @@ class TableManager(FaustTableManager):
             bound_s = 3 * self.parts.settings.transaction_timeout_s  # a batch bounds itself by two
             _, unfinished = await asyncio.wait(posting, timeout=bound_s)
             if unfinished:
-                self.fail(Stopped(f"a batch in hand did not end within {bound_s:g} s"))
+                self.fail(Stuck(f"a batch in hand did not end within {bound_s:g} s"))
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

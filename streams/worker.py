@@ -25,6 +25,7 @@ from schemas.registry import schema_ids, writers
 from streams.app import LedgerApp, create_app
 from streams.folder import numbered_folder
 from streams.metrics import Vitals
+from streams.recovery import Stuck
 from streams.store import StoreMemory
 from streams.writer import WriterParts
 
@@ -88,9 +89,11 @@ async def _run(parts: WriterParts) -> None:
     failure = app.writers.failure or app.crash_reason or failure
     if failure is not None and not isinstance(failure, WalletError):
         log.failure("crashed", failure)
+    if isinstance(failure, Stuck):
+        _exit_now(failure)
     # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
     if not await _ended_within(app.writers.close(), 4 * parts.settings.transaction_timeout_s):
-        _exit_now(failure or Stopped("a batch in hand did not end"))
+        _exit_now(failure or Stuck("a batch in hand did not end"))
     if not await _ended_within(app.stop(), STOP_S):
         log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
         _exit_now(failure)
@@ -132,7 +135,7 @@ async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bo
 
 
 def _exit_now(failure: BaseException | None) -> NoReturn:
-    """End the process past what hangs; every writer is closed, so nothing can be lost by it."""
+    """End the process past what hangs. As after a crash, nothing is lost: whoever takes over goes on."""
     if failure is None:
         os._exit(0)
     sys.stderr.write(f"wallet: {_in_one_line(failure)}\n")

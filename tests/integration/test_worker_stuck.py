@@ -1,0 +1,125 @@
+"""What hangs without an error: a batch inside Kafka's client, a sink's write, a registry that does not say."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from config.errors import Stalled, Stopped
+from config.settings import Settings
+from config.topics import Topics
+from operations.init import initialise
+from schemas.codec import encode_transaction, frame
+from schemas.registry import FIXED_IDS, register, subjects
+from schemas.versions import schema_text
+from tests.integration.exactness import assert_exact, found
+from tests.integration.pipelines import Rig, Worker, as_record, small, transaction, wait_until, wallets_of
+from tests.ledgers import Ledger, publish_entries, stands
+from tests.unit.registry_server import RegistryServer, running
+
+pytestmark = pytest.mark.integration
+
+#: SIGUSR1 makes every call that adds the input's offsets to a transaction hang, as librdkafka's has done.
+HANGING_BATCH = """
+import signal, time
+from streams.transaction import PartitionProducer
+def hang(*_):
+    PartitionProducer._send_offsets = lambda *_: time.sleep(3600)
+signal.signal(signal.SIGUSR1, hang)
+from operations.main import main
+main()
+"""
+#: SIGUSR1 makes a sink's writes hang.
+HANGING_SINK = """
+import signal, time
+from sinks.writer import Writer
+def hang(*_):
+    Writer.write = lambda *_: time.sleep(3600)
+signal.signal(signal.SIGUSR1, hang)
+from operations.main import main
+main()
+"""
+
+
+@pytest.mark.full
+def test_a_batch_that_hangs_ends_its_worker_at_the_next_rebalance_and_another_goes_on(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings, transaction_timeout_s=5.0), tmp_path) as rig:
+        hangs = Worker(rig.settings, tmp_path / "hangs.log", program=["-c", HANGING_BATCH, "worker"])
+        rig.workers.append(hangs)
+        hangs.wait_until_told("ready", 4)
+        rig.send(500)
+        rig.wait_until_posted()
+        hangs.signal(signal.SIGUSR1)
+        rig.send(500)
+        follows = rig.start()
+        assert hangs.wait() == Stopped.exit_code, hangs.told()
+        assert hangs.last_line() == "wallet: a batch in hand did not end within 15 s"
+        follows.wait_until_told("ready", 4)
+        rig.wait_until_posted()
+        assert_exact(rig.settings)
+
+
+@pytest.mark.full
+def test_a_sink_whose_writes_hang_is_ended_by_its_watchdog_and_another_goes_on(
+    settings: Settings, tmp_path: Path
+) -> None:
+    watched = small(settings, watchdog_s=3.0)
+    initialise(watched)
+    ledger = Ledger(0).post_many(50)
+    publish_entries(watched, ledger)
+    sinks = [Worker(watched, tmp_path / "hangs.log", program=["-c", HANGING_SINK, "sink", "ledger"])]
+    try:
+        wait_until(lambda: stands(watched, "ledger").get(0) == 50, "rows are in", sinks[0].check_runs)
+        sinks[0].signal(signal.SIGUSR1)
+        publish_entries(watched, ledger.post_many(50), start=50)
+        assert sinks[0].wait() == Stalled.exit_code, sinks[0].told()
+        assert sinks[0].last_line().startswith("wallet: the watchdog ended this process: ledger of ")
+        assert "in <lambda>" in sinks[0].text(), "its stacks are told"
+        sinks.append(
+            Worker(watched, tmp_path / "follows.log", program=["-m", "operations", "sink", "ledger"])
+        )
+        wait_until(lambda: stands(watched, "ledger").get(0) == 100, "all rows are in", sinks[1].check_runs)
+        sinks[1].stop()
+    finally:
+        for sink in sinks:
+            if sink.runs:
+                sink.kill()
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    with running() as server:
+        yield server
+
+
+def test_a_record_whose_schema_the_registry_cannot_tell_just_now_is_waited_for_and_not_rejected(
+    kafka_only_settings: Settings, registry: RegistryServer, tmp_path: Path
+) -> None:
+    registered = small(kafka_only_settings, registry=registry.url, retry_wait_s=0.2)
+    assert register(registered) == FIXED_IDS
+    theirs = registry.add(
+        subjects(registered)["transaction"], schema_text("transaction", 1).replace('"doc"', '"was"')
+    )
+    here, elsewhere = next(wallets_of(0)), next(wallets_of(1))
+    with Rig(registered, tmp_path) as rig:
+        worker = rig.start()
+        worker.wait_until_told("ready", 4)
+        registry.before += [(503, "away")] * 20
+        one = transaction(1, here)
+        rig.upstream.send([as_record(one)._replace(value=frame(theirs) + encode_transaction(one))])
+        wait_until(lambda: f"what schema id {theirs} is" in worker.text(), "it waits", worker.check_runs)
+        rig.upstream.send([as_record(transaction(2, elsewhere))])
+        wait_until(lambda: rig.committed().get(1) == 1, "the other partition goes on", worker.check_runs)
+        rig.wait_until_posted()
+        assert not registry.before, "it has asked until it was answered"
+        names = Topics.of(registered)
+        entries = {at: found(registered, names.ledger).get(at, []) for at in (0, 1)}
+        assert {at: [entry.key for entry in of] for at, of in entries.items()} == {
+            0: [here.encode()],
+            1: [elsewhere.encode()],
+        }
+        assert not any(found(registered, names.rejections).values())
+        worker.stop()
