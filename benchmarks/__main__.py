@@ -19,6 +19,7 @@ from benchmarks import (
     rebuild,
     sink,
     table,
+    takeover,
     worker,
 )
 from benchmarks.id_index import BATCH_IDS
@@ -40,10 +41,11 @@ class What(StrEnum):
     MILLION = "million"
     REBUILD = "rebuild"
     IDS = "ids"
+    TAKEOVER = "takeover"
 
 
-#: Ten million ids take minutes: only when named.
-DEFAULT = frozenset(What) - {What.IDS}
+#: Ten million ids, and stopping workers, take minutes: only when named.
+DEFAULT = frozenset(What) - {What.IDS, What.TAKEOVER}
 PLAIN = "plain Faust, at least once"
 #: What is slow gets fewer events, what is quick gets them all.
 PLAIN_EVENTS, QUIX_EVENTS = 30_000, 100_000
@@ -80,6 +82,7 @@ class Session:
             ({What.END, What.LATENCY}, self._at_once),
             ({What.MILLION}, self._million),
             ({What.IDS}, self._ids),
+            ({What.TAKEOVER}, self._takeover),
         ]
         for what, step in steps:
             if what & wanted:
@@ -135,6 +138,9 @@ class Session:
     def _ids(self, _: set[What]) -> None:
         for measured in id_index.measure(self._place, self._id_count):
             self._add(measured)
+
+    def _takeover(self, _: set[What]) -> None:
+        self._results.pauses = takeover.measure(self._place, "takeover")
 
     def _add(self, measured: Measurement) -> None:
         log.info("measured", what=measured.name, rate=f"{measured.rate:.0f}", cpu_us=f"{measured.cpu_us:.1f}")

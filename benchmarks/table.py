@@ -1,6 +1,7 @@
 """The results as a table for people and as JSON for programs."""
 
 from dataclasses import asdict, dataclass, field
+from statistics import median
 
 import typer
 from rich.table import Table
@@ -19,6 +20,7 @@ class Results:
     end_to_end_cpu_us: dict[str, float] = field(default_factory=dict)
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
     latency_rate: int = 0
+    pauses: dict[str, list[float]] = field(default_factory=dict)
 
 
 def show(results: Results) -> None:
@@ -32,6 +34,8 @@ def show(results: Results) -> None:
         output.print(f"end to end, CPU µs an event: {costs}")
     if results.latency:
         output.print(_latency(results))
+    if results.pauses:
+        output.print(_pauses(results))
 
 
 def show_json(results: Results) -> None:
@@ -71,4 +75,14 @@ def _latency(results: Results) -> Table:
         table.add_column(name, justify="right")
     for what, times in results.latency.items():
         table.add_row(what, *(f"{time:.0f}" for time in times.values()))
+    return table
+
+
+def _pauses(results: Results) -> Table:
+    table = Table(title="Longest time without an entry in any partition")
+    table.add_column("what")
+    for name in ("times", "median s", "longest s"):
+        table.add_column(name, justify="right")
+    for what, pauses in results.pauses.items():
+        table.add_row(what, str(len(pauses)), f"{median(pauses):.2f}", f"{max(pauses):.2f}")
     return table
