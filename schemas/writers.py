@@ -23,6 +23,7 @@ DEPTH = 64
 UNITS_US = {None: 1, "timestamp-micros": 1, "timestamp-millis": 1_000}
 #: Left out before fastavro sees a schema: with them it returns datetimes, which cannot hold every value.
 _LOGICAL = {"logicalType", "precision", "scale"}
+#: What a text that is no schema, or none of a record, raises on its way.
 _UNUSABLE = (
     SchemaParseException,
     UnknownType,
@@ -48,19 +49,14 @@ class WriterSchema:
         try:
             source = json.loads(text)
             self._schema: Any = fastavro.parse_schema(_plain(source))
-            self._walks = _field_walks(self._schema, {})
+            named: dict[str, Walk] = {}
+            self._walks = _field_walks(self._schema, named)
+            named[self._schema["name"]] = _record(self._walks)  # a transaction may hold transactions
             fields = {field["name"]: field["type"] for field in source["fields"]}
             if missing := _REQUIRED - fields.keys():
                 raise NotATransaction(f"without {', '.join(sorted(missing))}")
             self._unit_us = UNITS_US[_logical_type(fields["occurred_at"])]
-        except (
-            SchemaParseException,
-            UnknownType,
-            RecursionError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except _UNUSABLE as error:
             raise NotATransaction(f"not a schema of transactions: {error!r}") from error
 
     def read(self, body: bytes) -> Transaction:

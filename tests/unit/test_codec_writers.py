@@ -164,6 +164,15 @@ def test_a_schema_that_contains_itself_is_read_to_a_fixed_depth(depth: int, fits
     assert isinstance(answer, Decoded) is fits
 
 
+def test_a_transaction_may_hold_transactions() -> None:
+    other = schema(extra=[{"name": "corrects", "type": ["null", "wallet.Transaction"]}])
+    within = b"\2\0" + encode_transaction(GOOD)
+    assert decode(other, within + encode_transaction(FULL)) == Decoded(FULL, encode_transaction(FULL))
+    answer = decode(other, within)
+    assert isinstance(answer, Rejected)
+    assert answer.reason is Reason.UNDECODABLE
+
+
 def test_a_metadata_key_that_comes_twice_is_invalid() -> None:
     body = encode_transaction(GOOD._replace(metadata=(("k", "1"), ("l", "2"), ("k", "3"))))
     assert decode(schema(), body) == Rejected(Reason.INVALID, "metadata has the key 'k' twice")
