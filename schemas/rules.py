@@ -24,7 +24,7 @@ def broken_rule(transaction: Transaction) -> str | None:
     return (
         _broken_identity(transaction)
         or _broken_money(transaction)
-        or _broken_name("group_id", transaction.group_id)
+        or broken_name("group_id", transaction.group_id)
         or _broken_metadata(transaction.metadata)
     )
 
@@ -32,7 +32,7 @@ def broken_rule(transaction: Transaction) -> str | None:
 def _broken_identity(transaction: Transaction) -> str | None:
     if not _UUID.fullmatch(transaction.transaction_id):
         return f"transaction_id {transaction.transaction_id[:40]!r} is not a UUID of 36 lower-case characters"
-    return _broken_name("wallet_id", transaction.wallet_id)
+    return broken_name("wallet_id", transaction.wallet_id)
 
 
 def _broken_money(transaction: Transaction) -> str | None:
@@ -47,7 +47,8 @@ def _broken_money(transaction: Transaction) -> str | None:
     return None
 
 
-def _broken_name(name: str, text: str | None) -> str | None:
+def broken_name(name: str, text: str | None) -> str | None:
+    """What is wrong with the id of a wallet or a group, if anything; none at all is nothing wrong."""
     if text is None:
         return None
     if not 1 <= len(text) <= NAME_CHARACTERS:

@@ -7,7 +7,7 @@ metadata key comes twice; then fastavro resolves it to our schema by Avro's rule
 import json
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import fastavro
 from fastavro.read import SchemaResolutionError
@@ -48,7 +48,7 @@ class WriterSchema:
     def __init__(self, text: str) -> None:
         try:
             source = json.loads(text)
-            self._schema: Any = fastavro.parse_schema(_plain(source))
+            self._schema = cast("Any", fastavro.parse_schema(_plain(source)))
             named: dict[str, Walk] = {}
             self._walks = _field_walks(self._schema, named)
             named[self._schema["name"]] = _record(self._walks)  # a transaction may hold transactions

@@ -86,6 +86,8 @@ class Standbys:
                 self._follow(stores, stopping)
             except KafkaException as failure:
                 log.warning("standby_waits", reason=failure.args[0].str())
+            except WalletError as failure:  # a full disk, say
+                log.warning("standby_waits", reason=failure)
             except Exception as failure:  # a copy must not end the worker that writes others
                 log.exception("standby_failed", reason=failure)
             stopping.wait(self._parts.settings.retry_wait_s)

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
-from config.errors import Refused
+from config.errors import Refused, Stopped
 from config.logs import EventLog
 from schemas.codec import decode_balance
 from schemas.records import Balance
@@ -168,7 +168,8 @@ class PartitionStore:
     ) -> None:
         """Take over a committed batch, or a stretch of the topics, with the cursor: all of it or nothing.
 
-        `changelog` holds the same balances as Avro bodies.
+        `changelog` holds the same balances as Avro bodies. Raises Stopped when the disk does not take it, which
+        loses nothing: all of it is in Kafka.
         """
         batch = WriteBatch(raw_mode=True)
         put = batch.put
@@ -178,7 +179,13 @@ class PartitionStore:
         for one, known in ids.items():
             put(POSTED + one, pack(*known))
         put(CURSOR, _CURSOR.pack(*cursor))
-        self._db.write(batch)
+        try:
+            self._db.write(batch)
+        except Exception as failure:
+            raise Stopped(
+                f"the store {self.path} cannot be written ({failure}); what it lacks is committed and nothing "
+                "is lost: mend the disk and start again"
+            ) from failure
         self.cursor = cursor
         self._remember(balances)
 

@@ -140,14 +140,8 @@ class PartitionWriter:
                 outputs.next_offset,
             )
         # 3. The store, after the commit and in one write. A crash before this line: it catches up.
-        try:
-            cursor = _moved(store.cursor, outputs, *written)
-            store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)
-        except Exception as failure:
-            raise Stopped(
-                f"partition {self.partition}: the store {store.path} cannot be written ({failure}); the "
-                f"batch is committed and nothing is lost: mend the disk and start again"
-            ) from failure
+        cursor = _moved(store.cursor, outputs, *written)
+        store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)
         # 4. The position, last: what is skipped from now on is in Kafka and in the store.
         self.next_offset = outputs.next_offset
         metrics.posted(outputs, time.monotonic() - started)
