@@ -156,13 +156,15 @@ class TableManager(FaustTableManager):
         }
         copies -= {tp.partition for tp in source}
         await self._running.run_in_executor(self._opening, self.standbys.follow, copies)
-        for tp in source - kept:
+        # A worker that is stopping may be given partitions before it has left: nobody would close them again.
+        opening = set[TP]() if self.parts.stopping.is_set() else source - kept
+        for tp in opening:
             self._open(tp)
         log.info(
             "assigned",
             generation=generation_id,
             kept=_numbers(kept),
-            opening=_numbers(source - kept),
+            opening=_numbers(opening),
             closed=_numbers({one.tp for one in going}),
         )
         # The order that works (resuming clears the queues of Faust's streams, so it comes before any fetch):

@@ -123,3 +123,20 @@ def test_a_record_whose_schema_the_registry_cannot_tell_just_now_is_waited_for_a
         }
         assert not any(found(registered, names.rejections).values())
         worker.stop()
+
+
+@pytest.mark.full
+def test_workers_that_come_and_go_at_the_same_time_all_end_in_order(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    """One that is stopping may be given partitions yet: opened then, they would be open when its folder is free."""
+    with Rig(small(kafka_only_settings), tmp_path) as rig:
+        rig.send(500)
+        kinds = ["-m", "operations", "worker"]
+        for number in range(24):
+            rig.workers.append(Worker(rig.settings, tmp_path / f"comes-{number}.log", program=kinds))
+            rig.workers[-1].wait_until_told("assigned")
+            if number >= 3:
+                rig.workers.pop(0).stop()
+        rig.wait_until_posted()
+        assert_exact(rig.settings)
