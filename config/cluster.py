@@ -29,13 +29,13 @@ from config.settings import Settings
 from config.topics import (
     ANY_TIME,
     COMPACTED,
-    FOR_EVER,
     GROWTH_BYTES,
     KAFKA_MESSAGE_BYTES,
     LOG_APPEND_TIME,
     Topics,
     TopicSpec,
     derived_message_bytes,
+    kept,
 )
 
 T = TypeVar("T")
@@ -114,13 +114,22 @@ def specs(settings: Settings, input_message_bytes: int | None = None) -> list[To
     names = Topics.of(settings)
     accepted = input_message_bytes or max(KAFKA_MESSAGE_BYTES, settings.max_record_bytes + GROWTH_BYTES)
     derived = ANY_TIME | {"max.message.bytes": str(derived_message_bytes(settings, accepted))}
-    incoming = FOR_EVER | LOG_APPEND_TIME | {"max.message.bytes": str(accepted)}
+    incoming = kept(settings.retention_transactions_days) | LOG_APPEND_TIME
+    incoming |= {"max.message.bytes": str(accepted)}
+    ledger, snapshots, rejections = (
+        kept(days) | derived
+        for days in (
+            settings.retention_ledger_days,
+            settings.retention_snapshots_days,
+            settings.retention_rejections_days,
+        )
+    )
     return [
         TopicSpec(names.transactions, settings.partitions, incoming),
-        TopicSpec(names.ledger, settings.partitions, FOR_EVER | derived),
+        TopicSpec(names.ledger, settings.partitions, ledger),
         TopicSpec(names.balances, settings.partitions, COMPACTED | derived),
-        TopicSpec(names.snapshots, settings.partitions, FOR_EVER | derived),
-        TopicSpec(names.rejections, settings.partitions, FOR_EVER | derived),
+        TopicSpec(names.snapshots, settings.partitions, snapshots),
+        TopicSpec(names.rejections, settings.partitions, rejections),
         TopicSpec(names.pipeline, 1, dict(COMPACTED)),
     ]
 

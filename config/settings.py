@@ -43,6 +43,12 @@ class Settings(BaseSettings):
         "wallet", description="Name of the pipeline: topics, group and transactional ids."
     )
     input: GroupName | None = Field(None, description="Input topic; by default <prefix>.transactions.")
+    rebuild_prefix: GroupName | None = Field(
+        None, description="Name of the shadow that `wallet rebuild` builds beside this pipeline."
+    )
+    rebuild_postgres: SecretStr | None = Field(
+        None, description="DSN of the shadow's own database, as its owner."
+    )
     state_dir: Path = Field(Path(".local/state"), description="Folder of the workers' stores.")
     local_cache: Path = Field(
         Path("~/.cache/wallet-ledger"), description="Folder where the local stack keeps the Kafka it fetched."
@@ -67,6 +73,23 @@ class Settings(BaseSettings):
         description="Days after which a transaction id counts as never posted; none: for ever.",
     )
     replication: int = Field(-1, ge=-1, le=9, description="Replicas of each topic; -1: the broker's default.")
+
+    # -- how long topics keep their records (docs/history.md says what a finite retention costs)
+    retention_transactions_days: int | None = Field(
+        None, ge=0, le=36_500, description="Days that the input is kept; 0: for ever; none: as it is."
+    )
+    retention_ledger_days: int | None = Field(
+        None,
+        ge=0,
+        le=36_500,
+        description="Days that the ledger's topic is kept; 0: for ever; none: as it is.",
+    )
+    retention_snapshots_days: int | None = Field(
+        None, ge=0, le=36_500, description="Days that snapshots are kept; 0: for ever; none: as it is."
+    )
+    retention_rejections_days: int | None = Field(
+        None, ge=0, le=36_500, description="Days that rejections are kept; 0: for ever; none: as it is."
+    )
 
     # -- connections to Kafka
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -129,6 +152,20 @@ class Settings(BaseSettings):
     months_ahead: int = Field(3, ge=1, le=120, description="Monthly partitions made ahead of need.")
     lock_timeout_ms: int = Field(
         500, ge=1, le=60_000, description="How long a change of tables waits for a lock."
+    )
+
+    # -- the archive
+    archive_after_days: int = Field(
+        90, ge=0, le=36_500, description="A month is archived when its end is older than this."
+    )
+    archive_grace_s: float = Field(
+        86_400.0,
+        ge=0.0,
+        le=31_536_000.0,
+        description="How long after a month's end a partition without later entries may still get some of it.",
+    )
+    archive_every_s: float = Field(
+        3_600.0, ge=0.5, le=86_400.0, description="How often the archive sink looks by itself."
     )
 
     # -- patience

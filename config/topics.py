@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from config.settings import Settings
 
+DAY_MS = 86_400_000
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+TIMESTAMP_TYPE = "message.timestamp.type"
 #: Derived records carry the time of their source; a clock that jumped must not make the broker refuse them.
 ANY_TIME = {
     "message.timestamp.type": "CreateTime",
@@ -49,6 +51,11 @@ class TopicSpec:
     name: str
     partitions: int
     config: dict[str, str] = field(default_factory=dict)
+
+
+def kept(days: int | None) -> dict[str, str]:
+    """How long a new topic keeps its records; none and 0 are for ever."""
+    return FOR_EVER | {"retention.ms": str(days * DAY_MS)} if days else dict(FOR_EVER)
 
 
 def derived_message_bytes(settings: Settings, input_message_bytes: int) -> int:

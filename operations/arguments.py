@@ -1,7 +1,7 @@
 """Command lines, and arguments that several commands read alike."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import cast
 
 import typer
@@ -37,3 +37,13 @@ def aware_time(option: str, text: str | None) -> datetime | None:
     if at.tzinfo is None:
         raise ConfigurationError(f"{option} {text!r} has no zone: add Z or an offset such as +01:00")
     return at
+
+
+def month_of(option: str, text: str | None) -> date | None:
+    """The first day of a month written as YYYY-MM."""
+    if text is None:
+        return None
+    try:
+        return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
+    except ValueError:
+        raise ConfigurationError(f"{option} {text!r} is no month: write 2026-08") from None

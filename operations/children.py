@@ -1,11 +1,13 @@
 """Processes that a command starts, watches and never leaves behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 from config.errors import Stopped
@@ -18,7 +20,14 @@ LAST_LINES = 12
 class Child:
     """One command as a process of its own, with its output in a file."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        folder: Path | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
@@ -26,6 +35,7 @@ class Child:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
                 command,
                 env={**os.environ, **environment},
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -65,11 +75,15 @@ class Child:
 
 
 class Children:
-    """All children of one command; leaving the `with` block stops every one of them."""
+    """All children of one command; leaving the `with` block stops every one of them.
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    Their logs are in `folder`; they work in `works_in`, where a `.env` file would add to their settings.
+    """
+
+    def __init__(self, environment: Mapping[str, str], folder: Path, *, works_in: Path | None = None) -> None:
         self._environment = environment
         self._folder = folder
+        self._works_in = works_in
         self._running: list[Child] = []
 
     def __enter__(self) -> Self:
@@ -87,7 +101,8 @@ class Children:
 
     def start_command(self, name: str, *command: str) -> Child:
         """Start any program under a name of its own."""
-        child = Child(name, command, self._environment, self._folder / f"{name.replace(' ', '-')}.log")
+        log = self._folder / f"{name.replace(' ', '-')}.log"
+        child = Child(name, command, self._environment, log, self._works_in)
         self._running.append(child)
         return child
 
@@ -100,3 +115,18 @@ class Children:
         """Raise Stopped if one of them has ended by itself."""
         for child in self._running:
             child.check()
+
+
+@contextlib.contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Being told to end, or losing the terminal, ends the children as Ctrl-C does."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)

@@ -1,14 +1,12 @@
 """`wallet demo`: the whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from types import FrameType
 from typing import TypeVar
 
 from confluent_kafka.admin import AdminClient
@@ -19,7 +17,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
 from operations import checks, context, delivery, demo_place, demo_table, generating, init, status
-from operations.children import Child, Children
+from operations.children import Child, Children, stopping_on_signals
 from operations.generator import Mix, records
 from operations.output import progress
 from sinks import postgres
@@ -52,7 +50,7 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
     """Run the demonstration and print its table; 0 when every check passed, otherwise Stopped's code."""
     settings = demo_place.somewhere()
     began = time.monotonic()
-    with demo_place.alone(), _stopping_on_signals():
+    with demo_place.alone(), stopping_on_signals():
         demo_place.remove_old(settings)
         demo = Run(demo_place.new_pipeline(settings), count)
         folder = demo_place.FOLDER.absolute() / demo.settings.prefix
@@ -172,18 +170,3 @@ class _Patience:
             self._seen, self._since = done, time.monotonic()
         elif time.monotonic() - self._since > PATIENCE_S:
             raise Stopped(f"no progress for {PATIENCE_S:g} s at {done}")
-
-
-@contextlib.contextmanager
-def _stopping_on_signals() -> Iterator[None]:
-    """Being told to end, or losing the terminal, ends the children as Ctrl-C does."""
-
-    def stop(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)

@@ -9,6 +9,7 @@ import typer
 
 from config.cluster import check
 from config.errors import ConfigurationError
+from config.history import refuse_while_open
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.delivery import deliver, paced
@@ -20,6 +21,7 @@ from operations.output import as_line, progress
 def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None) -> None:
     """Send `count` records to the input topic and return when all are confirmed, saying how it went."""
     pipeline = check(settings)
+    refuse_while_open(settings)
     mix = fitted(mix, pipeline)
     began = time.monotonic()
     with progress("sending", count) as advance:

@@ -3,11 +3,14 @@
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from config import history as open_input
+from config import retention
 from config.clients import librdkafka
 from config.cluster import (
     ASK_S,
@@ -23,10 +26,15 @@ from config.cluster import (
 from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
-from config.topics import Topics, TopicSpec
+from config.topics import TIMESTAMP_TYPE, Topics, TopicSpec
+from operations import history
+from operations.topic_settings import alter
 from schemas import registry
 from schemas.registry import SchemaIds
 from sinks import migrations
+
+#: What to do about the input's times: leave them, open it for history, or open it to upstream.
+Times = Literal["as they are", "history", "upstream"]
 
 #: How often an init that another one overtook looks again.
 ATTEMPTS = 10
@@ -42,34 +50,39 @@ class Report:
     pipeline: Pipeline
     record_written: bool
     created: tuple[str, ...]
+    altered: tuple[str, ...]
     schemas: SchemaIds
     migrated: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-def initialise(settings: Settings) -> Report:
+def initialise(settings: Settings, times: Times = "as they are", *, agreed: bool = False) -> Report:
     """Create topics, schemas, the pipeline record and the tables; running it again changes nothing.
 
-    The record is written after the topics, so where it is there, they must be there too. Raises
-    ConfigurationError, NotReachable or Refused.
+    The record is written after the topics, so where it is there, they must be there too. `agreed`: what cannot
+    be undone was agreed to, a shorter retention for example. Raises ConfigurationError, NotReachable or Refused.
     """
     wait_for_kafka(settings)
     client = quiet_admin(settings)
-    created = _topics(client, settings)
+    created, altered = _topics(client, settings, times, agreed=agreed)
     ids = registry.register(settings)
     pipeline, written = claim(settings, Pipeline.of(settings, ids.transaction))
     migrated = migrations.migrate(settings)
-    names = Topics.of(settings)
-    warnings = _costs(describe(client, names.partitioned), names)
-    return Report(pipeline, written, tuple(created), ids, tuple(migrated), tuple(warnings))
+    warnings = _warnings(settings, describe(client, Topics.of(settings).partitioned))
+    return Report(pipeline, written, tuple(created), tuple(altered), ids, tuple(migrated), tuple(warnings))
 
 
-def _topics(client: AdminClient, settings: Settings) -> list[str]:
-    """Create the topics that are missing and refuse what is not as it must be; names of those created."""
+def _topics(
+    client: AdminClient, settings: Settings, times: Times, *, agreed: bool
+) -> tuple[list[str], list[str]]:
+    """Create the topics that are missing and refuse what is not as it must be.
+
+    Returns the names of those created, and what was changed of those that were there.
+    """
     names = Topics.of(settings)
     everything = (*names.partitioned, names.pipeline)
     found = describe(client, everything)
-    initialised = names.pipeline in found and read_pipeline(settings)
+    initialised = read_pipeline(settings) if names.pipeline in found else None
     if initialised:
         initialised.check(settings)
         if missing := [name for name in everything if name not in found]:
@@ -80,11 +93,37 @@ def _topics(client: AdminClient, settings: Settings) -> list[str]:
     if settings.input and settings.input not in found:
         raise Refused(f"the topic {settings.input} that WALLET_INPUT names does not exist: create it first")
     lacking = [spec for spec in specs(settings, input_bytes(settings, found)) if spec.name not in found]
+    if times == "history":
+        lacking = [_open(spec) if spec.name == names.transactions else spec for spec in lacking]
     create(client, lacking, settings.replication)
     found = settled(client, everything)
-    # A topic that WALLET_INPUT names may hold history under its own dates; one of ours may not, yet.
-    refuse_differences(settings, found, any_input_time=settings.input is not None)
-    return [spec.name for spec in lacking]
+    # An input on CreateTime holds history: one that WALLET_INPUT names, or ours once --history has made it so.
+    may_be_open = settings.input is not None or initialised is not None or times != "as they are"
+    refuse_differences(settings, found, any_input_time=may_be_open)
+    altered = _keep(client, settings, found, agreed=agreed)
+    if times == "history":
+        altered += history.open_for_history(client, settings, found)
+    elif times == "upstream":
+        altered += history.open_to_upstream(client, settings, found, agreed=agreed)
+    return [spec.name for spec in lacking], altered
+
+
+def _open(spec: TopicSpec) -> TopicSpec:
+    return replace(spec, config=spec.config | {TIMESTAMP_TYPE: open_input.CREATE_TIME})
+
+
+def _keep(
+    client: AdminClient, settings: Settings, found: dict[str, FoundTopic], *, agreed: bool
+) -> list[str]:
+    """Apply the retention settings and say what changed; Refused where that deletes and nobody agreed."""
+    asked = retention.changes(settings, found)
+    if not agreed and (shorter := [str(change) for change in asked if change.shortens]):
+        raise Refused(
+            f"a shorter retention deletes what is older, for ever: {'; '.join(shorter)}; say --yes if that is meant"
+        )
+    for change in asked:
+        alter(client, change.topic, {"retention.ms": str(change.wanted_ms)})
+    return [str(change) for change in asked]
 
 
 def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -> None:
@@ -165,17 +204,10 @@ def _write_first(settings: Settings, wanted: Pipeline) -> bool:
     return not failed
 
 
-def _costs(found: dict[str, FoundTopic], names: Topics) -> list[str]:
-    """What a finite retention of a topic costs, for each that has one."""
-    costs = {
-        names.transactions: "audits and rebuilds cannot read from the beginning",
-        names.ledger: "exact duplicates are not found after a worker lost its store, and sinks cannot replay",
-        names.snapshots: "the snapshots sink cannot replay what is gone",
-        names.rejections: "the rejections sink cannot replay what is gone",
-    }
-    return [
-        f"topic {name} has {setting}={found[name].config[setting]}: {cost}"
-        for name, cost in costs.items()
-        for setting in ("retention.ms", "retention.bytes")
-        if found[name].config.get(setting, "-1") != "-1"
-    ]
+def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:
+    """What an operator should know each time: what a finite retention costs, an input that is still open."""
+    told = retention.warnings(settings, found)
+    name = Topics.of(settings).transactions
+    if open_input.is_open(found[name]):
+        told.append(f"topic {name} is open for history: no live records until `wallet init --open`")
+    return told

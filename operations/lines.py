@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -38,12 +38,19 @@ class BadLine(Exception):  # noqa: N818 - it is an outcome, told with the line's
 
 def parse(source: BinaryIO, form: Form) -> Iterator[Line]:
     """Every line that is not empty, numbered from 1 as editors do, read or with the reason it was not."""
-    rows = _json_lines(source) if form == "jsonl" else _csv_lines(source)
-    for number, row in rows:
+    for number, row in rows(source, form):
         try:
             yield Line(number, row if isinstance(row, str) else to_transaction(row))
         except BadLine as bad:
             yield Line(number, str(bad))
+
+
+def rows(source: BinaryIO, form: Form, more: Sequence[str] = ()) -> Iterator[Row]:
+    """The fields of every line that is not empty, nothing checked; a CSV file may have `more` columns.
+
+    Raises ConfigurationError for a CSV column that is not known.
+    """
+    return _json_lines(source) if form == "jsonl" else _csv_lines(source, (*REQUIRED, "group_id", *more))
 
 
 def to_transaction(fields: Fields) -> Transaction:
@@ -58,13 +65,13 @@ def to_transaction(fields: Fields) -> Transaction:
     group = fields.get("group_id")
     try:
         return producer.transaction(
-            transaction_id=_text(fields, "transaction_id"),
-            wallet_id=_text(fields, "wallet_id"),
+            transaction_id=text_of(fields, "transaction_id"),
+            wallet_id=text_of(fields, "wallet_id"),
             type=_kind(fields),
-            amount=_amount(fields["amount"]),
-            currency=_text(fields, "currency"),
-            occurred_at=_time(_text(fields, "occurred_at")),
-            group_id=None if group is None else _text(fields, "group_id"),
+            amount=whole_of(fields, "amount"),
+            currency=text_of(fields, "currency"),
+            occurred_at=time_of(fields, "occurred_at"),
+            group_id=None if group is None else text_of(fields, "group_id"),
             metadata=metadata,
         )
     except InvalidTransaction as error:
@@ -96,7 +103,7 @@ def _json_lines(source: BinaryIO) -> Iterator[Row]:
 
 def _json_fields(line: bytes) -> Fields | str:
     try:
-        fields = json.loads(line.decode("utf-8"), object_pairs_hook=_once)
+        fields = _decoded(line.decode("utf-8"))
     except UnicodeDecodeError:
         return "not UTF-8"
     except BadLine as bad:
@@ -114,15 +121,26 @@ def _once(pairs: list[tuple[str, object]]) -> Fields:
     return fields
 
 
-def _csv_lines(source: BinaryIO) -> Iterator[Row]:
+#: Made once; `json.loads` would make one for every line.
+_decoded = json.JSONDecoder(object_pairs_hook=_once).decode
+
+
+def _csv_lines(source: BinaryIO, known: Sequence[str]) -> Iterator[Row]:
     # Bytes that are not UTF-8 become surrogates, which the rules of a transaction refuse line by line.
     text = io.TextIOWrapper(source, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield from _csv_rows(text, known)
+    finally:
+        text.detach()  # or it would close a file that is its opener's to close
+
+
+def _csv_rows(text: io.TextIOWrapper, known: Sequence[str]) -> Iterator[Row]:
     reader = csv.reader(text, strict=True)
     names = next(reader, [])
     for name in names:
-        if name not in (*REQUIRED, "group_id") and not name.startswith(METADATA):
+        if name not in known and not name.startswith(METADATA):
             raise ConfigurationError(
-                f"CSV column {name!r} is not known: use {', '.join(REQUIRED)}, group_id and {METADATA}<key>"
+                f"CSV column {name!r} is not known: use {', '.join(known)} and {METADATA}<key>"
             )
     if len(set(names)) != len(names):
         raise ConfigurationError("a CSV column comes twice")
@@ -150,7 +168,8 @@ def _csv_fields(names: list[str], cells: list[str]) -> Fields | str:
     return fields | {"metadata": metadata}
 
 
-def _text(fields: Fields, name: str) -> str:
+def text_of(fields: Fields, name: str) -> str:
+    """The text in a field; raises BadLine for anything else."""
     value = fields[name]
     if not isinstance(value, str):
         raise BadLine(f"{name} is not a string")
@@ -158,7 +177,7 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _kind(fields: Fields) -> Literal["CREDIT", "DEBIT"]:
-    match _text(fields, "type"):
+    match text_of(fields, "type"):
         case "CREDIT":
             return "CREDIT"
         case "DEBIT":
@@ -167,20 +186,26 @@ def _kind(fields: Fields) -> Literal["CREDIT", "DEBIT"]:
             raise BadLine(f"type {other[:20]!r} is neither CREDIT nor DEBIT")
 
 
-def _amount(value: object) -> int:
-    """Minor units; a fraction is refused, not rounded, and so is a boolean."""
+def whole_of(fields: Fields, name: str) -> int:
+    """Minor units; a fraction is refused, not rounded, and so is a boolean: BadLine."""
+    value = fields[name]
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise BadLine(f"amount {str(value)[:40]} is not a whole number of minor units")
+    raise BadLine(f"{name} {str(value)[:40]} is not a whole number of minor units")
 
 
-def _time(text: str) -> datetime:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadLine(f"occurred_at {text[:40]!r} is no ISO 8601 time") from None
+def time_of(fields: Fields, name: str) -> datetime:
+    """The aware time in a field; raises BadLine for one that could mean several."""
+    value = fields[name]
+    if isinstance(value, datetime):  # from a file that has types
+        at = value
+    else:
+        try:
+            at = datetime.fromisoformat(text_of(fields, name))
+        except ValueError:
+            raise BadLine(f"{name} {str(value)[:40]!r} is no ISO 8601 time") from None
     if at.tzinfo is None:
-        raise BadLine(f"occurred_at {text[:40]!r} has no zone: add Z or an offset")
+        raise BadLine(f"{name} {str(value)[:40]!r} has no zone: add Z or an offset")
     return at

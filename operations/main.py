@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from config import logs
-from config.errors import WalletError
+from config.errors import ConfigurationError, WalletError
 from operations.arguments import aware_time, run
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 SinkName = Literal["ledger", "snapshots", "rejections", "all"]
+#: What `all` is. The archive moves tables, so it is asked for by its name.
 SINKS = ("ledger", "snapshots", "rejections")
 
 
@@ -60,13 +61,25 @@ def local_stack(context: typer.Context) -> None:
 
 
 @app.command()
-def init(as_json: Json = False) -> None:
+def init(
+    history: Annotated[
+        bool, typer.Option("--history", help="Open the input for `wallet import`: records bring their dates.")
+    ] = False,
+    upstream: Annotated[
+        bool, typer.Option("--open", help="Open the input to upstream: records get the broker's time.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to what cannot be undone.")] = False,
+    as_json: Json = False,
+) -> None:
     """Create topics, pipeline record, schemas, tables and roles; running it again changes nothing."""
     from operations import init as initialising
     from operations.context import current
     from operations.output import show_report
 
-    show_report(initialising.initialise(current()), as_json=as_json)
+    if history and upstream:
+        raise ConfigurationError("--history and --open are opposites: leave one out")
+    times: initialising.Times = "history" if history else "upstream" if upstream else "as they are"
+    show_report(initialising.initialise(current(), times, agreed=yes), as_json=as_json)
 
 
 @app.command()
@@ -126,6 +139,34 @@ def send(
         raise typer.Exit(sending.BAD_LINES)
 
 
+@app.command("import")
+def import_(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="JSON Lines, CSV or Parquet, in their order.", metavar="FILE"),
+    ] = None,
+    form: Annotated[
+        Literal["jsonl", "csv", "parquet"] | None,
+        typer.Option("--format", help="Of the files to import; default: by name."),
+    ] = None,
+    opening: Annotated[Path | None, typer.Option(help="Opening balances, which come first.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Compare these balances when all is through.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
+    leave_out_bad: Annotated[
+        bool, typer.Option("--leave-out-bad", help="Send the good lines though others are bad.")
+    ] = False,
+) -> None:
+    """Load a history with its own dates, exactly once; run it again and it goes on where it stopped.
+
+    Exit code 6 if any line was bad, 8 if balances differ.
+    """
+    from operations import importing
+    from operations.context import current
+
+    options = importing.Options(tuple(files or ()), form, opening, check, dry_run, leave_out_bad)
+    raise typer.Exit(importing.run(current(), options))
+
+
 @app.command()
 def worker() -> None:
     """Run a worker until it is told to stop; start several to share the partitions."""
@@ -136,7 +177,12 @@ def worker() -> None:
 
 
 @app.command()
-def sink(name: Annotated[SinkName, typer.Argument(help="Which tables to fill.")] = "all") -> None:
+def sink(
+    name: Annotated[
+        Literal["ledger", "snapshots", "rejections", "archive", "all"],
+        typer.Argument(help="Which tables to fill; archive: seal and move old months, not part of all."),
+    ] = "all",
+) -> None:
     """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
     from operations.context import current
     from sinks import consumer
@@ -164,13 +210,15 @@ def status(
 def balance(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
     at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,
+    effective_at: Annotated[str | None, typer.Option(help="As of this time, by occurred_at.")] = None,
     as_json: Json = False,
 ) -> None:
     """The balance of a wallet, now or at a time. Exit code 1 for a wallet that never had an entry."""
     from operations import reading
     from operations.context import current
 
-    reading.show_balance(current(), wallet, aware_time("--at", at), as_json=as_json)
+    times = aware_time("--at", at), aware_time("--effective-at", effective_at)
+    reading.show_balance(current(), wallet, *times, as_json=as_json)
 
 
 @app.command()
@@ -205,6 +253,22 @@ def rejections_(context: typer.Context) -> None:
     raise typer.Exit(run(rejections_commands.app, context.args, "wallet rejections"))
 
 
+@app.command(
+    "rebuild",
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)
+def rebuild_(context: typer.Context) -> None:
+    """The ledger built anew beside the live one: start, status, diff, switch, discard."""
+    from operations import rebuild_commands
+
+    raise typer.Exit(run(rebuild_commands.app, context.args, "wallet rebuild"))
+
+
 @app.command()
 def verify(
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
@@ -232,6 +296,96 @@ def verify(
     end = aware_time("--to-time", to_time)
     options = Options(partition, to_offset, end, since, save, not no_postgres, show)
     raise typer.Exit(verify_show.show(auditing.run(current(), options), as_json=as_json))
+
+
+@app.command("inspect")
+def inspect_(
+    wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
+    at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,
+    at_offset: Annotated[int | None, typer.Option(min=0, help="With this record of the input.")] = None,
+    effective_at: Annotated[str | None, typer.Option(help="As of this time, by occurred_at.")] = None,
+    entries: Annotated[int, typer.Option(min=0, max=10_000, help="So many of its newest entries.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """A wallet as of any offset or time, from the topics alone. Exit code 1 if it never had an entry."""
+    from operations import inspect, inspect_show
+    from operations.context import current
+
+    times = aware_time("--at", at), at_offset, aware_time("--effective-at", effective_at)
+    place = inspect.Place(*times)
+    found = inspect.look(current(), wallet, place, max(1, entries))
+    inspect_show.show(found, place, entries, as_json=as_json)
+
+
+@app.command()
+def offsets(
+    group: Annotated[str, typer.Option(help="The consumer group, one of yours.")],
+    topic: Annotated[str, typer.Option(help="A topic of the pipeline, or any other by its name.")] = "ledger",
+    time: Annotated[str | None, typer.Option(help="To this time of the topic; ISO 8601.")] = None,
+    back: Annotated[str | None, typer.Option(help="To so long ago: 36h, 7d, 1d12h.")] = None,
+    beginning: Annotated[bool, typer.Option("--beginning", help="To the first record.")] = False,
+    end: Annotated[bool, typer.Option("--end", help="To the end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """How to set a consumer group of yours to a time, with Kafka's own tools; only reads."""
+    from operations import offsets as looking
+    from operations.context import current
+    from operations.replay import duration
+
+    wanted = looking.Wanted(
+        group, topic, aware_time("--time", time), duration("--back", back), beginning, end
+    )
+    looking.show(current(), wanted, as_json=as_json)
+
+
+@app.command()
+def replay(
+    name: Annotated[SinkName, typer.Argument(help="Which sink's topic and tables.")] = "all",
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
+    from_offset: Annotated[int | None, typer.Option(min=0, help="From this offset of the topic on.")] = None,
+    from_time: Annotated[str | None, typer.Option(help="From this time of the topic on; ISO 8601.")] = None,
+    back: Annotated[str | None, typer.Option(help="From so long ago on: 36h, 7d, 1d12h.")] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the first record.")] = False,
+    to_offset: Annotated[int | None, typer.Option(min=0, help="Up to before this offset.")] = None,
+    to_time: Annotated[str | None, typer.Option(help="Up to before this time; ISO 8601.")] = None,
+    execute: Annotated[bool, typer.Option("--execute", help="Do it; otherwise only say what.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished one.")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Forget an unfinished one.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A sink's records once more: missing rows are inserted, the others compared. A dry run without --execute."""
+    from operations import replay_command
+    from operations.context import current
+    from operations.replay import Range, duration
+
+    wanted = Range(
+        partition,
+        from_offset,
+        aware_time("--from-time", from_time),
+        duration("--back", back),
+        from_beginning,
+        to_offset,
+        aware_time("--to-time", to_time),
+    )
+    how = replay_command.How(execute, resume, abandon)
+    names = SINKS if name == "all" else (name,)
+    raise typer.Exit(replay_command.run(current(), names, wanted, how, as_json=as_json))
+
+
+@app.command(
+    "archive",
+    add_help_option=False,
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+)
+def archive_(context: typer.Context) -> None:
+    """Old months: status, run, verify."""
+    from operations import archive_commands
+
+    raise typer.Exit(run(archive_commands.app, context.args, "wallet archive"))
 
 
 @app.command()

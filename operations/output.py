@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from config.logs import EventLog
 
@@ -39,25 +49,47 @@ def console() -> Console:
 
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """A bar on a terminal, a log line every two seconds elsewhere; told how many are done."""
+    """A bar on a terminal, a log line every two seconds elsewhere; told how many are done.
+
+    Both with the rate and the time that is left at that rate.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _logged(title, total)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=False) as bars:
         task = bars.add_task(title, total=total)
         yield lambda done: bars.update(task, completed=done)
 
 
+class _Rate(ProgressColumn):
+    """How many are done in a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing as long as nothing is done."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "")
+
+
 def _logged(title: str, total: int) -> Advance:
-    told_at = time.monotonic()
+    told_at = began_at = time.monotonic()
 
     def advance(done: int) -> None:
         nonlocal told_at
         if done >= total or time.monotonic() - told_at >= LOG_EVERY_S:
             told_at = time.monotonic()
-            log.info(title.replace(" ", "_"), done=done, of=total)
+            rate = done / max(told_at - began_at, 0.001)
+            left_s = round((total - done) / rate) if rate else None
+            log.info(title.replace(" ", "_"), done=done, of=total, per_s=round(rate), left_s=left_s)
 
     return advance
 
@@ -73,7 +105,9 @@ def show_report(report: "Report", *, as_json: bool) -> None:
         typer.echo(f"wrote the pipeline record: {report.pipeline.to_json().decode()}")
     for name in report.migrated:
         typer.echo(f"applied migration {name}")
-    if not (report.created or report.record_written or report.migrated):
+    for change in report.altered:
+        typer.echo(change)
+    if not (report.created or report.altered or report.record_written or report.migrated):
         typer.echo("everything was there already")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)

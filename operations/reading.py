@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import typer
 from rich.table import Table
 
-from config.errors import WalletError
+from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from operations.output import as_line, console
 from sinks import postgres
@@ -15,13 +15,29 @@ from sinks.postgres import StatementLine
 PAGE_LINES = 500
 
 
-def show_balance(settings: Settings, wallet_id: str, at: datetime | None, *, as_json: bool) -> None:
-    """Print a wallet's balance in minor units; raises WalletError for a wallet without any entry."""
-    found = postgres.balance(settings, wallet_id, at)
+def show_balance(
+    settings: Settings,
+    wallet_id: str,
+    at: datetime | None,
+    effective_at: datetime | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print a wallet's balance in minor units, by recorded or by occurred time.
+
+    Raises WalletError for a wallet without any entry.
+    """
+    if at and effective_at:
+        raise ConfigurationError("--at and --effective-at exclude each other")
+    if effective_at:
+        found = postgres.effective_balance(settings, wallet_id, effective_at)
+    else:
+        found = postgres.balance(settings, wallet_id, at)
     if found is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     if as_json:
-        typer.echo(as_line(found._asdict() | {"at": at and _iso(at)}))
+        times = {"at": at and iso(at), "effective_at": effective_at and iso(effective_at)}
+        typer.echo(as_line(found._asdict() | times))
     else:
         typer.echo(f"{found.balance} {found.currency} (minor units)")
 
@@ -48,8 +64,8 @@ def show_statement(
 
 def _fields(entry: StatementLine) -> dict[str, object]:
     return entry._asdict() | {
-        "occurred_at": _iso(entry.occurred_at),
-        "recorded_at": _iso(entry.recorded_at),
+        "occurred_at": iso(entry.occurred_at),
+        "recorded_at": iso(entry.recorded_at),
         "hash": entry.hash.hex(),
     }
 
@@ -66,7 +82,7 @@ def _print(page: list[StatementLine]) -> None:
         sign = "-" if entry.type == "DEBIT" else "+"
         table.add_row(
             str(entry.sequence),
-            _iso(entry.recorded_at),
+            iso(entry.recorded_at),
             f"{sign}{entry.amount}",
             str(entry.balance),
             entry.currency,
@@ -76,5 +92,6 @@ def _print(page: list[StatementLine]) -> None:
     console().print(table)
 
 
-def _iso(at: datetime) -> str:
+def iso(at: datetime) -> str:
+    """A time in UTC as ISO 8601 with a Z."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -17,6 +17,7 @@ from confluent_kafka import Message
 
 from config.cluster import check, describe, offsets_of, quiet_admin
 from config.errors import ConfigurationError, NotReachable
+from config.history import refuse_while_open
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
@@ -89,6 +90,7 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
         )
     pipeline = check(settings)
+    refuse_while_open(settings)
     outcome = Outcome(options.execute)
     count, earliest = _count_and_earliest(settings, wanted)
     done = _done_before(settings, earliest) if earliest else set()

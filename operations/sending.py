@@ -10,6 +10,7 @@ import typer
 
 from config.cluster import check
 from config.errors import ConfigurationError
+from config.history import refuse_while_open
 from config.settings import Settings
 from operations.lines import Form, Line, parse
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
@@ -44,6 +45,7 @@ def send_file(path: Path, form: Form | None, settings: Settings, *, dry_run: boo
 def _deliver(settings: Settings, lines: Iterator[tuple[int, Transaction]], tell: Tell) -> int:
     """Send every line and return how many were confirmed; those that were not are told."""
     check(settings)
+    refuse_while_open(settings)
     sent = failed = 0
     try:
         with TransactionProducer(settings) as producer:

@@ -47,7 +47,7 @@ def run(settings: Settings, options: Options) -> Report:
     pipeline = read_pipeline(settings)
     if pipeline is None:
         raise Refused(f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`")
-    settings = _as_the_pipeline(settings, pipeline)
+    settings = as_the_pipeline(settings, pipeline)
     with ExitStack() as stack, _few_collections():
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-verify-")))
         report = _Verification(settings, pipeline, options, work, stack).run()
@@ -55,7 +55,7 @@ def run(settings: Settings, options: Options) -> Report:
     return report
 
 
-def _as_the_pipeline(settings: Settings, pipeline: Pipeline) -> Settings:
+def as_the_pipeline(settings: Settings, pipeline: Pipeline) -> Settings:
     """These settings with what `init` fixed: an auditor need not repeat the pipeline's."""
     fixed = asdict(pipeline)
     return settings.model_copy(update={name: fixed[name] for name in fixed if name in Settings.model_fields})
@@ -144,8 +144,9 @@ class _Verification:
             begin = self.point.sources[str(cut.partition)] if self.point else 0
             if cut.input.begin > begin:
                 raise Refused(
-                    f"{self.topics.transactions} partition {cut.partition} begins at offset {cut.input.begin}, records "
-                    f"before it were deleted: only an audit with --since a point that far can go on"
+                    f"{self.topics.transactions} partition {cut.partition} begins at offset {cut.input.begin}: "
+                    "retention (WALLET_RETENTION_TRANSACTIONS_DAYS) deleted the records before it, so only an audit "
+                    "with --since a point that far can go on"
                 )
         return [
             earlier(cut, self.limits[cut.partition]) if cut.partition in self.limits else cut for cut in found

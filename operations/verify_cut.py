@@ -8,7 +8,7 @@ offset), 2. the ends of the derived topics, with what is still open, 3. the end 
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -28,6 +28,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.verify_kinds import LEDGER, REJECTIONS, Kind, record_of
 from operations.verify_reading import Reading
+from schemas.records import EPOCH
 
 T = TypeVar("T")
 
@@ -61,10 +62,10 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     derived = (topics.ledger, topics.rejections, topics.snapshots, topics.balances)
     # 1. What is decided.
     newest = _newest_sources(settings, client, topics, partitions)
-    committed = _committed(settings, client, topics.transactions, partitions)
+    committed = stable_offsets(settings, client, topics.transactions, partitions)
     # 2. Where its outcomes end.
     begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
-    ends = _all_there(client, [(name, at) for name in derived for at in partitions])
+    ends = all_there(client, [(name, at) for name in derived for at in partitions])
     # 3. The input, which all of this came from.
     inputs = offsets_of(client, [(topics.transactions, at) for at in partitions])
     found = []
@@ -95,10 +96,13 @@ def earlier(cut: Cut, source: int) -> Cut:
     return cut._replace(source=source)
 
 
-def offsets_at(settings: Settings, partitions: Sequence[int], at: datetime) -> dict[int, int | None]:
-    """The first offset of the input at or after a time; None where the input ends before it."""
-    topic = Topics.of(settings).transactions
-    wanted = int(at.timestamp() * 1_000)
+def offsets_at(
+    settings: Settings, partitions: Sequence[int], at: datetime, topic: str | None = None
+) -> dict[int, int | None]:
+    """The first offset of a topic, the input unless named, at or after a time; None where it ends before that."""
+    topic = topic or Topics.of(settings).transactions
+    # Kafka counts whole milliseconds; the first one at or after. What is below zero means something else to it.
+    wanted = max(0, -((EPOCH - at) // timedelta(milliseconds=1)))
     asker = Consumer(librdkafka(settings, group_id=f"{settings.prefix}.verify"))
     try:
         found = asker.offsets_for_times([TopicPartition(topic, one, wanted) for one in partitions], ASK_S)
@@ -141,7 +145,7 @@ def _tail(reading: Reading, kind: Kind, partition: int, at: Offsets) -> int:
     return -1
 
 
-def _committed(
+def stable_offsets(
     settings: Settings, client: AdminClient, topic: str, partitions: Sequence[int]
 ) -> dict[int, int | None]:
     """The group's offsets, stable: one that a transaction is still changing is waited for.
@@ -174,7 +178,7 @@ def _committed(
     return offsets
 
 
-def _all_there(client: AdminClient, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def all_there(client: AdminClient, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The ends of partitions, transactions that are still open included."""
     wanted = {TopicPartition(name, at): OffsetSpec.latest() for name, at in partitions}
 

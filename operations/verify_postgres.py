@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from config.settings import Settings
 from config.topics import Topics
+from operations import verify_archive
 from operations.output import Advance
 from operations.verify_columns import ROWS, Row, Rows
 from operations.verify_digests import STRETCH, Digests, Stretch, different
@@ -70,6 +71,8 @@ class DatabaseAudit:
         self._wallets = list(_bounded(audit.wrong_wallets(connection)))
         for expected, found in _bounded(audit.wrong_seals(connection)):
             self._tell("transaction_snapshots", expected, found)
+        for difference in verify_archive.differences(connection) if self._all else ():
+            self._differences.add(difference)
         for table, reason in audit.unprotected(connection):
             self._differences.add(Difference(table, "unprotected", detail=reason))
 

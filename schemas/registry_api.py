@@ -77,6 +77,17 @@ class Registry(NamedTuple):
         path = f"/subjects/{quote(subject, '')}/versions"
         return self._ask("POST", path, _id, schema=text, schemaType="AVRO")
 
+    def versions(self, subject: str) -> list[int]:
+        """The numbers of a subject's versions, in their order; raises NotFound if there is no such subject."""
+        return self._ask(
+            "GET", f"/subjects/{quote(subject, '')}/versions", lambda answer: sorted(map(int, answer))
+        )
+
+    def version(self, subject: str, number: int) -> tuple[int, str]:
+        """The id and the text of one version of a subject; raises NotFound."""
+        path = f"/subjects/{quote(subject, '')}/versions/{number}"
+        return self._ask("GET", path, lambda answer: (_id(answer), str(answer["schema"])))
+
     def set_compatibility(self, subject: str, level: str) -> None:
         """What later versions of a subject must be to earlier ones."""
         self._ask("PUT", f"/config/{quote(subject, '')}", lambda _: None, compatibility=level)

@@ -16,8 +16,15 @@ from config.settings import Settings
 from sinks.migrations import check, shipped
 from sinks.postgres import READER, Connection, connect
 
-#: The tables whose rows nobody may change (migration 0003).
-APPEND_ONLY = ("wallets", "transactions", "transaction_snapshots", "transaction_archive", "rejections")
+#: The tables whose rows nobody may change (migrations 0003 and 0007).
+APPEND_ONLY = (
+    "wallets",
+    "transactions",
+    "transaction_snapshots",
+    "transaction_archive",
+    "rejections",
+    "archive_seals",
+)
 #: pg_trigger.tgtype of a statement trigger BEFORE DELETE, UPDATE and TRUNCATE.
 BEFORE_ANY_CHANGE = 2 + 8 + 16 + 32
 

@@ -6,6 +6,7 @@ one comparison.
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from struct import Struct
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ _OTHERS = TRANSACTIONS.columns[:-2]
 _ENTRY_START = 2 + 4 + HASH_BYTES + 4
 #: The last columns before hash and entry: source_partition and source_offset with their lengths.
 _PLACE = Struct(">iiiq")
-EVERY_ROW = sql.SQL("true")
+EVERY_ROW: sql.Composable = sql.SQL("true")
 _METADATA = _OTHERS.index("metadata")
 
 
@@ -44,9 +45,17 @@ class StoredRow(NamedTuple):
     row: bytes
 
 
-def entries(connection: Connection, partitions: Sequence[int]) -> Iterator[StoredEntry]:
-    """The entries of these partitions; none: of all, and of any that should not be."""
-    for row in _copied(connection, "wallet_entries", ("hash", "entry", *_OTHERS), partitions):
+def entries(
+    connection: Connection, partitions: Sequence[int], recorded: tuple[datetime, datetime] | None = None
+) -> Iterator[StoredEntry]:
+    """The entries of these partitions; none: of all, and of any that should not be.
+
+    `recorded` leaves out all but those recorded from the first time on and before the second.
+    """
+    where = EVERY_ROW
+    if recorded:
+        where = sql.SQL("recorded_at >= {} AND recorded_at < {}").format(*map(sql.Literal, recorded))
+    for row in _copied(connection, "wallet_entries", ("hash", "entry", *_OTHERS), partitions, where):
         length = int.from_bytes(row[_ENTRY_START - 4 : _ENTRY_START])
         end = _ENTRY_START + length
         body = row[_ENTRY_START:end] + row[6 : 6 + HASH_BYTES]

@@ -26,6 +26,7 @@ from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
+from sinks.archive_sink import ArchiveSink, Bell, Keeper
 from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
@@ -39,7 +40,7 @@ from sinks.writer import Batch, Prepared, Writer, prepare
 
 log = EventLog("sinks.consumer")
 
-NAMES = ("ledger", "snapshots", "rejections")
+NAMES = ("ledger", "snapshots", "rejections", "archive")
 
 JOIN_S = 0.2
 #: How often a sink that writes nothing looks at its positions.
@@ -56,13 +57,16 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
         "ledger": LedgerSink(topics.ledger),
         "snapshots": SnapshotSink(topics.snapshots),
         "rejections": RejectionSink(topics.rejections),
+        "archive": ArchiveSink(topics.snapshots),
     }
     if unknown := set(names) - set(sinks):
         raise ConfigurationError(f"no such sink: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     check(settings)
     vitals = Vitals(settings, {name: sinks[name].topic for name in dict.fromkeys(names)})
-    observers = Observers(vitals, observer) if observer else vitals
+    bell = Bell()
+    observers = Observers(vitals, bell, observer) if observer else Observers(vitals, bell)
     failures: list[BaseException] = []
+    keeper = Keeper(settings, bell, stop, vitals, failures) if "archive" in names else None
     threads = [
         Thread(
             target=_run_one,
@@ -74,10 +78,14 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
     with closing(vitals), observed(settings, vitals):
         for thread in threads:
             thread.start()
+        if keeper:
+            keeper.start()
         for thread in threads:
             while thread.is_alive():
                 # In short pieces, so that the main thread goes on to hear signals.
                 thread.join(JOIN_S)
+        if keeper:
+            keeper.join()
     if failures:
         raise failures[0]
 

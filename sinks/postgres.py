@@ -166,6 +166,20 @@ def balance(settings: Settings, wallet_id: str, at: datetime | None = None) -> W
         return cursor.execute(query, [at, wallet_id]).fetchone()
 
 
+def effective_balance(settings: Settings, wallet_id: str, at: datetime) -> WalletBalance | None:
+    """The balance by occurred_at `at`, in minor units; None for a wallet that has no entry at all.
+
+    In the order of that time it may leave 64 bits. Reads all entries of the wallet.
+    """
+    query = """
+        SELECT w.wallet_id, w.currency, wallet_balance_effective_at(w.wallet_id, %s)
+        FROM wallets AS w WHERE w.wallet_id = %s
+    """
+    with connect(settings, READER) as connection:
+        row = connection.execute(query, [at, wallet_id]).fetchone()
+    return None if row is None else WalletBalance(row[0], row[1], int(row[2]))
+
+
 def statement(
     settings: Settings, wallet_id: str, start: datetime | None = None, end: datetime | None = None
 ) -> Iterator[StatementLine]:

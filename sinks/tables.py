@@ -56,9 +56,31 @@ def reconcile(connection: Connection, table: Table, rows: Sequence[bytes]) -> in
     if not rows:
         return 0
     columns = _columns("{}", table.columns)
+    _keep_missing(connection, table, rows)
+    missing = connection.execute(
+        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM incoming").format(
+            sql.Identifier(table.name), columns, columns
+        )
+    ).rowcount
+    connection.execute("DROP TABLE incoming")
+    return missing
+
+
+def count_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -> int:
+    """How many rows `reconcile` would add; adds none. Raises Stopped as it does; must run in a transaction."""
+    if not rows:
+        return 0
+    _keep_missing(connection, table, rows)
+    found = connection.execute("SELECT count(*) FROM incoming").fetchone()
+    connection.execute("DROP TABLE incoming")
+    return int(found[0]) if found else 0
+
+
+def _keep_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
+    """Leave in a temporary table `incoming` those of the rows that are nowhere; raises Stopped for a difference."""
     connection.execute(
         sql.SQL("CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
-            columns, sql.Identifier(table.name)
+            _columns("{}", table.columns), sql.Identifier(table.name)
         )
     )
     _copy_into(connection, "incoming", table.columns, rows)
@@ -71,13 +93,6 @@ def reconcile(connection: Connection, table: Table, rows: Sequence[bytes]) -> in
         _refuse_different(connection, table, place)
     if table.archive:
         _refuse_missing_from_sealed(connection, table)
-    missing = connection.execute(
-        sql.SQL("INSERT INTO {} ({}) SELECT {} FROM incoming").format(
-            sql.Identifier(table.name), columns, columns
-        )
-    ).rowcount
-    connection.execute("DROP TABLE incoming")
-    return missing
 
 
 def _copy_into(connection: Connection, name: str, columns: Sequence[str], rows: Sequence[bytes]) -> None:

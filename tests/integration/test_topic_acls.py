@@ -21,6 +21,7 @@ from config.clients import librdkafka
 from config.cluster import quiet_admin
 from config.settings import Settings
 from config.topics import Topics
+from operations.lines import to_json
 from schemas.producer import TransactionProducer
 from tests.conftest import CACHE
 from tests.integration.acl_commands import bindings
@@ -30,7 +31,7 @@ from tests.secured import as_user, running
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
-USERS = ("upstream", "init", "worker", "sink", "auditor", "sender")
+USERS = ("upstream", "init", "worker", "sink", "auditor", "sender", "importer")
 PIPELINE_TOPICS = ("transactions", "ledger", "balances", "snapshots", "rejections", "pipeline")
 #: The topics that each user may write to; all others are tried and must be refused.
 WRITES = {
@@ -40,6 +41,7 @@ WRITES = {
     "sink": set[str](),
     "auditor": set[str](),
     "sender": {"transactions"},
+    "importer": {"transactions"},
 }
 
 
@@ -85,7 +87,12 @@ def test_each_program_can_do_its_work_and_nothing_beyond(place: Place) -> None:
 
 
 def the_whole_pipeline_runs(place: Place) -> None:
-    place.done("init", "init")
+    place.done("init", "init", "--history")
+    line = to_json(transaction(999_999, "wallet-0")) | {"recorded_at": "2026-08-01T00:00:00Z"}
+    history = place.folder / "history.jsonl"
+    history.write_text(json.dumps(line))
+    place.done("importer", "import", str(history))
+    place.done("init", "init", "--open")
     worker, sink = place.runs("worker", "worker"), place.runs("sink", "sink")
     with TransactionProducer(as_user(place.settings, "upstream")) as producer:
         for number in range(500):

@@ -79,7 +79,9 @@ def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
 def decided(settings: Settings) -> int:
     """How many outcomes there are."""
     names = Topics.of(settings)
-    return sum(1 for name in (names.ledger, names.rejections) for _ in read_all(settings, name, PARTITIONS))
+    return sum(
+        1 for name in (names.ledger, names.rejections) for _ in read_all(settings, name, settings.partitions)
+    )
 
 
 def written(settings: Settings) -> bool:
@@ -91,7 +93,7 @@ def written(settings: Settings) -> bool:
         "transaction_snapshots": names.snapshots,
     }
     return all(
-        rows[table] == sum(1 for _ in read_all(settings, topic, PARTITIONS))
+        rows[table] == sum(1 for _ in read_all(settings, topic, settings.partitions))
         for table, topic in tables.items()
     )
 

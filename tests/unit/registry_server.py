@@ -39,6 +39,8 @@ class RegistryServer:
             return self.before.pop(0)
         if found := re.fullmatch(r"/schemas/ids/(\d+)(/versions)?", path):
             return self._schema(int(found[1]), found[2])
+        if method == "GET" and (found := re.fullmatch(r"/subjects/([^/]+)/versions(?:/(\d+))?", path)):
+            return self._versions(unquote(found[1]), found[2])
         if found := re.fullmatch(r"/subjects/([^/]+)(/versions)?", path):
             return self._subject(unquote(found[1]), found[2], body["schema"])
         if found := re.fullmatch(r"/config/([^/]+)", path):
@@ -53,6 +55,15 @@ class RegistryServer:
             listing = [subject for subject, ids in self.subjects.items() if schema_id in ids]
             return 200, [{"subject": subject, "version": 1} for subject in listing]
         return 200, {"schema": self.schemas[schema_id - 1]}
+
+    def _versions(self, subject: str, number: str | None) -> Answer:
+        ids = self.subjects.get(subject)
+        if ids is None:
+            return 404, {"error_code": 40401, "message": "Subject not found"}
+        if number is None:
+            return 200, [*range(1, len(ids) + 1)]
+        schema_id = ids[int(number) - 1]
+        return 200, {"id": schema_id, "schema": self.schemas[schema_id - 1]}
 
     def _subject(self, subject: str, versions: str | None, text: str) -> Answer:
         if versions:

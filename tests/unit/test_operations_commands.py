@@ -86,7 +86,7 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
         ("status --wat", "no such option: --wat"),
         (
             "sink foo",
-            "invalid value for 'name': 'foo' is not one of 'ledger', 'snapshots', 'rejections', 'all'",
+            "invalid value for 'name': 'foo' is not one of 'ledger', 'snapshots', 'rejections', 'archive', 'all'",
         ),
         ("send --format xml in.xml", "invalid value for '--format': 'xml' is not one of 'jsonl', 'csv'"),
         ("generate --skew 9", "invalid value for '--skew': "),

@@ -1,0 +1,96 @@
+"""Opening the input for history, and closing it again before upstream is let in (DESIGN section 3).
+
+Only the broker's setting changes: records that are there keep the times that they have.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+from confluent_kafka.admin import AdminClient
+
+from config.cluster import FoundTopic, offsets
+from config.errors import Refused
+from config.history import CREATE_TIME, is_open
+from config.settings import Settings
+from config.topics import TIMESTAMP_TYPE, Topics
+from operations import import_progress
+from operations.topic_settings import alter
+from operations.verify_reading import Reading
+
+#: The newest records are looked for in windows that grow by this factor.
+TAIL_RECORDS, TAIL_GROWTH = 16, 16
+
+
+class Tail(NamedTuple):
+    """The newest record of a partition: its time, epoch milliseconds, and whether the broker gave it."""
+
+    timestamp_ms: int
+    by_broker: bool
+
+
+def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
+    """Put the input on CreateTime and say so; nothing where it is open already.
+
+    Raises Refused where live records are in it: history behind them could not keep its dates.
+    """
+    name = Topics.of(settings).transactions
+    if is_open(found[name]):
+        return []
+    if live := [at for at, tail in tails(client, settings).items() if tail.by_broker]:
+        raise Refused(
+            f"topic {name} holds records with the broker's time (partition {live[0]}): history behind them could "
+            "not keep its dates; load it into a new pipeline, under another WALLET_PREFIX"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: CREATE_TIME})
+    return [f"topic {name} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"]
+
+
+def open_to_upstream(
+    client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic], *, agreed: bool
+) -> list[str]:
+    """Put the input on LogAppendTime and say so; nothing where it is there already.
+
+    Raises Refused while an import is unfinished, unless that was agreed to.
+    """
+    name = Topics.of(settings).transactions
+    if not is_open(found[name]):
+        return []
+    progress = import_progress.read(client, settings)
+    if progress and not progress.finished and not agreed:
+        raise Refused(
+            f"an import stands at line {progress.done} of {progress.lines}: run it again to finish it, or say --yes "
+            "to leave out the rest for ever"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
+    return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
+
+
+def tails(client: AdminClient, settings: Settings) -> dict[int, Tail]:
+    """The newest committed record of each partition of the input that has one."""
+    name = Topics.of(settings).transactions
+    reading = Reading(settings, name)
+    found: dict[int, Tail] = {}
+    try:
+        for (_, partition), at in offsets(client, {name: settings.partitions}).items():
+            if tail := _tail(reading, partition, at.begin, at.end):
+                found[partition] = tail
+    finally:
+        reading.close()
+    return found
+
+
+def _tail(reading: Reading, partition: int, begin: int, end: int) -> Tail | None:
+    """Looked for from the end back: the last offsets may be marks of transactions, or records of aborted ones."""
+    window = TAIL_RECORDS
+    while begin < end:
+        start = max(begin, end - window)
+        reading.start(partition, start, end)
+        tail = None
+        while messages := reading.next(1_000):
+            kind, at_ms = messages[-1].timestamp()
+            tail = Tail(at_ms, kind == TIMESTAMP_LOG_APPEND_TIME)
+        if tail or start == begin:
+            return tail
+        window *= TAIL_GROWTH
+    return None

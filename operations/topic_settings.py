@@ -1,0 +1,33 @@
+"""Changing settings of topics that exist."""
+
+import time
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+
+from config.cluster import ASK_S, answered, describe
+from config.errors import NotReachable, Refused
+
+
+def alter(client: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
+    """Set these of a topic's settings and leave the others; returns when the broker tells the new ones.
+
+    Raises Refused when it does not take them, NotReachable when it does not show them in time.
+    """
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    for name, value in wanted.items():
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource.add_incremental_config(entry)
+    try:
+        for answer in client.incremental_alter_configs([resource], request_timeout=ASK_S).values():
+            answered(answer)
+    except KafkaException as failure:
+        raise Refused(f"Kafka did not change the settings of {topic}: {failure.args[0].str()}") from None
+    deadline = time.monotonic() + ASK_S
+    while time.monotonic() < deadline:
+        there = describe(client, [topic]).get(topic)
+        if there and all(there.config.get(name) == value for name, value in wanted.items()):
+            return
+        time.sleep(0.05)
+    raise NotReachable(f"Kafka does not show the new settings of {topic}: look at it and run this again")

@@ -1,0 +1,267 @@
+"""One sink's records once more: compared with the rows that are there, and inserted where they are missing.
+
+A batch from top to bottom: its rows are made by the sink itself, then in one Postgres transaction 1. the replay's
+cursor is held, 2. the sink's position is moved, or only shown to be ours still, 3. rows below the highest offset
+that was ever written are compared, 4. rows beyond it go in by COPY, 5. the cursor is moved.
+"""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+
+import psycopg
+
+from config.errors import NotReachable, Refused, Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from sinks import positions, replay_positions
+from sinks.migrations import check
+from sinks.months import make_months, months_of
+from sinks.positions import Fenced, Move, Place, Position
+from sinks.postgres import READER, WRITER, Connection, connect, one_line
+from sinks.replay_positions import REPLAY, Stretch
+from sinks.sink import Record, Rows, Sink
+from sinks.tables import copy, count_missing, reconcile
+from sinks.writer import FIRST_PAUSE_S, PASSING
+
+log = EventLog("sinks.replay")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of one partition in their order with their rows, and the replay's cursor before and after them."""
+
+    move: Move
+    records: int
+    fresh: Rows
+    replayed: Rows
+
+
+def unfinished(settings: Settings, sink: Sink) -> list[Stretch]:
+    """The last replay of a sink if it has not come to its end; none otherwise."""
+    with connect(settings, READER) as connection:
+        check(connection)
+        found = replay_positions.stretches(connection, Place(sink.name, sink.topic, ""))
+    return [] if all(one.finished for one in found) else found
+
+
+def stands(settings: Settings, sink: Sink) -> dict[int, Position]:
+    """The positions of a sink, of the partitions in which it has one."""
+    with connect(settings, READER) as connection:
+        check(connection)
+        rows = connection.execute(
+            "SELECT partition, next_offset, high_offset FROM sink_positions WHERE sink = %s AND topic = %s",
+            [sink.name, sink.topic],
+        ).fetchall()
+    return {partition: Position(next_offset, high_offset) for partition, next_offset, high_offset in rows}
+
+
+class Replay:
+    """Writes one sink's replay. Not for several threads. Raises WalletErrors only."""
+
+    def __init__(self, settings: Settings, sink: Sink, stop: Event) -> None:
+        self._settings = settings
+        self._sink = sink
+        self._stop = stop
+        owner = f"{REPLAY}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
+        self._place = Place(sink.name, sink.topic, owner)
+        self._positions: dict[int, Position] = {}
+        self._connection = self._connect(settings.startup_wait_s)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def begin(self, wanted: Sequence[Stretch], begins: Mapping[int, int]) -> None:
+        """Own the sink's positions and note what is to be replayed, all or nothing.
+
+        Raises Refused while the sink or another replay of it lives, while an earlier one is unfinished, and for
+        a stretch that would leave a hole behind the sink's position.
+        """
+        self._take(begins, wanted)
+
+    def resume(self, begins: Mapping[int, int]) -> list[Stretch]:
+        """Own the sink's positions again and return the replay that is unfinished; raises Refused as `begin`."""
+        return self._take(begins, None)
+
+    def abandon(self) -> None:
+        """Forget an unfinished replay; what it inserted stays. Raises Refused while one lives."""
+        replay_positions.refuse_if_living(self._connection, self._place)
+        replay_positions.forget(self._connection, self._place)
+
+    def _take(self, begins: Mapping[int, int], wanted: Sequence[Stretch] | None) -> list[Stretch]:
+        replay_positions.refuse_if_living(self._connection, self._place)
+        try:
+            with self._connection.transaction():
+                self._positions = replay_positions.take(self._connection, self._place, begins)
+                last = replay_positions.stretches(self._connection, self._place)
+                is_finished = all(one.finished for one in last)
+                if wanted is None:
+                    if is_finished:
+                        raise Refused(
+                            f"no replay of sink {self._sink.name} is unfinished: there is nothing to resume"
+                        )
+                    wanted = last
+                elif not is_finished:
+                    raise Refused(told_unfinished(self._sink.name, last))
+                else:
+                    replay_positions.begin(self._connection, self._place, wanted)
+                for one in wanted:
+                    self._refuse_hole(one)
+        except psycopg.errors.LockNotAvailable:
+            raise Refused(
+                f"the positions of sink {self._sink.name} are locked by another session for seconds: "
+                "look who in pg_stat_activity"
+            ) from None
+        return list(wanted)
+
+    def _refuse_hole(self, stretch: Stretch) -> None:
+        stand = self._positions[stretch.partition].next_offset
+        if stretch.next_offset > stand:
+            raise Refused(
+                f"sink {self._sink.name} has read {self._sink.topic} partition {stretch.partition} up to offset "
+                f"{stand} only: a replay from {stretch.next_offset} would leave a hole; begin at {stand} or before"
+            )
+
+    def prepare(self, move: Move, records: Sequence[Record]) -> Batch:
+        """Make a batch's rows; raises Stopped for a record that does not decode."""
+        high_offset = self._positions[move.partition].high_offset
+        replayed = [record for record in records if (record.offset() or 0) < high_offset]
+        fresh = records[len(replayed) :]
+        return Batch(move, len(records), self._sink.rows(fresh), self._sink.rows(replayed))
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch, or find that it is in.
+
+        Raises Stopped for a row that differs and when a sink has taken over, NotReachable when Postgres stays
+        away for longer than `WALLET_STARTUP_WAIT_S`, or was away when told to stop.
+        """
+        deadline, pause_s = time.monotonic() + self._settings.startup_wait_s, FIRST_PAUSE_S
+        while True:
+            try:
+                if self._connection.closed:
+                    self._connection = self._connect(wait_s=0)
+                self._write(batch)
+            except (psycopg.Error, NotReachable) as error:
+                reason = str(error) if isinstance(error, NotReachable) else one_line(error)
+                if not (isinstance(error, PASSING) or self._connection.closed):
+                    raise Stopped(f"the replay of {self._sink.name} cannot write: {reason}") from error
+                log.warning("waiting_for_postgres", reason=reason)
+                if self._stop.wait(pause_s) or time.monotonic() > deadline:
+                    raise NotReachable(f"PostgreSQL is away: {reason}") from None
+                pause_s = min(2 * pause_s, self._settings.retry_wait_s)
+            else:
+                return
+
+    def _write(self, batch: Batch) -> None:
+        # In transactions of their own: see sinks.writer.
+        make_months(self._connection, months_of(batch.fresh.days), self._settings)
+        make_months(self._connection, months_of(batch.replayed.days), self._settings, unless_sealed=True)
+        try:
+            try:
+                self._transaction(batch, batch.fresh, batch.replayed)
+            except psycopg.errors.UniqueViolation:
+                # Rows beyond the high offset that are there already: somebody reset the position. Compare.
+                both = zip(batch.replayed.tables, batch.fresh.tables, strict=True)
+                rows = tuple((table, [*some, *more]) for (table, some), (_, more) in both)
+                self._transaction(batch, Rows(()), Rows(rows))
+        except Fenced:
+            raise self._fenced() from None
+
+    def _transaction(self, batch: Batch, fresh: Rows, replayed: Rows) -> None:
+        partition, expected, next_offset = batch.move
+        position = self._positions[partition]
+        moved = Position(max(position.next_offset, next_offset), max(position.high_offset, next_offset))
+        with self._connection.transaction():
+            # 1. Where the replay is. An attempt before may have committed although its answer never came.
+            stand = replay_positions.stands(self._connection, self._place, partition)
+            if stand == next_offset != expected:
+                self._positions[partition] = moved
+                return
+            if stand != expected:
+                raise Stopped(
+                    f"the replay of {self._sink.name} is not where it was left in partition {partition} ({stand}, "
+                    f"not {expected}): was the database restored? Look at it, then begin anew"
+                )
+            # 2. The sink's position, moved where the replay goes beyond it: who has been replaced writes nothing.
+            own = Move(partition, position.next_offset, moved.next_offset)
+            positions.advance(self._connection, self._place, [own])
+            # 3. What may be there already, and 4. what is new.
+            inserted = 0
+            for table, rows in replayed.tables:
+                inserted = reconcile(self._connection, table, rows)
+            for table, rows in fresh.tables:
+                copy(self._connection, table, rows)
+            # A record is one row of its sink's last table.
+            inserted += len(fresh.tables[-1][1]) if fresh.tables else 0
+            # 5. The replay's own cursor.
+            replay_positions.advance(self._connection, self._place, batch.move, batch.records, inserted)
+        self._positions[partition] = moved
+
+    def stretches(self) -> list[Stretch]:
+        """Where the replay is, as Postgres has it."""
+        return replay_positions.stretches(self._connection, self._place)
+
+    def _fenced(self) -> Stopped:
+        living = replay_positions.living(self._connection, self._place)
+        named = "; ".join(map(str, living)) or "it has ended since"
+        return Stopped(
+            f"sink {self._sink.name} was started meanwhile and has taken its positions back: {named}"
+        )
+
+    def _connect(self, wait_s: float) -> Connection:
+        name = positions.session_name(self._sink.name, self._place.owner)
+        return _checked(connect(self._settings, WRITER, wait_s=wait_s, name=name))
+
+
+class Trial:
+    """What a replay would find: rows are compared as it does, and none is written."""
+
+    def __init__(self, settings: Settings, sink: Sink) -> None:
+        self._sink = sink
+        self._place = Place(sink.name, sink.topic, "")
+        # Comparing needs a temporary table, and that the right of a writer.
+        self._connection = _checked(connect(settings, WRITER, name="wallet replay, dry run"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def running(self) -> str | None:
+        """Who would be in the way, if anybody."""
+        try:
+            replay_positions.refuse_if_living(self._connection, self._place)
+        except Refused as refusal:
+            return str(refusal)
+        return None
+
+    def missing(self, records: Sequence[Record]) -> int:
+        """How many of these records have no row; raises Stopped for one whose row differs."""
+        missing = 0
+        with self._connection.transaction(force_rollback=True):
+            for table, rows in self._sink.rows(records).tables:
+                missing = count_missing(self._connection, table, rows)
+        return missing
+
+
+def _checked(connection: Connection) -> Connection:
+    """The connection, to a database of this code's version; closed before Refused is raised for another."""
+    try:
+        check(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def told_unfinished(sink: str, stretches: Sequence[Stretch]) -> str:
+    """One line that says where an unfinished replay stands, and what to do about it."""
+    left = sum(one.to_offset - one.next_offset for one in stretches)
+    return (
+        f"a replay of sink {sink} is unfinished, with {left} offsets left: go on with `wallet replay {sink} --resume`, "
+        f"or forget it with `wallet replay {sink} --abandon`"
+    )

@@ -1,0 +1,127 @@
+"""What `wallet rebuild` asks of two databases besides their rows: which they are, who works in them, and an end."""
+
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from config.errors import ConfigurationError, NotReachable, Refused
+from config.settings import Settings
+from sinks.postgres import Connection, connect, one_line
+
+#: Dropping waits so long for whoever reads.
+LOCK_TIMEOUT = "5s"
+#: Tables, partitioned tables, views, materialised views and sequences of ours, those of extensions left out.
+_RELATIONS = """
+    SELECT c.relname, c.relkind::text FROM pg_class AS c
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
+        AND NOT c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY 1
+"""
+_ROUTINES = """
+    SELECT p.oid::regprocedure::text FROM pg_proc AS p
+    WHERE p.pronamespace = 'public'::regnamespace
+        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = p.oid AND d.deptype = 'e')
+    ORDER BY 1
+"""
+_TYPES = """
+    SELECT t.typname FROM pg_type AS t
+    WHERE t.typnamespace = 'public'::regnamespace AND t.typtype IN ('e', 'd')
+        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = t.oid AND d.deptype = 'e')
+    ORDER BY 1
+"""
+_DROPS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "S": "SEQUENCE"}
+
+
+class Session(NamedTuple):
+    """Somebody who is connected to a database."""
+
+    name: str
+    address: str
+    pid: int
+
+
+def connect_shadow(settings: Settings) -> Connection:
+    """Connect to the shadow's database; errors name the variable that it comes from."""
+    try:
+        return connect(settings)
+    except (ConfigurationError, NotReachable) as error:
+        told = str(error).replace("WALLET_POSTGRES", "WALLET_REBUILD_POSTGRES")
+        raise type(error)(f"the shadow's database: {told}") from None
+
+
+def identity(connection: Connection) -> str:
+    """What tells this database from every other one, however it is reached: server and number."""
+    row = connection.execute(
+        """
+        SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())
+        FROM pg_control_system()
+        """
+    ).fetchone()
+    if row is None:
+        raise AssertionError("pg_control_system() returned nothing")
+    return f"{row[0]}/{row[1]}"
+
+
+def tables(connection: Connection) -> list[str]:
+    """The tables and views of the schema `public`, partitions and what belongs to extensions left out."""
+    return [name for name, _ in connection.execute(_RELATIONS).fetchall()]
+
+
+def topics_of_sinks(connection: Connection) -> set[str]:
+    """The topics that the rows of this database came from; none where there are no tables of ours."""
+    if "sink_positions" not in tables(connection):
+        return set()
+    return {topic for (topic,) in connection.execute("SELECT DISTINCT topic FROM sink_positions").fetchall()}
+
+
+def sink_sessions(connection: Connection) -> list[Session]:
+    """The sinks that are connected to this database now."""
+    rows = connection.execute(
+        """
+        SELECT application_name, coalesce(host(client_addr), 'local'), pid FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'wallet sink %' ORDER BY 1, 3
+        """
+    ).fetchall()
+    return [Session(*row) for row in rows]
+
+
+def idle_s(connection: Connection) -> float | None:
+    """Seconds since a sink last wrote here, by the server's clock; None where none ever did."""
+    row = connection.execute(
+        "SELECT extract(epoch FROM clock_timestamp() - max(updated_at))::float8 FROM sink_positions"
+    ).fetchone()
+    return row[0] if row else None
+
+
+def drop_everything(connection: Connection) -> list[str]:
+    """Drop all tables, views, routines and types of the schema `public`, in one transaction; returns their names.
+
+    The database itself stays: it was there before us. Raises Refused where somebody reads, or where this user
+    does not own everything.
+    """
+    dropped: list[str] = []
+    try:
+        with connection.transaction():
+            connection.execute(
+                sql.SQL("SET LOCAL lock_timeout = {limit}").format(limit=sql.Literal(LOCK_TIMEOUT))
+            )
+            for name, kind in connection.execute(_RELATIONS).fetchall():
+                drop = sql.SQL("DROP {} IF EXISTS {} CASCADE")
+                connection.execute(drop.format(sql.SQL(_DROPS[kind]), sql.Identifier("public", name)))
+                dropped.append(name)
+            for (signature,) in connection.execute(_ROUTINES).fetchall():
+                # PostgreSQL's own spelling of a name with its arguments, which no quoting would leave whole.
+                connection.execute(f"DROP ROUTINE IF EXISTS {signature} CASCADE".encode())
+                dropped.append(signature)
+            for (name,) in connection.execute(_TYPES).fetchall():
+                connection.execute(
+                    sql.SQL("DROP TYPE IF EXISTS {} CASCADE").format(sql.Identifier("public", name))
+                )
+                dropped.append(name)
+    except psycopg.errors.LockNotAvailable:
+        raise Refused("somebody reads the shadow's tables: end those sessions, then run it again") from None
+    except psycopg.errors.InsufficientPrivilege as denied:
+        raise Refused(f"WALLET_REBUILD_POSTGRES may not drop everything: {one_line(denied)}") from None
+    return dropped

@@ -1,0 +1,146 @@
+"""What the archive's tests share: ledgers with old dates in topic and tables, and what comes of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from threading import Event
+from typing import Any
+
+from confluent_kafka import Producer
+
+from config.clients import librdkafka
+from config.settings import Settings
+from config.topics import Topics
+from operations.init import initialise
+from schemas.entries import encode_snapshot
+from schemas.records import PERIOD
+from sinks import postgres
+from sinks.archive import Archive, Moved, Sealed, Waiting
+from sinks.ledger import TRANSACTIONS, WALLETS
+from sinks.months import make_months, months_of
+from sinks.rows import entry_row
+from sinks.tables import copy
+from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
+
+#: 2026-05-01, 2026-06-01, 2026-08-01, each at 00:00Z.
+MAY_MS = 1_777_593_600_000
+JUNE_MS = MAY_MS + 31 * DAY_MS
+AUGUST_MS = JUNE_MS + 61 * DAY_MS
+MAY, JUNE, AUGUST = date(2026, 5, 1), date(2026, 6, 1), date(2026, 8, 1)
+
+PARTITIONS = 2
+
+
+def rows(settings: Settings, query: Any, *values: object) -> list[tuple[Any, ...]]:
+    """What the owner sees."""
+    with postgres.connect(settings) as connection:
+        return connection.execute(query, values or None).fetchall()
+
+
+def change(settings: Settings, statement: Any, *values: object) -> None:
+    """What only an owner who takes the protection off can do."""
+    switch = "ALTER TABLE {} {} TRIGGER append_only"
+    with postgres.connect(settings) as owner:
+        guarded = owner.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only'")
+        tables = [name for (name,) in guarded]
+        for name in tables:
+            owner.execute(switch.format(name, "DISABLE").encode())
+        owner.execute(statement, values or None)
+        for name in tables:
+            owner.execute(switch.format(name, "ENABLE ALWAYS").encode())
+
+
+def two_months(partition: int, wallets: int = 7) -> Ledger:
+    """90 entries: 40 of May, 40 of June, 10 of August. Two of the wallets end in May, one more in June."""
+    ledger = Ledger(partition, MAY_MS)
+    ledger.post_many(40, wallets, step_ms=DAY_MS // 2)
+    ledger.recorded_ms = JUNE_MS
+    ledger.post_many(40, wallets - 2, step_ms=DAY_MS // 2)
+    ledger.recorded_ms = AUGUST_MS
+    return ledger.post_many(10, wallets - 3, step_ms=DAY_MS // 2)
+
+
+def publish_dated(settings: Settings, *ledgers: Ledger, start: int = 0, transactions_of: int = 0) -> None:
+    """Write ledgers to their topic, each entry with the time that it was recorded at, as a worker does.
+
+    `transactions_of`: in Kafka transactions of so many entries, each of which leaves a mark in the log.
+    """
+    marked = {"transactional.id": f"{settings.prefix}-test"} if transactions_of else {}
+    producer = Producer(librdkafka(settings) | marked)
+    if transactions_of:
+        producer.init_transactions(PATIENCE_S)
+    for ledger in ledgers:
+        for number, written in enumerate(ledger.written[start:], start=1):
+            entry = written.entry
+            if transactions_of and number % transactions_of == 1:
+                producer.begin_transaction()
+            producer.produce(
+                Topics.of(settings).ledger,
+                LEDGER_FRAME + written.body,
+                entry.transaction.wallet_id.encode(),
+                ledger.partition,
+                timestamp=entry.recorded_ms,
+            )
+            producer.poll(0)
+            if transactions_of and number % transactions_of == 0:
+                producer.commit_transaction(PATIENCE_S)
+    assert producer.flush(PATIENCE_S) == 0
+
+
+def publish_snapshot(settings: Settings, ledger: Ledger) -> None:
+    """Write a PERIOD snapshot of a ledger's newest entry."""
+    newest = ledger.written[-1]
+    producer = Producer(librdkafka(settings))
+    producer.produce(
+        Topics.of(settings).snapshots,
+        SNAPSHOT_FRAME + encode_snapshot(newest.balance, PERIOD),
+        newest.entry.transaction.wallet_id.encode(),
+        ledger.partition,
+        timestamp=newest.entry.recorded_ms,
+    )
+    assert producer.flush(PATIENCE_S) == 0
+
+
+def enter(settings: Settings, *ledgers: Ledger) -> None:
+    """Bring ledgers into the tables, and the ledger sink's positions behind them, without running it."""
+    entries = [entry_row(written.body) for ledger in ledgers for written in ledger.written]
+    with postgres.connect(settings, postgres.WRITER) as writer:
+        make_months(writer, months_of({entry.day for entry in entries}), settings)
+        copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+        copy(writer, TRANSACTIONS, [entry.row for entry in entries])
+        for ledger in ledgers:
+            count = len(ledger.written)
+            writer.execute(
+                "INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner)"
+                " VALUES ('ledger', %s, %s, %s, %s, 'nobody')",
+                [Topics.of(settings).ledger, ledger.partition, count, count],
+            )
+
+
+@contextmanager
+def archiving(settings: Settings) -> Iterator[Archive]:
+    """A session that has the lock, once whoever has it lets it go."""
+    with Archive(settings, "test") as archive:
+        wait_until(archive.is_ours, "the lock is ours")
+        yield archive
+
+
+def work(settings: Settings, only: date | None = None) -> tuple[list[Sealed], list[Moved], Waiting | None]:
+    """Seal and move what is due."""
+    with archiving(settings) as archive:
+        return archive.work(lambda _month, _size: lambda _done: None, Event(), only)
+
+
+def reasons(settings: Settings, month: date) -> list[str]:
+    """Why a month is not complete."""
+    with Archive(settings, "test") as archive:
+        (found,) = (one for one in archive.months() if one.first == month)
+        return [*archive.completeness(found).reasons]
+
+
+def pipeline_with(settings: Settings, *ledgers: Ledger, transactions_of: int = 0) -> Settings:
+    """A pipeline whose ledger topic and tables hold these."""
+    initialise(settings)
+    publish_dated(settings, *ledgers, transactions_of=transactions_of)
+    enter(settings, *ledgers)
+    return settings

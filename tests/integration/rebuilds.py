@@ -1,0 +1,82 @@
+"""A live pipeline that has worked, databases for its shadows, and a picture of everything that it holds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from config.cluster import describe, quiet_admin
+from config.settings import Settings
+from config.topics import Topics
+from operations import status
+from operations.checks import incoming, read_all
+from operations.delivery import deliver
+from operations.generating import fitted
+from operations.generator import Mix, records
+from operations.init import initialise
+from operations.rebuild_place import Place, Policies, find
+from sinks import databases
+from tests.integration.pipelines import wait_until
+from tests.integration.verify_copies import decided, written
+from tests.integration.workers import Worker
+from tests.ledgers import running
+
+TABLES = ("wallets", "transactions", "transaction_snapshots", "rejections", "sink_positions")
+
+
+@contextmanager
+def live(settings: Settings, folder: Path, count: int, *, posted: bool = True) -> Iterator[Settings]:
+    """A pipeline that allows overdrafts, with mixed input, and with all of it posted and written."""
+    name = f"{settings.prefix.replace('-', '_')}_shadow"
+    shadow = databases.create(settings, name)
+    settings = settings.model_copy(
+        update={
+            "rebuild_postgres": shadow.postgres,
+            "rebuild_prefix": f"{settings.prefix}.shadow",
+            "max_record_bytes": 2_048,
+            "partitions": 2,
+        }
+    )
+    try:
+        pipeline = initialise(settings).pipeline
+        mix = fitted(Mix(wallets=100, bad=0.06, duplicates=0.03, seed=11), pipeline)
+        deliver(settings, records(count, mix), lambda _: None)
+        if posted:
+            post(settings, folder, count)
+        yield settings
+    finally:
+        databases.drop(settings, name)
+
+
+def post(settings: Settings, folder: Path, count: int) -> None:
+    """Run a worker and the sinks until so many records are decided and written."""
+    worker = Worker(settings, folder / "live-worker.log")
+    try:
+        with running(settings, "ledger", "snapshots", "rejections"):
+            wait_until(lambda: decided(settings) == count, "all input is decided", worker.check_runs)
+            wait_until(lambda: written(settings), "all rows are written")
+        worker.stop()
+    finally:
+        worker.kill()
+
+
+def place(settings: Settings, **policies: object) -> Place:
+    """The live pipeline and its shadow."""
+    return find(settings, None, Policies(**policies))  # type: ignore[arg-type] # as they are on the command line
+
+
+def picture(settings: Settings) -> dict[str, object]:
+    """Every record and setting of the live topics, the group's offsets, and every row of the tables."""
+    names, client = Topics.of(settings), quiet_admin(settings)
+    topics = (*names.partitioned, names.pipeline)
+    found: dict[str, object] = {
+        topic: sorted(map(incoming, read_all(settings, topic, 1 if topic == names.pipeline else 2)))
+        for topic in topics
+    }
+    found["settings"] = describe(client, topics)
+    found["offsets"] = status.committed(client, settings, settings.partitions)
+    with psycopg.connect(settings.postgres.get_secret_value()) as connection:
+        for table in TABLES:
+            found[table] = sorted(connection.execute(f"SELECT t::text FROM {table} AS t").fetchall())  # noqa: S608 - our own names
+    return found

@@ -1,0 +1,186 @@
+"""The archive while others read and write, when it is killed, and as a sink."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from config.topics import Topics
+from sinks import postgres
+from sinks.archive import LocksTaken
+from tests.integration.archives import (
+    MAY_MS,
+    PARTITIONS,
+    archiving,
+    change,
+    pipeline_with,
+    publish_dated,
+    publish_snapshot,
+    rows,
+    two_months,
+    work,
+)
+from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger, running, stands, wait_until
+
+pytestmark = pytest.mark.integration
+
+SEALS = "SELECT month::text FROM archive_seals ORDER BY 1"
+ARCHIVED = """
+    SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'transaction_archive'::regclass ORDER BY 1
+"""
+OLD_ROWS = """
+    SELECT count(*), count(DISTINCT hash), sum(amount) FROM wallet_entries WHERE recorded_at < '2026-07-01 00:00Z'
+"""
+
+
+@pytest.fixture
+def pipeline(settings: Settings) -> Settings:
+    few = settings.model_copy(update={"partitions": PARTITIONS, "sink_batch_rows": 50})
+    return pipeline_with(few, *(two_months(partition) for partition in range(PARTITIONS)))
+
+
+def test_readers_see_every_row_exactly_once_while_months_move_and_the_ledger_sink_writes(
+    settings: Settings,
+) -> None:
+    """Six months, one day apart at their bounds, move while new entries are written."""
+    one = settings.model_copy(update={"partitions": 1, "sink_batch_rows": 20})
+    ledger = Ledger(0, MAY_MS - 180 * DAY_MS)
+    pipeline_with(one, ledger.post_many(400, 20, step_ms=DAY_MS // 2))
+    right = rows(one, OLD_ROWS)
+    statement = (
+        "SELECT count(*), sum(balance) FROM wallet_statement('wallet-0-3', '2025-01-01', '2026-07-01')"
+    )
+    right += rows(one, statement)
+    stop, seen = Event(), list[list[Any]]()
+
+    def read() -> None:
+        with postgres.connect(one, postgres.READER) as reader:
+            while not stop.is_set():
+                seen.append([*reader.execute(OLD_ROWS).fetchall(), *reader.execute(statement).fetchall()])
+
+    readers = [Thread(target=read) for _ in range(2)]
+    with running(one, "ledger") as sinks:
+        for reader in readers:
+            reader.start()
+        ledger.recorded_ms = NOVEMBER_MS
+        publish_dated(one, ledger.post_many(1_500, 500), start=400)
+        _, moved, _ = work(one)
+        wait_until(lambda: rows(one, "SELECT count(*) FROM wallet_entries") == [(1_900,)], "all is written")
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert sinks.failure is None
+    assert len(moved) >= 6
+    assert len(seen) > 20
+    assert all(found == right for found in seen)
+
+
+@contextmanager
+def run_of(settings: Settings, environment: Callable[[Settings], dict[str, str]], log: Path) -> Iterator[Any]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "operations", "archive", "run"],
+            env=environment(settings),
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def waits_for(settings: Settings, table: str) -> bool:
+    return bool(
+        rows(settings, "SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass(%s)", table)
+    )
+
+
+def wait_until_nobody_works(settings: Settings) -> None:
+    """The server notices within a second that a process is gone."""
+    held = "SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE locktype = 'advisory'"
+    wait_until(lambda: not rows(settings, f"{held} AND datname = current_database()"), "the lock is free")
+
+
+def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
+    pipeline: Settings, environment: Callable[[Settings], dict[str, str]], tmp_path: Path
+) -> None:
+    with postgres.connect(pipeline) as other:
+        # In the transaction that seals: none of it is there.
+        with other.transaction():
+            other.execute("LOCK TABLE transaction_snapshots IN SHARE MODE")
+            with run_of(pipeline, environment, tmp_path / "log"):
+                wait_until(
+                    lambda: waits_for(pipeline, "transaction_snapshots"), "it is in the middle of sealing"
+                )
+        wait_until_nobody_works(pipeline)
+        assert rows(pipeline, SEALS) == []
+        assert rows(pipeline, "SELECT count(*) FROM transaction_snapshots") == [(0,)]
+        # Between sealing and moving: sealed and not moved, which the next run does.
+        with other.transaction():
+            other.execute("LOCK TABLE transactions IN ACCESS SHARE MODE")
+            with run_of(pipeline, environment, tmp_path / "log"):
+                wait_until(lambda: waits_for(pipeline, "transactions"), "it wants to move")
+        wait_until_nobody_works(pipeline)
+        assert rows(pipeline, SEALS) == [("2026-05-01",)]
+        assert rows(pipeline, ARCHIVED) == []
+    with run_of(pipeline, environment, tmp_path / "log") as process:
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert rows(pipeline, SEALS) == [("2026-05-01",), ("2026-06-01",)]
+    assert rows(pipeline, ARCHIVED) == [("transactions_2026_05",), ("transactions_2026_06",)]
+
+
+def test_the_archive_sink_waits_its_turn_and_goes_on_when_snapshots_come(
+    pipeline: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.archive_sink.LEAST_PAUSE_S", 0.1)
+    change(pipeline, "UPDATE sink_positions SET next_offset = 39, high_offset = 39")
+    with running(pipeline, "archive") as sinks:
+        wait_until(lambda: len(stands(pipeline, "archive")) == PARTITIONS, "it has its share")
+        with archiving(pipeline) as another:
+            # Complete now, and told so by a snapshot of a later day; but another one is at it.
+            change(pipeline, "UPDATE sink_positions SET next_offset = 90 WHERE sink = 'ledger'")
+            publish_snapshot(pipeline, two_months(0))
+            wait_until(lambda: stands(pipeline, "archive") == {0: 1, 1: 0}, "the snapshot is read")
+            assert rows(pipeline, SEALS) == []
+            assert another.is_ours()
+        wait_until(lambda: len(rows(pipeline, ARCHIVED)) == 2, "both months are archived")
+    assert sinks.failure is None
+    assert rows(
+        pipeline, "SELECT topic, sum(next_offset) FROM sink_positions WHERE sink = 'archive' GROUP BY 1"
+    ) == [(Topics.of(pipeline).snapshots, 1)]
+
+
+def test_a_month_that_is_not_its_topics_stops_the_archive_sink(pipeline: Settings) -> None:
+    change(pipeline, "UPDATE transactions SET amount = 7 WHERE (wallet_id, sequence) = ('wallet-0-2', 1)")
+    with running(pipeline, "archive") as sinks:
+        failure = sinks.wait_until_ended()
+    assert "month 2026-05 is not what its topic says" in str(failure)
+    assert "'wallet-0-2' sequence 1: amount is 7 in the tables and 3 in the topic" in str(failure)
+
+
+def test_a_month_whose_tables_are_in_use_is_moved_when_they_are_free(pipeline: Settings) -> None:
+    """A long report is no failure: the sink tries again, and what it sealed stays sealed."""
+    impatient = pipeline.model_copy(
+        update={"lock_timeout_ms": 100, "startup_wait_s": 1.0, "retry_wait_s": 0.2}
+    )
+    with postgres.connect(pipeline) as report:
+        report.execute("BEGIN; SELECT count(*) FROM wallets")
+        with archiving(impatient) as archive:
+            (may, *_) = archive.months()
+            archive.seal(may, archive.completeness(may), lambda _done: None)
+            with pytest.raises(LocksTaken, match="to move 2026-05, which is sealed"):
+                archive.move(may)
+        with running(impatient, "archive") as sinks:
+            wait_until(lambda: waits_for(pipeline, "wallets"), "the sink wants to move it")
+            assert rows(pipeline, ARCHIVED) == []
+            report.execute("ROLLBACK")
+            wait_until(lambda: len(rows(pipeline, ARCHIVED)) == 2, "both months are archived")
+    assert sinks.failure is None

@@ -1,0 +1,86 @@
+"""Opening the input for history and closing it; how long topics keep their records."""
+
+import pytest
+
+from config.cluster import describe, quiet_admin
+from config.errors import Refused
+from config.history import CREATE_TIME
+from config.settings import Settings
+from config.topics import DAY_MS, TIMESTAMP_TYPE, Topics
+from operations import init
+from tests.integration.pipelines import Upstream, as_record, transaction
+
+pytestmark = pytest.mark.integration
+
+
+def setting(settings: Settings, topic: str, name: str) -> str:
+    return describe(quiet_admin(settings), [topic])[topic].config[name]
+
+
+def test_an_input_stays_open_for_history_until_it_is_opened_to_upstream(settings: Settings) -> None:
+    topic = Topics.of(settings).transactions
+    still_open = f"topic {topic} is open for history: no live records until `wallet init --open`"
+    now_open = f"topic {topic} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"
+    closed = f"topic {topic} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"
+
+    assert init.initialise(settings, "history").warnings == (still_open,)
+    for times in ("as they are", "history"):
+        again = init.initialise(settings, times)
+        assert (again.created, again.altered, again.warnings) == ((), (), (still_open,))
+    assert setting(settings, topic, TIMESTAMP_TYPE) == CREATE_TIME
+
+    report = init.initialise(settings, "upstream")
+    assert (report.altered, report.warnings) == ((closed,), ())
+    for times in ("upstream", "as they are"):
+        again = init.initialise(settings, times)  # type: ignore[arg-type] # both are Times
+        assert (again.altered, again.warnings) == ((), ())
+
+    # Nothing live came: back again. Then something did.
+    assert init.initialise(settings, "history").altered == (now_open,)
+    init.initialise(settings, "upstream")
+    Upstream(settings).send([as_record(transaction(1, "alice"))])
+    with pytest.raises(Refused, match=r"holds records with the broker's time \(partition 1\)"):
+        init.initialise(settings, "history")
+    assert setting(settings, topic, TIMESTAMP_TYPE) == "LogAppendTime"
+
+
+def test_retention_is_applied_and_a_shorter_one_needs_consent(settings: Settings) -> None:
+    names = Topics.of(settings)
+
+    def keeping(**days: int) -> Settings:
+        return settings.model_copy(update={f"retention_{name}_days": count for name, count in days.items()})
+
+    made = init.initialise(keeping(transactions=30))
+    assert [warning.split(":")[0] for warning in made.warnings] == [
+        f"topic {names.transactions} has retention.ms={30 * DAY_MS}"
+    ]
+    assert setting(settings, names.ledger, "retention.ms") == "-1"
+
+    for shorter, told in (
+        (
+            keeping(transactions=29),
+            f"topic {names.transactions} keeps records for 29 days, before: for 30 days; ",
+        ),
+        (
+            keeping(ledger=1),
+            f"topic {names.ledger} keeps records for 1 day, before: for ever; exact duplicates",
+        ),
+    ):
+        with pytest.raises(Refused, match=f"a shorter retention deletes what is older, for ever: {told}"):
+            init.initialise(shorter)
+    assert setting(settings, names.transactions, "retention.ms") == str(30 * DAY_MS)
+    assert setting(settings, names.ledger, "retention.ms") == "-1"
+
+    agreed = init.initialise(keeping(snapshots=7, rejections=8), agreed=True)
+    assert [change.split(" keeps")[0] for change in agreed.altered] == [
+        f"topic {names.snapshots}",
+        f"topic {names.rejections}",
+    ]
+    longer = init.initialise(keeping(transactions=31, snapshots=0))
+    assert longer.altered == (
+        f"topic {names.transactions} keeps records for 31 days, before: for 30 days",
+        f"topic {names.snapshots} keeps records for ever, before: for 7 days",
+    )
+    assert setting(settings, names.snapshots, "retention.ms") == "-1"
+    assert init.initialise(settings).altered == (), "a setting that is none leaves the topic as it is"
+    assert setting(settings, names.rejections, "retention.ms") == str(8 * DAY_MS)

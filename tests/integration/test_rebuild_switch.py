@@ -1,0 +1,115 @@
+"""`wallet rebuild` from its start to the switch, with another number of partitions, and killed on the way."""
+
+from pathlib import Path
+
+import pytest
+
+from config.cluster import describe
+from config.errors import Refused
+from config.settings import Settings
+from config.topics import TIMESTAMP_TYPE
+from operations import rebuild_diff, rebuild_run, rebuild_status, rebuild_switch
+from operations.rebuild_place import groups_of
+from schemas.records import Transaction
+from tests.integration.pipelines import Upstream, as_record, transaction, wait_until
+from tests.integration.rebuilds import live, picture, place, post
+from tests.integration.verify_copies import told, verified
+from tests.integration.workers import Worker
+
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(480)]
+
+
+def test_twice_as_many_partitions_are_equal_and_switched_to(settings: Settings, tmp_path: Path) -> None:
+    count = 3_000
+    with live(settings, tmp_path, count) as here:
+        rebuild_run.start(place(here, partitions=4), follow=False)
+        there = place(here)
+        assert rebuild_status.look(there).complete
+        found = rebuild_diff.run(there, 5)
+        assert found.equal, found.kinds
+        assert found.live_reasons == found.shadow_reasons
+        assert found.wallets > 90
+
+        worker = Worker(here, tmp_path / "still-there.log")
+        try:
+            wait_until(lambda: rebuild_switch.members(there, here.group) != [], "the live worker has joined")
+            with pytest.raises(Refused, match=f"still works: stop .* of group {here.group}"):
+                rebuild_switch.run(there, execute=True)
+            rehearsed = rebuild_switch.run(there, execute=False)
+            assert any(f"group {here.group}" in one for one in rehearsed.obstacles)
+            worker.stop()
+        finally:
+            worker.kill()
+
+        # What came after the shadow was built is copied, folded and written by the switch.
+        late = [transaction(number, f"late-{number % 7}") for number in range(1, 101)]
+        Upstream(here).send(as_record(one, 2) for one in late)
+        post(here, tmp_path, count + 100)
+        topic = there.shadow.input or ""
+        assert describe(there.client, [topic])[topic].config[TIMESTAMP_TYPE] == "CreateTime"
+        outcome = rebuild_switch.run(there, execute=True)
+        assert outcome.executed
+        assert outcome.pause_s is not None
+        changes = {one.setting: one.shadow for one in outcome.changes}
+        assert changes["WALLET_PREFIX"] == there.shadow.prefix
+        assert changes["WALLET_PARTITIONS"] == "4"
+        assert "WALLET_INPUT" not in changes, "it is the one that its prefix names"
+        assert outcome.input == topic
+        assert describe(there.client, [topic])[topic].config[TIMESTAMP_TYPE] == "LogAppendTime"
+        with pytest.raises(Refused, match="is no shadow any more"):
+            rebuild_run.start(place(here), follow=False)
+
+        # Upstream goes on there, and a producer that was forgotten still sends to the old topic.
+        switched = there.shadow.model_copy(update={"input": None})
+        Upstream(switched).send(as_record(_moved(one), 4) for one in late)
+        Upstream(here).send([as_record(transaction(777, "late-0"), 2)])
+        assert rebuild_switch.run(place(here), execute=True).executed
+        post(switched, tmp_path, count + 201)
+        assert told(verified(switched)) == []
+
+
+def _moved(one: Transaction) -> Transaction:
+    return one._replace(wallet_id=f"new-{one.wallet_id}")
+
+
+def test_a_rebuild_that_is_killed_at_copying_and_at_folding_ends_equal(
+    settings: Settings, tmp_path: Path
+) -> None:
+    count = 40_000
+    with live(settings, tmp_path, count) as here:
+        before = picture(here)
+        command = ("-m", "operations", "rebuild", "start", "--partitions", "4")
+
+        def killed(when: str) -> None:
+            one = Worker(here, tmp_path / f"killed-{when}.log", command)
+            try:
+                wait_until(lambda: _position(here, when) > 0, f"it is at {when}", one.check_runs)
+            finally:
+                one.kill()
+            # Its children notice that nobody attends to them any more.
+            there = place(here)
+            wait_until(
+                lambda: not any(rebuild_switch.members(there, group) for group in groups_of(there.shadow)),
+                "the children of the killed command have ended",
+            )
+
+        killed("copy")
+        assert not rebuild_status.look(place(here)).complete
+        killed("worker")
+        last = Worker(here, tmp_path / "last.log", command)
+        assert last.wait() == 0, last.told()
+        there = place(here)
+        assert rebuild_status.look(there).complete
+        found = rebuild_diff.run(there, 5)
+        assert found.equal, found.kinds
+        assert found.live_reasons == found.shadow_reasons
+        assert told(verified(there.shadow)) == []
+        assert picture(here) == before
+
+
+def _position(here: Settings, reader: str) -> int:
+    """How far a reader of the shadow is; 0 until there is one."""
+    there = place(here)
+    if there.record is None:
+        return 0
+    return sum(step.position or 0 for step in rebuild_status.look(there).steps if step.reader == reader)

@@ -1,0 +1,61 @@
+"""`wallet import` as a command line: what it says and ends with, without any server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LINE = {
+    "transaction_id": "5f0c6c3e-0000-4000-8000-000000000001",
+    "wallet_id": "alice",
+    "type": "CREDIT",
+    "amount": 1250,
+    "currency": "EUR",
+    "occurred_at": "2026-07-01T10:00:00Z",
+    "recorded_at": "2026-07-01T10:00:01Z",
+}
+NOWHERE = {
+    "WALLET_KAFKA": "127.0.0.1:1",
+    "WALLET_POSTGRES": "postgresql://127.0.0.1:1/w",
+    "WALLET_STARTUP_WAIT_S": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ("", 2, "wallet: nothing to import: name files, --opening or --check"),
+        ("-", 2, "wallet: an import is read twice and can be resumed: name a file, not -"),
+        ("none.csv", 2, "wallet: none.csv cannot be read: No such file or directory"),
+        ("--dry-run good.jsonl", 0, "1 transactions would be sent, 0 bad lines"),
+        ("--dry-run good.jsonl good.jsonl", 0, "2 transactions would be sent, 0 bad lines"),
+        ("--dry-run back.jsonl", 6, "1 transactions would be sent, 1 bad lines"),
+        ("good.jsonl", 3, "wallet: Kafka at 127.0.0.1:1 did not answer within 0 s"),
+        ("--check known.csv", 3, "wallet: Kafka at 127.0.0.1:1 did not answer within 0 s"),
+        (
+            "--check wrong.csv",
+            2,
+            "wallet: wrong.csv: line 2: balance 1.5 is not a whole number of minor units",
+        ),
+    ],
+)
+def test_what_it_says_and_ends_with(arguments: str, code: int, told: str, tmp_path: Path) -> None:
+    earlier = LINE | {"recorded_at": "2026-06-30T00:00:00Z"}
+    (tmp_path / "good.jsonl").write_text(json.dumps(LINE))
+    (tmp_path / "back.jsonl").write_text(f"{json.dumps(LINE)}\n{json.dumps(earlier)}\n")
+    (tmp_path / "known.csv").write_text("wallet_id,balance\nalice,1250\n")
+    (tmp_path / "wrong.csv").write_text("wallet_id,balance\nalice,1.5\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
+    answer = subprocess.run(
+        [sys.executable, "-m", "operations", "import", *arguments.split()],
+        cwd=tmp_path,
+        env=kept | NOWHERE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stderr.splitlines()[-1][: len(told)]) == (code, told)
+    assert "Traceback" not in answer.stderr
