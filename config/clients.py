@@ -20,6 +20,9 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
         "reconnect.backoff.max.ms": 1_000,
         "log_level": 2,  # what is worse than a lost connection: those are retried, and told by our own logs
     }
+    if "group_id" in more:
+        # A consumer whose queue was full looks again after a second by default; who reads fast has it empty by then.
+        conf["fetch.queue.backoff.ms"] = 10
     optional = {
         "sasl.mechanism": settings.kafka_sasl_mechanism,
         "sasl.username": settings.kafka_sasl_username,

@@ -14,9 +14,9 @@ from config.errors import Refused
 from config.history import CREATE_TIME, is_open
 from config.settings import Settings
 from config.topics import TIMESTAMP_TYPE, Topics
-from operations import import_progress
+from operations.importing import progress as import_progress
 from operations.topic_settings import alter
-from operations.verify_reading import Reading
+from operations.verify.reading import Reading
 
 #: The newest records are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16

@@ -160,8 +160,8 @@ def import_(
 
     Exit code 6 if any line was bad, 8 if balances differ.
     """
-    from operations import importing
     from operations.context import current
+    from operations.importing import run as importing
 
     options = importing.Options(tuple(files or ()), form, opening, check, dry_run, leave_out_bad)
     raise typer.Exit(importing.run(current(), options))
@@ -248,7 +248,7 @@ def statement(
 )
 def rejections_(context: typer.Context) -> None:
     """What was rejected: list, show, resubmit."""
-    from operations import rejections_commands
+    from operations.rejections import commands as rejections_commands
 
     raise typer.Exit(run(rejections_commands.app, context.args, "wallet rejections"))
 
@@ -264,7 +264,7 @@ def rejections_(context: typer.Context) -> None:
 )
 def rebuild_(context: typer.Context) -> None:
     """The ledger built anew beside the live one: start, status, diff, switch, discard."""
-    from operations import rebuild_commands
+    from operations.rebuild import commands as rebuild_commands
 
     raise typer.Exit(run(rebuild_commands.app, context.args, "wallet rebuild"))
 
@@ -288,10 +288,10 @@ def verify(
 
     Exit code 8 if anything differs.
     """
-    from operations import verify as auditing
-    from operations import verify_show
     from operations.context import current
-    from operations.verify_options import Options
+    from operations.verify import run as auditing
+    from operations.verify import show as verify_show
+    from operations.verify.options import Options
 
     end = aware_time("--to-time", to_time)
     options = Options(partition, to_offset, end, since, save, not no_postgres, show)
@@ -308,8 +308,9 @@ def inspect_(
     as_json: Json = False,
 ) -> None:
     """A wallet as of any offset or time, from the topics alone. Exit code 1 if it never had an entry."""
-    from operations import inspect, inspect_show
     from operations.context import current
+    from operations.inspect import look as inspect
+    from operations.inspect import show as inspect_show
 
     times = aware_time("--at", at), at_offset, aware_time("--effective-at", effective_at)
     place = inspect.Place(*times)
@@ -330,7 +331,7 @@ def offsets(
     """How to set a consumer group of yours to a time, with Kafka's own tools; only reads."""
     from operations import offsets as looking
     from operations.context import current
-    from operations.replay import duration
+    from operations.replay.ranges import duration
 
     wanted = looking.Wanted(
         group, topic, aware_time("--time", time), duration("--back", back), beginning, end
@@ -354,9 +355,9 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """A sink's records once more: missing rows are inserted, the others compared. A dry run without --execute."""
-    from operations import replay_command
     from operations.context import current
-    from operations.replay import Range, duration
+    from operations.replay import command as replay_command
+    from operations.replay.ranges import Range, duration
 
     wanted = Range(
         partition,
@@ -383,7 +384,7 @@ def replay(
 )
 def archive_(context: typer.Context) -> None:
     """Old months: status, run, verify."""
-    from operations import archive_commands
+    from operations.archive import commands as archive_commands
 
     raise typer.Exit(run(archive_commands.app, context.args, "wallet archive"))
 
@@ -395,6 +396,6 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep topics and database for a look around.")] = False,
 ) -> None:
     """The whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
-    from operations import demo as showing
+    from operations.demo import run as showing
 
     raise typer.Exit(showing.run(count, wallets, keep=keep))

@@ -17,7 +17,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.output import as_line, console
 from operations.reading import iso
-from operations.verify_cut import offsets_at
+from operations.verify.cut import offsets_at
 from schemas.records import EPOCH
 
 MILLISECOND = timedelta(milliseconds=1)

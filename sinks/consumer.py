@@ -26,7 +26,7 @@ from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from sinks.archive_sink import ArchiveSink, Bell, Keeper
+from sinks.archive.sink import ArchiveSink, Bell, Keeper
 from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals

@@ -15,7 +15,7 @@ from operations.init import initialise
 from schemas.entries import encode_snapshot
 from schemas.records import PERIOD
 from sinks import postgres
-from sinks.archive import Archive, Moved, Sealed, Waiting
+from sinks.archive.work import Archive, Moved, Sealed, Waiting
 from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.months import make_months, months_of
 from sinks.rows import entry_row

@@ -15,7 +15,7 @@ from operations.delivery import deliver
 from operations.generating import fitted
 from operations.generator import Mix, records
 from operations.init import initialise
-from operations.rebuild_place import Place, Policies, find
+from operations.rebuild.place import Place, Policies, find
 from sinks import databases
 from tests.integration.pipelines import wait_until
 from tests.integration.verify_copies import decided, written

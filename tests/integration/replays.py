@@ -9,10 +9,10 @@ from psycopg import sql
 from config.clients import librdkafka
 from config.settings import Settings
 from config.topics import Topics
-from operations import replay_run
 from operations.init import initialise
-from operations.replay import Range, plans, sinks_of
-from operations.replay_run import Outcome
+from operations.replay import run as replay_run
+from operations.replay.ranges import Range, plans, sinks_of
+from operations.replay.run import Outcome
 from sinks import databases, postgres
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
 

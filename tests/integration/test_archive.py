@@ -15,13 +15,13 @@ import pytest
 from config.errors import Refused, Stopped, WalletError
 from config.settings import Settings
 from config.topics import Topics
-from operations import archive as commands
-from operations import verify_archive
-from operations.archive_verify import run as verify
-from operations.verify_show import DIFFERENCES
+from operations.archive import run as commands
+from operations.archive.verify import run as verify
+from operations.verify import archive as verify_archive
+from operations.verify.show import DIFFERENCES
 from schemas.records import DEBIT, from_ms
 from sinks import audit, postgres
-from sinks.archive_explain import Mismatch
+from sinks.archive.explain import Mismatch
 from tests.integration.archives import (
     AUGUST,
     JUNE,

@@ -13,7 +13,7 @@ import pytest
 from config.settings import Settings
 from config.topics import Topics
 from sinks import postgres
-from sinks.archive import LocksTaken
+from sinks.archive.work import LocksTaken
 from tests.integration.archives import (
     MAY_MS,
     PARTITIONS,
@@ -140,7 +140,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
 def test_the_archive_sink_waits_its_turn_and_goes_on_when_snapshots_come(
     pipeline: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sinks.archive_sink.LEAST_PAUSE_S", 0.1)
+    monkeypatch.setattr("sinks.archive.sink.LEAST_PAUSE_S", 0.1)
     change(pipeline, "UPDATE sink_positions SET next_offset = 39, high_offset = 39")
     with running(pipeline, "archive") as sinks:
         wait_until(lambda: len(stands(pipeline, "archive")) == PARTITIONS, "it has its share")

@@ -16,13 +16,16 @@ from config.cluster import describe, quiet_admin
 from config.errors import NotReachable, Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
-from operations import generating, history, import_progress, importing, init, resubmit, sending
+from operations import generating, history, init, sending
 from operations.checks import read_all
 from operations.generator import Mix
-from operations.import_lines import Dated
-from operations.import_producer import ImportProducer
-from operations.importing import BadLines, Options
-from operations.rejections import Wanted
+from operations.importing import progress as import_progress
+from operations.importing import run as importing
+from operations.importing.lines import Dated
+from operations.importing.producer import ImportProducer
+from operations.importing.run import BadLines, Options
+from operations.rejections import resubmit
+from operations.rejections.listing import Wanted
 from schemas.entries import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres

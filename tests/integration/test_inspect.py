@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations import reading
 from operations.init import initialise
-from operations.inspect import Found, Place, look
+from operations.inspect.look import Found, Place, look
 from schemas.records import CREDIT, DEBIT, Transaction, from_ms
 from sinks import postgres
 from sinks.migrations import migrate

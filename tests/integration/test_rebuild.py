@@ -14,20 +14,18 @@ from config.cluster import describe, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from config.topics import Topics
-from operations import (
-    rebuild_commands,
-    rebuild_copy,
-    rebuild_diff,
-    rebuild_diff_show,
-    rebuild_discard,
-    rebuild_record,
-    rebuild_run,
-)
 from operations.checks import incoming, read_all
 from operations.fold import Incoming
-from operations.rebuild_begin import begin
-from operations.rebuild_copy import Copy, Moved
-from operations.rebuild_input import input_ends, make_topic
+from operations.rebuild import commands as rebuild_commands
+from operations.rebuild import copy as rebuild_copy
+from operations.rebuild import diff as rebuild_diff
+from operations.rebuild import diff_show as rebuild_diff_show
+from operations.rebuild import discard as rebuild_discard
+from operations.rebuild import record as rebuild_record
+from operations.rebuild import run as rebuild_run
+from operations.rebuild.begin import begin
+from operations.rebuild.copy import Copy, Moved
+from operations.rebuild.input import input_ends, make_topic
 from operations.topic_settings import alter
 from sinks import shadow
 from sinks.postgres import connect

@@ -8,8 +8,11 @@ from config.cluster import describe
 from config.errors import Refused
 from config.settings import Settings
 from config.topics import TIMESTAMP_TYPE
-from operations import rebuild_diff, rebuild_run, rebuild_status, rebuild_switch
-from operations.rebuild_place import groups_of
+from operations.rebuild import diff as rebuild_diff
+from operations.rebuild import run as rebuild_run
+from operations.rebuild import status as rebuild_status
+from operations.rebuild import switch as rebuild_switch
+from operations.rebuild.place import groups_of
 from schemas.records import Transaction
 from tests.integration.pipelines import Upstream, as_record, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place, post

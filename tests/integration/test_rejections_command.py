@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from config.errors import WalletError
 from config.settings import Settings
 from config.topics import Topics
-from operations import rejections_commands
 from operations.checks import incoming, read_all
 from operations.delivery import deliver
-from operations.rejections import ATTEMPT, REJECTION_OF
+from operations.rejections import commands as rejections_commands
+from operations.rejections.listing import ATTEMPT, REJECTION_OF
 from schemas.codec import encode_transaction, frame
 from schemas.records import DEBIT
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of

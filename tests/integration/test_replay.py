@@ -12,7 +12,7 @@ import pytest
 
 from config.errors import ConfigurationError, Refused, Stopped
 from config.settings import Settings
-from operations.replay import Range, plans, sinks_of
+from operations.replay.ranges import Range, plans, sinks_of
 from schemas.records import from_ms
 from sinks import databases, postgres, replay
 from sinks.positions import Move

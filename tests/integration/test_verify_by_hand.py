@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from config.clients import librdkafka
 from config.settings import Settings
 from config.topics import Topics
-from operations.verify_report import Finding
+from operations.verify.report import Finding
 from schemas.codec import HEADER_BYTES, encode_balance, frame
 from schemas.entries import NO_HASH
 from schemas.records import Balance

@@ -11,7 +11,7 @@ from config.clients import librdkafka
 from config.cluster import quiet_admin
 from config.settings import Settings
 from config.topics import Topics
-from operations.verify_cut import cuts
+from operations.verify.cut import cuts
 from tests.integration.pipelines import Rig, small
 from tests.integration.verify_copies import told, verified
 

@@ -9,7 +9,7 @@ import pytest
 from config.settings import Settings
 from config.topics import Topics
 from operations.checks import read_all
-from operations.verify_report import Difference
+from operations.verify.report import Difference
 from sinks import postgres
 from sinks.postgres import Connection
 from tests.conftest import _addresses

@@ -19,9 +19,9 @@ from operations.delivery import deliver
 from operations.generating import fitted
 from operations.generator import Mix, records
 from operations.init import claim, create, initialise
-from operations.verify import run
-from operations.verify_options import Options
-from operations.verify_report import Report
+from operations.verify.options import Options
+from operations.verify.report import Report
+from operations.verify.run import run
 from schemas.records import CREDIT
 from sinks import databases, postgres
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until

@@ -12,9 +12,9 @@ from operations.arguments import month_of
 from schemas.codec import decode_entry, frame
 from schemas.entries import encode_entry, encode_transaction
 from schemas.records import CREDIT, DEBIT, Transaction
-from sinks.archive_entries import hashes, signed_sum, source_offset
-from sinks.archive_months import Month
-from sinks.seals import NO_SEAL, Content, Range, Seal, broken_links, covered, seal_of
+from sinks.archive.entries import hashes, signed_sum, source_offset
+from sinks.archive.months import Month
+from sinks.archive.seals import NO_SEAL, Content, Range, Seal, broken_links, covered, seal_of
 
 LARGEST = 2**63 - 1
 AT = datetime(2026, 11, 22, tzinfo=UTC)

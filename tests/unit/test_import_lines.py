@@ -13,10 +13,11 @@ from pyarrow import parquet
 
 from config.errors import ConfigurationError
 from config.settings import Settings
-from operations import import_files, import_opening
-from operations.import_lines import RECORDED_AT, Dated, Line, Part, Reader, recorded_transaction
-from operations.import_opening import Opening
-from operations.import_spool import Spool
+from operations.importing import files as import_files
+from operations.importing import opening as import_opening
+from operations.importing.lines import RECORDED_AT, Dated, Line, Part, Reader, recorded_transaction
+from operations.importing.opening import Opening
+from operations.importing.spool import Spool
 from schemas.entries import decode_transaction
 from schemas.records import CREDIT, DEBIT
 

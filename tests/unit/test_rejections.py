@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from operations.rejections import ATTEMPT, Rejection
+from operations.rejections.listing import ATTEMPT, Rejection
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 

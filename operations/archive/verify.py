@@ -1,0 +1,130 @@
+"""`wallet archive verify`: the chain of seals, and each sealed month's rows beside its seal and the topic."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import date
+
+import typer
+
+from config.cluster import check, wait_for_kafka
+from config.errors import WalletError
+from config.settings import Settings
+from config.topics import Topics
+from operations.output import as_line, progress
+from operations.verify.show import DIFFERENCES
+from sinks import postgres
+from sinks.archive import months as archive_months
+from sinks.archive import seals
+from sinks.archive.compare import both_sides, row_side
+from sinks.archive.explain import Mismatch, first_named, refuse_difference, rows_that_contradict_themselves
+from sinks.archive.months import Month
+from sinks.archive.seals import Content, Seal
+from sinks.archive.topic import TopicLog
+from sinks.archive.work import failures_told
+from sinks.migrations import check as check_database
+from sinks.postgres import READER, Connection
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A month whose rows are what its seal says, and with Kafka what the topic says."""
+
+    month: str
+    entries: int
+    seal: str
+    with_topic: bool
+
+
+def run(settings: Settings, only: date | None, *, kafka: bool, as_json: bool) -> int:
+    """Check and print; returns the exit code, 0 only where everything matches."""
+    done: list[Checked] = []
+    problem = None
+    if kafka:
+        check(settings)
+        wait_for_kafka(settings)
+    with failures_told(), postgres.connect(settings, READER, name="wallet archive verify") as connection:
+        check_database(connection)
+        try:
+            for one in _checked(settings, connection, only, kafka=kafka):
+                done.append(one)
+                if not as_json:
+                    beside = "its seal and the topic" if one.with_topic else "its seal"
+                    typer.echo(f"{one.month}: {one.entries:,} entries are as {beside}: {one.seal}")
+        except Mismatch as mismatch:
+            problem = str(mismatch)
+    if as_json:
+        typer.echo(
+            as_line({"clean": not problem, "checked": [asdict(one) for one in done], "problem": problem})
+        )
+    elif problem:
+        typer.echo(problem)
+    elif not done:
+        typer.echo("no month is sealed")
+    return DIFFERENCES if problem else 0
+
+
+def _checked(
+    settings: Settings, connection: Connection, only: date | None, *, kafka: bool
+) -> Iterator[Checked]:
+    known = seals.read(connection)
+    if only and only not in {seal.content.month for seal in known}:
+        raise WalletError(f"month {only:%Y-%m} is not sealed: `wallet archive status` shows those that are")
+    for broken in seals.broken_links(known):
+        raise Mismatch(f"the chain of seals is broken at {broken.month:%Y-%m}: it {broken.reason}")
+    places = {month.first: month for month in archive_months.with_rows(connection)}
+    sealed = {seal.content.month for seal in known}
+    for month in places.values():
+        if month.archived and month.first not in sealed:
+            raise Mismatch(f"month {month.name} is in the archive and has no seal: its seal was taken away")
+    ledger = TopicLog(settings, Topics.of(settings).ledger) if kafka else None
+    try:
+        for seal in known:
+            content = seal.content
+            if only in {None, content.month}:
+                month = places.get(content.month, Month(content.month, archived=True))
+                _check_month(connection, ledger, month, content)
+                yield _told(seal, with_topic=kafka)
+    finally:
+        if ledger:
+            ledger.close()
+
+
+def _told(seal: Seal, *, with_topic: bool) -> Checked:
+    content = seal.content
+    return Checked(f"{content.month:%Y-%m}", content.entries, seal.seal.hex(), with_topic)
+
+
+def _check_month(connection: Connection, ledger: TopicLog | None, month: Month, content: Content) -> None:
+    """Raise Mismatch where rows, seal and topic are not all the same."""
+    sealed = (content.entries, content.amount, content.hash)
+    if ledger is None:
+        rows = row_side(connection, month)
+        _refuse_other(connection, month, sealed, (rows.entries, rows.amount, rows.hash))
+        return
+    begins = {one.partition: one.from_offset for one in content.ranges}
+    ends = {one.partition: one.to_offset for one in content.ranges}
+    size = sum(end - begins[at] for at, end in ends.items())
+    with progress(f"verifying {month.name}", size) as advance:
+        rows, topic = both_sides(connection, ledger, month, begins, ends, advance)
+    refuse_difference(connection, ledger, month, rows, topic, ends)
+    _refuse_other(connection, month, sealed, (rows.entries, rows.amount, rows.hash))
+
+
+def _refuse_other(
+    connection: Connection, month: Month, sealed: tuple[int, int, bytes], found: tuple[int, int, bytes]
+) -> None:
+    if sealed == found:
+        return
+    named = first_named(rows_that_contradict_themselves(connection, month))
+    where = f": {named}" if named else ", though each follows from the one before: compare with the topic"
+    names = ("entries", "amount", "hash")
+    differs = ", ".join(
+        f"{name} {_shown(is_now)} sealed as {_shown(was)}"
+        for name, was, is_now in zip(names, sealed, found, strict=True)
+        if was != is_now
+    )
+    raise Mismatch(f"the rows of {month.name} do not match its seal ({differs}){where}")
+
+
+def _shown(value: object) -> str:
+    return f"{value.hex()[:16]}..." if isinstance(value, bytes) else str(value)

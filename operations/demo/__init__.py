@@ -1,0 +1,1 @@
+"""`wallet demo`: the whole pipeline on mixed input, and every balance checked."""

@@ -1,0 +1,174 @@
+"""`wallet demo`: the whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+from confluent_kafka.admin import AdminClient
+
+from config.cluster import offsets, quiet_admin
+from config.errors import Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from config.topics import Topics
+from operations import checks, context, delivery, generating, init, status
+from operations.children import Child, Children, stopping_on_signals
+from operations.demo import place as demo_place
+from operations.demo import table as demo_table
+from operations.generator import Mix, records
+from operations.output import progress
+from sinks import postgres
+
+T = TypeVar("T")
+
+#: Without any progress for so many seconds the demo gives up; a takeover takes a session time-out.
+PATIENCE_S = 60.0
+LOOK_EVERY_S = 0.1
+SETTLE_S = 0.3
+
+log = EventLog("operations.demo")
+
+
+@dataclass
+class Run:
+    """What one run is made of, and the times that it measured, in seconds of the monotonic clock."""
+
+    settings: Settings
+    count: int
+    began: float = 0.0
+    killed: float = 0.0
+    killed_at: int = 0
+    resumed: float = 0.0
+    posted: float = 0.0
+    written: float = 0.0
+
+
+def run(count: int, wallets: int, *, keep: bool = False) -> int:
+    """Run the demonstration and print its table; 0 when every check passed, otherwise Stopped's code."""
+    settings = demo_place.somewhere()
+    began = time.monotonic()
+    with demo_place.alone(), stopping_on_signals():
+        demo_place.remove_old(settings)
+        demo = Run(demo_place.new_pipeline(settings), count)
+        folder = demo_place.FOLDER.absolute() / demo.settings.prefix
+        folder.mkdir(parents=True)
+        log.info("logs_of_the_children", folder=folder)
+        results = _through(demo, Mix(wallets=wallets, bad=0.03, duplicates=0.02), folder)
+        passed = demo_table.show(demo, results, time.monotonic() - began)
+        if not passed:
+            log.error("checks_failed", logs=folder, prefix=demo.settings.prefix)
+            return Stopped.exit_code
+        if keep:
+            demo_table.show_kept(demo.settings)
+        else:
+            demo_place.remove(settings, demo.settings.prefix)
+    return 0
+
+
+def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
+    """Initialise, send, run until all is through with a kill on the way, and check."""
+    settings = demo.settings
+    log.info("initialising", prefix=settings.prefix)
+    pipeline = init.initialise(settings).pipeline
+    with _in_background() as background, Children(context.environment(settings), folder) as children:
+        children.start("sink", "sink", "all")
+        worker = children.start("worker", "worker")
+        mix = generating.fitted(mix, pipeline)
+        with progress("sending", demo.count) as advance:
+            delivery.deliver(settings, records(demo.count, mix), advance)
+        # All input is there, so it can be folded while the pipeline works.
+        folding = background(lambda stop: checks.expect(settings, stop))
+        _until_posted(demo, children, worker)
+        expected = folding.result()
+        _until_written(demo, children, expected)
+        log.info("checking")
+        found = checks.check_topics(settings, expected)
+        children.check()
+    found += checks.check_postgres(settings, expected)
+    return demo_table.Results(expected, found, postgres.counts(settings))
+
+
+@contextlib.contextmanager
+def _in_background() -> Iterator[Callable[[Callable[[Event], T]], Future[T]]]:
+    """Runs one function in a thread, which is told to stop when we leave."""
+    stop = Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield lambda work: pool.submit(work, stop)
+        finally:
+            stop.set()
+
+
+def _until_posted(demo: Run, children: Children, worker: Child) -> None:
+    """Follow the workers to the end of the input, killing the first half-way."""
+    settings = demo.settings
+    client = quiet_admin(settings)
+    ends = offsets(client, {Topics.of(settings).transactions: settings.partitions})
+    total = sum(at.end for at in ends.values())
+    watch = _Patience()
+    with progress("posting", total) as advance:
+        while (
+            done := sum(at or 0 for at in status.committed(client, settings, settings.partitions))
+        ) < total:
+            children.check()
+            watch.see(done)
+            advance(done)
+            if done and not demo.began:
+                demo.began = time.monotonic()
+            if demo.killed and not demo.resumed and done > demo.killed_at:
+                demo.resumed = time.monotonic()
+            if not demo.killed and done >= total // 2:
+                children.kill(worker)
+                demo.killed = time.monotonic()
+                # A commit that was under way may still land; what comes later is the second worker's.
+                time.sleep(SETTLE_S)
+                demo.killed_at = _posted(client, settings)
+                log.warning("worker_killed", done=done, of=total)
+                children.start("second worker", "worker")
+            time.sleep(LOOK_EVERY_S)
+        advance(total)
+    demo.posted = time.monotonic()
+
+
+def _posted(client: AdminClient, settings: Settings) -> int:
+    """How many records of the input the workers have committed."""
+    return sum(at or 0 for at in status.committed(client, settings, settings.partitions))
+
+
+def _until_written(demo: Run, children: Children, expected: checks.Expected) -> None:
+    """Follow the sinks until every row is there."""
+    total = expected.posted + sum(expected.reasons.values()) + expected.snapshots
+    watch = _Patience()
+    with progress("writing rows", total) as advance:
+        while (done := _rows(demo.settings)) < total:
+            children.check()
+            watch.see(done)
+            advance(done)
+            time.sleep(LOOK_EVERY_S)
+        advance(done)
+    demo.written = time.monotonic()
+
+
+def _rows(settings: Settings) -> int:
+    rows = postgres.counts(settings)
+    return sum(rows[table] for table in ("transactions", "transaction_snapshots", "rejections"))
+
+
+class _Patience:
+    """Gives up when a figure stays the same for too long."""
+
+    def __init__(self) -> None:
+        self._seen = -1
+        self._since = time.monotonic()
+
+    def see(self, done: int) -> None:
+        """Raise Stopped if this has been the figure for too long."""
+        if done != self._seen:
+            self._seen, self._since = done, time.monotonic()
+        elif time.monotonic() - self._since > PATIENCE_S:
+            raise Stopped(f"no progress for {PATIENCE_S:g} s at {done}")

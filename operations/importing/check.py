@@ -1,0 +1,148 @@
+"""`wallet import --check`: balances that somebody knows, held against those of the pipeline.
+
+The tables are asked, for they know every time. Before that, everything that was in the input at the start is waited
+for: the worker must have decided it and the ledger sink written it.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+import typer
+from confluent_kafka.admin import AdminClient
+
+from config.cluster import check, offsets, quiet_admin
+from config.errors import ConfigurationError, NotReachable
+from config.settings import Settings
+from config.topics import Topics
+from operations.importing.files import File
+from operations.importing.lines import moment_of
+from operations.importing.opening import only
+from operations.lines import BadLine, Fields, text_of, whole_of
+from operations.output import Advance, progress
+from operations.status import look
+from schemas.rules import broken_name
+from sinks import balances, postgres
+from sinks.balances import Asked, Found
+
+COLUMNS = ("wallet_id", "currency", "balance", "at")
+REQUIRED = ("wallet_id", "balance")
+#: Exit code where balances differ (docs/commands.md).
+DIFFERENCES = 8
+#: Balances asked for at a time.
+CHUNK = 1_000
+LOOK_EVERY_S = 0.5
+
+
+class Wanted(NamedTuple):
+    """What a line says that a wallet must hold; minor units."""
+
+    line: str
+    wallet_id: str
+    balance: int
+    currency: str | None
+    at: datetime | None
+
+
+def run(settings: Settings, file: File) -> int:
+    """Compare every line and tell what differs; the exit code."""
+    lines = sum(1 for _ in _wanted(file))  # read once before anybody waits for anything
+    check(settings)
+    client = quiet_admin(settings)
+    _until_handled(client, settings)
+    right = wrong = 0
+    with postgres.connect(settings, postgres.READER) as connection, progress("comparing", lines) as advance:
+        wanted = _wanted(file)
+        while chunk := [*islice(wanted, CHUNK)]:
+            found = balances.balances(connection, [Asked(one.wallet_id, one.at) for one in chunk])
+            told = [_difference(one, there) for one, there in zip(chunk, found, strict=True)]
+            for difference in filter(None, told):
+                typer.echo(difference)
+            wrong += sum(map(bool, told))
+            right += len(chunk) - sum(map(bool, told))
+            advance(right + wrong)
+    typer.echo(f"{right} balances are right, {wrong} differ", err=True)
+    return DIFFERENCES if wrong else 0
+
+
+def _wanted(file: File) -> Iterator[Wanted]:
+    """The lines of the file; raises ConfigurationError for the first that is not one."""
+    for number, row in file.rows():
+        line = f"{file.path}: line {number}"
+        if isinstance(row, str):
+            raise ConfigurationError(f"{line}: {row}")
+        try:
+            yield _read(line, row)
+        except BadLine as bad:
+            raise ConfigurationError(f"{line}: {bad}") from None
+
+
+def _read(line: str, fields: Fields) -> Wanted:
+    only(fields, REQUIRED, ("currency", "at"))
+    wallet_id = text_of(fields, "wallet_id")
+    if broken := broken_name("wallet_id", wallet_id):
+        raise BadLine(broken)
+    currency = text_of(fields, "currency") if "currency" in fields else None
+    at = moment_of(fields, "at") if "at" in fields else None
+    return Wanted(line, wallet_id, whole_of(fields, "balance"), currency, at)
+
+
+def _difference(wanted: Wanted, found: Found) -> str | None:
+    """What is wrong with a balance; a wallet that never had an entry holds 0."""
+    at = f" at {wanted.at.isoformat()}" if wanted.at else ""
+    if found.balance is None:
+        is_there = "the pipeline has no such wallet"
+    else:
+        is_there = f"the pipeline has {found.balance} {found.currency}"
+    other_currency = None not in {wanted.currency, found.currency} and wanted.currency != found.currency
+    if (found.balance or 0) == wanted.balance and not other_currency:
+        return None
+    should = f"{wanted.balance} {wanted.currency or ''}".strip()
+    return f"{wanted.line}: wallet {wanted.wallet_id!r}{at}: should be {should}, {is_there} (minor units)"
+
+
+# -- waiting
+
+
+def _until_handled(client: AdminClient, settings: Settings) -> None:
+    """Wait for the worker to decide all that is in the input now, then for the sink to write what came of it.
+
+    Raises NotReachable when neither gets on for `WALLET_STALL_S`.
+    """
+    names = Topics.of(settings)
+    for reader, topic, who in (
+        ("worker", names.transactions, "wallet worker"),
+        ("ledger", names.ledger, "wallet sink"),
+    ):
+        ends = {at: found.end for (_, at), found in offsets(client, {topic: settings.partitions}).items()}
+        with progress(f"waiting for the {reader}", sum(ends.values())) as advance:
+            _until_behind(client, settings, reader, ends, advance, who)
+
+
+def _until_behind(
+    client: AdminClient, settings: Settings, reader: str, ends: Mapping[int, int], advance: Advance, who: str
+) -> None:
+    done, moved_at = -1, time.monotonic()
+    while True:
+        status = look(settings, client)
+        if status.postgres_problem:
+            raise NotReachable(status.postgres_problem)
+        # The last offsets may be marks of transactions, which nobody stands behind: then the lag is 0.
+        stands = {
+            place.partition: ends[place.partition] if not place.lag else place.position or 0
+            for place in status.places
+            if place.reader == reader
+        }
+        now = sum(min(stands.get(at, 0), end) for at, end in ends.items())
+        advance(now)
+        if all(stands.get(at, 0) >= end for at, end in ends.items()):
+            return
+        if now != done:
+            done, moved_at = now, time.monotonic()
+        elif time.monotonic() - moved_at > settings.stall_s:
+            raise NotReachable(
+                f"no progress for {settings.stall_s:g} s, {done} of {sum(ends.values())} are done: does a `{who}` run?"
+            )
+        time.sleep(LOOK_EVERY_S)

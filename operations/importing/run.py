@@ -1,0 +1,236 @@
+"""`wallet import`: an existing ledger with its own dates, through the same pipeline (DESIGN section 3).
+
+Everything is read before anything is sent: what is in the input cannot be taken back, and a line that is left out
+cannot follow later with its date.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import typer
+from confluent_kafka.admin import AdminClient
+
+from config.cluster import check, quiet_admin
+from config.errors import ConfigurationError, Refused, WalletError
+from config.settings import Settings
+from operations.importing import check as import_check
+from operations.importing import files as import_files
+from operations.importing import opening as import_opening
+from operations.importing import progress as import_progress
+from operations.importing import refusals as import_refusals
+from operations.importing.lines import RECORDED_AT, Dated, Part, Read, Reader, recorded_transaction
+from operations.importing.opening import Opening
+from operations.importing.producer import BATCH_BYTES, BATCH_LINES, ImportProducer
+from operations.importing.progress import Progress
+from operations.importing.spool import Spool
+from operations.output import progress
+
+#: Exit code where a line was bad, as of `wallet send` (docs/commands.md).
+BAD_LINES = 6
+#: Lines between two looks at the clock.
+STRIDE = 1_000
+
+
+class BadLines(WalletError):  # noqa: N818 - the name is the message
+    """Lines were bad and nothing was sent."""
+
+    exit_code = BAD_LINES
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to import and how."""
+
+    files: tuple[Path, ...] = ()
+    form: import_files.Form | None = None
+    opening: Path | None = None
+    check: Path | None = None
+    dry_run: bool = False
+    leave_out_bad: bool = False
+
+
+@dataclass
+class Counts:
+    """Lines by what became of them."""
+
+    good: int = 0
+    bad: int = 0
+    nothing: int = 0
+
+    @property
+    def all(self) -> int:
+        """Every line."""
+        return self.good + self.bad + self.nothing
+
+    def add(self, read: Read) -> None:
+        """Count one more."""
+        if isinstance(read, Dated):
+            self.good += 1
+        elif read is None:
+            self.nothing += 1
+        else:
+            self.bad += 1
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Import, check, or both; the exit code. Raises a WalletError where that is not possible."""
+    if not (options.files or options.opening or options.check):
+        raise ConfigurationError("nothing to import: name files, --opening or --check")
+    code = 0
+    if options.files or options.opening:
+        code = _Import(settings, options).run()
+    if options.check and not options.dry_run:
+        [file] = import_files.found([options.check], None, import_check.COLUMNS)
+        code = import_check.run(settings, file) or code
+    return code
+
+
+class _Import:
+    """One import, step by step."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings, self._options = settings, options
+        self._openings = [options.opening] if options.opening else []
+        self._files = import_files.found(self._openings, None, import_opening.COLUMNS)
+        self._files += import_files.found(options.files, options.form, (RECORDED_AT,))
+        self._counts = Counts()
+
+    def run(self) -> int:
+        """1. Which files. 2. Others refused. 3. Others fenced. 4. What is done. 5. All is read. 6. All is sent."""
+        with progress("reading bytes", import_files.size(self._files)) as advance:
+            digest, lines_about = import_files.contents(self._files, advance)
+        begun_ms = int(time.time() * 1_000)
+        if self._options.dry_run:
+            self._read_all(begun_ms, lines_about)
+            return self._tell("would be sent")
+        schema_id = check(self._settings).transaction_schema_id
+        client = quiet_admin(self._settings)
+        import_refusals.refuse_closed(client, self._settings)
+        # Before anybody is fenced: an import of other files may be at work.
+        self._done_before(client, digest)
+        with closing(ImportProducer(self._settings, schema_id)) as producer:
+            producer.open()
+            before = self._done_before(client, digest)
+            if before and before.finished:
+                typer.echo(f"all {before.lines} lines were imported before: nothing to do", err=True)
+                return 0
+            if before:
+                return self._resume(producer, before)
+            with Spool() as spool:
+                self._read_all(begun_ms, lines_about, (client, spool))
+                self._refuse_bad()
+                self._send(producer, Progress(digest, self._counts.all, begun_ms), spool.reads())
+        return self._tell("sent")
+
+    def _done_before(self, client: AdminClient, digest: str) -> Progress | None:
+        """What is done of these files; raises Refused while others are unfinished."""
+        newest = import_progress.read(client, self._settings)
+        if newest is None or newest.digest == digest:
+            return newest
+        if not newest.finished:
+            raise Refused(
+                f"an import of other files stands at line {newest.done} of {newest.lines}: finish that one first, "
+                "with the same files in the same order"
+            )
+        return None
+
+    def _resume(self, producer: ImportProducer, before: Progress) -> int:
+        typer.echo(f"going on at line {before.done} of {before.lines}", err=True)
+        self._send(producer, before, self._rest(before))
+        return self._tell("sent, with those of before")
+
+    # -- reading
+
+    def _reader(self, begun_ms: int) -> Reader:
+        opening = Opening(self._settings)
+        parts = [
+            Part(file, opening if number < len(self._openings) else recorded_transaction)
+            for number, file in enumerate(self._files)
+        ]
+        return Reader(parts, self._settings.max_record_bytes, begun_ms)
+
+    def _read_all(
+        self, begun_ms: int, lines_about: int, to_send: tuple[AdminClient, Spool] | None = None
+    ) -> None:
+        """Read every line and tell the bad ones; if they are to be sent, keep them.
+
+        The first good one is then held against the input at once, not when all are read.
+        """
+        self._counts = Counts()
+        with progress("checking lines", lines_about) as advance:
+            for line in self._reader(begun_ms).lines():
+                self._counts.add(line.read)
+                if isinstance(line.read, str):
+                    typer.echo(f"{line}: {line.read}", err=True)
+                if to_send:
+                    client, spool = to_send
+                    if isinstance(line.read, Dated) and self._counts.good == 1:
+                        import_refusals.refuse_early(
+                            client, self._settings, line, line.read.recorded_ms, opening=bool(self._openings)
+                        )
+                    spool.add(line.read)
+                if self._counts.all % STRIDE == 0:
+                    advance(self._counts.all)
+            advance(lines_about)
+
+    def _refuse_bad(self) -> None:
+        if self._counts.bad and not self._options.leave_out_bad:
+            raise BadLines(
+                f"{self._counts.bad} of {self._counts.all} lines are bad and nothing was sent: mend them, or say "
+                "--leave-out-bad; they cannot follow later with their dates"
+            )
+
+    # -- sending
+
+    def _rest(self, before: Progress) -> Iterator[Read]:
+        """Every line of the files again, the same as when the import began; told is what is bad in the rest."""
+        for number, line in enumerate(self._reader(before.begun_ms).lines()):
+            if number >= before.done and isinstance(line.read, str):
+                typer.echo(f"{line}: {line.read}", err=True)
+            yield line.read
+
+    def _send(self, producer: ImportProducer, begun: Progress, every: Iterator[Read]) -> None:
+        """Send what is behind what is done, of every line."""
+        self._counts = Counts()
+        reads = self._counted(every)
+        with progress("importing", begun.lines) as advance:
+            for number, _ in enumerate(islice(reads, begun.done)):
+                if number % STRIDE == 0:
+                    advance(number)
+            for batch in _batches(reads):
+                producer.write(batch, replace(begun, done=self._counts.all))
+                advance(self._counts.all)
+
+    def _counted(self, reads: Iterator[Read]) -> Iterator[Read]:
+        for read in reads:
+            self._counts.add(read)
+            yield read
+
+    def _tell(self, verb: str) -> int:
+        zeros = (
+            self._counts.nothing and f", opening balances of zero, which need none: {self._counts.nothing}"
+        )
+        typer.echo(
+            f"{self._counts.good} transactions {verb}, {self._counts.bad} bad lines{zeros or ''}", err=True
+        )
+        return BAD_LINES if self._counts.bad else 0
+
+
+def _batches(reads: Iterator[Read]) -> Iterator[Sequence[Dated]]:
+    """What is to be sent, so much at a time that one transaction holds it; every line counts in one batch."""
+    batch: list[Dated] = []
+    size = number = 0
+    for read in reads:
+        number += 1
+        if isinstance(read, Dated):
+            batch.append(read)
+            size += len(read.key) + len(read.body)
+        if number >= BATCH_LINES or size >= BATCH_BYTES:
+            yield batch
+            batch, size, number = [], 0, 0
+    if number:
+        yield batch

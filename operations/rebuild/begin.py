@@ -1,0 +1,59 @@
+"""Making a prefix a shadow, once, and keeping other commands off it meanwhile."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from config.cluster import describe
+from config.errors import Refused
+from operations.rebuild import record as rebuild_record
+from operations.rebuild.place import POLICIES, Place
+from operations.rebuild.record import Record
+from sinks import shadow
+
+
+def begin(place: Place) -> Place:
+    """Make the prefix a shadow by its record, once nothing else is found there; raises Refused otherwise."""
+    if place.record:
+        if place.record.switched_at:
+            raise Refused(
+                f"{place.shadow.prefix!r} was switched to at {place.record.switched_at}: it is no shadow any more"
+            )
+        return place
+    there = describe(place.client, place.own_topics[:-1])
+    if there:
+        raise Refused(
+            f"{', '.join(sorted(there))} exist and are no shadow of {place.live.prefix!r}: choose another --prefix"
+        )
+    with closing(shadow.connect_shadow(place.shadow)) as connection:
+        if found := shadow.tables(connection):
+            raise Refused(
+                f"the database of WALLET_REBUILD_POSTGRES is not empty ({', '.join(found[:5])}): name one that is"
+            )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    fixed = {name: getattr(place.shadow, name) for name in POLICIES}
+    record = Record(place.live.prefix, place.input, place.input_id, place.database, fixed, now)
+    rebuild_record.write(place.shadow, place.client, record)
+    return replace(place, record=record)
+
+
+@contextmanager
+def alone(place: Place) -> Iterator[None]:
+    """One command at a time works on a shadow's folder; a second one is refused and told who the first is."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with (place.folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise Refused(
+                f"process {lock.read().strip() or 'unknown'} works on the shadow {place.shadow.prefix!r}: "
+                "wait for it, or stop it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

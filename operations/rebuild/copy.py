@@ -1,0 +1,262 @@
+"""The input copied into a topic with another number of partitions: with its times, exactly once, resumable.
+
+Each stretch is one Kafka transaction: the records, and the offsets of the live input up to which they go, under the
+group `<shadow>.copy`. So a copy that was killed goes on where its last transaction ended. The order is that of
+`operations.rebuild.merge`, for which a partition that was read to its end counts as complete up to the moment
+before its end was asked for.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from config.clients import librdkafka
+from config.cluster import describe
+from config.errors import NotReachable, Refused, Stopped
+from config.logs import EventLog
+from operations import status
+from operations.rebuild.input import list_schemas
+from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
+from operations.rebuild.place import Place
+from operations.verify.cut import all_there
+
+#: Records in one transaction, at most, and about so many bytes.
+BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
+CONSUMED = 2_000
+READ_WAIT_S = 0.1
+#: So many records of a partition wait for their turn before it is paused, and it goes on below a quarter.
+WAITING = 20_000
+#: What librdkafka holds ready of each partition.
+FETCHED_KB = 2_048
+#: Brokers' clocks, and ours, may differ by so much without the order of records being another.
+CLOCKS_DIFFER_MS = 2_000
+LOOK_EVERY_S = 0.5
+#: Kafka forgets offsets that nobody commits for a week; so they are told again after so long.
+TELL_EVERY_S = 3_600.0
+TRY_S = 30.0
+#: See streams/transaction.py: a connection that is closed for idleness wakes a client that waits for ever.
+IDLE_CONNECTION_MS = 3_000
+
+log = EventLog("operations.rebuild")
+
+Moved = Held[Message]
+
+
+class Copy:
+    """One run of the copy; `step` does a bounded piece of it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._before, self._after = place.live.partitions, place.shadow.partitions
+        self._from, self._to = place.input, place.shadow.input or ""
+        settings = place.copying
+        self._producer = Producer(
+            librdkafka(
+                settings,
+                transactional_id=settings.group,
+                transaction_timeout_ms=int(settings.transaction_timeout_s * 1_000),
+                acks="all",
+                compression_type="lz4",
+                linger_ms=20,
+                connections_max_idle_ms=IDLE_CONNECTION_MS,
+                queue_buffering_max_messages=4 * BATCH_RECORDS,
+                queue_buffering_max_kbytes=1_048_576,
+                message_max_bytes=1_000_000_000,  # the topic has the say
+            )
+        )
+        self._reader = Consumer(
+            librdkafka(
+                settings,
+                group_id=settings.group,
+                isolation_level="read_committed",
+                auto_offset_reset="error",
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                enable_partition_eof=True,
+                fetch_wait_max_ms=50,
+                queued_max_messages_kbytes=FETCHED_KB,
+            )
+        )
+        self._by_time = self._appended_times()
+        self._merge: Merge[Message] = Merge(self._before)
+        self._paused: set[int] = set()
+        self._read: list[int] = []
+        self._ends: dict[int, int] = {}
+        self._asked_ms, self._asked_s, self._told_s = 0.0, 0.0, 0.0
+        self._listed: set[int] = set()
+        #: The offsets of the live input up to which it is copied.
+        self.copied: list[int] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self._reader.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def step(self, *, last: bool = False) -> int:
+        """Read some, and copy what has its turn; returns how many records were copied.
+
+        `last`: nobody writes to the input any more, so what is at its end need not wait for what may come.
+        Raises NotReachable or Stopped; what was not committed is copied by the next run.
+        """
+        for message in self._reader.consume(CONSUMED, READ_WAIT_S):
+            self._take(message)
+        self._pace()
+        if time.monotonic() - self._asked_s >= LOOK_EVERY_S:
+            # 1. The time. 2. The ends, open transactions included: older records cannot come after them.
+            self._asked_ms, self._asked_s = time.time() * 1_000, time.monotonic()
+            asked = [(self._from, at) for at in range(self._before)]
+            self._ends = {at: end for (_, at), end in all_there(self._place.client, asked).items()}
+        held = self._merge.ready([self._complete_to(at, last=last) for at in range(self._before)])
+        if held and list_schemas(self._place, self._listed):
+            log.info("schemas_listed", input=self._to)
+        for batch in _batches(held):
+            self._write(batch)
+        if time.monotonic() - self._told_s > TELL_EVERY_S:
+            self._write([])
+        return len(held)
+
+    def has_all_before(self, ends: Mapping[int, int]) -> bool:
+        """Whether every record before these offsets of the input is copied; marks of transactions are none."""
+        return all(self._has_all_before(at, end) for at, end in ends.items())
+
+    def _has_all_before(self, partition: int, end: int) -> bool:
+        waiting = self._merge.first(partition)
+        return self._read[partition] >= end and (waiting is None or (waiting.offset() or 0) >= end)
+
+    def _open(self) -> None:
+        """1. End whatever a former run left open. 2. Where it stood. 3. On from there."""
+        try:
+            self._producer.init_transactions(max(TRY_S, 2 * self._place.live.transaction_timeout_s))
+        except KafkaException as error:
+            raise NotReachable(
+                f"the copy's transactions could not be opened: {error.args[0].str()}"
+            ) from None
+        committed = status.committed(self._place.client, self._place.copying, self._before)
+        if any(offset is None for offset in committed):
+            ends = all_there(self._place.client, [(self._to, at) for at in range(self._after)])
+            if any(ends.values()):
+                raise Refused(
+                    f"the group {self._place.copying.group} has lost its offsets (Kafka forgets them after a week "
+                    f"without a copy), so what {self._to} holds is not known: discard the shadow, start again"
+                )
+        self.copied = [offset or 0 for offset in committed]
+        self._read = [*self.copied]
+        # Before the first record, so that a topic with records never is without offsets.
+        self._write([])
+        self._reader.assign([TopicPartition(self._from, at, offset) for at, offset in enumerate(self.copied)])
+
+    def _appended_times(self) -> bool:
+        config = describe(self._place.client, [self._from])[self._from].config
+        return config.get("message.timestamp.type") == "LogAppendTime"
+
+    def _take(self, message: Message) -> None:
+        partition, offset = message.partition() or 0, message.offset() or 0
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                self._read[partition] = max(self._read[partition], offset)
+            elif not error.retriable():
+                raise NotReachable(f"{self._from} partition {partition} could not be read: {error.str()}")
+            return
+        kind, timestamp_ms = message.timestamp()
+        if kind == TIMESTAMP_NOT_AVAILABLE or timestamp_ms <= 0:
+            raise Refused(
+                f"{self._from} partition {partition} offset {offset} has no time that a copy could keep"
+            )
+        self._read[partition] = offset + 1
+        self._merge.add(partition, timestamp_ms, message)
+
+    def _pace(self) -> None:
+        """Pause the partitions that are far ahead of the others in time, so that memory is bounded."""
+        for at in range(self._before):
+            waiting = self._merge.waiting(at)
+            if waiting > WAITING and at not in self._paused:
+                self._reader.pause([TopicPartition(self._from, at)])
+                self._paused.add(at)
+            elif waiting < WAITING // 4 and at in self._paused:
+                self._reader.resume([TopicPartition(self._from, at)])
+                self._paused.discard(at)
+
+    def _complete_to(self, at: int, *, last: bool) -> float | None:
+        if at not in self._ends or self._read[at] < self._ends[at]:
+            return UNKNOWN
+        # On the producers' own times nothing tells what may still come.
+        return self._asked_ms - CLOCKS_DIFFER_MS if self._by_time and not last else float("inf")
+
+    def _write(self, batch: Sequence[Moved]) -> None:
+        """One transaction: 1. the records, 2. how far the input is copied with them, 3. both or neither."""
+        copied = [*self.copied]
+        try:
+            self._producer.begin_transaction()
+            for _, partition, message in batch:
+                self._produce(partition, message)
+                copied[partition] = (message.offset() or 0) + 1
+            offsets = [TopicPartition(self._from, at, offset) for at, offset in enumerate(copied)]
+            self._producer.send_offsets_to_transaction(offsets, self._reader.consumer_group_metadata(), TRY_S)
+            self._producer.commit_transaction(TRY_S)
+        except KafkaException as failure:
+            raise self._ended(failure.args[0]) from None
+        self.copied, self._told_s = copied, time.monotonic()
+
+    def _produce(self, partition: int, message: Message) -> None:
+        key = message.key()
+        to = placed(key, partition, self._before, self._after)
+        headers = _headers(message)
+        _, timestamp_ms = message.timestamp()
+        while True:
+            try:
+                self._producer.produce(
+                    self._to, message.value(), key, to, timestamp=timestamp_ms, headers=headers
+                )
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _ended(self, error: KafkaError) -> NotReachable | Stopped:
+        if error.code() in {
+            KafkaError._FENCED,
+            KafkaError.INVALID_PRODUCER_EPOCH,
+            KafkaError.PRODUCER_FENCED,
+        }:
+            return Stopped(f"another `wallet rebuild` copies to {self._to}: one of them is enough")
+        return NotReachable(
+            f"records could not be copied to {self._to}: {error.str()}; run it again, it goes on"
+        )
+
+
+def _batches(held: list[Moved]) -> list[list[Moved]]:
+    batches: list[list[Moved]] = []
+    size = BATCH_BYTES
+    for one in held:
+        if size >= BATCH_BYTES or len(batches[-1]) >= BATCH_RECORDS:
+            batches.append([])
+            size = 0
+        batches[-1].append(one)
+        size += len(one.record)
+    return batches
+
+
+def _headers(message: Message) -> list[tuple[str, str | bytes | None]] | None:
+    """The headers as they came; none where they cannot be read, which is what the worker takes them for."""
+    try:
+        return message.headers() or None  # type: ignore[return-value] # the stubs leave out that values may be None
+    except (SystemError, UnicodeDecodeError):
+        log.warning("headers_unreadable", partition=message.partition(), offset=message.offset())
+        return None

@@ -1,0 +1,95 @@
+"""Up to where two ledgers are compared: of each partition, up to what is in the tables of both.
+
+A row is in the tables once its record is decided, published and written. So the cut of one pipeline is what its
+worker has decided (`operations.verify.cut`), or, where a sink is behind, the source of the first record that it has
+not written.
+"""
+
+import time
+from contextlib import closing
+from dataclasses import dataclass
+
+from config.errors import Refused
+from config.lag import LagReader
+from config.settings import Settings
+from config.topics import Topics
+from operations.rebuild.lag import missing
+from operations.rebuild.place import Place
+from operations.verify.cut import Cut, all_there, cuts, stable_offsets
+from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
+from operations.verify.reading import Reading
+from sinks import postgres
+
+#: So often a copy that goes on meanwhile is asked for a moment of rest.
+ATTEMPTS, PAUSE_S = 20, 0.5
+
+
+@dataclass(frozen=True)
+class CommonCut:
+    """Of each source partition the offset before which rows are compared, and what lies behind it.
+
+    With another number of partitions the two sides count differently: the shadow's offsets are the copy's.
+    """
+
+    live: list[int]
+    shadow: list[int]
+    not_compared: int
+
+
+def common(place: Place) -> CommonCut:
+    """The newest state that is in both databases; raises Refused where a copy and its input do not come to one."""
+    if place.copied:
+        return _of_a_copy(place)
+    live, beside = (_written(settings, place) for settings in (place.live, place.shadow))
+    ends = [max(a.input.end, b.input.end) for a, b in zip(live, beside, strict=True)]
+    both = [min(a.source, b.source) for a, b in zip(live, beside, strict=True)]
+    return CommonCut(both, both, sum(ends) - sum(both))
+
+
+def _of_a_copy(place: Place) -> CommonCut:
+    """All that was copied so far, at a moment when the copy stood still and the shadow had all of it written."""
+    before, after = range(place.live.partitions), range(place.shadow.partitions)
+    topic = place.shadow.input or ""
+    for _ in range(ATTEMPTS):
+        copied = stable_offsets(place.copying, place.client, place.input, before)
+        ends = all_there(place.client, [(topic, at) for at in after])
+        beside, live = _written(place.shadow, place), _written(place.live, place)
+        again = stable_offsets(place.copying, place.client, place.input, before)
+        done = {(topic, cut.partition): cut.source for cut in beside}
+        handled = {(place.input, cut.partition): cut.source for cut in live}
+        wanted = {(place.input, at): copied[at] or 0 for at in before}
+        with closing(LagReader(place.shadow)) as lags:
+            whole = not missing(lags, done, ends) and not missing(lags, handled, wanted)
+        if whole and copied == again:
+            rest = sum(cut.input.end for cut in live) - sum(wanted.values())
+            return CommonCut([*wanted.values()], [ends[topic, at] for at in after], rest)
+        time.sleep(PAUSE_S)
+    raise Refused(
+        f"the shadow {place.shadow.prefix!r} and {place.live.prefix!r} are not at the same point of the input: let "
+        "`wallet rebuild start` and the live worker and sinks come to the end, or stop `start --follow`"
+    )
+
+
+def _written(settings: Settings, place: Place) -> list[Cut]:
+    """The cut of each partition, lowered to what both its sinks have written."""
+    topics = Topics.of(settings)
+    found = cuts(settings, place.client, range(settings.partitions))
+    written = {(row.topic, row.partition): row.high_offset for row in postgres.positions(settings)}
+    for topic, kind in ((topics.ledger, LEDGER), (topics.rejections, REJECTIONS)):
+        reading = Reading(settings, topic)
+        try:
+            found = [_lowered(cut, reading, kind, written.get((topic, cut.partition), 0)) for cut in found]
+        finally:
+            reading.close()
+    return found
+
+
+def _lowered(cut: Cut, reading: Reading, kind: Kind, position: int) -> Cut:
+    """The cut, not beyond the source of the first record of this topic that its sink has not written."""
+    begin, end = max(position, cut.begins[reading.topic]), cut.ends[reading.topic]
+    reading.start(cut.partition, begin, end)
+    for message in reading.next(1):
+        source = kind.identity(record_of(message))
+        if isinstance(source, int):
+            return cut._replace(source=min(cut.source, source))
+    return cut

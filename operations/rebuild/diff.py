@@ -1,0 +1,149 @@
+"""`wallet rebuild diff`: the shadow's ledger beside the live one, wallet by wallet, explained by transaction."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from config.logs import EventLog
+from operations.rebuild.align import Pair, aligned
+from operations.rebuild.cut import CommonCut, common
+from operations.rebuild.explain import Change, Explainer
+from operations.rebuild.place import Place
+from sinks import comparison
+from sinks.comparison import WalletSummary
+from sinks.postgres import Connection
+
+#: Wallets that differ are looked into so many at a time.
+WALLETS = 500
+#: Entries without a counterpart that are explained at a time.
+EXPLAINED = 5_000
+#: Shown of one wallet: transactions that are in one ledger only, and those that are otherwise for that reason.
+CAUSES, CONSEQUENCES = 10, 2
+
+log = EventLog("operations.rebuild")
+
+
+@dataclass
+class WalletDifference:
+    """One wallet on both sides; None where it has no entry there."""
+
+    wallet_id: str
+    live: WalletSummary | None
+    shadow: WalletSummary | None
+    causes: list[Change] = field(default_factory=list)
+    consequences: list[Change] = field(default_factory=list)
+    more_changes: int = 0
+
+
+@dataclass
+class Diff:
+    """What differs, counted in full; `shown` has the first wallets of them."""
+
+    live: str
+    shadow: str
+    cut: CommonCut
+    same_input: bool
+    wallets: int = 0
+    entries: int = 0
+    different: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    live_reasons: dict[str, int] = field(default_factory=dict)
+    shadow_reasons: dict[str, int] = field(default_factory=dict)
+    shown: list[WalletDifference] = field(default_factory=list)
+
+    @property
+    def equal(self) -> bool:
+        """Whether every wallet is the same in both."""
+        return not self.different
+
+
+def run(place: Place, show: int) -> Diff:
+    """Compare; keeps the first `show` wallets that differ. Raises Refused where there is no common point."""
+    place.begun()
+    cut = common(place)
+    diff = Diff(place.live.prefix, place.shadow.prefix, cut, not place.copied)
+    name = "wallet rebuild diff"
+    with (
+        comparison.looking(place.live, name) as live,
+        comparison.looking(place.shadow, name) as shadow,
+    ):
+        _Comparison(place, diff, live, shadow, show).run()
+    return diff
+
+
+class _Comparison:
+    """One run over both databases."""
+
+    def __init__(self, place: Place, diff: Diff, live: Connection, shadow: Connection, show: int) -> None:
+        self._diff, self._show = diff, show
+        self._live, self._shadow = live, shadow
+        self._cut, self._same_input = diff.cut, diff.same_input
+        self._explainer = Explainer(place, diff.cut, live, shadow)
+
+    def run(self) -> None:
+        """1. What can be told from sums of whole wallets. 2. Entry by entry, those wallets that differ there."""
+        self._diff.live_reasons = comparison.reasons(self._live, self._cut.live)
+        self._diff.shadow_reasons = comparison.reasons(self._shadow, self._cut.shadow)
+        suspects: dict[str, WalletDifference] = {}
+        for live, shadow in self._summaries():
+            self._diff.wallets += 1
+            self._diff.entries += live.entries if live else 0
+            if live != shadow:
+                wallet_id = (live or shadow or WalletSummary("", "", 0, 0, 0, 0)).wallet_id
+                suspects[wallet_id] = WalletDifference(wallet_id, live, shadow)
+            if len(suspects) >= WALLETS:
+                self._look_into(suspects)
+                suspects = {}
+        if suspects:
+            self._look_into(suspects)
+
+    def _summaries(self) -> Iterator[tuple[WalletSummary | None, WalletSummary | None]]:
+        """Both sides' wallets, merged by the bytes of their ids."""
+        ours = comparison.summaries(self._live, self._cut.live, same_input=self._same_input)
+        theirs = comparison.summaries(self._shadow, self._cut.shadow, same_input=self._same_input)
+        live, shadow = next(ours, None), next(theirs, None)
+        while live or shadow:
+            first = min(one.wallet_id for one in (live, shadow) if one)
+            a = live if live and live.wallet_id == first else None
+            b = shadow if shadow and shadow.wallet_id == first else None
+            yield a, b
+            live = next(ours, None) if a else live
+            shadow = next(theirs, None) if b else shadow
+
+    def _look_into(self, suspects: dict[str, WalletDifference]) -> None:
+        found: set[str] = {
+            wallet_id for wallet_id, one in suspects.items() if _newest(one.live) != _newest(one.shadow)
+        }
+        wallets = sorted(suspects)
+        live = comparison.entries(self._live, self._cut.live, wallets)
+        shadow = comparison.entries(self._shadow, self._cut.shadow, wallets)
+        differing: list[Pair] = []
+        for pair in aligned(live, shadow, same_input=self._same_input):
+            if self._explainer.differs(pair):
+                differing.append(pair)
+            if len(differing) >= EXPLAINED:
+                found |= self._explain(differing, suspects)
+                differing = []
+        found |= self._explain(differing, suspects)
+        self._diff.different += len(found)
+        room = max(0, self._show - len(self._diff.shown))
+        self._diff.shown += [suspects[wallet_id] for wallet_id in sorted(found)[:room]]
+
+    def _explain(self, differing: Sequence[Pair], suspects: dict[str, WalletDifference]) -> set[str]:
+        """Count these by kind and keep the first of each wallet; returns the wallets."""
+        wallets: set[str] = set()
+        for change in self._explainer.explained(differing):
+            self._diff.kinds[change.kind] += 1
+            wallets.add(change.wallet_id)
+            one = suspects[change.wallet_id]
+            kept, most = (one.causes, CAUSES) if change.is_cause else (one.consequences, CONSEQUENCES)
+            if len(kept) < most:
+                kept.append(change)
+            else:
+                one.more_changes += 1
+        return wallets
+
+
+def _newest(summary: WalletSummary | None) -> WalletSummary | None:
+    """What people compare; digests of two versions of PostgreSQL need not agree."""
+    return summary._replace(digest=0) if summary else None

@@ -1,0 +1,121 @@
+"""`wallet rebuild discard`: a shadow's topics, groups, tables and folder, gone; the live pipeline untouched."""
+
+import shutil
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+import typer
+from confluent_kafka import KafkaError, KafkaException
+
+from config.cluster import ASK_S, describe
+from config.errors import NotReachable, Refused
+from config.logs import EventLog
+from config.topics import Topics
+from operations.output import as_line
+from operations.rebuild.place import Place, groups_of
+from operations.rebuild.switch import members
+from sinks import shadow
+
+log = EventLog("operations.rebuild")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What goes, or went. `tables` are those of the shadow's database, which itself stays."""
+
+    executed: bool
+    topics: tuple[str, ...]
+    groups: tuple[str, ...]
+    tables: tuple[str, ...]
+    folder: str | None
+
+
+def run(place: Place, *, execute: bool, switched: bool) -> Removal:
+    """Say what would go, and with `execute` remove it. Raises Refused for what is in use or is no shadow."""
+    record = place.begun()
+    if record.switched_at and not switched:
+        raise Refused(
+            f"{place.shadow.prefix!r} was switched to at {record.switched_at}: it may be the live one by now; say "
+            "--even-switched if it is not"
+        )
+    groups = [group for group in place.own_groups if _exists(place, group)]
+    for group in groups:
+        if working := members(place, group):
+            raise Refused(f"{working[0]} works in group {group}: stop it first")
+    there = describe(place.client, place.own_topics)
+    topics = [name for name in place.own_topics if name in there]
+    with closing(shadow.connect_shadow(place.shadow)) as connection:
+        if writing := shadow.sink_sessions(connection):
+            raise Refused(f"{writing[0].name} at {writing[0].address} writes to the shadow: stop it first")
+        _refuse_what_is_live(place, topics, groups)
+        tables = shadow.tables(connection)
+        if execute:
+            # The record goes last: without it nothing that is left would be known as a shadow's.
+            shadow.drop_everything(connection)
+            _delete_groups(place, groups)
+            _delete_topics(place, topics[:-1])
+            shutil.rmtree(place.folder, ignore_errors=True)
+            _delete_topics(place, topics[-1:])
+    folder = str(place.folder) if place.folder.exists() or execute else None
+    return Removal(execute, tuple(topics), tuple(groups), tuple(tables), folder)
+
+
+def show(removal: Removal, *, as_json: bool) -> None:
+    """Print what went, or would."""
+    if as_json:
+        typer.echo(as_line(asdict(removal)))
+        return
+    verb = "removed" if removal.executed else "would be removed:"
+    for what, names in (("topic", removal.topics), ("group", removal.groups), ("table", removal.tables)):
+        for name in names:
+            typer.echo(f"{verb} {what} {name}")
+    if removal.folder:
+        typer.echo(f"{verb} folder {removal.folder}")
+    typer.echo("the database itself, and the roles, stay")
+    if not removal.executed:
+        typer.echo("nothing was removed: say --execute to do it")
+
+
+def _refuse_what_is_live(place: Place, topics: list[str], groups: list[str]) -> None:
+    """Cannot be, since names and databases were compared before; but what is removed here does not come back."""
+    live = {*Topics.of(place.live).partitioned, Topics.of(place.live).pipeline, *groups_of(place.live)}
+    if shared := live & {*topics, *groups}:
+        raise Refused(f"{', '.join(sorted(shared))} belong to the live pipeline")
+
+
+def _exists(place: Place, group: str) -> bool:
+    try:
+        listed = place.client.list_consumer_groups(request_timeout=ASK_S).result(2 * ASK_S)
+    except KafkaException as error:
+        raise NotReachable(f"Kafka did not list the groups: {error.args[0].str()}") from None
+    return any(one.group_id == group for one in listed.valid)
+
+
+def _delete_groups(place: Place, groups: list[str]) -> None:
+    if not groups:
+        return
+    for group, answer in place.client.delete_consumer_groups(groups, request_timeout=ASK_S).items():
+        try:
+            answer.result(2 * ASK_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise Refused(f"Kafka did not delete group {group}: {error.args[0].str()}") from None
+
+
+def _delete_topics(place: Place, topics: list[str]) -> None:
+    if not topics:
+        return
+    answers = place.client.delete_topics(topics, operation_timeout=ASK_S, request_timeout=ASK_S)
+    for topic, answer in answers.items():
+        try:
+            answer.result(2 * ASK_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise Refused(f"Kafka did not delete topic {topic}: {error.args[0].str()}") from None
+    # Deleted is not gone: for a moment a broker still tells of them, and a new shadow would be refused.
+    deadline = time.monotonic() + ASK_S
+    while time.monotonic() < deadline:
+        if not place.client.list_topics(timeout=ASK_S).topics.keys() & set(topics):
+            return
+        time.sleep(0.1)

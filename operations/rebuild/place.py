@@ -1,0 +1,214 @@
+"""The two pipelines of a rebuild: the live one, as the settings name it, and its shadow beside it."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
+
+from config.cluster import describe, quiet_admin, read_pipeline, wait_for_kafka
+from config.errors import ConfigurationError, Refused
+from config.pipeline import Pipeline
+from config.settings import Overdraft, Settings
+from config.topics import Topics
+from operations.rebuild import record as rebuild_record
+from operations.rebuild.record import Record
+from operations.verify.run import as_the_pipeline
+from operations.verify.topics import identity as topic_identity
+from sinks import shadow
+from sinks.postgres import connect
+
+SINKS = ("ledger", "snapshots", "rejections", "archive")
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What shall be otherwise in the shadow; None: as the live pipeline has it. `id_window_days` 0: no window."""
+
+    partitions: int | None = None
+    snapshot_every: int | None = None
+    overdraft: Overdraft | None = None
+    max_record_bytes: int | None = None
+    id_window_days: int | None = None
+
+    def given(self) -> dict[str, object]:
+        """Those that are given, as settings have them."""
+        named = {name: getattr(self, name) for name in POLICIES}
+        chosen = {name: value for name, value in named.items() if value is not None}
+        return {
+            name: None if (name, value) == ("id_window_days", 0) else value for name, value in chosen.items()
+        }
+
+
+POLICIES = tuple(field.name for field in fields(Policies))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Settings that lead to the live pipeline and to its shadow, both with the policies they are fixed to.
+
+    `record` is None where there is no shadow yet. The shadow's own settings name its input always.
+    """
+
+    live: Settings
+    shadow: Settings
+    record: Record | None
+    database: str
+    input_id: str
+    client: AdminClient
+
+    @property
+    def input(self) -> str:
+        """The live pipeline's input topic."""
+        return Topics.of(self.live).transactions
+
+    @property
+    def copied(self) -> bool:
+        """Whether the shadow reads a copy, since it has another number of partitions."""
+        return self.shadow.partitions != self.live.partitions
+
+    @property
+    def folder(self) -> Path:
+        """Where the shadow keeps its workers' stores, its verified point and its children's logs."""
+        return self.shadow.state_dir.parent
+
+    @property
+    def copying(self) -> Settings:
+        """Settings as which the copy reads the live input: its prefix is the copy's group."""
+        return self.live.model_copy(update={"prefix": f"{self.shadow.prefix}.copy", "input": self.input})
+
+    @property
+    def own_topics(self) -> list[str]:
+        """Every topic that is the shadow's alone, where it is there at all; the one of its record last.
+
+        None of them is the live pipeline's: `find` has compared the names.
+        """
+        own = Topics.of(self.shadow.model_copy(update={"input": None}))
+        return [*own.partitioned, own.pipeline, rebuild_record.topic_of(self.shadow.prefix)]
+
+    @property
+    def own_groups(self) -> list[str]:
+        """Every group that is the shadow's."""
+        return groups_of(self.shadow)
+
+    def begun(self) -> Record:
+        """The shadow's record; raises Refused where there is none."""
+        if self.record is None:
+            raise Refused(
+                f"there is no shadow {self.shadow.prefix!r} of {self.live.prefix!r}: `wallet rebuild start` begins one"
+            )
+        return self.record
+
+
+def groups_of(settings: Settings) -> list[str]:
+    """The groups of a pipeline's workers and sinks, and of the copy that may fill its input."""
+    return [settings.group, *(settings.sink_group(sink) for sink in SINKS), f"{settings.prefix}.copy"]
+
+
+def find(settings: Settings, prefix: str | None, policies: Policies | None = None) -> Place:
+    """The two pipelines, as Kafka and PostgreSQL say they are; only looks.
+
+    Raises ConfigurationError or Refused where they are the same one in any respect.
+    """
+    policies = policies or Policies()
+    named = prefix or settings.rebuild_prefix
+    if named is None:
+        raise ConfigurationError("which shadow? name it with --prefix or WALLET_REBUILD_PREFIX")
+    if settings.rebuild_postgres is None:
+        raise ConfigurationError(
+            "WALLET_REBUILD_POSTGRES is not set: name an empty database of the shadow's own"
+        )
+    wait_for_kafka(settings)
+    client = quiet_admin(settings)
+    pipeline = _pipeline(settings, client)
+    if pipeline is None:
+        raise Refused(
+            f"there is no live pipeline {settings.prefix!r}: set WALLET_PREFIX to what is to be rebuilt"
+        )
+    live = as_the_pipeline(settings, pipeline)
+    beside = _shadow(live, named)
+    _refuse_shared_names(live, beside)
+    record = rebuild_record.read(beside, client)
+    beside = _with_policies(live, beside, record, policies)
+    _, input_id = topic_identity(client, Topics.of(live).transactions)
+    place = Place(live, beside, record, _databases(live, beside), input_id, client)
+    _refuse_another(place)
+    return place
+
+
+def _pipeline(settings: Settings, client: AdminClient) -> Pipeline | None:
+    if Topics.of(settings).pipeline not in describe(client, [Topics.of(settings).pipeline]):
+        return None
+    return read_pipeline(settings)
+
+
+def _shadow(live: Settings, prefix: str) -> Settings:
+    if live.rebuild_postgres is None:
+        raise AssertionError("asked before whether it is set")
+    folder = live.state_dir.expanduser().absolute() / f"rebuild-{prefix}"
+    # A port that the live worker listens on is taken.
+    port = None if live.http_port is None else 0
+    changes = {"prefix": prefix, "postgres": live.rebuild_postgres, "http_port": port}
+    changes |= {"state_dir": folder / "state", "rebuild_prefix": None, "rebuild_postgres": None}
+    # The input may be the live one, whose settings are not ours to change; a copy is for ever.
+    return live.model_copy(update=changes | {"retention_transactions_days": None})
+
+
+def _refuse_shared_names(live: Settings, beside: Settings) -> None:
+    """Names that both would use, for example of the groups `a` with `a.sink.ledger`."""
+    theirs, ours = Topics.of(live), Topics.of(beside.model_copy(update={"input": None}))
+    both = {*theirs.partitioned, theirs.pipeline} & {*ours.partitioned, ours.pipeline}
+    both |= set(groups_of(live)) & set(groups_of(beside))
+    if both:
+        raise ConfigurationError(
+            f"--prefix {beside.prefix} would share {', '.join(sorted(both))} with the live pipeline: choose another"
+        )
+
+
+def _with_policies(live: Settings, beside: Settings, record: Record | None, policies: Policies) -> Settings:
+    """The shadow's settings: what it was begun with, else the live ones and what was asked for."""
+    wanted = policies.given()
+    if record is not None:
+        if wrong := [name for name, value in wanted.items() if record.policies[name] != value]:
+            raise ConfigurationError(
+                f"the shadow {beside.prefix!r} was begun with {wrong[0]}={record.policies[wrong[0]]}: leave the "
+                "option out to go on with it, or discard it first"
+            )
+        wanted = record.policies
+    beside = beside.model_copy(update=wanted)
+    same = beside.partitions == live.partitions
+    topic = Topics.of(live).transactions if same else f"{beside.prefix}.transactions"
+    return beside.model_copy(update={"input": topic})
+
+
+def _databases(live: Settings, beside: Settings) -> str:
+    """The identity of the shadow's database; raises where it is the live one's or holds another pipeline's rows."""
+    with closing(shadow.connect_shadow(beside)) as connection:
+        own, topics = shadow.identity(connection), shadow.topics_of_sinks(connection)
+    with closing(connect(live)) as connection:
+        if shadow.identity(connection) == own:
+            raise ConfigurationError(
+                "WALLET_REBUILD_POSTGRES leads to the live pipeline's own database: name another one"
+            )
+    if foreign := topics - set(Topics.of(beside).partitioned):
+        raise Refused(f"the database of WALLET_REBUILD_POSTGRES holds rows of {', '.join(sorted(foreign))}")
+    return own
+
+
+def _refuse_another(place: Place) -> None:
+    """A record that is of another live pipeline, input or database."""
+    if place.record is None:
+        return
+    differing: Sequence[tuple[str, str, str]] = [
+        ("live pipeline", place.record.live, place.live.prefix),
+        ("input", place.record.input, place.input),
+        ("input topic's id", place.record.input_id, place.input_id),
+        ("database", place.record.database, place.database),
+    ]
+    for what, recorded, found in differing:
+        if recorded != found:
+            raise Refused(
+                f"{place.shadow.prefix!r} is the shadow of another {what} ({recorded}, not {found}): choose another "
+                "--prefix, or the settings it was begun with"
+            )

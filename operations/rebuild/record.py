@@ -1,0 +1,93 @@
+"""The record that makes a prefix a shadow: `<shadow>.rebuild`, one JSON record in a compacted topic.
+
+It is written before anything else of a shadow is made and removed after everything else, so whatever is found
+under a prefix without it is not ours to go on with or to remove.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from config.clients import librdkafka
+from config.cluster import describe, offsets_of
+from config.errors import NotReachable, Refused
+from config.settings import Settings
+from config.topics import COMPACTED, TopicSpec
+from operations.init import create, settled
+from operations.verify.reading import Reading
+
+FORMAT = 1
+KEY = b"rebuild"
+WRITE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a shadow is of: the live pipeline, its input topic with its id, and the shadow's own database.
+
+    `policies` are the shadow's, by the names of their settings, so that nobody has to repeat them. `switched_at`
+    is when it became the live one, ISO 8601; None until then.
+    """
+
+    live: str
+    input: str
+    input_id: str
+    database: str
+    policies: dict[str, object]
+    started_at: str
+    switched_at: str | None = None
+    format: int = FORMAT
+
+
+def topic_of(prefix: str) -> str:
+    """The topic that holds the record."""
+    return f"{prefix}.rebuild"
+
+
+def read(settings: Settings, client: AdminClient) -> Record | None:
+    """The record under these settings' prefix; None where there is no shadow."""
+    topic = topic_of(settings.prefix)
+    if topic not in describe(client, [topic]):
+        return None
+    reading = Reading(settings, topic)
+    value: bytes | None = None
+    try:
+        found = offsets_of(client, [(topic, 0)])[topic, 0]
+        reading.start(0, found.begin, found.end)
+        while messages := reading.next(100):
+            value = messages[-1].value()
+    finally:
+        reading.close()
+    if value is None:
+        return None
+    fields = json.loads(value)
+    if fields.get("format") != FORMAT:
+        raise Refused(f"the record in {topic} has format {fields.get('format')!r}, this code knows {FORMAT}")
+    return Record(**fields)
+
+
+def write(settings: Settings, client: AdminClient, record: Record) -> None:
+    """Write the record, making its topic where it is not there yet."""
+    topic = topic_of(settings.prefix)
+    if topic not in describe(client, [topic]):
+        create(client, [TopicSpec(topic, 1, dict(COMPACTED))], settings.replication)
+        settled(client, (topic,))
+    failed: list[str] = []
+    producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True))
+    try:
+        producer.produce(
+            topic,
+            json.dumps(asdict(record)).encode(),
+            KEY,
+            0,
+            on_delivery=lambda error, _: failed.append(error.str()) if error else None,
+        )
+        left = producer.flush(WRITE_S)
+    except KafkaException as error:
+        raise NotReachable(f"the record in {topic} could not be written: {error.args[0].str()}") from None
+    if left or failed:
+        raise NotReachable(
+            f"the record in {topic} could not be written: {failed[0] if failed else 'no answer'}"
+        )

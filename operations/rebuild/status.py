@@ -1,0 +1,128 @@
+"""`wallet rebuild status`: of each partition, how far the copy, the shadow's worker and its sinks are."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+import typer
+from rich.table import Table
+
+from config.cluster import describe, offsets
+from config.lag import LagReader
+from config.topics import Topics
+from operations import status
+from operations.output import as_line, console
+from operations.rebuild.lag import At, missing
+from operations.rebuild.place import Place
+from sinks import postgres, shadow
+
+SINKS = ("ledger", "snapshots", "rejections")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One partition at one reader: the next offset to read, the read-committed end, and records not read, about.
+
+    `position` is None where the reader has not begun. The lag is 0 only where nothing is missing.
+    """
+
+    reader: str
+    topic: str
+    partition: int
+    position: int | None
+    end: int
+    lag: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a shadow; `steps` is empty until its topics are there."""
+
+    live: str
+    shadow: str
+    input: str
+    copied: bool
+    started_at: str
+    switched_at: str | None
+    steps: tuple[Step, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything in the live input is copied, folded and written."""
+        return bool(self.steps) and not any(step.lag for step in self.steps)
+
+    def lags(self) -> dict[str, int]:
+        """Records that each reader has not read."""
+        readers = dict.fromkeys(step.reader for step in self.steps)
+        return {name: sum(step.lag for step in self.steps if step.reader == name) for name in readers}
+
+
+def look(place: Place) -> Progress:
+    """One look at a shadow; raises Refused where there is none."""
+    record = place.begun()
+    steps: list[Step] = []
+    topics = Topics.of(place.shadow)
+    if len(describe(place.client, topics.partitioned)) == len(topics.partitioned):
+        with closing(LagReader(place.shadow)) as lags:
+            if place.copied:
+                copied = status.committed(place.client, place.copying, place.live.partitions)
+                steps += _steps(place, lags, "copy", place.input, copied)
+            folded = status.committed(place.client, place.shadow, place.shadow.partitions)
+            steps += _steps(place, lags, "worker", topics.transactions, folded)
+            written = _written(place)
+            for sink in SINKS:
+                topic = getattr(topics, sink)
+                positions = [written.get((topic, at)) for at in range(place.shadow.partitions)]
+                steps += _steps(place, lags, f"sink {sink}", topic, positions)
+    return Progress(
+        place.live.prefix,
+        place.shadow.prefix,
+        place.input,
+        place.copied,
+        record.started_at,
+        record.switched_at,
+        tuple(steps),
+    )
+
+
+def show(progress: Progress, *, as_json: bool) -> None:
+    """Print it."""
+    if as_json:
+        typer.echo(as_line(asdict(progress) | {"complete": progress.complete}))
+        return
+    table = Table(box=None, header_style="bold", title_justify="left")
+    table.title = f"shadow {progress.shadow} of {progress.live}, begun {progress.started_at}"
+    for name in ("reader", "topic", "partition", "position", "end", "lag"):
+        table.add_column(name, justify="left" if name in {"reader", "topic"} else "right")
+    for step in progress.steps:
+        position = "-" if step.position is None else f"{step.position:,}"
+        lag = f"[yellow]{step.lag:,}[/]" if step.lag else "0"
+        table.add_row(step.reader, step.topic, str(step.partition), position, f"{step.end:,}", lag)
+    output = console()
+    output.print(table)
+    if progress.switched_at:
+        output.print(f"it was switched to at {progress.switched_at}", markup=False)
+    if progress.complete:
+        output.print(f"it has everything that is in {progress.input}", style="green")
+    else:
+        behind = ", ".join(f"{reader} {lag:,}" for reader, lag in progress.lags().items() if lag)
+        output.print(f"not there yet: {behind or 'its topics'}: `wallet rebuild start` goes on", markup=False)
+
+
+def _steps(
+    place: Place, lags: LagReader, reader: str, topic: str, positions: Sequence[int | None]
+) -> list[Step]:
+    ends = offsets(place.client, {topic: len(positions)})
+    wanted = {at: found.end for at, found in ends.items()}
+    left = missing(lags, {(topic, at): position for at, position in enumerate(positions)}, wanted)
+    return [
+        Step(reader, topic, at, position, wanted[topic, at], left.get((topic, at), 0))
+        for at, position in enumerate(positions)
+    ]
+
+
+def _written(place: Place) -> Mapping[At, int]:
+    with closing(shadow.connect_shadow(place.shadow)) as connection:
+        if "sink_positions" not in shadow.tables(connection):
+            return {}
+    return {(row.topic, row.partition): row.next_offset for row in postgres.positions(place.shadow)}

@@ -1,0 +1,183 @@
+"""`wallet rebuild switch`: from the live pipeline to its shadow, checked step by step, with the pause told.
+
+It changes no setting: which ones to change it prints at the end. A dry run is a rehearsal: it verifies the shadow and
+keeps the verified point, so that the switch itself only has to verify what came later.
+"""
+
+import re
+import time
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaException
+
+from config.cluster import answered, describe
+from config.errors import NotReachable, Refused
+from config.logs import EventLog
+from config.topics import TIMESTAMP_TYPE, Topics
+from operations.rebuild import record as rebuild_record
+from operations.rebuild import run as rebuild_run
+from operations.rebuild import status as rebuild_status
+from operations.rebuild.input import input_ends
+from operations.rebuild.place import Place, groups_of
+from operations.topic_settings import alter
+from operations.verify import run as verify
+from operations.verify.options import Options
+from operations.verify.report import Report
+from sinks import shadow
+from sinks.postgres import connect
+
+#: Producers are held to be stopped when nothing came for so long.
+QUIET_S = 2.0
+
+log = EventLog("operations.rebuild")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One setting of workers, sinks and readers, before and after; None: not set."""
+
+    setting: str
+    live: str | None
+    shadow: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What stands in the way, or, where nothing does, what to change. Times in seconds.
+
+    `verified_offsets` is None where the shadow is not clean; else so much of its input is verified.
+    """
+
+    executed: bool
+    obstacles: tuple[str, ...]
+    changes: tuple[Change, ...]
+    input: str
+    input_changes: bool
+    verified_offsets: int | None
+    pause_s: float | None
+
+
+def run(place: Place, *, execute: bool) -> Outcome:
+    """Look, and with `execute` do it; raises Refused while the live pipeline still works."""
+    record = place.begun()
+    busy = at_work(place)
+    if not execute:
+        return _rehearsed(place, busy)
+    if busy:
+        raise Refused(f"the live pipeline still works: stop {'; '.join(busy)}; then run this again")
+    # 1. The shadow comes to the end of an input that nobody adds to, 2. is verified, 3. is opened to upstream.
+    _complete(place)
+    report = _verified(place)
+    if not report.clean:
+        raise Refused(
+            f"the shadow has {report.differences.total} differences, nothing was switched: "
+            f"`WALLET_PREFIX={place.shadow.prefix} wallet verify` tells them"
+        )
+    if place.copied:
+        _open_to_upstream(place)
+    if not record.switched_at:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        rebuild_record.write(place.shadow, place.client, replace(record, switched_at=now))
+    with closing(connect(place.live)) as connection:
+        pause_s = shadow.idle_s(connection)
+    return _outcome(place, report, executed=True, obstacles=(), pause_s=pause_s)
+
+
+def at_work(place: Place) -> list[str]:
+    """Who works for the live pipeline: members of its groups, and sinks connected to its database."""
+    found = [
+        f"{member} of group {group}" for group in groups_of(place.live) for member in members(place, group)
+    ]
+    with closing(connect(place.live)) as connection:
+        found += [
+            f"{one.name} at {one.address} (session {one.pid})" for one in shadow.sink_sessions(connection)
+        ]
+    return found
+
+
+def members(place: Place, group: str) -> list[str]:
+    """The members of a group: client and host of each."""
+    try:
+        answer: Any = answered(place.client.describe_consumer_groups([group])[group])
+    except KafkaException as error:
+        raise NotReachable(f"Kafka did not describe group {group}: {error.args[0].str()}") from None
+    return [f"{member.client_id} at {member.host.lstrip('/')}" for member in answer.members]
+
+
+def _rehearsed(place: Place, busy: list[str]) -> Outcome:
+    """Verify as much as there is, and tell what is missing."""
+    progress = rebuild_status.look(place)
+    obstacles = [f"stop {one}" for one in busy]
+    obstacles += [f"{reader} has {lag:,} records to go" for reader, lag in progress.lags().items() if lag]
+    if place.copied:
+        obstacles.append(f"stop what sends to {place.input}")
+    report = _verified(place)
+    if not report.clean:
+        obstacles.append(f"{report.differences.total} differences in the shadow: see `wallet verify`")
+    return _outcome(place, report, executed=False, obstacles=tuple(obstacles), pause_s=None)
+
+
+def _complete(place: Place) -> None:
+    """Let the shadow come to the end, and see that this is the end."""
+    ends = input_ends(place)
+    if not rebuild_status.look(place).complete:
+        ends = rebuild_run.catch_up(place, last=True)
+    if place.copied:
+        time.sleep(QUIET_S)
+        if input_ends(place) != ends:
+            raise Refused(f"records still come to {place.input}: stop its producers, then run this again")
+
+
+def _verified(place: Place) -> Report:
+    """Verify the shadow, from where it was verified before if it was, and keep where it is verified to now."""
+    # Of this very shadow, not of one that had the same name before.
+    point = place.folder / f"verified-{re.sub('[^0-9]', '', place.begun().started_at)}"
+    since: Path | None = point if point.exists() else None
+    return verify.run(place.shadow, Options(since=since, save=point))
+
+
+def _open_to_upstream(place: Place) -> None:
+    """Records that come from now on get the broker's time, as they did in the live input."""
+    topic = place.shadow.input or ""
+    live = describe(place.client, [place.input])[place.input].config.get(TIMESTAMP_TYPE)
+    if live == "LogAppendTime":
+        alter(place.client, topic, {TIMESTAMP_TYPE: live})
+
+
+def _outcome(
+    place: Place, report: Report, *, executed: bool, obstacles: tuple[str, ...], pause_s: float | None
+) -> Outcome:
+    return Outcome(
+        executed,
+        obstacles,
+        tuple(_changes(place)),
+        place.shadow.input or "",
+        place.copied,
+        sum(one.to_offset for one in report.covered) if report.clean else None,
+        pause_s,
+    )
+
+
+def _changes(place: Place) -> list[Change]:
+    """The settings that differ; that of the database is named, never shown."""
+    live, beside = place.live, place.shadow
+    changes = [
+        Change("WALLET_PREFIX", live.prefix, beside.prefix),
+        Change("WALLET_POSTGRES", None, "what WALLET_REBUILD_POSTGRES is now"),
+    ]
+    own = Topics.of(beside.model_copy(update={"input": None})).transactions
+    wanted = None if beside.input == own else beside.input
+    if live.input != wanted:
+        changes.append(Change("WALLET_INPUT", live.input, wanted))
+    for name in ("partitions", "snapshot_every", "overdraft", "max_record_bytes", "id_window_days"):
+        before, after = getattr(live, name), getattr(beside, name)
+        if before != after:
+            changes.append(
+                Change(f"WALLET_{name.upper()}", str(before), None if after is None else str(after))
+            )
+    changes.append(Change("WALLET_STATE_DIR", str(live.state_dir), str(beside.state_dir)))
+    return changes

@@ -1,0 +1,1 @@
+"""`wallet rejections`: what was rejected, shown and sent once more."""

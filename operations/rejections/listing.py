@@ -1,0 +1,146 @@
+"""What was not accepted, read from the topic, which is the truth of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from confluent_kafka import Message
+
+from config.cluster import offsets_of, quiet_admin
+from config.errors import ConfigurationError
+from config.settings import Settings
+from config.topics import Topics
+from operations.verify.kinds import OUR_HEADERS, headers_of
+from operations.verify.reading import Reading
+from schemas.avro import IllegalAvro
+from schemas.codec import HEADER_BYTES, decode_transaction, frame
+from schemas.records import Reason, Transaction, from_ms
+from schemas.registry import writers
+
+Headers = list[tuple[str, bytes | None]]
+
+#: A resubmitted record says how often that was done, and which rejection it is of.
+ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
+CHUNK = 5_000
+MOST_DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One record of the rejections topic; key, value and headers are those that came."""
+
+    offset: int
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    source_offset: int
+    at: datetime
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+    @property
+    def attempt(self) -> int:
+        """How often this record had been resubmitted when it was rejected."""
+        found = next((value for name, value in reversed(self.headers) if name == ATTEMPT), None)
+        # Anybody may have written the header: what is no number of a sane length counts as none.
+        return int(found) if found and found.isdigit() and len(found) < MOST_DIGITS else 0
+
+    @property
+    def named(self) -> str:
+        """What it is known by: partition and offset of the source."""
+        return f"{self.partition}:{self.source_offset}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rejections: every condition that is given must hold. Offsets are of the source, `to` is excluded."""
+
+    reasons: frozenset[str] = frozenset()
+    partition: int | None = None
+    from_offset: int | None = None
+    to_offset: int | None = None
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+    key: str | None = None
+    named: frozenset[str] | None = None
+
+    def includes(self, one: Rejection) -> bool:
+        """Whether a rejection is wanted."""
+        return (
+            (not self.reasons or one.reason in self.reasons)
+            and (self.partition is None or one.partition == self.partition)
+            and (self.from_offset is None or one.source_offset >= self.from_offset)
+            and (self.to_offset is None or one.source_offset < self.to_offset)
+            and (self.from_time is None or one.at >= self.from_time)
+            and (self.to_time is None or one.at < self.to_time)
+            and (self.key is None or one.key == self.key.encode())
+            and (self.named is None or one.named in self.named)
+        )
+
+
+def reasons_of(names: Sequence[str]) -> frozenset[str]:
+    """Reasons as they are written on the command line; raises ConfigurationError for one that there is not."""
+    known = {str(reason) for reason in Reason}
+    for name in names:
+        if name.upper() not in known:
+            raise ConfigurationError(f"--reason {name} is none of {', '.join(sorted(known))}")
+    return frozenset(name.upper() for name in names)
+
+
+def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
+    """The rejections that are committed now, partition by partition, in the order of their source."""
+    topic = Topics.of(settings).rejections
+    if wanted.partition is not None and wanted.partition >= settings.partitions:
+        raise ConfigurationError(
+            f"--partition {wanted.partition}: the pipeline has partitions 0 to {settings.partitions - 1}"
+        )
+    partitions = range(settings.partitions) if wanted.partition is None else [wanted.partition]
+    ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
+    reading = Reading(settings, topic)
+    try:
+        for (_, partition), at in ends.items():
+            reading.start(partition, at.begin, at.end)
+            while messages := reading.next(CHUNK):
+                for message in messages:
+                    rejection = _rejection(message)
+                    if rejection is not None and wanted.includes(rejection):
+                        yield rejection
+    finally:
+        reading.close()
+
+
+def _rejection(message: Message) -> Rejection | None:
+    """A record as a rejection; None for one that is none, which `wallet verify` tells."""
+    pairs = headers_of(message) or []
+    headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
+    ours = {
+        name.removeprefix("rejection."): (value or b"").decode(errors="replace")
+        for name, value in headers[-OUR_HEADERS:]
+    }
+    try:
+        return Rejection(
+            offset=message.offset() or 0,
+            reason=ours["reason"],
+            detail=ours["detail"],
+            topic=ours["topic"],
+            partition=int(ours["partition"]),
+            source_offset=int(ours["offset"]),
+            at=from_ms(int(ours["at"])),
+            key=message.key(),
+            value=message.value(),
+            headers=headers[:-OUR_HEADERS],
+        )
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def transaction_in(settings: Settings, schema_id: int, value: bytes | None) -> Transaction | None:
+    """The transaction in a value, valid or not; None where its schema is none; raises ValueError for bad bytes."""
+    if value is None or len(value) < HEADER_BYTES or value[0]:
+        raise IllegalAvro("not the wire format")
+    if value.startswith(frame(schema_id)):
+        return decode_transaction(value[HEADER_BYTES:])
+    writer = writers(settings)(int.from_bytes(value[1:HEADER_BYTES]))
+    return writer.read(value[HEADER_BYTES:]) if writer else None

@@ -1,0 +1,214 @@
+"""`wallet rejections resubmit`: rejected records again, as new records at the end of the input.
+
+Nothing is changed or taken back: the rejection stays, the new record has an outcome of its own, so the conservation
+law holds. Which rejections were resubmitted already is read from the input itself, where each new record names its
+rejection: a run that was interrupted is run again and goes on, and no rejection is resubmitted twice.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import typer
+from confluent_kafka import Message
+
+from config.cluster import check, describe, offsets_of, quiet_admin
+from config.errors import ConfigurationError, NotReachable
+from config.history import refuse_while_open
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import Topics
+from operations.delivery import deliver, paced
+from operations.output import as_line, progress
+from operations.rejections.listing import (
+    ATTEMPT,
+    REJECTION_OF,
+    Headers,
+    Rejection,
+    Wanted,
+    read,
+    transaction_in,
+)
+from operations.verify.cut import offsets_at
+from operations.verify.kinds import headers_of
+from operations.verify.reading import Reading
+from schemas.partitioner import partition_of
+from schemas.records import Reason
+
+#: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
+CLOCKS_DIFFER = timedelta(hours=1)
+CHUNK = 5_000
+_NAMED = re.compile(r"(\d+)[\s:,]+(\d+)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to resubmit; `rate` is records per second."""
+
+    execute: bool = False
+    rate: float = 500.0
+    most_attempts: int = 3
+    key_from_wallet: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became, or would become, of each wanted rejection; `skipped` counts them by why."""
+
+    executed: bool
+    resubmitted: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A record to send."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    partition: int
+
+
+def named_in(file: Path) -> frozenset[str]:
+    """Source records that a file names, one `partition:offset` a line; # begins a remark."""
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--offsets {file} cannot be read: {error}") from None
+    named = set()
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        found = _NAMED.fullmatch(text)
+        if found is None:
+            raise ConfigurationError(f"--offsets {file} line {number} is {text!r}, must be PARTITION:OFFSET")
+        named.add(f"{int(found[1])}:{int(found[2])}")
+    return frozenset(named)
+
+
+def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:
+    """Resubmit what is wanted, or say what would be; raises NotReachable if a record is not confirmed."""
+    if wanted == Wanted():
+        raise ConfigurationError(
+            "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
+        )
+    pipeline = check(settings)
+    refuse_while_open(settings)
+    outcome = Outcome(options.execute)
+    count, earliest = _count_and_earliest(settings, wanted)
+    done = _done_before(settings, earliest) if earliest else set()
+    again = _chosen(settings, pipeline, read(settings, wanted), done, options, outcome)
+    if options.execute:
+        with progress("resubmitting", count) as advance:
+            try:
+                deliver(settings, paced(again, options.rate), advance)
+            except NotReachable as failure:
+                raise NotReachable(f"{failure}; run it again, it goes on") from None
+    else:
+        for _ in again:
+            pass
+    _show(outcome, as_json=as_json)
+
+
+def _count_and_earliest(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None]:
+    count, earliest = 0, None
+    for count, rejection in enumerate(read(settings, wanted), 1):  # noqa: B007 - the last count is the result
+        earliest = rejection.at if earliest is None else min(earliest, rejection.at)
+    return count, earliest
+
+
+def _chosen(
+    settings: Settings,
+    pipeline: Pipeline,
+    rejections: Iterable[Rejection],
+    done: set[str],
+    options: Options,
+    outcome: Outcome,
+) -> Iterator[Again]:
+    """The records to send, in the order of the rejections; counts them, and the others with the reason."""
+    for rejection in rejections:
+        again = None
+        if rejection.named in done:
+            why = "resubmitted before"
+        elif rejection.reason == Reason.TOO_LARGE:
+            why = "too large, and would be again"
+        elif rejection.attempt >= options.most_attempts:
+            why = f"{options.most_attempts} attempts made"
+        else:
+            again, why = _again(settings, pipeline, rejection, options)
+        if again is None:
+            outcome.skipped[why] += 1
+        else:
+            outcome.resubmitted[rejection.reason] += 1
+            yield again
+
+
+def _again(
+    settings: Settings, pipeline: Pipeline, rejection: Rejection, options: Options
+) -> tuple[Again | None, str]:
+    """The record that a rejection becomes, or why it becomes none."""
+    key = rejection.key
+    if options.key_from_wallet:
+        try:
+            transaction = transaction_in(settings, pipeline.transaction_schema_id, rejection.value)
+        except ValueError:
+            transaction = None
+        if transaction is None:
+            return None, "no wallet id to take the key from"
+        key = transaction.wallet_id.encode()
+    headers = [(name, value) for name, value in rejection.headers if name not in {ATTEMPT, REJECTION_OF}]
+    headers += [(ATTEMPT, b"%d" % (rejection.attempt + 1)), (REJECTION_OF, rejection.named.encode())]
+    size = len(key or b"") + len(rejection.value or b"")
+    size += sum(len(name.encode()) + len(value or b"") for name, value in headers)
+    if size > pipeline.max_record_bytes:
+        return None, "too large with the headers of a resubmission"
+    # Where a partitioner would put it; a record without a key goes back to where it was.
+    partition = rejection.partition if key is None else partition_of(key, pipeline.partitions)
+    return Again(key, rejection.value, headers, partition), ""
+
+
+def _done_before(settings: Settings, since: datetime) -> set[str]:
+    """The rejections that records of the input name as theirs; those can only have come after it."""
+    topic = Topics.of(settings).transactions
+    client = quiet_admin(settings)
+    ends = offsets_of(client, [(topic, at) for at in range(settings.partitions)])
+    starts: dict[int, int | None] = {at: found.begin for (_, at), found in ends.items()}
+    if describe(client, [topic])[topic].config.get("message.timestamp.type") == "LogAppendTime":
+        starts = offsets_at(settings, range(settings.partitions), since - CLOCKS_DIFFER)
+    done: set[str] = set()
+    reading = Reading(settings, topic)
+    try:
+        for (_, partition), found in ends.items():
+            start = starts.get(partition)
+            reading.start(partition, found.end if start is None else max(start, found.begin), found.end)
+            while messages := reading.next(CHUNK):
+                done |= {named for message in messages if (named := _rejection_of(message))}
+    finally:
+        reading.close()
+    return done
+
+
+def _rejection_of(message: Message) -> str | None:
+    for name, value in reversed(headers_of(message) or []):
+        if name == REJECTION_OF and isinstance(value, bytes):
+            return value.decode(errors="replace")
+    return None
+
+
+def _show(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        told = {"executed": outcome.executed, "resubmitted": outcome.resubmitted, "skipped": outcome.skipped}
+        typer.echo(as_line(told))
+        return
+    verb = "resubmitted" if outcome.executed else "would be resubmitted"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.resubmitted.items()))
+    typer.echo(f"{outcome.resubmitted.total()} {verb}{f' ({reasons})' if reasons else ''}")
+    for why, count in sorted(outcome.skipped.items()):
+        typer.echo(f"{count} left out: {why}")
+    if not outcome.executed and outcome.resubmitted:
+        typer.echo("nothing was sent: say --execute to do it")

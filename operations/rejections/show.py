@@ -1,0 +1,157 @@
+"""`wallet rejections list` and `show`: what was not accepted, for people and for programs."""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from config.cluster import check
+from config.errors import WalletError
+from config.settings import Settings
+from config.topics import Topics
+from operations.output import as_line, console
+from operations.rejections.listing import Headers, Rejection, Wanted, read, transaction_in
+from operations.verify.kinds import UNREADABLE, headers_of, shown
+from operations.verify.reading import Reading
+from schemas.codec import HEADER_BYTES
+from schemas.records import TYPES, Reason, from_us
+
+#: Of a field, people see so much.
+SHOWN_CHARACTERS = 2_000
+
+
+def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> None:
+    """Print the first `limit` of the wanted rejections, and how many there are by reason."""
+    check(settings)
+    counts: Counter[str] = Counter()
+    listed: list[Rejection] = []
+    for rejection in read(settings, wanted):
+        counts[rejection.reason] += 1
+        if len(listed) < limit:
+            listed.append(rejection)
+    in_order = {str(reason): counts[reason] for reason in Reason if counts[reason]}
+    if as_json:
+        typer.echo(as_line({"counts": in_order, "rejections": [_summary(one) for one in listed]}))
+        return
+    if listed:
+        console().print(_table(listed))
+    if counts.total() > len(listed):
+        typer.echo(f"... {counts.total() - len(listed)} more (--limit)")
+    typer.echo(", ".join(f"{reason} {count}" for reason, count in in_order.items()) or "no rejections")
+
+
+def show_one(settings: Settings, partition: int, source_offset: int, *, as_json: bool) -> None:
+    """Print all there is about one rejection; raises WalletError if there is none of this source record."""
+    pipeline = check(settings)
+    wanted = Wanted(partition=partition, from_offset=source_offset, to_offset=source_offset + 1)
+    found = next(read(settings, wanted), None)
+    if found is None:
+        raise WalletError(f"no rejection of partition {partition} offset {source_offset}")
+    key, value, headers = found.key, found.value, found.headers
+    if found.reason == Reason.TOO_LARGE:
+        key, value, headers = _from_input(settings, found)
+    told: dict[str, object] = _summary(found) | {
+        "rejection_offset": found.offset,
+        "topic": found.topic,
+        "read_from": found.topic if found.reason == Reason.TOO_LARGE else Topics.of(settings).rejections,
+        "key_hex": None if key is None else key.hex(),
+        "key": shown(key),
+        "headers": [[name, None if one is None else one.hex()] for name, one in headers],
+        "value_bytes": None if value is None else len(value),
+        "value_hex": None if value is None else value.hex(),
+        "decoded": _decoded(settings, pipeline.transaction_schema_id, value),
+    }
+    if as_json:
+        typer.echo(as_line(told))
+        return
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, one in told.items():
+        text = one if isinstance(one, str) else as_line(one)
+        cut = (
+            text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it with --json)"
+        )
+        table.add_row(name.replace("_", " "), escape(cut))
+    console().print(table)
+
+
+def _summary(one: Rejection) -> dict[str, object]:
+    return {
+        "partition": one.partition,
+        "source_offset": one.source_offset,
+        "at": _iso(one.at),
+        "reason": one.reason,
+        "detail": one.detail,
+        "key": shown(one.key),
+        "attempt": one.attempt,
+    }
+
+
+def _table(listed: list[Rejection]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for name in ("partition", "offset", "at", "reason", "key", "attempt", "detail"):
+        right = name in {"partition", "offset", "attempt"}
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for one in listed:
+        table.add_row(
+            str(one.partition),
+            str(one.source_offset),
+            _iso(one.at),
+            one.reason,
+            escape(shown(one.key) or ""),
+            str(one.attempt or ""),
+            escape(one.detail),
+        )
+    return table
+
+
+def _from_input(settings: Settings, one: Rejection) -> tuple[bytes | None, bytes | None, Headers]:
+    """A record that was too large to be kept, from where it came; raises WalletError if it is gone."""
+    reading = Reading(settings, one.topic)
+    try:
+        begin = reading.begin_now(one.partition)
+        if begin > one.source_offset:
+            raise WalletError(f"{one.topic} begins at offset {begin}: the record was deleted")
+        reading.start(one.partition, one.source_offset, one.source_offset + 1)
+        for message in reading.next(1):
+            pairs = headers_of(message) or []
+            if pairs == UNREADABLE:
+                pairs = []
+            return (
+                message.key(),
+                message.value(),
+                [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs],
+            )
+    finally:
+        reading.close()
+    raise WalletError(f"{one.topic} partition {one.partition} offset {one.source_offset} cannot be read")
+
+
+def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[str, object] | str | None:
+    """The transaction in a value, whatever rules it breaks, or why there is none."""
+    if value is None or len(value) < HEADER_BYTES or value[0]:
+        return None
+    try:
+        transaction = transaction_in(settings, schema_id, value)
+    except ValueError as error:
+        return f"not decodable: {error}"
+    if transaction is None:
+        return f"not decodable: schema id {int.from_bytes(value[1:HEADER_BYTES])} is not a Transaction's"
+    fields = transaction._asdict()
+    del fields["occurred_us"]
+    try:
+        occurred_at: object = _iso(from_us(transaction.occurred_us))
+    except OverflowError:
+        occurred_at = f"{transaction.occurred_us} us"
+    return fields | {
+        "type": TYPES[transaction.type],
+        "occurred_at": occurred_at,
+        "metadata": [list(pair) for pair in transaction.metadata],
+    }
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,90 @@
+"""What `wallet replay` prints: counts of each partition, what stopped it, and how to go on."""
+
+from collections.abc import Iterable
+
+import typer
+from rich.table import Table
+
+from config.errors import WalletError
+from operations.output import as_line, console
+from operations.replay.run import Outcome
+from sinks.replay_positions import Stretch
+
+INTERRUPTED = 130
+
+
+def show(outcomes: Iterable[Outcome], *, as_json: bool) -> int:
+    """Print outcomes as they come, up to one that did not come to its end; returns the exit code."""
+    code = 0
+    for outcome in outcomes:
+        if as_json:
+            typer.echo(as_line(_fields(outcome)))
+        else:
+            _print(outcome)
+        if outcome.problem is not None:
+            raise _hinting(outcome)
+        if not outcome.finished:
+            code = INTERRUPTED
+            typer.echo(f"stopped; {_how_to_go_on(outcome)}", err=True)
+            break
+    return code
+
+
+def _fields(outcome: Outcome) -> dict[str, object]:
+    return {
+        "sink": outcome.sink,
+        "topic": outcome.topic,
+        "executed": outcome.executed,
+        "finished": outcome.finished,
+        "read": sum(one.read for one in outcome.stretches),
+        "inserted": sum(one.inserted for one in outcome.stretches),
+        "equal": sum(one.equal for one in outcome.stretches),
+        "problem": None if outcome.problem is None else str(outcome.problem),
+        "seconds": round(outcome.seconds, 3),
+        "running": outcome.running,
+        "partitions": [one._asdict() | {"equal": one.equal} for one in outcome.stretches],
+    }
+
+
+def _print(outcome: Outcome) -> None:
+    done = outcome.executed
+    typer.echo(
+        f"sink {outcome.sink}, topic {outcome.topic}{'' if done else ' (dry run: nothing is written)'}"
+    )
+    table = Table(box=None, header_style="bold")
+    columns = ("partition", "from", "to", "read up to", "read", "inserted" if done else "missing", "equal")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for one in outcome.stretches:
+        table.add_row(*(f"{number:,}" for number in _row(one)))
+    console().print(table)
+    rate = outcome.records / outcome.seconds if outcome.seconds else 0
+    read, inserted, equal = (
+        sum(counts) for counts in zip(*(_row(one)[4:] for one in outcome.stretches), strict=True)
+    )
+    typer.echo(
+        f"{read:,} records read, {inserted:,} {'inserted' if done else 'would be inserted'}, {equal:,} equal, "
+        f"{'0 different' if outcome.problem is None else 'stopped'}; {outcome.seconds:.1f} s, {rate:,.0f} records/s"
+    )
+    if not done and outcome.problem is None and outcome.finished:
+        typer.echo("say --execute to do it" + (f"; but {outcome.running}" if outcome.running else ""))
+
+
+def _row(one: Stretch) -> tuple[int, ...]:
+    return one.partition, one.from_offset, one.to_offset, one.next_offset, one.read, one.inserted, one.equal
+
+
+def _hinting(outcome: Outcome) -> WalletError:
+    """What stopped a replay, of the same class and exit code, with what to do about it."""
+    problem = outcome.problem
+    assert problem is not None  # noqa: S101 - asked before
+    return type(problem)(f"{problem}; {_how_to_go_on(outcome)}")
+
+
+def _how_to_go_on(outcome: Outcome) -> str:
+    if not outcome.executed:
+        return "it was a dry run, nothing was written"
+    return (
+        "what was read is in, the sink's own position is kept; go on with "
+        f"`wallet replay {outcome.sink} --resume`"
+    )

@@ -1,0 +1,203 @@
+"""Up to where an audit compares, while the pipeline runs: up to what is decided in every partition.
+
+A batch's Kafka transaction becomes visible topic by topic, so the ends of topics alone tell no consistent state.
+The order of the questions makes one: 1. what is known to be decided (the newest outcomes, the group's stable
+offset), 2. the ends of the derived topics, with what is still open, 3. the end of the input. All outcomes of
+1. stand before 2., and no record of the input that has an outcome before 2. stands after 3.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from config.clients import librdkafka
+from config.cluster import ASK_S, Offsets, answered, offsets_of
+from config.errors import NotReachable, Refused
+from config.settings import Settings
+from config.topics import Topics
+from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
+from operations.verify.reading import Reading
+from schemas.records import EPOCH
+
+T = TypeVar("T")
+
+#: The newest outcomes are looked for in windows that grow by this factor.
+TAIL_RECORDS, TAIL_GROWTH = 16, 16
+ASK_PAUSE_S = 0.1
+
+
+class Cut(NamedTuple):
+    """Where one partition is compared up to: before `source`, which is decided; `input_end` is the input's end.
+
+    `begins` and `ends` are of the derived topics, by name; an end may lie behind an open transaction.
+    """
+
+    partition: int
+    source: int
+    input: Offsets
+    begins: dict[str, int]
+    ends: dict[str, int]
+    committed: int | None
+
+    @property
+    def everything_decided(self) -> bool:
+        """Whether nothing can be in flight."""
+        return self.source >= self.input.end
+
+
+def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> list[Cut]:
+    """The cut of each of these partitions."""
+    topics = Topics.of(settings)
+    derived = (topics.ledger, topics.rejections, topics.snapshots, topics.balances)
+    # 1. What is decided.
+    newest = _newest_sources(settings, client, topics, partitions)
+    committed = stable_offsets(settings, client, topics.transactions, partitions)
+    # 2. Where its outcomes end.
+    begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
+    ends = all_there(client, [(name, at) for name in derived for at in partitions])
+    # 3. The input, which all of this came from.
+    inputs = offsets_of(client, [(topics.transactions, at) for at in partitions])
+    found = []
+    for at in partitions:
+        there = inputs[topics.transactions, at]
+        # A source beyond the input is a forged one's: it decides nothing here, and is told as a difference.
+        decided = max(committed[at] or 0, newest[at] if newest[at] <= there.end else 0, there.begin)
+        found.append(
+            Cut(
+                at,
+                min(decided, there.end),
+                there,
+                {name: begins[name, at].begin for name in derived},
+                {name: ends[name, at] for name in derived},
+                committed[at],
+            )
+        )
+    return found
+
+
+def earlier(cut: Cut, source: int) -> Cut:
+    """The same partition, compared up to an earlier offset of the input."""
+    if source > cut.source:
+        raise Refused(
+            f"partition {cut.partition} is decided up to offset {cut.source} only, not up to {source}: wait for the "
+            "worker, or name an earlier end"
+        )
+    return cut._replace(source=source)
+
+
+def offsets_at(
+    settings: Settings, partitions: Sequence[int], at: datetime, topic: str | None = None
+) -> dict[int, int | None]:
+    """The first offset of a topic, the input unless named, at or after a time; None where it ends before that."""
+    topic = topic or Topics.of(settings).transactions
+    # Kafka counts whole milliseconds; the first one at or after. What is below zero means something else to it.
+    wanted = max(0, -((EPOCH - at) // timedelta(milliseconds=1)))
+    asker = Consumer(librdkafka(settings, group_id=f"{settings.prefix}.verify"))
+    try:
+        found = asker.offsets_for_times([TopicPartition(topic, one, wanted) for one in partitions], ASK_S)
+    except KafkaException as error:
+        raise NotReachable(f"Kafka did not tell the offsets of {at}: {error.args[0].str()}") from None
+    finally:
+        asker.close()
+    return {one.partition: one.offset if one.offset >= 0 else None for one in found}
+
+
+def _newest_sources(
+    settings: Settings, client: AdminClient, topics: Topics, partitions: Sequence[int]
+) -> dict[int, int]:
+    """One past the source of the newest outcome of each partition, read-committed; 0 where there is none."""
+    newest = dict.fromkeys(partitions, 0)
+    for topic, kind in ((topics.ledger, LEDGER), (topics.rejections, REJECTIONS)):
+        ends = offsets_of(client, [(topic, at) for at in partitions])
+        reading = Reading(settings, topic)
+        try:
+            for (_, at), found in ends.items():
+                newest[at] = max(newest[at], _tail(reading, kind, at, found) + 1)
+        finally:
+            reading.close()
+    return newest
+
+
+def _tail(reading: Reading, kind: Kind, partition: int, at: Offsets) -> int:
+    """The newest source of one partition of a topic, looked for from its end back; -1 where there is none."""
+    window = TAIL_RECORDS
+    while at.begin < at.end:
+        start = max(at.begin, at.end - window)
+        reading.start(partition, start, at.end)
+        newest = -1
+        while messages := reading.next(1_000):
+            sources = (kind.identity(record_of(message)) for message in messages)
+            newest = max([newest, *(source for source in sources if isinstance(source, int))])
+        if newest >= 0 or start == at.begin:
+            return newest
+        window *= TAIL_GROWTH
+    return -1
+
+
+def stable_offsets(
+    settings: Settings, client: AdminClient, topic: str, partitions: Sequence[int]
+) -> dict[int, int | None]:
+    """The group's offsets, stable: one that a transaction is still changing is waited for.
+
+    Without that, a batch could be seen half: its entries, but not its offset.
+    """
+    offsets: dict[int, int | None] = {}
+    unstable = ""
+
+    def ask() -> bool:
+        nonlocal unstable
+        wanted = [TopicPartition(topic, at) for at in partitions if at not in offsets]
+        asked = ConsumerGroupTopicPartitions(settings.group, wanted)
+        answers = client.list_consumer_group_offsets([asked], require_stable=True, request_timeout=ASK_S)
+        for one in answered(answers[settings.group]).topic_partitions:
+            if one.error is None:
+                offsets[one.partition] = one.offset if one.offset >= 0 else None
+            elif one.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                unstable = one.error.str()
+            else:
+                raise KafkaException(one.error)
+        return len(offsets) == len(partitions)
+
+    # A dead worker's transaction is open until Kafka ends it.
+    deadline = time.monotonic() + settings.transaction_timeout_s + ASK_S
+    while not _asked(ask, "the group's offsets"):
+        if time.monotonic() > deadline:
+            raise NotReachable(f"Kafka did not tell the group's offsets: {unstable}")
+        time.sleep(ASK_PAUSE_S)
+    return offsets
+
+
+def all_there(client: AdminClient, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The ends of partitions, transactions that are still open included."""
+    wanted = {TopicPartition(name, at): OffsetSpec.latest() for name, at in partitions}
+
+    def ask() -> dict[tuple[str, int], int]:
+        answers = client.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
+        )
+        return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
+
+    return _asked(ask, "the ends of the topics")
+
+
+def _asked(ask: Callable[[], T], what: str) -> T:
+    """The answer, asked for again while Kafka says that it is not ready to give it."""
+    deadline = time.monotonic() + ASK_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise NotReachable(f"Kafka did not tell {what}: {error.args[0].str()}") from None
+        time.sleep(ASK_PAUSE_S)

@@ -1,0 +1,62 @@
+"""What `wallet verify` is asked to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from config.errors import ConfigurationError
+from config.pipeline import Pipeline
+from config.settings import Settings
+from operations.verify import point as verify_point
+from operations.verify.cut import offsets_at
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to verify: all partitions or one, up to an end, from the start or from a verified point."""
+
+    partition: int | None = None
+    to_offset: int | None = None
+    to_time: datetime | None = None
+    since: Path | None = None
+    save: Path | None = None
+    postgres: bool = True
+    shown: int = 20
+
+    @property
+    def to_an_end(self) -> bool:
+        """Whether an end was named."""
+        return self.to_offset is not None or self.to_time is not None
+
+    def check(self) -> None:
+        """Raise ConfigurationError for options that contradict each other."""
+        if self.to_offset is not None and self.partition is None:
+            raise ConfigurationError("--to-offset is of one partition: name it with --partition")
+        if self.to_offset is not None and self.to_time is not None:
+            raise ConfigurationError("--to-offset and --to-time both name an end: leave one out")
+        if self.save and self.to_an_end:
+            raise ConfigurationError(
+                "--save keeps the state at the newest decided records: leave --to-... out"
+            )
+        if self.save:
+            verify_point.refuse_to_replace(self.save)
+
+    def partitions(self, pipeline: Pipeline) -> list[int]:
+        """The partitions to verify; raises ConfigurationError for one that there is not."""
+        if self.partition is None:
+            return list(range(pipeline.partitions))
+        if self.partition >= pipeline.partitions:
+            raise ConfigurationError(
+                f"--partition {self.partition}: the pipeline has partitions 0 to {pipeline.partitions - 1}"
+            )
+        return [self.partition]
+
+    def limits(self, settings: Settings, partitions: Sequence[int]) -> dict[int, int]:
+        """The ends that were named, by partition; none where the newest decided records are the end."""
+        if self.to_offset is not None:
+            return dict.fromkeys(partitions, self.to_offset)
+        if self.to_time is not None:
+            found = offsets_at(settings, partitions, self.to_time)
+            return {at: offset for at, offset in found.items() if offset is not None}
+        return {}

@@ -1,0 +1,99 @@
+"""A verified point: all that an audit needs in order to go on later from where it was clean.
+
+A folder with the fold's past (a store for each partition), the open groups, and `point.json`: where each partition
+stands in the input and in the derived topics, and the digests of all rows so far. Whoever can write into the folder
+can make a later audit believe him: keep it as you keep the audits' results.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from config.errors import ConfigurationError, Refused
+from operations.verify.digests import Digests
+from operations.verify.expected import TABLES, ExpectedRows
+
+FORMAT = 1
+FILE = "point.json"
+GROUPS = "groups"
+
+
+@dataclass
+class Point:
+    """What `point.json` says; `starts` are offsets of the derived topics, by partition and topic."""
+
+    prefix: str
+    cluster: str
+    topic_id: str
+    saved_at: str
+    key: str
+    sources: dict[str, int]
+    starts: dict[str, dict[str, int]]
+    rows: dict[str, list[list[int]]] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def load(folder: Path, work: Path) -> Point:
+    """Copy a verified point into the folder that an audit works in, and read it."""
+    try:
+        fields = json.loads((folder / FILE).read_text())
+        point = Point(**fields)
+    except OSError as error:
+        raise ConfigurationError(f"--since {folder} is no verified point: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"--since {folder} is no verified point: {FILE} cannot be read") from None
+    if point.format != FORMAT:
+        raise Refused(
+            f"--since {folder} has format {point.format}, this code knows {FORMAT}: verify from the start"
+        )
+    shutil.copytree(folder, work, dirs_exist_ok=True)
+    return point
+
+
+def check(point: Point, prefix: str, cluster: str, topic_id: str) -> None:
+    """Raise Refused for a point of something else."""
+    wanted = {"prefix": prefix, "cluster": cluster, "topic_id": topic_id}
+    wrong = [name for name, value in wanted.items() if getattr(point, name) != value]
+    if wrong:
+        raise Refused(
+            f"the verified point is of another {', '.join(wrong)}: verify from the start, without --since"
+        )
+
+
+def restore_rows(point: Point, expected: ExpectedRows) -> None:
+    """Add the digests of all rows up to the point."""
+    for table in TABLES:
+        expected.rows[table].restore(
+            (partition, number, count, total) for partition, number, count, total in point.rows[table]
+        )
+
+
+def rows_of(digests: dict[str, Digests]) -> dict[str, list[list[int]]]:
+    """Digests as a point keeps them."""
+    return {
+        table: [[*at, *counted] for at, counted in one.counted().items()] for table, one in digests.items()
+    }
+
+
+def refuse_to_replace(folder: Path) -> None:
+    """Raise ConfigurationError unless a point may be saved there: a new or empty folder, or an older point."""
+    if folder.exists() and not (folder / FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigurationError(
+            f"--save {folder} holds something that is no verified point: name another folder"
+        )
+
+
+def save(point: Point, work: Path, folder: Path) -> None:
+    """Put the folder that the audit worked in, with its point, in place of `folder`."""
+    (work / FILE).write_text(json.dumps(asdict(point)))
+    new = folder.with_name(f"{folder.name}.new")
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(work, new)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

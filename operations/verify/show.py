@@ -1,0 +1,117 @@
+"""What `wallet verify` prints."""
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from operations.output import as_line, console
+from operations.verify.report import SHOWN_CHARACTERS, Difference, Fields, Report
+
+#: Exit code of `wallet verify` when something differs (docs/commands.md).
+DIFFERENCES = 8
+
+
+def show(report: Report, *, as_json: bool) -> int:
+    """Print the report; returns the exit code, 0 only where nothing differs."""
+    if as_json:
+        typer.echo(as_line(report.to_json()))
+    else:
+        _print(report, console())
+    return 0 if report.clean else DIFFERENCES
+
+
+def _print(report: Report, output: Console) -> None:
+    table = Table(box=None, header_style="bold", title=f"pipeline {report.prefix}", title_justify="left")
+    columns = (
+        "partition",
+        "from",
+        "to",
+        "in flight",
+        "records",
+        "entries",
+        "rejections",
+        "snapshots",
+        "balances",
+    )
+    for name in columns:
+        table.add_column(name, justify="right")
+    for one in report.covered:
+        numbers = (
+            one.partition,
+            one.from_offset,
+            one.to_offset,
+            one.in_flight,
+            one.records,
+            one.entries,
+            one.rejections,
+            one.snapshots,
+            one.balances,
+        )
+        table.add_row(*(f"{number:,}" for number in numbers))
+    output.print(table)
+    for line in _told(report):
+        output.print(line, markup=False)
+    for difference in report.differences.shown:
+        output.print(_line(difference), markup=False)
+    for finding in report.findings.shown:
+        output.print(f"finding: {finding.kind} {finding.subject}: {finding.detail}", markup=False)
+    if report.findings.total > len(report.findings.shown):
+        output.print(f"... {report.findings.total - len(report.findings.shown)} more findings", markup=False)
+    for (where, what), count in sorted(report.differences.counts.items()):
+        output.print(f"{where}: {count} {what}", markup=False)
+    more = report.differences.total - len(report.differences.shown)
+    if report.clean:
+        output.print("everything is as the fold of the input says", style="green")
+    else:
+        unshown = f", {more} of them not shown" if more > 0 else ""
+        output.print(f"{report.differences.total} differences{unshown}", style="red")
+
+
+def _told(report: Report) -> list[str]:
+    """What was covered, in words."""
+    records = sum(one.records for one in report.covered)
+    rate = f"{records / report.folding_s:,.0f} records/s" if report.folding_s else "no records"
+    cpu = f"{report.folding_cpu_s:.1f} s of CPU"
+    lines = [
+        f"{records:,} records folded in {report.folding_s:.1f} s ({rate}, {cpu}), {report.took_s:.1f} s in all"
+    ]
+    if report.rows:
+        rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items())
+        lines.append(f"rows compared: {rows}")
+    else:
+        lines.append("PostgreSQL was left out")
+    if report.functions:
+        lines.append(
+            ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.functions.items())
+        )
+    lines += [f"from the verified point {report.since}"] if report.since else []
+    lines += [f"verified point saved: {report.saved}"] if report.saved else []
+    not_kept = sum(one.not_kept for one in report.covered)
+    lines += (
+        [f"{not_kept:,} records that a finite retention has deleted were not compared"] if not_kept else []
+    )
+    return lines + [f"note: {note}" for note in report.notes]
+
+
+def _line(difference: Difference) -> str:
+    """One difference: where, what, and both versions."""
+    places = {
+        "partition": difference.partition,
+        "offset": difference.offset,
+        "source offset": difference.source_offset,
+        "wallet": difference.wallet_id,
+        "sequence": difference.sequence,
+    }
+    place = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
+    versions = [
+        f"{name} {_cut(version)}"
+        for name, version in (("expected", difference.expected), ("found", difference.found))
+        if version is not None
+    ]
+    told = "; ".join(part for part in (difference.detail, *versions) if part)
+    return f"{difference.what}: {difference.where}{f' ({place})' if place else ''}: {told}"
+
+
+def _cut(fields: Fields) -> str:
+    text = as_line(fields)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

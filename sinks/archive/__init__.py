@@ -1,0 +1,1 @@
+"""Old months: complete, sealed beside their topic, and moved without copying a row."""

@@ -1,0 +1,209 @@
+"""A month's rows beside its topic, both in bulk: Postgres adds up its blocks while Kafka is being read.
+
+A block is the entries of `BLOCK` source offsets of one partition. Of each, both sides tell how many entries there
+are, their signed sum, and SHA-256 of their hashes in order; only where that differs anything is looked at one by one.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from confluent_kafka import Message
+
+from config.errors import Stopped
+from sinks.archive.entries import hashes, signed_sum, source_offset
+from sinks.archive.months import Month
+from sinks.archive.seals import Content, Range
+from sinks.archive.topic import TopicLog
+from sinks.postgres import Connection
+
+#: Source offsets in a block: 2 MB of hashes, which the server makes one value of.
+BLOCK = 65_536
+#: While only Postgres is waited for, `advance` hears so from time to time: it may want to stop.
+TELL_EVERY_S = 0.5
+
+#: All of a month is read, whatever the server's statistics say, and sorted in few passes.
+WHOLE_MONTH = """
+    SET LOCAL enable_indexscan = off;
+    SET LOCAL enable_bitmapscan = off;
+    SET LOCAL work_mem = '64MB'
+"""
+
+#: Partition and number of a block.
+Place = tuple[int, int]
+Advance = Callable[[int], None]
+
+
+class Sums(NamedTuple):
+    """What one side says of a block."""
+
+    entries: int
+    amount: int
+    digest: bytes
+
+
+class Side(NamedTuple):
+    """What one side says of a month: each block, and a hash over all entries' hashes in their order."""
+
+    blocks: Mapping[Place, Sums]
+    hash: bytes
+
+    @property
+    def entries(self) -> int:
+        """How many entries there are."""
+        return sum(block.entries for block in self.blocks.values())
+
+    @property
+    def amount(self) -> int:
+        """Credits less debits."""
+        return sum(block.amount for block in self.blocks.values())
+
+
+class TopicSide(NamedTuple):
+    """The topic's side, with the ranges that hold the month, and the ledger offset at which each block begins."""
+
+    side: Side
+    ranges: tuple[Range, ...]
+    block_begins: Mapping[Place, int]
+
+    def content(self, month: Month) -> Content:
+        """What a seal covers."""
+        return Content(month.first, self.ranges, self.side.entries, self.side.amount, self.side.hash)
+
+
+def both_sides(
+    connection: Connection,
+    ledger: TopicLog,
+    month: Month,
+    begins: Mapping[int, int],
+    ends: Mapping[int, int],
+    advance: Advance,
+) -> tuple[Side, TopicSide]:
+    """Add up a month in Postgres and, between these offsets, in the topic at the same time.
+
+    `advance` hears how many offsets are read. Raises Stopped for an entry of the topic that is damaged.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="archive-rows") as hand:
+        rows = hand.submit(row_side, connection, month)
+        try:
+            topic = topic_side(ledger, begins, ends, advance)
+            while not wait([rows], TELL_EVERY_S).done:
+                advance(sum(ends[at] - begins[at] for at in ends))
+        except BaseException:
+            connection.cancel()
+            raise
+        return rows.result(), topic
+
+
+def row_side(connection: Connection, month: Month) -> Side:
+    """A month's rows, wherever they are, added up by the server."""
+    blocks, whole = dict[Place, Sums](), sha256()
+    query = f"""
+        COPY (
+            SELECT source_partition, source_offset / {BLOCK}, count(*),
+                sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END),
+                string_agg(hash, ''::bytea ORDER BY source_offset)
+            FROM wallet_entries WHERE recorded_at >= '{month.starts}' AND recorded_at < '{month.ends}'
+            GROUP BY 1, 2 ORDER BY 1, 2
+        ) TO STDOUT (FORMAT binary)
+    """  # noqa: S608 - COPY takes no parameters; these are numbers and times of ours
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(WHOLE_MONTH)
+        with cursor.copy(query.encode()) as stream:
+            stream.set_types(["int4", "int8", "int8", "numeric", "bytea"])
+            for partition, number, entries, amount, joined in stream.rows():
+                whole.update(joined)
+                blocks[partition, number] = Sums(entries, int(amount), sha256(joined).digest())
+    return Side(blocks, whole.digest())
+
+
+def topic_side(
+    ledger: TopicLog, begins: Mapping[int, int], ends: Mapping[int, int], advance: Advance
+) -> TopicSide:
+    """The entries of the topic between these offsets, added up."""
+    adding = _Adding()
+    done = 0
+    for partition in sorted(ends):
+        begin, end = begins[partition], ends[partition]
+        for messages in ledger.slices(partition, begin, end):
+            adding.add(partition, messages)
+            advance(done + (messages[-1].offset() or 0) - begin)
+        done += end - begin
+        advance(done)
+    return adding.result()
+
+
+class _Adding:
+    """Adds up blocks as the entries come, by partition and in their order."""
+
+    def __init__(self) -> None:
+        self._whole, self._block = sha256(), sha256()
+        self._at: Place | None = None
+        self._entries = self._amount = 0
+        self._blocks = dict[Place, Sums]()
+        self._block_begins = dict[Place, int]()
+        self._ranges = dict[int, Range]()
+
+    def add(self, partition: int, messages: Sequence[Message]) -> None:
+        """Add a slice of one partition, which follows everything before."""
+        values: list[Any] = [message.value() for message in messages]
+        try:
+            start = 0
+            while start < len(values):
+                number = source_offset(values[start]) // BLOCK
+                after = (number + 1) * BLOCK
+                stop = len(values)
+                if source_offset(values[-1]) >= after:
+                    stop = bisect_left(values, after, start, key=source_offset)
+                self._add(partition, number, values[start:stop], messages[start].offset() or 0)
+                start = stop
+        except (TypeError, ValueError, IndexError) as error:
+            first, last = messages[0].offset(), messages[-1].offset()
+            raise Stopped(
+                f"{messages[0].topic()} partition {partition}: an entry at offsets {first} to {last} does not decode "
+                f"({error}): something else than this pipeline's worker wrote it"
+            ) from error
+        begin = (
+            self._ranges[partition].from_offset if partition in self._ranges else messages[0].offset() or 0
+        )
+        self._ranges[partition] = Range(partition, begin, (messages[-1].offset() or 0) + 1)
+
+    def _add(self, partition: int, number: int, values: Sequence[bytes], offset: int) -> None:
+        place = (partition, number)
+        if place != self._at:
+            self._close()
+            if place in self._blocks:
+                raise ValueError(f"source offsets of block {number} come again")
+            self._at = place
+            self._block_begins[place] = offset
+        joined = hashes(values)
+        self._whole.update(joined)
+        self._block.update(joined)
+        self._entries += len(values)
+        self._amount += signed_sum(values)
+
+    def _close(self) -> None:
+        if self._at:
+            self._blocks[self._at] = Sums(self._entries, self._amount, self._block.digest())
+        self._block, self._entries, self._amount = sha256(), 0, 0
+
+    def result(self) -> TopicSide:
+        """Everything that was added."""
+        self._close()
+        return TopicSide(
+            Side(self._blocks, self._whole.digest()), tuple(self._ranges.values()), self._block_begins
+        )
+
+
+def first_difference(rows: Side, topic: Side) -> Place | None:
+    """The first block of which the two say something else."""
+    return next(
+        (
+            place
+            for place in sorted({*rows.blocks, *topic.blocks})
+            if rows.blocks.get(place) != topic.blocks.get(place)
+        ),
+        None,
+    )

@@ -1,0 +1,140 @@
+"""Whether a month is complete: no entry of it can come any more, and every one that came is in Postgres.
+
+Most partitions say so by themselves: recorded_at never decreases within one, so behind the first entry of a later
+month no earlier one follows. A partition that went quiet needs more: nothing that the workers have not decided yet,
+and nothing that upstream may still send, may become an entry of the month.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, cast
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+from config.cluster import describe, quiet_admin
+from config.settings import Settings
+from config.topics import LOG_APPEND_TIME, Topics
+from sinks.archive.entries import source_offset
+from sinks.archive.months import Month, ledger_positions, to_ms
+from sinks.archive.topic import TopicLog, committed
+from sinks.postgres import Connection
+from sinks.sink import Record, damaged
+
+
+class Completeness(NamedTuple):
+    """Where a month begins and ends in the ledger, by partition, and why it is not complete: nothing if it is."""
+
+    begins: Mapping[int, int]
+    ends: Mapping[int, int]
+    reasons: Sequence[str]
+
+
+def look(
+    settings: Settings, connection: Connection, ledger: TopicLog, month: Month, begins: Mapping[int, int]
+) -> Completeness:
+    """Ask Kafka and Postgres about a month; `begins` is one past the newest sealed entry, by partition.
+
+    The order of the questions is the correctness: 1. what workers have decided, 2. how far the ledger goes,
+    3. what of it is in Postgres. What is decided in 1. stands in the ledger of 2., committed or open.
+    """
+    partitions = range(settings.partitions)
+    # 1.
+    to_come = _to_come(settings, connection, ledger, month)
+    found_begins, ends = dict[int, int](), dict[int, int]()
+    reasons = list[str]()
+    quiet = dict[int, str]()
+    for partition in partitions:
+        # 2.
+        log = ledger.log(partition)
+        begin = found_begins[partition] = max(begins.get(partition, 0), log.begin)
+        later = ledger.first_at(partition, to_ms(month.ends), begin, log.stable)
+        if later is not None:
+            ends[partition] = later.offset() or 0
+            continue
+        ends[partition] = log.stable
+        if log.stable < log.end:
+            quiet[partition] = f"a transaction is open at offset {log.stable}"
+        elif partition in to_come:
+            quiet[partition] = to_come[partition]
+    # 3.
+    positions = ledger_positions(connection, ledger.topic)
+    for partition in partitions:
+        if reason := _not_written(ledger, partition, positions.get(partition), ends[partition]):
+            reasons.append(f"{ledger.topic} partition {partition}: {reason}")
+        elif partition in quiet:
+            reasons.append(f"{ledger.topic} partition {partition} has nothing later: {quiet[partition]}")
+    return Completeness(found_begins, ends, reasons)
+
+
+def _not_written(ledger: TopicLog, partition: int, position: int | None, end: int) -> str | None:
+    """Why not all before `end` is in Postgres, as far as the ledger sink's position says it."""
+    if position is None:
+        return "the ledger sink has never read it: run `wallet sink ledger`"
+    if position >= end or ledger.first_from(partition, position, end) is None:
+        return None
+    return f"the ledger sink stands at offset {position}, the month ends at offset {end}"
+
+
+def _to_come(settings: Settings, connection: Connection, ledger: TopicLog, month: Month) -> dict[int, str]:
+    """Partitions in which entries of the month may still come, if the ledger does not say otherwise, and why."""
+    partitions = range(settings.partitions)
+    waits_s = settings.archive_grace_s - (datetime.now(UTC) - month.ends).total_seconds()
+    if waits_s > 0:
+        return dict.fromkeys(
+            partitions, f"the month ended less than WALLET_ARCHIVE_GRACE_S ago, {waits_s:.0f} s are left"
+        )
+    topic = Topics.of(settings).transactions
+    told = describe(quiet_admin(settings), [topic])
+    kind = told[topic].config.get("message.timestamp.type") if topic in told else None
+    if kind != LOG_APPEND_TIME["message.timestamp.type"]:
+        return dict.fromkeys(
+            partitions,
+            f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is in",
+        )
+    found = dict[int, str]()
+    incoming = TopicLog(settings, topic)
+    try:
+        decided = committed(settings, topic, partitions)
+        for partition in partitions:
+            log = incoming.log(partition)
+            at = decided[partition]
+            if at is None:
+                there_are = log.begin < log.stable
+                at = _decided_by_outcomes(connection, ledger, partition) if there_are else log.begin
+            undecided = incoming.first_from(partition, max(log.begin, at), log.stable)
+            if log.stable < log.end and undecided is None:
+                found[partition] = f"an upstream transaction is open at offset {log.stable} of {topic}"
+            elif undecided is not None and not _appended_after(undecided, month):
+                found[partition] = (
+                    f"offset {undecided.offset()} of {topic} is undecided, the workers stand at offset {at}"
+                )
+    finally:
+        incoming.close()
+    return found
+
+
+def _appended_after(message: Record, month: Month) -> bool:
+    """Whether this record and all that follow it have the broker's time, and are of a later month.
+
+    A record of imported history says nothing of the next one: if it is rejected, that may be older.
+    """
+    kind, at_ms = message.timestamp()
+    return kind == TIMESTAMP_LOG_APPEND_TIME and at_ms >= to_ms(month.ends)
+
+
+def _decided_by_outcomes(connection: Connection, ledger: TopicLog, partition: int) -> int:
+    """One past the newest input that has an outcome, where the group's offset is gone (after a week of idleness).
+
+    A partition is decided in its order, so all before it is decided; as recovery does it (DESIGN section 5).
+    """
+    log = ledger.log(partition)
+    entry = ledger.last_before(partition, log.begin, log.stable)
+    row = connection.execute(
+        "SELECT max(source_offset) FROM rejections WHERE source_partition = %s", [partition]
+    ).fetchone()
+    rejected = row[0] if row and row[0] is not None else -1
+    try:
+        posted = source_offset(entry.value() or b"") if entry else -1
+    except (ValueError, IndexError) as error:
+        raise damaged(cast("Record", entry), error) from error
+    return max(rejected, posted) + 1

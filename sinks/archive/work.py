@@ -1,0 +1,286 @@
+"""Archiving a month: seal it, once it is complete and its rows are its topic's; then move its whole partition.
+
+Each of the two is one transaction, so whoever is killed leaves a month open, sealed, or archived, and the next run
+goes on from there. One at a time by an advisory lock of the session: what it did not finish, the server rolls back
+before another gets it.
+"""
+
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
+from threading import Event
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import psycopg
+
+from config.errors import NotReachable, Stopped
+from config.logs import EventLog
+from config.settings import Settings
+from config.topics import Topics
+from sinks.archive import complete as archive_complete
+from sinks.archive import months as archive_months
+from sinks.archive import seals
+from sinks.archive.compare import Advance, both_sides
+from sinks.archive.complete import Completeness
+from sinks.archive.explain import refuse_difference
+from sinks.archive.months import Month
+from sinks.archive.seals import Seal
+from sinks.archive.topic import TopicLog
+from sinks.migrations import check
+from sinks.postgres import WRITER, connect, one_line
+
+log = EventLog("sinks.archive")
+
+LOCK = int.from_bytes(b"archive", "big")
+FIRST_PAUSE_S = 0.5
+
+
+class LocksTaken(Stopped):
+    """A month could not be moved, for others use its tables: nothing is wrong, and it may work later."""
+
+
+class Moved(NamedTuple):
+    """A move that was done: the longest that anybody can have waited for it is the two together."""
+
+    month: Month
+    waited_ms: float
+    took_ms: float
+    attempts: int
+
+
+class Sealed(NamedTuple):
+    """A month that was sealed; `seal_rows` snapshots were added for wallets that went quiet."""
+
+    month: Month
+    seal: Seal
+    seal_rows: int
+    took_s: float
+
+
+class Waiting(NamedTuple):
+    """A month that is not sealed, and why not; no reason: it may be."""
+
+    month: Month
+    reasons: Collection[str]
+
+
+@contextmanager
+def failures_told() -> Iterator[None]:
+    """For commands: a server that goes away in the middle is NotReachable, one line and no traceback."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise NotReachable(
+            f"PostgreSQL could not go on: {one_line(error)}; what was begun is undone, run it again"
+        ) from error
+
+
+class Archive:
+    """One session with Postgres, and Kafka's ledger topic. Not for several threads; a context manager."""
+
+    def __init__(self, settings: Settings, doing: str, *, wait_s: float | None = None) -> None:
+        self._settings = settings
+        self._ledger: TopicLog | None = None
+        # At most 63 characters, or Postgres would cut it.
+        name = f"wallet {doing} {socket.gethostname()[:30]}:{os.getpid()}"
+        self.connection = connect(settings, WRITER, wait_s=wait_s, name=name)
+        try:
+            check(self.connection)
+            with suppress(psycopg.errors.InvalidParameterValue):  # a server's system may not be able to
+                # Of a killed one the server would finish a long statement first, and keep its lock as long.
+                self.connection.execute("SET client_connection_check_interval = '1s'")
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(psycopg.Error):
+            self.connection.close()
+        if self._ledger:
+            self._ledger.close()
+
+    @property
+    def ledger(self) -> TopicLog:
+        """The ledger topic; connects when it is first asked for, since most looks find nothing that is due."""
+        if self._ledger is None:
+            self._ledger = TopicLog(self._settings, Topics.of(self._settings).ledger)
+        return self._ledger
+
+    # -- one at a time
+
+    def is_ours(self) -> bool:
+        """Take the lock that only one session has; it is let go when the session ends."""
+        return self.connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() == (True,)
+
+    def holder(self) -> str:
+        """Who has it, for people. Asked by the login itself: the role does not see where others come from."""
+        self.connection.execute("RESET ROLE")
+        try:
+            row = self.connection.execute(
+                """
+                SELECT a.application_name, a.pid, coalesce(host(a.client_addr), 'an address that is not told')
+                FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
+                WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()
+                    AND (l.classid::bigint << 32 | l.objid::bigint) = %s AND l.objsubid = 1
+                """,
+                [LOCK],
+            ).fetchone()
+        finally:
+            self.connection.execute("SET ROLE wallet_writer")
+        if row is None:
+            return "a session that has just ended"
+        name, backend, host = row
+        return f"{name or 'a session without a name'} (backend {backend}, from {host})"
+
+    # -- what there is
+
+    def months(self) -> list[Month]:
+        """Months that have rows, the oldest first."""
+        return archive_months.with_rows(self.connection)
+
+    def seals(self) -> dict[date, Seal]:
+        """The seals there are, by month."""
+        return {seal.content.month: seal for seal in seals.read(self.connection)}
+
+    def is_due(self, month: Month) -> bool:
+        """Whether it is old enough."""
+        return month.due_at(self._settings) <= datetime.now(UTC)
+
+    def completeness(self, month: Month) -> Completeness:
+        """Whether all of it is there, and where it lies in the topic."""
+        begins: dict[int, int] = {}
+        for seal in self.seals().values():
+            if seal.content.month < month.first:
+                for partition, _, after in seal.content.ranges:
+                    begins[partition] = max(begins.get(partition, 0), after)
+        return archive_complete.look(self._settings, self.connection, self.ledger, month, begins)
+
+    # -- sealing
+
+    def seal(self, month: Month, found: Completeness, advance: Advance) -> Sealed:
+        """Seal a month that is complete, after all before it are; raises Mismatch where it is not its topic's."""
+        started = time.monotonic()
+        rows, topic = both_sides(self.connection, self.ledger, month, found.begins, found.ends, advance)
+        refuse_difference(self.connection, self.ledger, month, rows, topic, found.ends)
+        with self.connection.transaction():
+            # 1. Snapshots first: a seal says that every wallet of its month has one.
+            added = self._bring_forward(month)
+            # 2. From here on nothing is added to the month by anybody (make_month, reconcile).
+            seal = seals.add(self.connection, topic.content(month))
+        sealed = Sealed(month, seal, added, time.monotonic() - started)
+        log.info(
+            "month_sealed",
+            month=month.name,
+            entries=seal.content.entries,
+            snapshots_added=added,
+            seal=seal.seal.hex(),
+            took_s=round(sealed.took_s, 1),
+        )
+        return sealed
+
+    def _bring_forward(self, month: Month) -> int:
+        """Add a SEAL snapshot for every wallet of the month without one at or after its last entry there."""
+        return self.connection.execute(
+            """
+            INSERT INTO transaction_snapshots (
+                wallet_id, currency, balance, sequence, recorded_at, source_partition, source_offset, hash, reason
+            )
+            SELECT
+                e.wallet_id, e.currency, e.balance, e.sequence, e.recorded_at, e.source_partition, e.source_offset,
+                e.hash, 'SEAL'
+            FROM (
+                SELECT wallet_id, max(sequence) AS sequence FROM transactions
+                WHERE recorded_at >= %(starts)s AND recorded_at < %(ends)s GROUP BY wallet_id
+            ) AS newest
+            JOIN transactions AS e
+                ON (e.wallet_id, e.sequence) = (newest.wallet_id, newest.sequence)
+                AND e.recorded_at >= %(starts)s AND e.recorded_at < %(ends)s
+            WHERE NOT EXISTS (
+                SELECT FROM transaction_snapshots AS s
+                WHERE s.wallet_id = newest.wallet_id AND s.sequence >= newest.sequence
+            )
+            """,
+            {"starts": month.starts, "ends": month.ends},
+        ).rowcount
+
+    # -- moving
+
+    def move(self, month: Month, stop: Event | None = None) -> Moved | None:
+        """Move a sealed month to the archive, trying until the locks are to be had; None if it is there.
+
+        Readers and writers wait for no longer than `WALLET_LOCK_TIMEOUT_MS` and the change itself, at a time;
+        between two attempts they get growing pauses. Raises LocksTaken after `WALLET_STARTUP_WAIT_S`.
+        """
+        deadline = time.monotonic() + self._settings.startup_wait_s
+        pause_s, attempts, stop = FIRST_PAUSE_S, 1, stop or Event()
+        while True:
+            started = time.monotonic()
+            try:
+                with self.connection.transaction():
+                    row = self.connection.execute(
+                        "SELECT archive_month(%s, %s)", [month.first, self._settings.lock_timeout_ms]
+                    ).fetchone()
+                if not row or row[0] is None:
+                    return None
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
+                if time.monotonic() + pause_s > deadline or stop.is_set():
+                    raise LocksTaken(
+                        f"no locks in {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: look "
+                        "for a long transaction in pg_stat_activity; the next run moves it"
+                    ) from busy
+                log.info("move_waits_for_lock", month=month.name, attempts=attempts)
+                stop.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+                pause_s, attempts = min(2 * pause_s, self._settings.retry_wait_s), attempts + 1
+            else:
+                moved = Moved(month, row[0], (time.monotonic() - started) * 1_000 - row[0], attempts)
+                log.info(
+                    "month_moved",
+                    month=month.name,
+                    waited_ms=round(moved.waited_ms, 1),
+                    took_ms=round(moved.took_ms, 1),
+                    attempts=attempts,
+                )
+                return moved
+
+    # -- all of it
+
+    def work(
+        self, advance_of: Callable[[Month, int], Advance], stop: Event, only: date | None = None
+    ) -> tuple[list[Sealed], list[Moved], Waiting | None]:
+        """Seal and move what may be, the oldest first, up to the first month that has to wait, or after `only`.
+
+        `advance_of` is told a month and how many offsets it has, and hears how many are read.
+        """
+        sealed, moved = list[Sealed](), list[Moved]()
+        known = self.seals()
+        for month in self.months():
+            if stop.is_set() or (only and month.first > only):
+                break
+            if month.first not in known:
+                if not self.is_due(month):
+                    return sealed, moved, Waiting(month, [self.not_due(month)])
+                found = self.completeness(month)
+                if found.reasons:
+                    return sealed, moved, Waiting(month, found.reasons)
+                size = sum(end - found.begins[at] for at, end in found.ends.items())
+                sealed.append(self.seal(month, found, advance_of(month, size)))
+            if not month.archived and (done := self.move(month, stop)):
+                moved.append(done)
+        return sealed, moved, None
+
+    def not_due(self, month: Month) -> str:
+        """Why it is too young."""
+        return (
+            f"it is due on {month.due_at(self._settings):%Y-%m-%d}, {self._settings.archive_after_days} days after "
+            "its end (WALLET_ARCHIVE_AFTER_DAYS)"
+        )
