@@ -38,6 +38,10 @@ Times = Literal["as they are", "history", "upstream"]
 
 #: How often an init that another one overtook looks again.
 ATTEMPTS = 10
+CREATE_ATTEMPTS = 3
+UNANSWERED = frozenset(
+    {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT, KafkaError.NOT_CONTROLLER}
+)
 #: Being fenced is an ordinary outcome here; librdkafka would shout it on stderr.
 _unheard = logging.getLogger("operations.init.librdkafka")
 _unheard.setLevel(logging.CRITICAL + 1)
@@ -134,15 +138,30 @@ def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -
         )
         for spec in topics
     ]
-    if not wanted:
-        return
-    for name, answer in client.create_topics(wanted, operation_timeout=ASK_S, request_timeout=ASK_S).items():
+    told = ""
+    for _ in range(CREATE_ATTEMPTS):
+        if not wanted:
+            return
+        wanted, told = _unanswered(client, wanted)
+    if wanted:
+        raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
+
+
+def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTopic], str]:
+    """Create topics; returns those that nobody answered for, since a controller is elected just now, say."""
+    answers = client.create_topics(wanted, operation_timeout=ASK_S, request_timeout=ASK_S)
+    left, told = list[NewTopic](), ""
+    for topic in wanted:
         try:
-            answer.result(2 * ASK_S)
+            answers[topic.topic].result(2 * ASK_S)
         except KafkaException as failure:
             error = failure.args[0]
-            if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise Refused(f"Kafka did not create topic {name}: {error.str()}") from None
+            if error.code() in UNANSWERED:
+                left.append(topic)
+                told = error.str()
+            elif error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Refused(f"Kafka did not create topic {topic.topic}: {error.str()}") from None
+    return left, told
 
 
 def settled(client: AdminClient, names: tuple[str, ...]) -> dict[str, FoundTopic]:

@@ -6,6 +6,7 @@ written to the partition's derived topics meanwhile: what is read-committed now 
 
 import threading
 import time
+from contextlib import nullcontext
 
 from confluent_kafka import Message
 
@@ -22,6 +23,8 @@ log = EventLog("streams.catchup")
 #: The newest records of a topic are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
 PROGRESS_EVERY_S = 2.0
+#: A store that is further behind than this is opened for filling: opening it twice takes as long as a few thousand.
+MANY_RECORDS = 50_000
 
 
 class CatchUp:
@@ -65,6 +68,10 @@ class CatchUp:
         behind = {topic: offset for topic, offset in start.items() if offset < reader.end(topic).end}
         total = sum(reader.end(topic).end - offset for topic, offset in behind.items())
         self._progress.behind = total
+        with self._store.filling() if total > MANY_RECORDS else nullcontext():
+            self._absorb(reader, behind, total)
+
+    def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> None:
         said, done = time.monotonic(), 0
         for batch in reader.read(behind):
             absorb(self._store, self._topics, batch)

@@ -99,6 +99,7 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
         patch.setattr(reader, "Consumer", partial(Consumer, broker))
         patch.setattr(store, "Rdict", opened)
         patch.setattr(store, "WriteBatch", WriteBatch)
+        patch.setattr(catchup, "MANY_RECORDS", 2)
         for module in (writer, transaction, reader, catchup):
             patch.setattr(module, "time", stage.clock)
         yield

@@ -118,7 +118,7 @@ MUTATIONS = (
     Mutation(
         "recovery stops at the first batch",
         play_workers,
-        (Edit(CatchUp._restore, "done += len(batch)\n", "done += len(batch)\n            break\n"),),
+        (Edit(CatchUp._absorb, "done += len(batch)\n", "done += len(batch)\n            break\n"),),
     ),
     Mutation(
         "recovery stops when nothing comes",

@@ -131,6 +131,38 @@ def test_a_store_of_a_format_that_knows_more_fields_is_refused(tmp_path: Path) -
         pass
 
 
+def test_what_is_filled_in_is_found_afterwards_and_what_was_there_stays(tmp_path: Path) -> None:
+    def known(number: int) -> dict[bytes, Known]:
+        return {b"%d" % number: Known(bytes(32), number)}
+
+    with opened(tmp_path / "store") as store:
+        write(store, {b"a": balance(b"a"), b"b": balance(b"b")}, known(0), Cursor(1, 1, 1, 1))
+        with store.filling():
+            for number in range(1, 4):
+                one = {b"a": balance(b"a", number, number)}
+                write(store, one, known(number), Cursor(number, number, number, number))
+        write(store, {b"c": balance(b"c")}, known(4), Cursor(9, 9, 9, 9))
+        assert store.balances({b"a", b"b", b"c"}) == {
+            b"a": balance(b"a", 3, 3),
+            b"b": balance(b"b"),
+            b"c": balance(b"c"),
+        }
+        assert [*store.known([b"%d" % number for number in range(6)])] == [b"0", b"1", b"2", b"3", b"4"]
+    with opened(tmp_path / "store", cached_wallets=0) as store:
+        assert store.cursor == Cursor(9, 9, 9, 9)
+        assert store.balances({b"a"}) == {b"a": balance(b"a", 3, 3)}
+        assert [*store.known([b"0", b"3", b"4"])] == [b"0", b"3", b"4"]
+
+
+def test_a_store_that_cannot_be_opened_anew_after_it_was_filled_can_be_closed(tmp_path: Path) -> None:
+    with (
+        opened(tmp_path / "store") as store,
+        pytest.raises(Refused, match="cannot be opened"),
+        store.filling(),
+    ):
+        (tmp_path / "store" / "CURRENT").write_text("damaged")
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -140,6 +172,9 @@ from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.wallet import Known
 identity = Identity("cluster-1", "wallet", "ledger-topic-1", 3)
 store = PartitionStore(Path(sys.argv[1]), identity, StoreMemory(16), 100)
+filling = store.filling()
+if sys.argv[2] == "filling":
+    filling.__enter__()
 for turn in range(1, 1_000_000):
     balance = Balance("a", "EUR", turn, turn, 0, 3, turn, bytes(32))
     ids = {b"%d-%d" % (turn, number): Known(bytes(32), turn) for number in range(50)}
@@ -151,9 +186,12 @@ for turn in range(1, 1_000_000):
 """
 
 
-def test_a_batch_and_its_cursor_are_there_together_or_not_at_all_after_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["one by one", "filling"])
+def test_a_batch_and_its_cursor_are_there_together_or_not_at_all_after_a_kill(
+    how: str, tmp_path: Path
+) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / "store")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED, str(tmp_path / "store"), how], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "goes on\n"
