@@ -11,10 +11,12 @@ from streams.catchup import CatchUp
 from streams.reader import Progress
 from streams.recovery import OPENING_AT_ONCE
 from streams.store import Identity, PartitionStore, StoreMemory
+from streams.worker import spare_the_collector
 
 
 def measure(place: Place, settings: Settings) -> Measurement:
     """Rebuild all partitions from a pipeline's `ledger` and `balances`, in this process, as a worker does."""
+    spare_the_collector()
     return of_this_process("rebuild of the stores, records", lambda: _rebuild(place, settings))
 
 

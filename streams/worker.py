@@ -44,7 +44,7 @@ def run(settings: Settings) -> None:
     cluster, ledger_topic_id = _identity(quiet_admin(settings), topics)
     # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
-    _spare_the_collector()
+    spare_the_collector()
     stopping = threading.Event()
     known_writers = writers(settings, stopping)
     with numbered_folder(settings.state_dir) as folder:
@@ -68,7 +68,7 @@ def run(settings: Settings) -> None:
             offsets_of.close()
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Look for cyclic garbage far less often: a batch makes tuples by the 10,000, and no cycles."""
     gc.collect()
     gc.freeze()

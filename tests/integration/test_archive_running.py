@@ -109,6 +109,7 @@ def wait_until_nobody_works(settings: Settings) -> None:
     wait_until(lambda: not rows(settings, f"{held} AND datname = current_database()"), "the lock is free")
 
 
+@pytest.mark.full
 def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
     pipeline: Settings, environment: Callable[[Settings], dict[str, str]], tmp_path: Path
 ) -> None:

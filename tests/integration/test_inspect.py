@@ -85,6 +85,7 @@ def looked_at(settings: Settings, **place: datetime | int) -> Found:
     return look(settings, ALICE, Place(**place), count=3)  # type: ignore[arg-type] # one of three
 
 
+@pytest.mark.full
 def test_topics_tables_and_functions_agree_with_a_sum_of_the_input(pipeline: Settings) -> None:
     """By recorded and by occurred time, before the first entry, on boundaries, across transactions and archive."""
     recorded = boundaries({from_ms(at_ms) for one, at_ms in history() if one.wallet_id == ALICE})

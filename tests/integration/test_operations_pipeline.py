@@ -154,6 +154,7 @@ def test_the_demo_finds_everything_exact(wallet: Commands) -> None:
         assert figures[reason] > 0
 
 
+@pytest.mark.full
 def test_a_child_that_dies_ends_the_demo_with_its_last_lines(
     settings: Settings, environment: Environment, tmp_path: Path
 ) -> None:

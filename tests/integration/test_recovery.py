@@ -120,6 +120,7 @@ def test_without_offset_and_store_everything_is_found_again(rig: Rig, clock: Ite
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_without_the_groups_offset_rejections_count_as_handled(rig: Rig) -> None:
     """The newest records of every partition were rejected, so the ledger alone does not tell."""
     names = {at: next(wallets_of(at)) for at in range(4)}

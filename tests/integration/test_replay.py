@@ -98,6 +98,7 @@ def test_a_row_that_differs_stops_a_replay_with_both_versions(pipeline: Settings
     assert places(pipeline) == stood
 
 
+@pytest.mark.full
 def test_a_replay_that_is_stopped_goes_on_where_it_was(pipeline: Settings, empty: Settings) -> None:
     stopped = replayed(empty, names=["ledger"], stop=StopAfter(12))[0]
     read = counted(stopped)[0]

@@ -64,6 +64,7 @@ def test_a_batch_whose_offset_is_still_being_committed_is_waited_for(
     assert cut.committed == 1
 
 
+@pytest.mark.full
 def test_a_point_saved_while_the_pipeline_runs_is_gone_on_from(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:

@@ -272,6 +272,7 @@ def test_a_worker_waits_for_a_kafka_that_is_away_for_longer_than_the_watchdogs_l
         rig.wait_until_posted()
 
 
+@pytest.mark.full
 def test_three_processes_on_one_machine_listen_on_ports_of_their_own(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -32,6 +32,7 @@ def opened_by_another(rig: Rig, partition: int) -> Producer:
     return producer
 
 
+@pytest.mark.full
 def test_a_worker_fenced_by_a_stranger_ends_in_one_line_and_posts_nothing_twice(rig: Rig) -> None:
     worker = rig.start()
     worker.wait_until_told("ready", 4)

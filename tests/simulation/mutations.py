@@ -194,7 +194,13 @@ MUTATIONS = (
     Mutation(
         "balances are absorbed, ids are not",
         play_workers,
-        (Edit(absorb.absorb, "            ids[posted] = known\n", ""),),
+        (
+            Edit(
+                absorb.absorb,
+                "            ids[posted] = _new(Known, (content, _recorded_ms(recorded)))\n",
+                "",
+            ),
+        ),
     ),
     Mutation(
         "the oldest balance of a stretch is absorbed",

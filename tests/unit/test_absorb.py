@@ -2,14 +2,19 @@
 
 import random
 import uuid
+from typing import cast
 
+from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config.settings import Settings
+from config.topics import Topics
 from schemas.codec import content_digest, encode_entry, encode_transaction, frame, split_entry
 from schemas.records import Transaction
-from streams.absorb import _PLAIN, _posted
+from streams.absorb import _PLAIN, absorb
 from streams.batch import posted_id
+from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
 
 NAMES = st.one_of(
@@ -29,6 +34,26 @@ TRANSACTIONS = st.builds(
     metadata=METADATA,
 )
 LONGS = st.integers(0, 2**63 - 1)
+
+
+TOPICS = Topics.of(Settings(_env_file=None))
+
+
+class Written:
+    """A store as far as `absorb` knows one."""
+
+    def __init__(self) -> None:
+        self.cursor = Cursor()
+        self.ids: dict[bytes, Known] = {}
+
+    def write(self, _: object, __: object, ids: dict[bytes, Known], cursor: Cursor) -> None:
+        self.ids, self.cursor = ids, cursor
+
+
+def absorbed(*messages: "Message[bytes, bytes]") -> Written:
+    written = Written()
+    absorb(cast("PartitionStore", written), TOPICS, list(messages))
+    return written
 
 
 @given(
@@ -55,10 +80,13 @@ def test_an_entry_gives_the_index_the_same_whichever_way_it_is_read(
     )
     wallet = transaction.wallet_id.encode()
     parts = split_entry(body)
-    assert _posted(wallet, frame(2) + body) == (
-        posted_id(wallet, uuid.UUID(transaction.transaction_id).bytes),
-        Known(content_digest(parts.transaction_body, transaction), recorded_ms),
-    )
+    written = absorbed(Message(topic=TOPICS.ledger, offset=7, key=wallet, value=frame(2) + body))
+    assert written.ids == {
+        posted_id(wallet, uuid.UUID(transaction.transaction_id).bytes): Known(
+            content_digest(parts.transaction_body, transaction), recorded_ms
+        )
+    }
+    assert written.cursor == Cursor(8, 0, offset + 1, recorded_ms)
 
 
 def test_the_usual_entry_takes_the_short_way() -> None:
