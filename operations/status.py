@@ -76,14 +76,19 @@ def look(settings: Settings, client: AdminClient) -> Status:
     except WalletError as error:
         at, problem = {}, str(error)
     if problem is None:
-        for sink in ("ledger", "snapshots", "rejections"):
-            topic = getattr(names, sink)
+        for sink, topic in _read_by_sinks(names, archive=any(sink == "archive" for sink, _ in at)):
             for partition in range(found[topic].partitions if topic in found else 0):
                 row = at.get((sink, partition))
                 place = _place(sink, topic, partition, row and row.next_offset, ends, row and row.updated_at)
                 places.append(place)
     exact = _without_marks(settings, places)
     return Status(settings.prefix, _members(client, settings), exact, rejections, problem)
+
+
+def _read_by_sinks(names: Topics, *, archive: bool) -> list[tuple[str, str]]:
+    """Each sink and its topic; the archive's, which not everybody runs, where it has run."""
+    sinks = [("ledger", names.ledger), ("snapshots", names.snapshots), ("rejections", names.rejections)]
+    return [*sinks, ("archive", names.snapshots)] if archive else sinks
 
 
 def show(settings: Settings, *, every_s: float | None, as_json: bool) -> None:

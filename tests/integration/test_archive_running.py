@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from config.cluster import quiet_admin
 from config.settings import Settings
 from config.topics import Topics
+from operations import status
 from sinks import postgres
 from sinks.archive.work import LocksTaken
 from tests.integration.archives import (
@@ -157,6 +159,8 @@ def test_the_archive_sink_waits_its_turn_and_goes_on_when_snapshots_come(
     assert rows(
         pipeline, "SELECT topic, sum(next_offset) FROM sink_positions WHERE sink = 'archive' GROUP BY 1"
     ) == [(Topics.of(pipeline).snapshots, 1)]
+    places = status.look(pipeline, quiet_admin(pipeline)).places
+    assert [(one.position, one.lag) for one in places if one.reader == "archive"] == [(1, 0), (0, 0)]
 
 
 def test_a_month_that_is_not_its_topics_stops_the_archive_sink(pipeline: Settings) -> None:

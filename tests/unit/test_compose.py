@@ -14,7 +14,7 @@ from tests.containers import KAFKA_IMAGE, POSTGRES_IMAGE
 
 ROOT = Path(__file__).parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-OURS = ("init", "worker", "sinks")
+OURS = ("init", "worker", "sinks", "archive")
 
 
 def compose() -> list[str]:
@@ -112,7 +112,7 @@ def test_what_must_last_is_on_a_named_volume(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["worker", "sinks"])
+@pytest.mark.parametrize("name", ["worker", "sinks", "archive"])
 def test_nothing_runs_before_init_is_through(name: str) -> None:
     assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
 
