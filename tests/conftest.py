@@ -35,52 +35,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-#: Modules that take longest, the longest first.
-LONG = (
-    "test_worker_exact",
-    "test_torture",
-    "test_watchdog",
-    "test_recovery",
-    "test_worker_surroundings",
-    "test_verify_topics",
-    "test_simulation_workers",
-    "test_verify_tables",
-    "test_simulation_sinks",
-    "test_operations_pipeline",
-    "test_worker_refusals",
-    "test_worker_fencing",
-    "test_verify_running",
-    "test_codec_properties",
-    "test_rejections_end_to_end",
-    "test_import",
-)
-
 FOLDER = Path(__file__).parents[1] / ".local"
 IN_CONTAINERS = os.environ.get("WALLET_TEST_WITH", "local") == "testcontainers"
 CACHE = Path(os.environ.get("WALLET_LOCAL_CACHE", Settings.model_fields["local_cache"].default))
 NOWHERE = "postgresql://127.0.0.1:1/this-test-has-no-database"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each of pytest-xdist's processes, which begin with equal shares, some of the long modules first.
-
-    Left where they are they would be the last, and three processes would wait for the fourth.
-    """
-    processes = getattr(config, "workerinput", {}).get("workercount", 1)
-    if processes == 1:
-        return
-    shares: list[list[pytest.Item]] = [[] for _ in range(processes)]
-    for number, module in enumerate(LONG):
-        turn, place = divmod(number, processes)
-        share = shares[place if turn % 2 == 0 else -1 - place]
-        share.extend(item for item in items if item.path.stem == module)
-    others = [item for item in items if item.path.stem not in LONG]
-    for share in shares:
-        missing = max(0, len(items) // processes - len(share))
-        share.extend(others[:missing])
-        del others[:missing]
-    items[:] = [*(item for share in shares for item in share), *others]
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from config.errors import ConfigurationError, Refused, WalletError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
+from tests.integration.workers import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -22,6 +23,7 @@ def create(settings: Settings, name: str, partitions: int = 4, **config: str) ->
     client = quiet_admin(settings)  # must live as long as its answers are waited for
     for answer in client.create_topics([wanted]).values():
         answer.result(10)
+    wait_until(lambda: name in client.list_topics(timeout=10).topics, f"{name} is known")
 
 
 def test_init_makes_everything_once_and_then_nothing(settings: Settings) -> None:
