@@ -38,6 +38,18 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
     return conf | {name.replace("_", "."): value for name, value in more.items()}
 
 
+def looking(settings: Settings, group_id: str, **more: Value) -> dict[str, Value]:
+    """Configuration of a consumer that is assigned what it reads, commits nothing, and hears where partitions end."""
+    conf: dict[str, Value] = {
+        "isolation_level": "read_committed",
+        "auto_offset_reset": "error",
+        "enable_auto_commit": False,
+        "enable_auto_offset_store": False,
+        "enable_partition_eof": True,
+    }
+    return librdkafka(settings, group_id=group_id, **conf | more)
+
+
 def admin(settings: Settings) -> AdminClient:
     """An admin client; connects when it is first used."""
     return AdminClient(librdkafka(settings))

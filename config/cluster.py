@@ -21,7 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
-from config.clients import librdkafka
+from config.clients import librdkafka, looking
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
@@ -260,13 +260,9 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
     """The last record of the pipeline topic, read-committed; None where it holds none yet."""
     topic = Topics.of(settings).pipeline
     reader = Consumer(
-        librdkafka(
+        looking(
             settings,
-            group_id=f"{settings.prefix}.pipeline",
-            isolation_level="read_committed",
-            auto_offset_reset="error",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
+            f"{settings.prefix}.pipeline",
             fetch_wait_max_ms=10,  # the end is told by an empty answer, which a broker holds back for so long
         )
     )

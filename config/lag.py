@@ -12,7 +12,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from config.clients import librdkafka
+from config.clients import looking
 from config.cluster import quiet_admin
 from config.settings import Settings
 
@@ -124,14 +124,9 @@ class LagReader:
     def _consumer(self) -> Consumer:
         if self._reader is None:
             self._reader = Consumer(
-                librdkafka(
+                looking(
                     self._settings,
-                    group_id=f"{self._settings.prefix}.lag",  # which it never joins
-                    isolation_level="read_committed",
-                    auto_offset_reset="error",
-                    enable_auto_commit=False,
-                    enable_auto_offset_store=False,
-                    enable_partition_eof=True,
+                    f"{self._settings.prefix}.lag",  # which it never joins
                     fetch_wait_max_ms=10,
                     fetch_message_max_bytes=16_384,
                     queued_min_messages=1,

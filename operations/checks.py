@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from config.clients import librdkafka
+from config.clients import looking
 from config.cluster import offsets, quiet_admin, read_pipeline
 from config.errors import NotReachable, Refused, Stopped
 from config.settings import Settings
@@ -154,13 +154,9 @@ def check_postgres(settings: Settings, expected: Expected) -> list[Check]:
 def read_all(settings: Settings, topic: str, partitions: int) -> Iterator[Message]:
     """Every record of a topic that is committed now, each partition in its order."""
     reader = Consumer(
-        librdkafka(
+        looking(
             settings,
-            group_id=f"{settings.prefix}.check",
-            isolation_level="read_committed",
-            auto_offset_reset="error",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
+            f"{settings.prefix}.check",
             fetch_wait_max_ms=10,
         )
     )

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +19,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+#: The commands of a group are an application of its own; mounted as usual, it would be imported for every --help.
+GROUP: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    },
+}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
@@ -43,18 +53,9 @@ def _every_command() -> None:
     logs.configure()
 
 
-@app.command(
-    "local",
-    add_help_option=False,
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "allow_interspersed_args": False,
-    },
-)
+@app.command("local", **GROUP)
 def local_stack(context: typer.Context) -> None:
     """A real Kafka and a real PostgreSQL on this machine: up, down, status, env."""
-    # Its commands are an application of its own; mounted as usual, it would be imported for every --help.
     from operations import local
 
     raise typer.Exit(run(local.app, context.args, "wallet local"))
@@ -237,15 +238,7 @@ def statement(
     )
 
 
-@app.command(
-    "rejections",
-    add_help_option=False,
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "allow_interspersed_args": False,
-    },
-)
+@app.command("rejections", **GROUP)
 def rejections_(context: typer.Context) -> None:
     """What was rejected: list, show, resubmit."""
     from operations.rejections import commands as rejections_commands
@@ -253,15 +246,7 @@ def rejections_(context: typer.Context) -> None:
     raise typer.Exit(run(rejections_commands.app, context.args, "wallet rejections"))
 
 
-@app.command(
-    "rebuild",
-    add_help_option=False,
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "allow_interspersed_args": False,
-    },
-)
+@app.command("rebuild", **GROUP)
 def rebuild_(context: typer.Context) -> None:
     """The ledger built anew beside the live one: start, status, diff, switch, discard."""
     from operations.rebuild import commands as rebuild_commands
@@ -373,15 +358,7 @@ def replay(
     raise typer.Exit(replay_command.run(current(), names, wanted, how, as_json=as_json))
 
 
-@app.command(
-    "archive",
-    add_help_option=False,
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "allow_interspersed_args": False,
-    },
-)
+@app.command("archive", **GROUP)
 def archive_(context: typer.Context) -> None:
     """Old months: status, run, verify."""
     from operations.archive import commands as archive_commands

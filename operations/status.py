@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from config.clients import librdkafka
+from config.clients import looking
 from config.cluster import ASK_S, Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
@@ -167,13 +167,9 @@ def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]
 
 def _records(settings: Settings, place: Place) -> int:
     reader = Consumer(
-        librdkafka(
+        looking(
             settings,
-            group_id=f"{settings.prefix}.status",
-            isolation_level="read_committed",
-            auto_offset_reset="error",
-            enable_auto_commit=False,
-            enable_partition_eof=True,
+            f"{settings.prefix}.status",
             fetch_wait_max_ms=10,
         )
     )

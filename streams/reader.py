@@ -8,7 +8,7 @@ from typing import Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.clients import librdkafka
+from config.clients import looking
 from config.cluster import Offsets
 from config.errors import Stopped
 from config.settings import Settings
@@ -52,14 +52,9 @@ class PartitionReader:
         self._stall_s = settings.stall_s
         self._stopping = stopping
         self._consumer = Consumer(
-            librdkafka(
+            looking(
                 settings,
-                group_id=settings.group,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
+                settings.group,
                 fetch_wait_max_ms=50,
                 queued_min_messages=100_000,
                 queued_max_messages_kbytes=16_384,

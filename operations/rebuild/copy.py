@@ -20,7 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from config.clients import librdkafka
+from config.clients import librdkafka, looking
 from config.cluster import describe
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
@@ -75,14 +75,9 @@ class Copy:
             )
         )
         self._reader = Consumer(
-            librdkafka(
+            looking(
                 settings,
-                group_id=settings.group,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
+                settings.group,
                 fetch_wait_max_ms=50,
                 queued_max_messages_kbytes=FETCHED_KB,
             )

@@ -4,7 +4,7 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from config.clients import librdkafka
+from config.clients import looking
 from config.errors import NotReachable
 from config.logs import EventLog
 from config.settings import Settings
@@ -27,14 +27,9 @@ class Reading:
         self._stall_s = max(settings.stall_s, 2 * settings.transaction_timeout_s)
         self._partition, self._end, self._at_end = -1, 0, True
         self._consumer = Consumer(
-            librdkafka(
+            looking(
                 settings,
-                group_id=f"{settings.prefix}.verify",
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                enable_partition_eof=True,
+                f"{settings.prefix}.verify",
                 fetch_wait_max_ms=50,
                 queued_min_messages=50_000,
                 queued_max_messages_kbytes=16_384,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.clients import librdkafka
+from config.clients import librdkafka, looking
 from config.errors import NotReachable
 from config.settings import Settings
 
@@ -166,22 +166,7 @@ class TopicLog:
 
 
 def _reader(settings: Settings, group: str, **more: str | int) -> Consumer:
-    return Consumer(
-        librdkafka(
-            settings,
-            **{
-                "group_id": group,
-                "isolation_level": "read_committed",
-                "auto_offset_reset": "error",
-                "enable_auto_commit": False,
-                "enable_auto_offset_store": False,
-                "enable_partition_eof": True,
-                "fetch_wait_max_ms": 10,
-                # By default a full queue stops fetching for a second, however soon it is empty again.
-                **more,
-            },
-        )
-    )
+    return Consumer(looking(settings, group, fetch_wait_max_ms=10, **more))
 
 
 def committed(settings: Settings, topic: str, partitions: Collection[int]) -> dict[int, int | None]:
