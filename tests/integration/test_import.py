@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -199,17 +200,40 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
     assert importing.run(pipeline, check) == 0
 
 
-def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(opened: Settings, tmp_path: Path) -> None:
+#: `wallet import` that ends by SIGKILL before or after its second commit, as its first argument says.
+DIES_AT_ITS_SECOND_COMMIT = """
+import os, signal, sys
+from confluent_kafka import Producer
+from operations.importing import producer
+from operations.main import main
+
+class Dying(Producer):
+    commits = 0
+    def commit_transaction(self, *wait):
+        self.commits += 1
+        if self.commits == 2 and when == "before": os.kill(os.getpid(), signal.SIGKILL)
+        super().commit_transaction(*wait)
+        if self.commits == 2: os.kill(os.getpid(), signal.SIGKILL)
+
+when = sys.argv.pop(1)
+producer.Producer = Dying
+main()
+"""
+
+
+@pytest.mark.parametrize(("when", "done"), [("before", 10_000), ("after", 20_000)])
+def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(
+    opened: Settings, tmp_path: Path, when: str, done: int
+) -> None:
     lines = rows(25_000)
     path = written(tmp_path / "history.jsonl", lines)
-    killed = Worker(opened, tmp_path / "import.log", ("-m", "operations", "import", str(path)))
-    client = quiet_admin(opened)
-    wait_until(lambda: import_progress.read(client, opened) is not None, "a batch is in", killed.check_runs)
-    killed.kill()
+    program = ("-c", DIES_AT_ITS_SECOND_COMMIT, when, "import", str(path))
+    killed = Worker(opened, tmp_path / "import.log", program)
+    assert killed.wait() == -signal.SIGKILL, killed.told()
 
-    before = import_progress.read(client, opened)
+    before = import_progress.read(quiet_admin(opened), opened)
     assert before
-    assert 0 < before.done < before.lines == 25_000
+    assert (before.done, before.lines) == (done, 25_000)
     assert importing.run(opened, Options((path,))) == 0
     messages = input_of(opened, len(lines))
     assert sent(messages) == wanted(lines)
