@@ -41,11 +41,20 @@ def main() -> None:
     """Run the command line: what a user can mend is one line on stderr and the error's exit code."""
     try:
         sys.exit(run(app, sys.argv[1:], "wallet"))
-    except WalletError as error:
-        typer.echo(f"wallet: {logs.masked(str(error))}", err=True)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as failure:
+        error = failure if isinstance(failure, WalletError) else _session_lost(failure)
+        if error is None:
+            raise
+        typer.echo(f"wallet: {logs.masked(str(error))}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _session_lost(failure: Exception) -> WalletError | None:
+    from sinks import postgres
+
+    return postgres.lost(failure)
 
 
 @app.callback()

@@ -81,6 +81,16 @@ def one_line(error: psycopg.Error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def lost(failure: Exception) -> NotReachable | None:
+    """What a command says when its session ended on the server's side; None for any other failure."""
+    if not isinstance(failure, psycopg.OperationalError | psycopg.InterfaceError):
+        return None
+    return NotReachable(
+        f"PostgreSQL could not go on: {failure.diag.message_primary or one_line(failure)}; what was "
+        "begun is undone, run it again"
+    )
+
+
 def _session(settings: Settings, role: Role | None, name: str) -> Connection:
     dsn = settings.postgres.get_secret_value()
     try:

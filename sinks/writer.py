@@ -98,7 +98,7 @@ class Writer:
         self._months: set[date] = set()
         self._months_checked_s = float("-inf")
         self._connection = self._connect(settings.startup_wait_s)
-        check(self._connection)
+        self._until_done(lambda: check(self._connection))
 
     def close(self) -> None:
         """Close the connection."""

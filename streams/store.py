@@ -7,7 +7,7 @@ batch is written only after its Kafka transaction has committed, in one WriteBat
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from struct import Struct
@@ -238,4 +238,6 @@ class PartitionStore:
         except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
             # A full disk, say. What is not flushed is in RocksDB's log, or will be read from Kafka again.
             log.warning("store_not_flushed", path=self.path, reason=failure)
-        self._db.close()
+        # A database that cannot be flushed once more says so again, but lets go of the folder.
+        with suppress(Exception):
+            self._db.close()

@@ -18,7 +18,7 @@ from sinks.archive import months as archive_months
 from sinks.archive.compare import Advance
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
-from sinks.archive.work import Archive, Moved, Sealed, failures_told
+from sinks.archive.work import Archive, Moved, Sealed
 
 #: Reasons that people see of an incomplete month; programs see all.
 SHOWN_REASONS = 3
@@ -40,7 +40,7 @@ class Standing:
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """Print every month that has rows; asks Kafka about those that are due and not sealed."""
     check(settings)
-    with failures_told(), Archive(settings, "archive status") as archive:
+    with Archive(settings, "archive status") as archive:
         known = archive.seals()
         standings = [_standing(archive, month, known.get(month.first)) for month in archive.months()]
     if as_json:
@@ -88,7 +88,7 @@ def run(settings: Settings, only: date | None, *, as_json: bool) -> None:
     Raises Refused while another one archives, and WalletError for a month that was named and has to wait.
     """
     check(settings)
-    with failures_told(), Archive(settings, "archive run") as archive, ExitStack() as bars:
+    with Archive(settings, "archive run") as archive, ExitStack() as bars:
         if not archive.is_ours():
             raise Refused(
                 f"the archive is being worked on already, by {archive.holder()}: wait until it is done"

@@ -20,7 +20,6 @@ from sinks.archive.explain import Mismatch, first_named, refuse_difference, rows
 from sinks.archive.months import Month
 from sinks.archive.seals import Content, Seal
 from sinks.archive.topic import TopicLog
-from sinks.archive.work import failures_told
 from sinks.migrations import check as check_database
 from sinks.postgres import READER, Connection
 
@@ -42,7 +41,7 @@ def run(settings: Settings, only: date | None, *, kafka: bool, as_json: bool) ->
     if kafka:
         check(settings)
         wait_for_kafka(settings)
-    with failures_told(), postgres.connect(settings, READER, name="wallet archive verify") as connection:
+    with postgres.connect(settings, READER, name="wallet archive verify") as connection:
         check_database(connection)
         try:
             for one in _checked(settings, connection, only, kafka=kafka):

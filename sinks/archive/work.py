@@ -9,8 +9,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from threading import Event
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 
 import psycopg
 
-from config.errors import NotReachable, Stopped
+from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
@@ -32,7 +32,7 @@ from sinks.archive.months import Month
 from sinks.archive.seals import Seal
 from sinks.archive.topic import TopicLog
 from sinks.migrations import check
-from sinks.postgres import WRITER, connect, one_line
+from sinks.postgres import WRITER, connect
 
 log = EventLog("sinks.archive")
 
@@ -67,17 +67,6 @@ class Waiting(NamedTuple):
 
     month: Month
     reasons: Collection[str]
-
-
-@contextmanager
-def failures_told() -> Iterator[None]:
-    """For commands: a server that goes away in the middle is NotReachable, one line and no traceback."""
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise NotReachable(
-            f"PostgreSQL could not go on: {one_line(error)}; what was begun is undone, run it again"
-        ) from error
 
 
 class Archive:

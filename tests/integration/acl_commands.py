@@ -30,6 +30,7 @@ RESOURCES = {
 }
 #: As Kafka's script spells them; librdkafka has no name for all of Kafka's operations, and none is given that it lacks.
 OPERATIONS = {
+    "All": AclOperation.ALL,
     "Read": AclOperation.READ,
     "Write": AclOperation.WRITE,
     "Create": AclOperation.CREATE,
@@ -37,6 +38,7 @@ OPERATIONS = {
     "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
     "AlterConfigs": AclOperation.ALTER_CONFIGS,
 }
+PATTERNS = {"literal": ResourcePatternType.LITERAL, "prefixed": ResourcePatternType.PREFIXED}
 _SCRIPT = """#!{python}
 import json, sys
 with open({calls!r}, "a") as calls:
@@ -63,6 +65,7 @@ def _calls(folder: Path, variables: Mapping[str, str]) -> list[list[str]]:
 def _bindings(call: Sequence[str]) -> list[AclBinding]:
     words = iter(call)
     principals, operations, resources, rest = [], [], [], []
+    pattern = ResourcePatternType.LITERAL
     for word in words:
         if word in RESOURCES:
             resources.append((RESOURCES[word], next(words)))
@@ -70,6 +73,8 @@ def _bindings(call: Sequence[str]) -> list[AclBinding]:
             operations.append(OPERATIONS[next(words)])
         elif word == "--allow-principal":
             principals.append(next(words))
+        elif word == "--resource-pattern-type":
+            pattern = PATTERNS[next(words)]
         elif word in {"--bootstrap-server", "--command-config"}:
             next(words)
         else:
@@ -77,8 +82,6 @@ def _bindings(call: Sequence[str]) -> list[AclBinding]:
     assert rest == ["--add", "--force"], f"this test does not know {rest}"
     assert principals, "nobody is allowed anything"
     return [
-        AclBinding(
-            kind, name, ResourcePatternType.LITERAL, principal, "*", operation, AclPermissionType.ALLOW
-        )
+        AclBinding(kind, name, pattern, principal, "*", operation, AclPermissionType.ALLOW)
         for principal, operation, (kind, name) in product(principals, operations, resources)
     ]

@@ -23,15 +23,16 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.lines import to_json
 from schemas.producer import TransactionProducer
+from sinks import databases
 from tests.conftest import CACHE
 from tests.integration.acl_commands import bindings
 from tests.integration.pipelines import transaction
 from tests.integration.workers import Worker, wait_until
 from tests.secured import as_user, running
 
-pytestmark = [pytest.mark.integration, pytest.mark.full]
+pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(480)]
 
-USERS = ("upstream", "init", "worker", "sink", "auditor", "sender", "importer")
+USERS = ("upstream", "init", "worker", "sink", "archivist", "auditor", "sender", "importer", "rebuilder")
 PIPELINE_TOPICS = ("transactions", "ledger", "balances", "snapshots", "rejections", "pipeline")
 #: The topics that each user may write to; all others are tried and must be refused.
 WRITES = {
@@ -39,9 +40,11 @@ WRITES = {
     "init": {"pipeline"},
     "worker": {"ledger", "balances", "snapshots", "rejections"},
     "sink": set[str](),
+    "archivist": set[str](),
     "auditor": set[str](),
     "sender": {"transactions"},
     "importer": {"transactions"},
+    "rebuilder": set[str](),
 }
 
 
@@ -50,11 +53,13 @@ class Place(NamedTuple):
 
     settings: Settings
     folder: Path
+    started: list[Worker]
 
     def runs(self, user: str, *words: str) -> Worker:
         """A `wallet` command of this user."""
         log = self.folder / f"{user}-{words[0]}.log"
-        return Worker(as_user(self.settings, user), log, ("-m", "operations", *words))
+        self.started.append(Worker(as_user(self.settings, user), log, ("-m", "operations", *words)))
+        return self.started[-1]
 
     def done(self, user: str, *words: str) -> str:
         """What a command of this user said, which must end well."""
@@ -70,12 +75,25 @@ def place(settings: Settings, tmp_path: Path) -> Iterator[Place]:
             "KAFKA": broker.address,
             "PREFIX": settings.prefix,
             "PARTITIONS": str(settings.partitions),
+            "READER": "reports",
+            "SHADOW": f"{settings.prefix}-next",
             **{user.upper(): f"User:{user}" for user in USERS},
         }
         admin = broker.admin()
         for answer in admin.create_acls(bindings(tmp_path / "commands", variables)).values():
             answer.result(30)
-        yield Place(settings.model_copy(update={"kafka": broker.address}), tmp_path)
+        name = f"{settings.prefix.replace('-', '_')}_next"
+        shadow = {
+            "rebuild_prefix": f"{settings.prefix}-next",
+            "rebuild_postgres": databases.create(settings, name).postgres,
+        }
+        place = Place(settings.model_copy(update={"kafka": broker.address, **shadow}), tmp_path, [])
+        try:
+            yield place
+        finally:
+            for program in place.started:
+                program.kill()
+            databases.drop(settings, name)
 
 
 def test_each_program_can_do_its_work_and_nothing_beyond(place: Place) -> None:
@@ -88,7 +106,7 @@ def test_each_program_can_do_its_work_and_nothing_beyond(place: Place) -> None:
 
 def the_whole_pipeline_runs(place: Place) -> None:
     place.done("init", "init", "--history")
-    line = to_json(transaction(999_999, "wallet-0")) | {"recorded_at": "2026-08-01T00:00:00Z"}
+    line = to_json(transaction(999_999, "wallet-0")) | {"recorded_at": "2026-07-01T00:00:00Z"}
     history = place.folder / "history.jsonl"
     history.write_text(json.dumps(line))
     place.done("importer", "import", str(history))
@@ -109,10 +127,36 @@ def the_whole_pipeline_runs(place: Place) -> None:
     place.done("init", "init")
     place.done("auditor", "verify")
     place.done("auditor", "rejections", "list")
+    place.done("auditor", "inspect", "wallet-0")
+    place.done("auditor", "offsets", "--group", "reports", "--beginning")
+    place.done("sink", "replay", "--from-beginning")
     place.done("sender", "rejections", "resubmit", "--reason", "MISROUTED", "--key-from-wallet", "--execute")
+    archives_a_month(place)
     worker.stop()
     sink.stop()
     assert worker.events("lag_unknown") == []
+    place.done("sink", "replay", "--from-beginning", "--execute")
+    rebuilds(place)
+
+
+def archives_a_month(place: Place) -> None:
+    """The one of the imported record, which is long over."""
+    place.done("archivist", "archive", "run", "--month", "2026-07")
+    place.done("archivist", "archive", "status")
+    place.done("archivist", "archive", "verify")
+    archive = place.runs("archivist", "sink", "archive")
+    archive.wait_until_told("assigned")
+    archive.stop()
+
+
+def rebuilds(place: Place) -> None:
+    """Over the live input, and over a copy of it."""
+    for partitions in (place.settings.partitions, place.settings.partitions + 1):
+        place.done("rebuilder", "rebuild", "start", "--partitions", str(partitions))
+        place.done("rebuilder", "rebuild", "status")
+        place.done("rebuilder", "rebuild", "diff")
+        place.done("rebuilder", "rebuild", "switch", "--execute")
+        place.done("rebuilder", "rebuild", "discard", "--even-switched", "--execute")
 
 
 def only_its_own_topics_can_be_written(place: Place) -> None:

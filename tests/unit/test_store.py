@@ -1,6 +1,7 @@
 """The store of a partition: what it belongs to, what it holds after a reopen and after a kill, its cache."""
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rocksdict import Options, Rdict
 
-from config.errors import Refused
+from config.errors import Refused, Stopped
 from schemas.codec import encode_balance
 from schemas.records import Balance
 from streams.batch import posted_id
@@ -246,3 +247,20 @@ def test_stores_of_partitions_side_by_side_do_not_mix(tmp_path: Path) -> None:
         write(fourth, {b"a": balance(b"a", 4)}, {}, Cursor(4, 4, 4, 4))
         assert third.balance(b"a") == balance(b"a", 3)
         assert third.cursor.source == 3
+
+
+def test_a_store_that_its_disk_does_not_take_is_closed_in_peace_and_opened_again(tmp_path: Path) -> None:
+    """The disk is a limit on the size of a file, which no process may go beyond."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    many = {b"wallet-%d\0id" % number: Known(b"d" * 32, 1) for number in range(10_000)}
+    with opened(tmp_path / "store") as store:
+        write(store, {b"a": balance(b"a")}, {}, Cursor(1, 1, 1, 1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, limits[1]))
+        try:
+            with pytest.raises(Stopped, match=r"cannot be written .*nothing is lost"):
+                write(store, {}, many, Cursor(2, 2, 2, 2))
+            store.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with opened(tmp_path / "store") as store:
+        assert store.cursor == Cursor(1, 1, 1, 1)
