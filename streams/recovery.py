@@ -235,6 +235,8 @@ class TableManager(FaustTableManager):
     async def _posted(self, one: Assigned, run: Run) -> None:
         try:
             ahead = await self._running.run_in_executor(self._posting, one.writer.post, run.records)
+        except Interrupted:
+            return
         except Fenced:
             self._fenced(one)
         except Exception as failure:  # noqa: BLE001 - crash only: whoever takes over goes on

@@ -83,14 +83,10 @@ class PartitionWriter:
         The order is the correctness: 1. fence the former owner and end its transaction, 2. catch the store
         up with what he committed, 3. find the position. Only then may a record be read.
         """
-        parts, settings = self._parts, self._parts.settings
-        started = time.monotonic()
-        self._producer = PartitionProducer(settings, parts.topics, self.partition, parts.offsets_of)
-        self._producer.open(self.stopping)
+        parts, started = self._parts, time.monotonic()
+        self._fence()
         self._store = open_store(parts, self.partition)
-        self.next_offset = CatchUp(settings, parts.topics, self.partition, self._store, self.recovery).run(
-            self.stopping
-        )
+        self._catch_up(self._store)
         self._fold = Fold(
             parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
         )
@@ -98,12 +94,23 @@ class PartitionWriter:
         metrics.recovered(self.recovery.records, took_s)
         log.info("ready", partition=self.partition, took_s=round(took_s, 3))
 
+    def _fence(self) -> None:
+        parts = self._parts
+        self._producer = PartitionProducer(parts.settings, parts.topics, self.partition, parts.offsets_of)
+        self._producer.open(self.stopping)
+
+    def _catch_up(self, store: PartitionStore) -> None:
+        parts = self._parts
+        catch_up = CatchUp(parts.settings, parts.topics, self.partition, store, self.recovery)
+        self.next_offset = catch_up.run(self.stopping)
+
     def post(self, records: list[Source]) -> Source | None:
         """Post a run: all of it in one transaction, or none of it.
 
         Records below the next offset were posted already and are skipped. A record that is too far ahead
         of the clock ends the run before it and is returned: it is decided when the clock has come closer.
-        Raises Fenced and Stopped; a transaction that was rolled back is tried once more.
+        A transaction that was rolled back is tried once more. Raises Fenced, Stopped, and Interrupted when the
+        partition was taken away between the two.
         """
         # A schema id that was unknown to the registry then may be known to it by the time of these records.
         self._parts.writers.forget_unknown()
@@ -118,8 +125,22 @@ class PartitionWriter:
         return ahead
 
     def _post_again(self, records: list[Source]) -> None:
+        """Post a run that was rolled back, with a new producer.
+
+        The old one may lose records now: librdkafka gives the sequence numbers of records that an abort throws
+        away to the next ones, also where a record was written already and only the broker's answer was lost. The
+        broker takes the next one for its repetition, confirms it, and drops it. Those of a new producer begin
+        anew. To open it fences whoever has taken the partition over meanwhile, so what he committed comes first.
+        """
+        if self._producer is None or self._store is None:
+            raise Stopped(f"partition {self.partition} was closed with a batch in hand")
+        self._producer.close()
+        self._fence()
+        self._catch_up(self._store)
+        records = [record for record in records if record.offset >= self.next_offset]
         try:
-            self._post(records)
+            if records:
+                self._post(records)
         except Aborted as reason:
             raise Stopped(f"partition {self.partition}: rolled back twice in a row: {reason}") from None
 

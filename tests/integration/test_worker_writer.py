@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer
@@ -21,7 +22,7 @@ from schemas.codec import TransactionCodec
 from schemas.registry import FIXED_IDS, writers
 from streams.batch import Source
 from streams.store import BEFORE_TIME, Cursor, PartitionStore, StoreMemory
-from streams.transaction import Fenced
+from streams.transaction import Aborted, Fenced, PartitionProducer
 from streams.writer import PartitionWriter, WriterParts
 from tests.integration.exactness import assert_exact, found
 from tests.integration.pipelines import (
@@ -157,6 +158,26 @@ def test_a_writer_that_is_fenced_between_two_batches_writes_nothing_more(setting
                 zombie.post(batch[200:400])
             assert store_of(zombie).cursor == cursor
             successor.post(batch[200:])
+    assert_exact(settings_here)
+
+
+def test_what_another_committed_after_a_roll_back_is_not_posted_again(
+    settings_here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = settings_here.model_copy(update={"state_dir": tmp_path / "elsewhere"})
+    with written_by(settings_here) as writer:
+        batch = sent(settings_here, 300)
+        writer.post(batch[:100])
+
+        def rolled_back(*_: object) -> None:
+            monkeypatch.undo()
+            with written_by(elsewhere) as other:
+                other.post(batch[100:200])
+            raise Aborted("for this test")
+
+        monkeypatch.setattr(PartitionProducer, "write", rolled_back)
+        writer.post(batch[100:])
+        assert writer.next_offset == 300
     assert_exact(settings_here)
 
 

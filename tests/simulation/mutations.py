@@ -65,7 +65,7 @@ _DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded
 _SEND_OFFSETS = "self._send_offsets([TopicPartition("
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
-_FENCE = "        self._producer.open(self.stopping)\n"
+_FENCE = "        self._fence()\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _FOLD = "        self._fold = Fold("
@@ -114,6 +114,11 @@ MUTATIONS = (
                 "if not error.retriable():\n                    raise\n                return\n",
             ),
         ),
+    ),
+    Mutation(
+        "a producer is used on after an abort",
+        play_workers,
+        (Edit(PartitionWriter._post_again, "        self._producer.close()\n" + _FENCE, ""),),
     ),
     Mutation(
         "recovery stops at the first batch",

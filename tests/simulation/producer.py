@@ -4,6 +4,7 @@
 Errors are real KafkaErrors with the codes and flags that librdkafka gives.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, Message, TopicPartition
@@ -27,6 +28,10 @@ class Producer(Link):
         self._broken = False
         self._queue: list[tuple[str, Stored, Report | None]] = []
         self._reports: list[tuple[Report, KafkaError | None, Message]] = []
+        #: By topic: records that are written while their answer is not there yet, and those whose sequence
+        #: numbers an abort has given to others, which the broker then takes for repetitions (as librdkafka does).
+        self._unanswered: Counter[str] = Counter()
+        self._repeated: Counter[str] = Counter()
 
     def init_transactions(self, timeout: float) -> None:
         """Fence the former owner."""
@@ -80,11 +85,18 @@ class Producer(Link):
 
     def _send(self) -> None:
         queue, self._queue = self._queue, []
+        unanswered = bool(queue) and self.stage.fault("answers lost", 0.1)
         for topic, record, report in queue:
             partition = record.offset
             try:
                 assert self._epoch is not None
-                offset = self.broker.append(self._id, self._epoch, topic, record)
+                if self._repeated[topic]:
+                    self._repeated[topic] -= 1
+                    self.broker.current(self._id, self._epoch)
+                    offset = 0
+                else:
+                    offset = self.broker.append(self._id, self._epoch, topic, record)
+                    self._unanswered[topic] += bool(unanswered)
             except OldEpoch:
                 self._fenced = True
                 return
@@ -116,6 +128,7 @@ class Producer(Link):
         if not self._begun:
             raise failed(KafkaError._STATE)
         self._send()
+        self._unanswered.clear()  # asked again until it is known
         self._report()
         self._refuse_fenced()
         self.effect("commit")
@@ -139,6 +152,8 @@ class Producer(Link):
                 self._end(commits=False)
                 self._timed_out(timeout)
         self._queue, self._reports = [], []
+        self._repeated += self._unanswered
+        self._unanswered.clear()
         self._end(commits=False)
         self._begun = False
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from config.errors import Refused, WalletError
+from config.errors import Refused, Stopped, WalletError
 from config.topics import Topics
 from schemas.codec import encode_balance
 from streams import store
@@ -115,7 +115,7 @@ class WorkerRun:
 
     def _follow(self, machine: Machine) -> None:
         """A standby: it absorbs some of what is visible, of one topic more than of the other; a full disk ends it."""
-        with suppress(OSError):
+        with suppress(OSError, Stopped):
             self._absorb_some(machine)
 
     def _absorb_some(self, machine: Machine) -> None:
