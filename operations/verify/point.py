@@ -7,6 +7,7 @@ can make a later audit believe him: keep it as you keep the audits' results.
 
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -61,11 +62,13 @@ def check(point: Point, prefix: str, cluster: str, topic_id: str) -> None:
         )
 
 
-def restore_rows(point: Point, expected: ExpectedRows) -> None:
-    """Add the digests of all rows up to the point."""
+def restore_rows(point: Point, expected: ExpectedRows, partitions: Collection[int]) -> None:
+    """Add the digests of all rows of these partitions up to the point."""
     for table in TABLES:
         expected.rows[table].restore(
-            (partition, number, count, total) for partition, number, count, total in point.rows[table]
+            (partition, number, count, total)
+            for partition, number, count, total in point.rows[table]
+            if partition in partitions
         )
 
 

@@ -91,7 +91,7 @@ class _Verification:
             key, wanted=bool(tables or self.options.save), interval_only=self.options.to_an_end
         )
         if self.point:
-            verify_point.restore_rows(self.point, expected)
+            verify_point.restore_rows(self.point, expected, self.partitions)
         shared = Audit(
             settings=self.settings,
             topics=self.topics,
@@ -147,6 +147,11 @@ class _Verification:
                     f"{self.topics.transactions} partition {cut.partition} begins at offset {cut.input.begin}: "
                     "retention (WALLET_RETENTION_TRANSACTIONS_DAYS) deleted the records before it, so only an audit "
                     "with --since a point that far can go on"
+                )
+            if self.limits.get(cut.partition, begin) < begin:
+                raise Refused(
+                    f"the verified point is at offset {begin} of partition {cut.partition}, beyond the end that was "
+                    f"named, {self.limits[cut.partition]}: name a later end, or leave --since out"
                 )
         return [
             earlier(cut, self.limits[cut.partition]) if cut.partition in self.limits else cut for cut in found

@@ -289,5 +289,9 @@ def test_a_verified_point_is_gone_on_from(original: Settings, tmp_path: Path) ->
     assert second.clean, second.differences.shown
     assert sum(one.records for one in second.covered) == 0
     assert second.rows == first.rows
+    one = verified(original, since=point, partition=0)
+    assert one.clean, one.differences.shown
+    with pytest.raises(Refused, match="beyond the end that was named, 5: name a later end"):
+        verified(original, since=point, partition=0, to_offset=5)
     with copy_of(original) as copy, pytest.raises(Refused, match="another prefix"):
         verified(copy, since=point, postgres=False)
