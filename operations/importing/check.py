@@ -22,6 +22,7 @@ from operations.importing.lines import moment_of
 from operations.importing.opening import only
 from operations.lines import BadLine, Fields, text_of, whole_of
 from operations.output import Advance, progress
+from operations.reading import iso
 from operations.status import look
 from schemas.rules import broken_name
 from sinks import balances, postgres
@@ -46,9 +47,13 @@ class Wanted(NamedTuple):
     at: datetime | None
 
 
-def run(settings: Settings, file: File) -> int:
-    """Compare every line and tell what differs; the exit code."""
-    lines = sum(1 for _ in _wanted(file))  # read once before anybody waits for anything
+def lines_of(file: File) -> int:
+    """How many balances it holds; raises ConfigurationError where it cannot be read, or a line is wrong."""
+    return sum(1 for _ in _wanted(file))
+
+
+def run(settings: Settings, file: File, lines: int) -> int:
+    """Compare every one of its lines and tell what differs; the exit code."""
     check(settings)
     client = quiet_admin(settings)
     _until_handled(client, settings)
@@ -91,7 +96,7 @@ def _read(line: str, fields: Fields) -> Wanted:
 
 def _difference(wanted: Wanted, found: Found) -> str | None:
     """What is wrong with a balance; a wallet that never had an entry holds 0."""
-    at = f" at {wanted.at.isoformat()}" if wanted.at else ""
+    at = f" at {iso(wanted.at)}" if wanted.at else ""
     if found.balance is None:
         is_there = "the pipeline has no such wallet"
     else:

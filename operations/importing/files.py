@@ -46,6 +46,11 @@ class File:
                 yield from rows(source, self.form, self.more)
         except OSError as error:
             raise _unreadable(self.path, error) from None
+        except ConfigurationError as error:
+            told = str(error)
+            raise ConfigurationError(
+                told if told.startswith(str(self.path)) else f"{self.path}: {told}"
+            ) from None
 
 
 def found(paths: Sequence[Path], form: Form | None, more: Sequence[str]) -> list[File]:

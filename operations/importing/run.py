@@ -80,12 +80,15 @@ def run(settings: Settings, options: Options) -> int:
     """Import, check, or both; the exit code. Raises a WalletError where that is not possible."""
     if not (options.files or options.opening or options.check):
         raise ConfigurationError("nothing to import: name files, --opening or --check")
+    known = import_files.found([options.check] if options.check else [], None, import_check.COLUMNS)
+    # Before anything is sent, which cannot be taken back.
+    counts = [import_check.lines_of(file) for file in known]
     code = 0
     if options.files or options.opening:
         code = _Import(settings, options).run()
-    if options.check and not options.dry_run:
-        [file] = import_files.found([options.check], None, import_check.COLUMNS)
-        code = import_check.run(settings, file) or code
+    if not options.dry_run:
+        for file, lines in zip(known, counts, strict=True):
+            code = import_check.run(settings, file, lines) or code
     return code
 
 

@@ -40,6 +40,9 @@ NOWHERE = {
             2,
             "wallet: wrong.csv: line 2: balance 1.5 is not a whole number of minor units",
         ),
+        # Before anything is sent: with a server that answers, the good file would be in by then.
+        ("good.jsonl --check none.csv", 2, "wallet: none.csv cannot be read: No such file or directory"),
+        ("good.jsonl --check headless.csv", 2, "wallet: headless.csv: CSV column 'alice' is not known"),
     ],
 )
 def test_what_it_says_and_ends_with(arguments: str, code: int, told: str, tmp_path: Path) -> None:
@@ -47,6 +50,7 @@ def test_what_it_says_and_ends_with(arguments: str, code: int, told: str, tmp_pa
     (tmp_path / "good.jsonl").write_text(json.dumps(LINE))
     (tmp_path / "back.jsonl").write_text(f"{json.dumps(LINE)}\n{json.dumps(earlier)}\n")
     (tmp_path / "known.csv").write_text("wallet_id,balance\nalice,1250\n")
+    (tmp_path / "headless.csv").write_text("alice,1250\n")
     (tmp_path / "wrong.csv").write_text("wallet_id,balance\nalice,1.5\n")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
     answer = subprocess.run(
