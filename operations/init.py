@@ -179,9 +179,11 @@ def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
 
     Raises ConfigurationError where the record is there and says something else.
     """
+    written = False
     for attempt in range(ATTEMPTS):
         there = read_pipeline(settings)
-        written = there is None and _write_first(settings, wanted)
+        # A slow broker may show what was written only at the next attempt.
+        written = (there is None and _write_first(settings, wanted)) or written
         there = there or read_pipeline(settings)
         if there:
             # The record's schema id stands, whatever the registry knows by now.
