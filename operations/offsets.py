@@ -11,7 +11,7 @@ import typer
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from rich.table import Table
 
-from config.cluster import ASK_S, answered, describe, offsets, quiet_admin
+from config.cluster import ASK_S, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.settings import Settings
 from config.topics import Topics
@@ -92,10 +92,11 @@ def look(settings: Settings, wanted: Wanted) -> tuple[str, list[Target], int]:
     """
     _refuse_ours(settings, wanted.group)
     if sum((wanted.time is not None, wanted.back is not None, wanted.beginning, wanted.end)) != 1:
-        raise ConfigurationError("say where to: one of --time, --back, --beginning, --end")
+        raise ConfigurationError("say where to: exactly one of --time, --back, --beginning, --end")
     at = _time(wanted)
     if at and at > datetime.now(UTC):
-        raise ConfigurationError(f"--time {at.isoformat()} is in the future")
+        raise ConfigurationError(f"--time {iso(at)} is in the future")
+    wait_for_kafka(settings)
     client = quiet_admin(settings)
     topic = getattr(Topics.of(settings), wanted.topic, wanted.topic)
     found = describe(client, [topic]).get(topic)

@@ -69,7 +69,9 @@ def connect(
             if FINAL.search(reason):
                 raise ConfigurationError(f"PostgreSQL refuses WALLET_POSTGRES: {reason}") from None
             if time.monotonic() + pause_s > deadline:
-                raise NotReachable(f"PostgreSQL did not answer within {wait_s:g} s: {reason}") from None
+                raise NotReachable(
+                    f"PostgreSQL did not answer within {wait_s:g} s: {reason}: start it, or set WALLET_POSTGRES"
+                ) from None
         if pause_s < 0.2:
             log.warning("waiting_for_postgres", reason=reason)
         time.sleep(pause_s * random.uniform(0.8, 1.0))  # noqa: S311 - spreads retries, guards nothing

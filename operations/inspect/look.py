@@ -18,6 +18,7 @@ from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from config.topics import Topics
 from operations.output import progress
+from operations.reading import iso
 from operations.verify.cut import cuts, offsets_at
 from operations.verify.reading import Reading
 from schemas.codec import HEADER_BYTES
@@ -66,7 +67,7 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
     entries that the answer needs were deleted by a retention, or are not decided yet.
     """
     if place.at and place.at > datetime.now(UTC):
-        raise ConfigurationError(f"--at {place.at.isoformat()} is in the future")
+        raise ConfigurationError(f"--at {iso(place.at)} is in the future")
     check(settings)
     partition = partition_of(wallet_id.encode(), settings.partitions)
     topic = Topics.of(settings).ledger

@@ -77,7 +77,9 @@ def named_in(file: Path) -> frozenset[str]:
     """Source records that a file names, one `partition:offset` a line; # begins a remark."""
     try:
         lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"--offsets {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise ConfigurationError(f"--offsets {file} cannot be read: {error}") from None
     named = set()
     for number, line in enumerate(lines, 1):

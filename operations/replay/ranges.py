@@ -9,6 +9,7 @@ from config.cluster import Offsets, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from config.topics import Topics
+from operations.reading import iso
 from operations.verify.cut import offsets_at
 from sinks import replay
 from sinks.ledger import LedgerSink
@@ -82,7 +83,7 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
     begins = (wanted.from_offset, wanted.from_time, wanted.back, wanted.from_beginning or None)
     if sum(one is not None for one in begins) != 1:
         raise ConfigurationError(
-            "say from where: one of --from-offset, --from-time, --back, --from-beginning"
+            "say from where: exactly one of --from-offset, --from-time, --back, --from-beginning"
         )
     if wanted.to_offset is not None and wanted.to_time is not None:
         raise ConfigurationError("--to-offset and --to-time exclude each other")
@@ -99,10 +100,10 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
     now = datetime.now(UTC)
     for option, at in (("--from-time", wanted.from_time), ("--to-time", wanted.to_time)):
         if at is not None and at > now:
-            raise ConfigurationError(f"{option} {at.isoformat()} is in the future")
+            raise ConfigurationError(f"{option} {iso(at)} is in the future")
     start = _from_time(wanted)
     if start and wanted.to_time and start > wanted.to_time:
-        raise ConfigurationError(f"the replay would begin at {start.isoformat()}, after --to-time")
+        raise ConfigurationError(f"the replay would begin at {iso(start)}, after --to-time")
 
 
 def _from_time(wanted: Range) -> datetime | None:
