@@ -203,8 +203,17 @@ class Replay:
         self._positions[partition] = moved
 
     def stretches(self) -> list[Stretch]:
-        """Where the replay is, as Postgres has it."""
-        return replay_positions.stretches(self._connection, self._place)
+        """Where the replay is, as Postgres has it; raises NotReachable while that is away."""
+        try:
+            if self._connection.closed:
+                self._connection = self._connect(wait_s=0)
+            return replay_positions.stretches(self._connection, self._place)
+        except (psycopg.OperationalError, NotReachable) as error:
+            reason = str(error) if isinstance(error, NotReachable) else one_line(error)
+            raise NotReachable(
+                f"PostgreSQL is away: {reason}; what was read is in, go on with "
+                f"`wallet replay {self._sink.name} --resume`"
+            ) from None
 
     def _fenced(self) -> Stopped:
         living = replay_positions.living(self._connection, self._place)
@@ -240,11 +249,14 @@ class Trial:
         return None
 
     def missing(self, records: Sequence[Record]) -> int:
-        """How many of these records have no row; raises Stopped for one whose row differs."""
+        """How many of these records have no row; raises Stopped for one whose row differs, NotReachable."""
         missing = 0
-        with self._connection.transaction(force_rollback=True):
-            for table, rows in self._sink.rows(records).tables:
-                missing = count_missing(self._connection, table, rows)
+        try:
+            with self._connection.transaction(force_rollback=True):
+                for table, rows in self._sink.rows(records).tables:
+                    missing = count_missing(self._connection, table, rows)
+        except psycopg.OperationalError as error:
+            raise NotReachable(f"PostgreSQL is away: {one_line(error)}") from None
         return missing
 
 

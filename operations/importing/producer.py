@@ -19,6 +19,7 @@ from operations.importing.lines import Dated
 from operations.importing.progress import Progress, as_offset, group
 from schemas.codec import frame
 from schemas.producer import FRAMING_BYTES, PARTITION_UA
+from streams.transaction import IDLE_CONNECTION_MS
 
 log = EventLog("operations.import")
 
@@ -48,6 +49,7 @@ class ImportProducer:
                 partitioner="murmur2_random",
                 compression_type="lz4",
                 linger_ms=20,
+                connections_max_idle_ms=IDLE_CONNECTION_MS,
                 queue_buffering_max_messages=4 * BATCH_LINES,
                 queue_buffering_max_kbytes=1_048_576,
                 message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
@@ -107,8 +109,9 @@ class ImportProducer:
         error = failure.args[0]
         if isinstance(error, KafkaError) and error.code() in FENCED:
             return Stopped(
-                f"another `wallet import` of the pipeline {self._settings.prefix!r} has taken over; it goes on where "
-                "this one stopped"
+                f"another `wallet import` of the pipeline {self._settings.prefix!r} has taken over and goes on where "
+                "this one stopped; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: run the same import "
+                "again then"
             )
         told = error.str() if isinstance(error, KafkaError) else str(failure)
         return NotReachable(

@@ -230,7 +230,10 @@ class Copy:
             KafkaError.INVALID_PRODUCER_EPOCH,
             KafkaError.PRODUCER_FENCED,
         }:
-            return Stopped(f"another `wallet rebuild` copies to {self._to}: one of them is enough")
+            return Stopped(
+                f"another `wallet rebuild` copies to {self._to}, one of them is enough; or Kafka was away for longer "
+                "than WALLET_TRANSACTION_TIMEOUT_S: run it again then, it goes on"
+            )
         return NotReachable(
             f"records could not be copied to {self._to}: {error.str()}; run it again, it goes on"
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 
 from config.cluster import offsets
-from config.errors import Stopped
+from config.errors import NotReachable, Stopped
 from config.lag import LagReader
 from config.logs import EventLog
 from config.settings import Settings
@@ -62,7 +62,10 @@ def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> dict[
         copy = stack.enter_context(Copy(place)) if place.copied else None
         if copy:
             _copy_to(copy, ends, running, last=last)
-        _fill(place, running)
+        try:
+            _fill(place, running)
+        except NotReachable as away:
+            raise NotReachable(f"{away}; run it again, it goes on") from None
         if follow:
             log.info("following", prefix=place.shadow.prefix)
         while follow:

@@ -69,7 +69,7 @@ class Reading:
                 break
             elif time.monotonic() - heard_at > self._stall_s:
                 raise self._away(
-                    f"nothing came for {self._stall_s:g} s, an open transaction may be in the way"
+                    f"nothing came for {self._stall_s:g} s: Kafka is away, or an open transaction is in the way"
                 )
         return found
 

@@ -10,13 +10,13 @@ from threading import Event
 
 import pytest
 
-from config.errors import ConfigurationError, Refused, Stopped
+from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.settings import Settings
 from operations.replay.ranges import Range, plans, sinks_of
 from schemas.records import from_ms
 from sinks import databases, postgres, replay
 from sinks.positions import Move
-from sinks.replay import Replay
+from sinks.replay import Replay, Trial
 from tests.integration.replays import (
     ENTRIES,
     EVERYTHING,
@@ -185,6 +185,24 @@ def test_a_sink_that_starts_takes_over_from_a_replay_and_nothing_is_lost(
             one.write(batch)
     assert rows(empty)["transactions"] == rows(pipeline)["transactions"]
     assert counted(resumed(empty, ["ledger"])[0]) == (ALL, 0, ALL)
+
+
+def test_a_replay_whose_postgres_is_away_says_how_to_go_on(pipeline: Settings) -> None:
+    sink = sinks_of(pipeline, ["ledger"])[0]
+    plan = plans(pipeline, [sink], EVERYTHING)[0]
+    with closing(Trial(pipeline, sink)) as trial, closing(Replay(pipeline, sink, Event())) as one:
+        one.begin(plan.stretches, plan.begins)
+        with postgres.connect(pipeline) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'wallet %'"
+            )
+        with pytest.raises(NotReachable, match="PostgreSQL is away"):
+            trial.missing([])
+        with pytest.raises(NotReachable, match=r"PostgreSQL is away.*`wallet replay ledger --resume`"):
+            one.stretches()
+        assert one.stretches() == list(plan.stretches)
+        one.abandon()
 
 
 @pytest.mark.full
