@@ -62,6 +62,7 @@ def create_app(parts: WriterParts) -> LedgerApp:
     app = LedgerApp(
         settings.group,
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
+        broker_client_id=f"{settings.prefix}-worker",
         broker_credentials=_credentials(settings),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=HEARTBEAT_S,

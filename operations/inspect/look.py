@@ -68,6 +68,8 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
     """
     if place.at and place.at > datetime.now(UTC):
         raise ConfigurationError(f"--at {iso(place.at)} is in the future")
+    if place.at and place.at_offset is not None:
+        raise ConfigurationError("--at and --at-offset exclude each other")
     check(settings)
     partition = partition_of(wallet_id.encode(), settings.partitions)
     topic = Topics.of(settings).ledger

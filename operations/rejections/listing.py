@@ -10,6 +10,7 @@ from config.cluster import offsets_of, quiet_admin
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.topics import Topics
+from operations.reading import iso
 from operations.verify.kinds import OUR_HEADERS, headers_of
 from operations.verify.reading import Reading
 from schemas.avro import IllegalAvro
@@ -65,6 +66,15 @@ class Wanted:
     to_time: datetime | None = None
     key: str | None = None
     named: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for a range that ends before it begins."""
+        if None not in (self.from_offset, self.to_offset) and (self.from_offset or 0) > (self.to_offset or 0):
+            raise ConfigurationError(
+                f"--from-offset {self.from_offset} is behind --to-offset {self.to_offset}"
+            )
+        if self.from_time and self.to_time and self.from_time > self.to_time:
+            raise ConfigurationError(f"--from {iso(self.from_time)} is later than --to {iso(self.to_time)}")
 
     def includes(self, one: Rejection) -> bool:
         """Whether a rejection is wanted."""

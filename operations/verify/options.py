@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
+from operations.reading import iso
 from operations.verify import point as verify_point
 from operations.verify.cut import offsets_at
 
@@ -35,6 +36,8 @@ class Options:
             raise ConfigurationError("--to-offset is of one partition: name it with --partition")
         if self.to_offset is not None and self.to_time is not None:
             raise ConfigurationError("--to-offset and --to-time both name an end: leave one out")
+        if self.to_time and self.to_time > datetime.now(UTC):
+            raise ConfigurationError(f"--to-time {iso(self.to_time)} is in the future")
         if self.save and self.to_an_end:
             raise ConfigurationError(
                 "--save keeps the state at the newest decided records: leave --to-... out"
