@@ -276,8 +276,12 @@ class TableManager(FaustTableManager):
 
     def _still_fenced(self, one: Assigned) -> None:
         if self.partitions.get(one.tp) is one:
-            two = f"partition {one.tp.partition}: another process writes it, though the group says it is ours"
-            self.fail(Stopped(two))
+            self.fail(
+                Stopped(
+                    f"partition {one.tp.partition}: another process writes it, though the group says it is ours; or "
+                    "Kafka ended a transaction that was open for longer than WALLET_TRANSACTION_TIMEOUT_S: start again"
+                )
+            )
 
 
 def _numbers(partitions: set[TP]) -> str:
