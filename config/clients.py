@@ -6,6 +6,10 @@ from config.settings import Settings
 
 Value = str | int | float | bool
 
+#: After a broker was away, sending offsets may wait for it for ever, whatever its time-out says, until the state
+#: of any connection changes (librdkafka issue 5511). One that is closed for idleness is such a change.
+IDLE_CONNECTION_MS = 3_000
+
 
 def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
     """Configuration of a librdkafka client for these settings; `more` has underscores for dots.
@@ -36,6 +40,18 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
         if value is not None:
             conf[name] = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
     return conf | {name.replace("_", "."): value for name, value in more.items()}
+
+
+def transactional(settings: Settings, transactional_id: str, **more: Value) -> dict[str, Value]:
+    """Configuration of a producer of large transactions. After an abort, make a new one (docs/reliability.md)."""
+    conf: dict[str, Value] = {
+        "transaction_timeout_ms": int(settings.transaction_timeout_s * 1_000),
+        "acks": "all",
+        "compression_type": "lz4",
+        "connections_max_idle_ms": IDLE_CONNECTION_MS,
+        "queue_buffering_max_kbytes": 1_048_576,
+    }
+    return librdkafka(settings, transactional_id=transactional_id, **conf | more)
 
 
 def looking(settings: Settings, group_id: str, **more: Value) -> dict[str, Value]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from config.clients import librdkafka
+from config.clients import transactional
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -28,9 +28,6 @@ SEND_OFFSETS_TRY_S = 5.0
 RETRY_PAUSE_S = 0.1
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
-#: After a broker was away, sending offsets may wait for it for ever, whatever its time-out says, until the state
-#: of any connection changes (librdkafka issue 5511). One that is closed for idleness is such a change.
-IDLE_CONNECTION_MS = 3_000
 #: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
 INPUT_MESSAGE_BYTES = 1_048_588
 
@@ -61,16 +58,11 @@ class PartitionProducer:
         self._failed: KafkaError | None = None
         self._next_offsets: dict[str, int] = {}
         self._producer = Producer(
-            librdkafka(
+            transactional(
                 settings,
-                transactional_id=f"{settings.group}-{partition}",
-                transaction_timeout_ms=int(settings.transaction_timeout_s * 1000),
-                acks="all",
-                compression_type="lz4",
+                f"{settings.group}-{partition}",
                 linger_ms=5,
-                connections_max_idle_ms=IDLE_CONNECTION_MS,
                 queue_buffering_max_messages=4 * settings.batch_records + 100_000,
-                queue_buffering_max_kbytes=1_048_576,
                 message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
             )
         )

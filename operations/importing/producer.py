@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from config.clients import librdkafka
+from config.clients import librdkafka, transactional
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -19,7 +19,6 @@ from operations.importing.lines import Dated
 from operations.importing.progress import Progress, as_offset, group
 from schemas.codec import frame
 from schemas.producer import FRAMING_BYTES, PARTITION_UA
-from streams.transaction import IDLE_CONNECTION_MS
 
 log = EventLog("operations.import")
 
@@ -42,16 +41,12 @@ class ImportProducer:
         self._topic = Topics.of(settings).transactions
         self._frame = frame(schema_id)
         self._producer = Producer(
-            librdkafka(
+            transactional(
                 settings,
-                transactional_id=f"{settings.prefix}-import",
-                transaction_timeout_ms=int(settings.transaction_timeout_s * 1_000),
+                f"{settings.prefix}-import",
                 partitioner="murmur2_random",
-                compression_type="lz4",
                 linger_ms=20,
-                connections_max_idle_ms=IDLE_CONNECTION_MS,
                 queue_buffering_max_messages=4 * BATCH_LINES,
-                queue_buffering_max_kbytes=1_048_576,
                 message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
             )
             | {"log_level": 0}  # being fenced is an outcome that we tell ourselves

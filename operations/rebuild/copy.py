@@ -20,7 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from config.clients import librdkafka, looking
+from config.clients import looking, transactional
 from config.cluster import describe
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
@@ -44,8 +44,6 @@ LOOK_EVERY_S = 0.5
 #: Kafka forgets offsets that nobody commits for a week; so they are told again after so long.
 TELL_EVERY_S = 3_600.0
 TRY_S = 30.0
-#: See streams/transaction.py: a connection that is closed for idleness wakes a client that waits for ever.
-IDLE_CONNECTION_MS = 3_000
 
 log = EventLog("operations.rebuild")
 
@@ -61,16 +59,11 @@ class Copy:
         self._from, self._to = place.input, place.shadow.input or ""
         settings = place.copying
         self._producer = Producer(
-            librdkafka(
+            transactional(
                 settings,
-                transactional_id=settings.group,
-                transaction_timeout_ms=int(settings.transaction_timeout_s * 1_000),
-                acks="all",
-                compression_type="lz4",
+                settings.group,
                 linger_ms=20,
-                connections_max_idle_ms=IDLE_CONNECTION_MS,
                 queue_buffering_max_messages=4 * BATCH_RECORDS,
-                queue_buffering_max_kbytes=1_048_576,
                 message_max_bytes=1_000_000_000,  # the topic has the say
             )
         )
