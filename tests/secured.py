@@ -80,14 +80,21 @@ class SecuredBroker(Broker):
 
 
 @contextmanager
-def running(folder: Path, cache: Path, users: tuple[str, ...]) -> Iterator[SecuredBroker]:
-    """A secured broker of its own, which ends with the block."""
-    port = free_port(without=[])
-    broker = SecuredBroker(folder, cache.expanduser(), port, free_port(without=[port]), users=users)
+def spawned(broker: Broker) -> Iterator[None]:
+    """A broker of a test's own kind: ready when the block begins, killed when it ends."""
     broker.prepare(lambda _line: None)
     started = server.spawn(broker)
     try:
         server.wait_until_ready(broker, started)
-        yield broker
+        yield
     finally:
         server.kill(started)
+
+
+@contextmanager
+def running(folder: Path, cache: Path, users: tuple[str, ...]) -> Iterator[SecuredBroker]:
+    """A secured broker of its own, which ends with the block."""
+    port = free_port(without=[])
+    broker = SecuredBroker(folder, cache.expanduser(), port, free_port(without=[port]), users=users)
+    with spawned(broker):
+        yield broker

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from config.settings import Settings
-from local import server
 from local.broker import Broker
 from local.state import free_port
 from streams.transaction import PartitionProducer
@@ -19,6 +18,7 @@ from tests.conftest import CACHE
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import small
 from tests.integration.test_worker_writer import sent, written_by
+from tests.secured import spawned
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
@@ -119,14 +119,8 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     broker = GatedBroker(
         tmp_path / "kafka", CACHE.expanduser(), port, free_port(without=[port]), gate=gate.port
     )
-    broker.prepare(lambda _line: None)
-    started = server.spawn(broker)
-    try:
-        server.wait_until_ready(broker, started)
+    with closing(gate), spawned(broker):
         yield gate
-    finally:
-        server.kill(started)
-        gate.close()
 
 
 def test_a_batch_whose_answers_were_lost_before_its_abort_is_posted_whole_again(
