@@ -220,16 +220,35 @@ def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int]
 
 def offsets_of(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Offsets]:
     """Begin and read-committed end of each of these partitions (topic, number)."""
-    asked = [TopicPartition(name, partition) for name, partition in partitions]
+    asked = [*partitions]
+    begins, ends = (_list(client, asked, which) for which in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    return {at: Offsets(begin, ends[at]) for at, begin in begins.items()}
+
+
+def all_there(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The end of each of these partitions, open transactions included.
+
+    Kafka says that a transaction is committed before its marks are everywhere. Until they are, what was just
+    written lies behind the read-committed end.
+    """
+    return _list(client, [*partitions], OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+
+
+def _list(
+    client: AdminClient,
+    partitions: list[tuple[str, int]],
+    which: OffsetSpec,
+    level: IsolationLevel = IsolationLevel.READ_COMMITTED,
+) -> dict[tuple[str, int], int]:
+    """One offset of each partition, asked for again while Kafka says that it is not ready to tell."""
+    asked = {TopicPartition(name, partition): which for name, partition in partitions}
     if not asked:
         return {}
     deadline = time.monotonic() + ASK_S
     while True:
         try:
-            begins, ends = (
-                _list(client, asked, which) for which in (OffsetSpec.earliest(), OffsetSpec.latest())
-            )
-            return {at: Offsets(begin, ends[at]) for at, begin in begins.items()}
+            answers = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
+            return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
         except KafkaException as error:
             if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
                 raise NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}") from None
@@ -247,13 +266,6 @@ def answered(answer: "Future[T]") -> T:
         return answer.result(ASK_S)
     except TimeoutError:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
-
-
-def _list(client: AdminClient, asked: list[TopicPartition], which: OffsetSpec) -> dict[tuple[str, int], int]:
-    answers = client.list_offsets(
-        dict.fromkeys(asked, which), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ASK_S
-    )
-    return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
 
 
 def read_pipeline(settings: Settings) -> Pipeline | None:

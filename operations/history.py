@@ -9,7 +9,7 @@ from typing import NamedTuple
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import FoundTopic, offsets
+from config.cluster import FoundTopic, all_there, offsets
 from config.errors import Refused
 from config.history import CREATE_TIME, is_open
 from config.settings import Settings
@@ -67,13 +67,14 @@ def open_to_upstream(
 
 
 def tails(client: AdminClient, settings: Settings) -> dict[int, Tail]:
-    """The newest committed record of each partition of the input that has one."""
+    """The newest committed record of each partition of the input that has one; open transactions are waited for."""
     name = Topics.of(settings).transactions
     reading = Reading(settings, name)
     found: dict[int, Tail] = {}
     try:
-        for (_, partition), at in offsets(client, {name: settings.partitions}).items():
-            if tail := _tail(reading, partition, at.begin, at.end):
+        begins = offsets(client, {name: settings.partitions})
+        for (_, partition), end in all_there(client, begins).items():
+            if tail := _tail(reading, partition, begins[name, partition].begin, end):
                 found[partition] = tail
     finally:
         reading.close()

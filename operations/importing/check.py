@@ -13,7 +13,7 @@ from typing import NamedTuple
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import check, offsets, quiet_admin
+from config.cluster import all_there, check, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.topics import Topics
@@ -121,22 +121,29 @@ def _until_handled(client: AdminClient, settings: Settings) -> None:
         ("worker", names.transactions, "wallet worker"),
         ("ledger", names.ledger, "wallet sink"),
     ):
-        ends = {at: found.end for (_, at), found in offsets(client, {topic: settings.partitions}).items()}
+        # With what Kafka holds back yet: the import's last transaction may have just been committed.
+        ends = all_there(client, [(topic, at) for at in range(settings.partitions)])
         with progress(f"waiting for the {reader}", sum(ends.values())) as advance:
             _until_behind(client, settings, reader, ends, advance, who)
 
 
 def _until_behind(
-    client: AdminClient, settings: Settings, reader: str, ends: Mapping[int, int], advance: Advance, who: str
+    client: AdminClient,
+    settings: Settings,
+    reader: str,
+    ends: Mapping[tuple[str, int], int],
+    advance: Advance,
+    who: str,
 ) -> None:
     done, moved_at = -1, time.monotonic()
     while True:
         status = look(settings, client)
         if status.postgres_problem:
             raise NotReachable(status.postgres_problem)
-        # The last offsets may be marks of transactions, which nobody stands behind: then the lag is 0.
+        # The last offsets may be marks of transactions, which nobody stands behind: then the lag is 0, up to the
+        # read-committed end.
         stands = {
-            place.partition: ends[place.partition] if not place.lag else place.position or 0
+            (place.topic, place.partition): place.position or 0 if place.lag else place.end
             for place in status.places
             if place.reader == reader
         }

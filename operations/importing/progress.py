@@ -6,18 +6,15 @@ so after a crash at any line the two agree. A group that is idle for long loses 
 """
 
 import json
-import time
 from dataclasses import asdict, dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import ASK_S, answered
-from config.errors import NotReachable, Refused
+from config.errors import Refused
 from config.settings import Settings
 from config.topics import Topics
-
-ASK_PAUSE_S = 0.1
+from operations import stable
 
 
 @dataclass(frozen=True)
@@ -52,25 +49,9 @@ def as_offset(settings: Settings, progress: Progress) -> TopicPartition:
 
 def read(client: AdminClient, settings: Settings) -> Progress | None:
     """The newest progress that is committed, None where nothing was imported (or a week has passed)."""
-    name, topic = group(settings), Topics.of(settings).transactions
-    asked = ConsumerGroupTopicPartitions(name, [TopicPartition(topic, 0)])
-    # A dead import's transaction is open until Kafka ends it.
-    deadline = time.monotonic() + settings.transaction_timeout_s + ASK_S
-    reason = ""
-    while time.monotonic() < deadline:
-        try:
-            answers = client.list_consumer_group_offsets([asked], require_stable=True, request_timeout=ASK_S)
-            [at] = answered(answers[name]).topic_partitions
-            if at.error is None:
-                return _progress(name, at) if at.offset >= 0 else None
-            error = at.error
-        except KafkaException as failure:
-            error = failure.args[0]
-        if error.code() != KafkaError.UNSTABLE_OFFSET_COMMIT and not error.retriable():
-            break
-        reason = error.str()
-        time.sleep(ASK_PAUSE_S)
-    raise NotReachable(f"Kafka did not tell the progress of imports (group {name}): {reason}")
+    name = group(settings)
+    at = stable.committed(settings, client, Topics.of(settings).transactions, [0], name)[0]
+    return _progress(name, at) if at.offset >= 0 else None
 
 
 def _progress(name: str, at: TopicPartition) -> Progress:

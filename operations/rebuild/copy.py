@@ -21,14 +21,13 @@ from confluent_kafka import (
 )
 
 from config.clients import looking, transactional
-from config.cluster import describe
+from config.cluster import all_there, describe
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
-from operations import status
+from operations import stable
 from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
-from operations.verify.cut import all_there
 
 #: Records in one transaction, at most, and about so many bytes.
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
@@ -135,8 +134,10 @@ class Copy:
             raise NotReachable(
                 f"the copy's transactions could not be opened: {error.args[0].str()}"
             ) from None
-        committed = status.committed(self._place.client, self._place.copying, self._before)
-        if any(offset is None for offset in committed):
+        committed = stable.offsets(
+            self._place.copying, self._place.client, self._from, range(self._before)
+        ).values()
+        if None in committed:
             ends = all_there(self._place.client, [(self._to, at) for at in range(self._after)])
             if any(ends.values()):
                 raise Refused(

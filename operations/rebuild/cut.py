@@ -9,13 +9,15 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
+from config.cluster import all_there
 from config.errors import Refused
 from config.lag import LagReader
 from config.settings import Settings
 from config.topics import Topics
+from operations import stable
 from operations.rebuild.lag import missing
 from operations.rebuild.place import Place
-from operations.verify.cut import Cut, all_there, cuts, stable_offsets
+from operations.verify.cut import Cut, cuts
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
 from operations.verify.reading import Reading
 from sinks import postgres
@@ -51,10 +53,10 @@ def _of_a_copy(place: Place) -> CommonCut:
     before, after = range(place.live.partitions), range(place.shadow.partitions)
     topic = place.shadow.input or ""
     for _ in range(ATTEMPTS):
-        copied = stable_offsets(place.copying, place.client, place.input, before)
+        copied = stable.offsets(place.copying, place.client, place.input, before)
         ends = all_there(place.client, [(topic, at) for at in after])
         beside, live = _written(place.shadow, place), _written(place.live, place)
-        again = stable_offsets(place.copying, place.client, place.input, before)
+        again = stable.offsets(place.copying, place.client, place.input, before)
         done = {(topic, cut.partition): cut.source for cut in beside}
         handled = {(place.input, cut.partition): cut.source for cut in live}
         wanted = {(place.input, at): copied[at] or 0 for at in before}

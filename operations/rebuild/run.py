@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 
-from config.cluster import offsets
 from config.errors import NotReachable, Stopped
 from config.lag import LagReader
 from config.logs import EventLog
@@ -18,7 +17,7 @@ from operations.output import progress
 from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes
-from operations.rebuild.lag import At, missing
+from operations.rebuild.lag import At, ends_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres
 
@@ -50,8 +49,8 @@ def start(place: Place, *, follow: bool) -> Place:
     return place
 
 
-def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> dict[int, int]:
-    """Copy where there is a copy, fold and write up to the end of the live input as of now; returns that end.
+def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> None:
+    """Copy where there is a copy, fold and write up to the end of the live input as of now.
 
     `last`: nobody writes to the input any more. `follow`: go on until somebody ends this. Raises Stopped when a
     child ends.
@@ -72,7 +71,6 @@ def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> dict[
             _check(running)
             if copy is None or not copy.step():
                 time.sleep(LOOK_EVERY_S)
-    return ends
 
 
 def _copy_to(copy: Copy, ends: Mapping[int, int], running: Children, *, last: bool) -> None:
@@ -127,9 +125,9 @@ def _fill(place: Place, running: Children) -> None:
     """Wait until the shadow's input as of now is folded, and all of that written; raises when a child ends."""
     settings, topics = place.shadow, Topics.of(place.shadow)
     with closing(LagReader(settings)) as lags:
-        _until("folding", _ends(place, [topics.transactions]), lambda: _folded(place), lags, running)
-        derived = [getattr(topics, sink) for sink in SINKS]
-        _until("writing rows", _ends(place, derived), lambda: _written(settings), lags, running)
+        _until("folding", ends_of(place, topics.transactions), lambda: _folded(place), lags, running)
+        derived = dict(end for sink in SINKS for end in ends_of(place, getattr(topics, sink)).items())
+        _until("writing rows", derived, lambda: _written(settings), lags, running)
 
 
 def _until(
@@ -154,11 +152,6 @@ def _until(
 
 def _done(positions: Mapping[At, int | None], ends: Ends) -> int:
     return sum(min(positions.get(at) or 0, end) for at, end in ends.items())
-
-
-def _ends(place: Place, topics: list[str]) -> dict[At, int]:
-    found = offsets(place.client, dict.fromkeys(topics, place.shadow.partitions))
-    return {at: one.end for at, one in found.items()}
 
 
 def _folded(place: Place) -> dict[At, int | None]:

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 import typer
 from rich.table import Table
 
-from config.cluster import describe, offsets
+from config.cluster import describe
 from config.lag import LagReader
 from config.topics import Topics
 from operations import status
 from operations.output import as_line, console
-from operations.rebuild.lag import At, missing
+from operations.rebuild.lag import At, ends_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres, shadow
 
@@ -21,7 +21,7 @@ SINKS = ("ledger", "snapshots", "rejections")
 
 @dataclass(frozen=True)
 class Step:
-    """One partition at one reader: the next offset to read, the read-committed end, and records not read, about.
+    """One partition at one reader: the next offset to read, the end (`ends_of`), and records not read, about.
 
     `position` is None where the reader has not begun. The lag is 0 only where nothing is missing.
     """
@@ -112,11 +112,10 @@ def show(progress: Progress, *, as_json: bool) -> None:
 def _steps(
     place: Place, lags: LagReader, reader: str, topic: str, positions: Sequence[int | None]
 ) -> list[Step]:
-    ends = offsets(place.client, {topic: len(positions)})
-    wanted = {at: found.end for at, found in ends.items()}
-    left = missing(lags, {(topic, at): position for at, position in enumerate(positions)}, wanted)
+    ends = ends_of(place, topic)
+    left = missing(lags, {(topic, at): position for at, position in enumerate(positions)}, ends)
     return [
-        Step(reader, topic, at, position, wanted[topic, at], left.get((topic, at), 0))
+        Step(reader, topic, at, position, ends[topic, at], left.get((topic, at), 0))
         for at, position in enumerate(positions)
     ]
 

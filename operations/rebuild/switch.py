@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
-from config.cluster import answered, describe
+from config.cluster import all_there, answered, describe
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from config.topics import TIMESTAMP_TYPE, Topics
@@ -122,14 +122,23 @@ def _rehearsed(place: Place, busy: list[str]) -> Outcome:
 
 
 def _complete(place: Place) -> None:
-    """Let the shadow come to the end, and see that this is the end."""
-    ends = input_ends(place)
-    if not rebuild_status.look(place).complete:
-        ends = rebuild_run.catch_up(place, last=True)
+    """See that what is to be copied has an end, and let the shadow come there."""
+    partitions = [(place.input, at) for at in range(place.live.partitions)]
+    ends = all_there(place.client, partitions)
     if place.copied:
         time.sleep(QUIET_S)
-        if input_ends(place) != ends:
-            raise Refused(f"records still come to {place.input}: stop its producers, then run this again")
+        if [*input_ends(place).values()] != [*ends.values()]:
+            raise _goes_on(place)
+    if not rebuild_status.look(place).complete:
+        rebuild_run.catch_up(place, last=True)
+    if place.copied and all_there(place.client, partitions) != ends:
+        raise _goes_on(place)
+
+
+def _goes_on(place: Place) -> Refused:
+    return Refused(
+        f"records still come to {place.input}, or a transaction is open in it: stop its producers, then run this again"
+    )
 
 
 def _verified(place: Place) -> Report:

@@ -6,35 +6,25 @@ offset), 2. the ends of the derived topics, with what is still open, 3. the end 
 1. stand before 2., and no record of the input that has an outcome before 2. stands after 3.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from config.clients import librdkafka
-from config.cluster import ASK_S, Offsets, answered, offsets_of
+from config.cluster import ASK_S, Offsets, all_there, offsets_of
 from config.errors import NotReachable, Refused
 from config.settings import Settings
 from config.topics import Topics
+from operations import stable
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
 from operations.verify.reading import Reading
 from schemas.records import EPOCH
 
-T = TypeVar("T")
-
 #: The newest outcomes are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
-ASK_PAUSE_S = 0.1
 
 
 class Cut(NamedTuple):
@@ -62,7 +52,7 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     derived = (topics.ledger, topics.rejections, topics.snapshots, topics.balances)
     # 1. What is decided.
     newest = _newest_sources(settings, client, topics, partitions)
-    committed = stable_offsets(settings, client, topics.transactions, partitions)
+    committed = stable.offsets(settings, client, topics.transactions, partitions)
     # 2. Where its outcomes end.
     begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
     ends = all_there(client, [(name, at) for name in derived for at in partitions])
@@ -143,61 +133,3 @@ def _tail(reading: Reading, kind: Kind, partition: int, at: Offsets) -> int:
             return newest
         window *= TAIL_GROWTH
     return -1
-
-
-def stable_offsets(
-    settings: Settings, client: AdminClient, topic: str, partitions: Sequence[int]
-) -> dict[int, int | None]:
-    """The group's offsets, stable: one that a transaction is still changing is waited for.
-
-    Without that, a batch could be seen half: its entries, but not its offset.
-    """
-    offsets: dict[int, int | None] = {}
-    unstable = ""
-
-    def ask() -> bool:
-        nonlocal unstable
-        wanted = [TopicPartition(topic, at) for at in partitions if at not in offsets]
-        asked = ConsumerGroupTopicPartitions(settings.group, wanted)
-        answers = client.list_consumer_group_offsets([asked], require_stable=True, request_timeout=ASK_S)
-        for one in answered(answers[settings.group]).topic_partitions:
-            if one.error is None:
-                offsets[one.partition] = one.offset if one.offset >= 0 else None
-            elif one.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
-                unstable = one.error.str()
-            else:
-                raise KafkaException(one.error)
-        return len(offsets) == len(partitions)
-
-    # A dead worker's transaction is open until Kafka ends it.
-    deadline = time.monotonic() + settings.transaction_timeout_s + ASK_S
-    while not _asked(ask, "the group's offsets"):
-        if time.monotonic() > deadline:
-            raise NotReachable(f"Kafka did not tell the group's offsets: {unstable}")
-        time.sleep(ASK_PAUSE_S)
-    return offsets
-
-
-def all_there(client: AdminClient, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
-    """The ends of partitions, transactions that are still open included."""
-    wanted = {TopicPartition(name, at): OffsetSpec.latest() for name, at in partitions}
-
-    def ask() -> dict[tuple[str, int], int]:
-        answers = client.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
-        )
-        return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
-
-    return _asked(ask, "the ends of the topics")
-
-
-def _asked(ask: Callable[[], T], what: str) -> T:
-    """The answer, asked for again while Kafka says that it is not ready to give it."""
-    deadline = time.monotonic() + ASK_S
-    while True:
-        try:
-            return ask()
-        except KafkaException as error:
-            if not error.args[0].retriable() or time.monotonic() > deadline:
-                raise NotReachable(f"Kafka did not tell {what}: {error.args[0].str()}") from None
-        time.sleep(ASK_PAUSE_S)

@@ -43,6 +43,7 @@ __all__ = [
     "Worker",
     "as_record",
     "initialise_topics",
+    "open_transaction",
     "small",
     "transaction",
     "wait_until",
@@ -83,6 +84,20 @@ def as_record(one: Transaction, partitions: int = 4) -> Record:
     key = one.wallet_id.encode()
     value = frame(FIXED_IDS.transaction) + encode_transaction(one)
     return Record(key, value, [], partition_of(key, partitions), one)
+
+
+@contextmanager
+def open_transaction(settings: Settings, topic: str, record: Record) -> Iterator[None]:
+    """A record in a Kafka transaction that is open inside the block and aborted after it."""
+    producer = Producer(librdkafka(settings, transactional_id=f"{settings.prefix}-upstream"))
+    producer.init_transactions(PATIENCE_S)
+    producer.begin_transaction()
+    producer.produce(topic, record.value, record.key, record.partition)
+    assert producer.flush(PATIENCE_S) == 0
+    try:
+        yield
+    finally:
+        producer.abort_transaction(PATIENCE_S)
 
 
 def wallets_of(partition: int, partitions: int = 4) -> Iterator[str]:

@@ -30,7 +30,7 @@ from operations.rejections.listing import Wanted
 from schemas.entries import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres
-from tests.integration.pipelines import Upstream, as_record, initialise_topics, transaction
+from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
 
@@ -182,6 +182,15 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
             f"the pipeline has {now['wallet-3']} EUR (minor units)"
         )
     )
+
+    # What somebody's open transaction holds back is waited for.
+    hasty = pipeline.model_copy(update={"stall_s": 1.0})
+    foreign = as_record(transaction(9_999_998, "wallet-3"), pipeline.partitions)
+    with (
+        open_transaction(pipeline, Topics.of(pipeline).transactions, foreign),
+        pytest.raises(NotReachable, match="no progress for 1 s"),
+    ):
+        importing.run(hasty, Options(check=tmp_path / "known.jsonl"))
 
     # Opened to upstream, a live record gets the broker's time, whatever it brings; history keeps its own.
     init.initialise(pipeline, "upstream")

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from config.cluster import describe, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
+from config.lag import LagReader
 from config.settings import Settings
 from config.topics import Topics
 from operations.checks import incoming, read_all
@@ -26,9 +28,11 @@ from operations.rebuild import run as rebuild_run
 from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy, Moved
 from operations.rebuild.input import input_ends, make_topic
+from operations.rebuild.lag import ends_of, missing
 from operations.topic_settings import alter
 from sinks import shadow
 from sinks.postgres import connect
+from tests.integration.pipelines import as_record, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place
 
 pytestmark = pytest.mark.integration
@@ -189,6 +193,19 @@ def test_a_copy_whose_offsets_were_forgotten_is_refused(unposted: Settings) -> N
     there.client.delete_consumer_groups([group])[group].result(30)
     with pytest.raises(Refused, match="has lost its offsets"), Copy(there):
         pass
+
+
+def test_what_is_committed_and_not_marked_yet_is_not_overlooked(unposted: Settings) -> None:
+    """Kafka says that a transaction is committed before its marks are written: its records are hidden until then."""
+    there = begin(place(unposted, partitions=4))
+    make_topic(there)
+    topic = there.shadow.input or ""
+    record = as_record(transaction(1, "late"))
+    with closing(LagReader(unposted)) as lags:
+        with open_transaction(unposted, topic, record):
+            ends = ends_of(there, topic)
+            assert missing(lags, {}, ends) == {(topic, record.partition): 1}
+        wait_until(lambda: not missing(lags, {}, ends), "a mark tells that the record does not count")
 
 
 def test_status_and_discard_as_commands_of_a_shadow_that_was_only_begun(

@@ -1,6 +1,8 @@
 """`wallet rebuild` from its start to the switch, with another number of partitions, and killed on the way."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -12,9 +14,9 @@ from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild import switch as rebuild_switch
-from operations.rebuild.place import groups_of
+from operations.rebuild.place import Place, groups_of
 from schemas.records import Transaction
-from tests.integration.pipelines import Upstream, as_record, transaction, wait_until
+from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place, post
 from tests.integration.verify_copies import told, verified
 from tests.integration.workers import Worker
@@ -22,7 +24,9 @@ from tests.integration.workers import Worker
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(480)]
 
 
-def test_twice_as_many_partitions_are_equal_and_switched_to(settings: Settings, tmp_path: Path) -> None:
+def test_twice_as_many_partitions_are_equal_and_switched_to(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = 3_000
     with live(settings, tmp_path, count) as here:
         rebuild_run.start(place(here, partitions=4), follow=False)
@@ -32,6 +36,17 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(settings: Settings, 
         assert found.equal, found.kinds
         assert found.live_reasons == found.shadow_reasons
         assert found.wallets > 90
+
+        # A shadow waits for the marks of what was just written to it.
+        topic = there.shadow.input or ""
+        stray = as_record(transaction(1, "stray"), 4)
+        with ExitStack() as held:
+            held.enter_context(open_transaction(here, topic, stray))
+            assert not rebuild_status.look(there).complete
+            release = Timer(2.0, held.close)
+            release.start()
+            rebuild_run.start(place(here), follow=False)
+            assert not release.is_alive()
 
         worker = Worker(here, tmp_path / "still-there.log")
         try:
@@ -48,7 +63,22 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(settings: Settings, 
         late = [transaction(number, f"late-{number % 7}") for number in range(1, 101)]
         Upstream(here).send(as_record(one, 2) for one in late)
         post(here, tmp_path, count + 100)
-        topic = there.shadow.input or ""
+        with (
+            open_transaction(here, there.input, as_record(transaction(888, "late-0"), 2)),
+            pytest.raises(Refused, match="a transaction is open in it"),
+        ):
+            rebuild_switch.run(there, execute=True)
+        # A producer that was not stopped.
+        catch_up = rebuild_run.catch_up
+
+        def while_somebody_sends(there: Place, *, last: bool) -> None:
+            catch_up(there, last=last)
+            Upstream(here).send([as_record(transaction(889, "late-0"), 2)])
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rebuild_run, "catch_up", while_somebody_sends)
+            with pytest.raises(Refused, match="records still come"):
+                rebuild_switch.run(there, execute=True)
         assert describe(there.client, [topic])[topic].config[TIMESTAMP_TYPE] == "CreateTime"
         outcome = rebuild_switch.run(there, execute=True)
         assert outcome.executed
@@ -67,7 +97,7 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(settings: Settings, 
         Upstream(switched).send(as_record(_moved(one), 4) for one in late)
         Upstream(here).send([as_record(transaction(777, "late-0"), 2)])
         assert rebuild_switch.run(place(here), execute=True).executed
-        post(switched, tmp_path, count + 201)
+        post(switched, tmp_path, count + 202)
         assert told(verified(switched)) == []
 
 

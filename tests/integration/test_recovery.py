@@ -10,15 +10,14 @@ from itertools import count, cycle
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import TopicPartition
 
-from config.clients import librdkafka
 from config.cluster import quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
 from config.topics import Topics
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
+from tests.integration.pipelines import Rig, as_record, open_transaction, small, transaction, wallets_of
 
 pytestmark = pytest.mark.integration
 
@@ -167,14 +166,9 @@ def test_an_offset_past_nothing_but_an_aborted_transaction_is_no_reason_to_refus
 ) -> None:
     rig.send(500, clock)
     work_off(rig)
-    gone = transaction(1, next(wallets_of(2)))
-    producer = Producer(librdkafka(rig.settings, transactional_id=f"{rig.settings.prefix}-upstream"))
-    producer.init_transactions(30)
-    producer.begin_transaction()
-    record = as_record(gone)
-    producer.produce(Topics.of(rig.settings).transactions, record.value, record.key, 2)
-    producer.flush(30)
-    producer.abort_transaction(30)
+    gone = as_record(transaction(1, next(wallets_of(2))))
+    with open_transaction(rig.settings, Topics.of(rig.settings).transactions, gone):
+        pass
     rig.set_committed({2: rig.upstream.next_offsets[2] + 2})
     rig.send(500, clock)
     work_off(rig)

@@ -17,7 +17,7 @@ from schemas.entries import NO_HASH
 from schemas.records import Balance
 from schemas.registry import FIXED_IDS
 from tests.integration.exactness import ANY_DETAIL, Published, expected
-from tests.integration.pipelines import Upstream, as_record, initialise_topics, transaction
+from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
 from tests.integration.verify_copies import commit, told, verified
 
 pytestmark = pytest.mark.integration
@@ -99,13 +99,9 @@ def test_a_balance_that_names_a_source_which_entered_nothing_is_extra(small_sett
     initialise_topics(small_settings)
     Upstream(small_settings).send([as_record(transaction(1, "a"), 1)])
     # What an upstream transaction leaves when it is aborted: offsets that no consumer of ours sees.
-    producer = Producer(librdkafka(small_settings, transactional_id=f"{small_settings.prefix}-upstream"))
-    producer.init_transactions(30)
-    producer.begin_transaction()
     aborted = as_record(transaction(2, "a"), 1)
-    producer.produce(Topics.of(small_settings).transactions, aborted.value, aborted.key, 0)
-    producer.flush(30)
-    producer.abort_transaction(30)
+    with open_transaction(small_settings, Topics.of(small_settings).transactions, aborted):
+        pass
 
     forged = Balance("a", "EUR", 10**9, 2, BEGIN_MS, 0, 1, NO_HASH)
     record = Published(b"a", frame(FIXED_IDS.balance) + encode_balance(forged), BEGIN_MS)
