@@ -16,7 +16,7 @@ setup: $(READY) ## Python environment in .venv, from the lock
 
 # The lock's hashes are checked by both installers. The project itself is built with the locked setuptools,
 # not with one fetched for the occasion (--no-build-isolation).
-$(READY): requirements-dev.txt requirements-build.txt pyproject.toml
+$(READY): requirements-dev.txt requirements-build.txt pyproject.toml schemas/_native.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
 ifdef UV

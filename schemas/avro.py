@@ -7,6 +7,8 @@ Legal but unusual encodings, such as overlong varints and blocks with sizes, are
 
 from collections.abc import Iterator
 
+from schemas import native
+
 UNSIGNED_MAX = 2**64 - 1
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 VARINT_BYTES = 10
@@ -29,6 +31,14 @@ def long_bytes(value: int) -> bytes:
         encoded += _MORE[zigzag & 16_383]
         zigzag >>= 14
     return encoded + _LAST[zigzag]
+
+
+def longs_in_python(first: bytes, *numbers: int) -> bytes:
+    """Bytes, then the shortest encoding of each number."""
+    return b"".join((first, *map(long_bytes, numbers)))
+
+
+longs = native.longs or longs_in_python
 
 
 def unsigned_of(varint: bytes) -> int:

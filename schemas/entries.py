@@ -6,11 +6,10 @@ rejected. Bodies are without the five bytes of the wire format.
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-from schemas.avro import Reader, long_bytes, long_of, string_bytes
+from schemas.avro import Reader, long_bytes, long_of, longs, string_bytes
 from schemas.records import REASONS, TYPES, Balance, LedgerEntry, Snapshot, Transaction
 from schemas.usual import usual_reader
 from schemas.versions import SchemaName
@@ -79,21 +78,7 @@ def encode_entry(
     source_offset: int,
 ) -> bytes:
     """A LedgerEntry's body without its hash, which is last: hash it with `chain`, then append the hash."""
-    return b"".join(
-        (
-            transaction_body,
-            long_bytes(sequence),
-            long_bytes(balance),
-            _place_bytes(recorded_ms, source_partition),
-            long_bytes(source_offset),
-        )
-    )
-
-
-@lru_cache(maxsize=256)
-def _place_bytes(recorded_ms: int, source_partition: int) -> bytes:
-    """Remembered, since thousands of records share both: a batch of the broker has one time."""
-    return long_bytes(recorded_ms) + long_bytes(source_partition)
+    return longs(transaction_body, sequence, balance, recorded_ms, source_partition, source_offset)
 
 
 def chain(previous_hash: bytes, entry: bytes) -> bytes:
@@ -134,17 +119,8 @@ def decode_entry(body: bytes) -> LedgerEntry:
 def encode_balance(balance: Balance) -> bytes:
     """A Balance's body."""
     wallet_id, currency, amount, sequence, recorded_ms, source_partition, source_offset, last_hash = balance
-    return b"".join(
-        (
-            string_bytes(wallet_id),
-            string_bytes(currency),
-            long_bytes(amount),
-            long_bytes(sequence),
-            _place_bytes(recorded_ms, source_partition),
-            long_bytes(source_offset),
-            last_hash,
-        )
-    )
+    owner = string_bytes(wallet_id) + string_bytes(currency)
+    return longs(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
 
 
 def decode_balance(body: bytes) -> Balance:

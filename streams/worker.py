@@ -20,6 +20,7 @@ from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
+from schemas import native
 from schemas.codec import TransactionCodec
 from schemas.registry import schema_ids, writers
 from streams.app import LedgerApp, create_app
@@ -83,7 +84,8 @@ async def _run(parts: WriterParts) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    log.info("starting", prefix=parts.settings.prefix, folder=parts.folder)
+    compiled = native.usual is not None
+    log.info("starting", prefix=parts.settings.prefix, folder=parts.folder, compiled=compiled)
     with observed(parts.settings, Vitals(app.writers)):
         failure = await _until_stopped(app, stop)
     failure = app.writers.failure or app.crash_reason or failure
