@@ -21,7 +21,7 @@ from config.topics import TIMESTAMP_TYPE, Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
-from operations.rebuild.input import input_ends
+from operations.rebuild.lag import ends_of
 from operations.rebuild.place import Place, groups_of
 from operations.topic_settings import alter
 from operations.verify import run as verify
@@ -127,7 +127,7 @@ def _complete(place: Place) -> None:
     ends = all_there(place.client, partitions)
     if place.copied:
         time.sleep(QUIET_S)
-        if [*input_ends(place).values()] != [*ends.values()]:
+        if ends_of(place, place.input) != ends:
             raise _goes_on(place)
     if not rebuild_status.look(place).complete:
         rebuild_run.catch_up(place, last=True)
