@@ -77,10 +77,11 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
     pipeline = init.initialise(settings).pipeline
     with _in_background() as background, Children(context.environment(settings), folder) as children:
         children.start("sink", "sink", "all")
-        worker = children.start("worker", "worker")
         mix = generating.fitted(mix, pipeline)
         with progress("sending", demo.count) as advance:
             delivery.deliver(settings, records(demo.count, mix), advance)
+        # Not before: it might be through with the input by the time that it is to be killed half-way.
+        worker = children.start("worker", "worker")
         # All input is there, so it can be folded while the pipeline works.
         folding = background(lambda stop: checks.expect(settings, stop))
         _until_posted(demo, children, worker)

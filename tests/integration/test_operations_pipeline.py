@@ -138,8 +138,12 @@ def test_status_still_tells_kafkas_part_while_postgres_is_away(wallet: Commands,
     assert {place.reader for place in status.places} == {"worker"}
 
 
-def test_the_demo_finds_everything_exact(wallet: Commands) -> None:
-    shown = wallet("demo", "--count", "20000", "--wallets", "500")
+def test_the_demo_finds_everything_exact(
+    settings: Settings, environment: Environment, tmp_path: Path
+) -> None:
+    # In small batches, so that there is a half-way at which the worker can be killed.
+    slow = settings.model_copy(update={"batch_records": 100})
+    shown = Commands(slow, environment(slow), tmp_path)("demo", "--count", "20000", "--wallets", "500")
     assert shown.returncode == 0, shown.stderr
     assert "everything is exact" in shown.stdout
     assert "worker_killed" in shown.stderr
