@@ -44,7 +44,7 @@ def committed(
         if not passing or time.monotonic() > deadline:
             raise NotReachable(f"Kafka did not tell the offsets of group {group}: {error.str()}")
         time.sleep(ASK_PAUSE_S)
-    return found
+    return {at: found[at] for at in partitions}  # in their order, not in that of the answers
 
 
 def offsets(

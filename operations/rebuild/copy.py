@@ -134,9 +134,8 @@ class Copy:
             raise NotReachable(
                 f"the copy's transactions could not be opened: {error.args[0].str()}"
             ) from None
-        committed = stable.offsets(
-            self._place.copying, self._place.client, self._from, range(self._before)
-        ).values()
+        found = stable.offsets(self._place.copying, self._place.client, self._from, range(self._before))
+        committed = [found[at] for at in range(self._before)]
         if None in committed:
             ends = all_there(self._place.client, [(self._to, at) for at in range(self._after)])
             if any(ends.values()):
