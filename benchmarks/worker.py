@@ -6,7 +6,7 @@ from benchmarks.place import Place
 from config.cluster import offsets, quiet_admin
 from config.settings import Settings
 from config.topics import Topics
-from operations.status import committed
+from operations import group_offsets
 
 
 def filled(place: Place, prefix: str, events: int, wallets: int, **changes: object) -> Settings:
@@ -19,11 +19,13 @@ def filled(place: Place, prefix: str, events: int, wallets: int, **changes: obje
 def measure(place: Place, settings: Settings, name: str, events: int) -> Measurement:
     """Run a worker to the end of the input, from its first committed batch to its last."""
     client = quiet_admin(settings)
-    ends = offsets(client, {Topics.of(settings).transactions: settings.partitions})
+    topic = Topics.of(settings).transactions
+    ends = offsets(client, {topic: settings.partitions})
     total = sum(at.end - at.begin for at in ends.values())
 
     def done() -> int:
-        return sum(at or 0 for at in committed(client, settings, settings.partitions))
+        found = group_offsets.offsets(settings, client, topic, range(settings.partitions), wait=False)
+        return sum(at or 0 for at in found.values())
 
     with place.children(settings) as children:
         worker = children.start("worker", "worker")

@@ -44,7 +44,7 @@ T = TypeVar("T")
 ASK_S = 10.0
 #: Settings that may differ: what a finite retention costs is told by `wallet init` and allowed.
 _ALLOWED = frozenset({"retention.ms", "retention.bytes"})
-#: Answers of a broker that has just got a topic or lost a leader; they pass.
+#: Answers of a broker that has just got a topic or lost a leader, or a group its coordinator.
 _PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -53,6 +53,10 @@ _PASSING = frozenset(
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.FENCED_LEADER_EPOCH,  # an admin client's memory of a broker that has restarted since
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TIMED_OUT,
@@ -250,11 +254,16 @@ def _list(
             answers = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
             return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
         except KafkaException as error:
-            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+            if not passes(error.args[0]) or time.monotonic() > deadline:
                 raise NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}") from None
         with suppress(KafkaException):
             client.list_topics(timeout=ASK_S)  # whoever leads the partitions now
         time.sleep(0.1)
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether asking again may help; of itself only the error of a transaction says so (`retriable`)."""
+    return error.retriable() or error.code() in _PASSING
 
 
 def answered(answer: "Future[T]") -> T:
@@ -292,7 +301,7 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
                 newest = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:
                 return None if newest is None else Pipeline.from_json(newest)
-            elif error.code() not in _PASSING:
+            elif not passes(error):
                 raise NotReachable(f"the pipeline record in {topic} could not be read: {error.str()}")
     except KafkaException as error:
         raise NotReachable(f"the pipeline record in {topic} could not be read: {_text(error)}") from None

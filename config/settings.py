@@ -196,6 +196,11 @@ class Settings(BaseSettings):
         """The consumer group of the workers, which is the prefix."""
         return self.prefix
 
+    @property
+    def read_stall_s(self) -> float:
+        """Reading on without a record for so long is an error; a dead writer's transaction ends before."""
+        return max(self.stall_s, 2 * self.transaction_timeout_s)
+
     def sink_group(self, sink: str) -> str:
         """The consumer group of one sink, for example `wallet.sink.ledger`."""
         return f"{self.prefix}.sink.{sink}"

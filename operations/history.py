@@ -72,9 +72,9 @@ def tails(client: AdminClient, settings: Settings) -> dict[int, Tail]:
     reading = Reading(settings, name)
     found: dict[int, Tail] = {}
     try:
-        begins = offsets(client, {name: settings.partitions})
-        for (_, partition), end in all_there(client, begins).items():
-            if tail := _tail(reading, partition, begins[name, partition].begin, end):
+        logs = offsets(client, {name: settings.partitions})
+        for (_, partition), end in all_there(client, logs).items():
+            if tail := _tail(reading, partition, logs[name, partition].begin, end):
                 found[partition] = tail
     finally:
         reading.close()

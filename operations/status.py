@@ -1,27 +1,27 @@
 """`wallet status`: how far the worker and each sink are in every partition, and what was rejected."""
 
 import time
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 import typer
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from config.clients import looking
-from config.cluster import ASK_S, Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
-from config.errors import NotReachable, Refused, WalletError
+from config.cluster import Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
+from config.errors import Refused, WalletError
+from config.lag import LagReader
 from config.settings import Settings
 from config.topics import Topics
+from operations import group_offsets
 from operations.output import as_line, console
 from sinks import postgres
-
-#: A lag up to so many offsets is looked at: what lies there may be marks of transactions, not records.
-MARKS = 8
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ def look(settings: Settings, client: AdminClient) -> Status:
     if names.transactions not in found:
         raise Refused(f"topic {names.transactions} does not exist: run `wallet init`, or set WALLET_PREFIX")
     ends = offsets(client, {name: topic.partitions for name, topic in found.items()})
+    partitions = range(found[names.transactions].partitions)
+    committed = group_offsets.offsets(settings, client, names.transactions, partitions, wait=False)
     places = [
-        _place("worker", names.transactions, partition, committed, ends, None)
-        for partition, committed in enumerate(
-            committed(client, settings, found[names.transactions].partitions)
-        )
+        _place("worker", names.transactions, partition, offset, ends, None)
+        for partition, offset in committed.items()
     ]
     rejections: dict[str, int] = {}
     problem = None
@@ -127,19 +127,6 @@ def _place(
     return Place(reader, topic, partition, position, there.end, max(0, there.end - begun), progress_at)
 
 
-def committed(client: AdminClient, settings: Settings, partitions: int) -> list[int | None]:
-    """The group's committed offset of each partition of the input."""
-    topic = Topics.of(settings).transactions
-    wanted = [TopicPartition(topic, partition) for partition in range(partitions)]
-    asked = ConsumerGroupTopicPartitions(settings.group, wanted)
-    try:
-        answer: Any = answered(client.list_consumer_group_offsets([asked])[settings.group])
-    except KafkaException as error:
-        raise NotReachable(f"Kafka did not tell the group's offsets: {error.args[0].str()}") from None
-    at = {one.partition: one.offset for one in answer.topic_partitions}
-    return [at[partition] if at.get(partition, -1) >= 0 else None for partition in range(partitions)]
-
-
 def _members(client: AdminClient, settings: Settings) -> int | None:
     """How many workers have joined; None where the group is not known."""
     try:
@@ -150,46 +137,16 @@ def _members(client: AdminClient, settings: Settings) -> int | None:
 
 
 def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:
-    """The same places with an exact lag where it is small.
-
-    Offsets also count the marks that end transactions, so the difference of two offsets never becomes 0
-    behind a transactional writer; whether records lie between is told by reading them.
-    """
-    near = [place for place in places if 0 < place.lag <= MARKS]
-    if not near:
-        return tuple(places)
-    counted = {(place.reader, place.partition): _records(settings, place) for place in near}
-    return tuple(
-        Place(**asdict(place) | {"lag": counted.get((place.reader, place.partition), place.lag)})
-        for place in places
-    )
-
-
-def _records(settings: Settings, place: Place) -> int:
-    reader = Consumer(
-        looking(
-            settings,
-            f"{settings.prefix}.status",
-            fetch_wait_max_ms=10,
-        )
-    )
-    count, deadline = 0, time.monotonic() + ASK_S
-    try:
-        reader.assign([TopicPartition(place.topic, place.partition, place.end - place.lag)])
-        while time.monotonic() < deadline:
-            message = reader.poll(1.0)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                count += 1
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return count
-            else:
-                return place.lag
-    finally:
-        reader.close()
-    return place.lag
+    """The same places without a lag where no record lies between: offsets also count marks and rolled-back records."""
+    exact: list[Place] = []
+    with closing(LagReader(settings)) as lags:
+        # Reader by reader: two may stand at different positions of one partition.
+        for _, some in groupby(places, key=lambda place: place.reader):
+            of_one = [*some]
+            behind = {(place.topic, place.partition): place.end - place.lag for place in of_one if place.lag}
+            read = {at for at, lag in lags.look(behind).items() if lag.records == 0}
+            exact += [replace(one, lag=0) if (one.topic, one.partition) in read else one for one in of_one]
+    return tuple(exact)
 
 
 def _drawn(status: Status) -> Group:

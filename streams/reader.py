@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from config.clients import looking
-from config.cluster import Offsets
+from config.cluster import Offsets, passes
 from config.errors import Stopped
 from config.settings import Settings
 
@@ -143,7 +143,7 @@ class PartitionReader:
         error, topic = message.error(), message.topic() or ""
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
             return (message.offset() or 0) >= self._ends[topic].end
-        if error is not None and not error.retriable():
+        if error is not None and not passes(error):
             raise self._stopped(f"{topic} cannot be read: {error.str()}")
         return False
 

@@ -16,7 +16,7 @@ from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from operations import checks, context, delivery, generating, init, status
+from operations import checks, context, delivery, generating, group_offsets, init
 from operations.children import Child, Children, stopping_on_signals
 from operations.demo import place as demo_place
 from operations.demo import table as demo_table
@@ -113,9 +113,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
     total = sum(at.end for at in ends.values())
     watch = _Patience()
     with progress("posting", total) as advance:
-        while (
-            done := sum(at or 0 for at in status.committed(client, settings, settings.partitions))
-        ) < total:
+        while (done := _posted(client, settings)) < total:
             children.check()
             watch.see(done)
             advance(done)
@@ -138,7 +136,9 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
 
 def _posted(client: AdminClient, settings: Settings) -> int:
     """How many records of the input the workers have committed."""
-    return sum(at or 0 for at in status.committed(client, settings, settings.partitions))
+    topic = Topics.of(settings).transactions
+    found = group_offsets.offsets(settings, client, topic, range(settings.partitions), wait=False)
+    return sum(at or 0 for at in found.values())
 
 
 def _until_written(demo: Run, children: Children, expected: checks.Expected) -> None:

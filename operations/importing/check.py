@@ -155,6 +155,7 @@ def _until_behind(
             done, moved_at = now, time.monotonic()
         elif time.monotonic() - moved_at > settings.stall_s:
             raise NotReachable(
-                f"no progress for {settings.stall_s:g} s, {done} of {sum(ends.values())} are done: does a `{who}` run?"
+                f"no progress for {settings.stall_s:g} s, {done} of {sum(ends.values())} are done: does a `{who}` run? "
+                "Or is a producer's transaction open?"
             )
         time.sleep(LOOK_EVERY_S)

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from config.errors import Refused
 from config.settings import Settings
 from config.topics import Topics
-from operations import stable
+from operations import group_offsets
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def as_offset(settings: Settings, progress: Progress) -> TopicPartition:
 def read(client: AdminClient, settings: Settings) -> Progress | None:
     """The newest progress that is committed, None where nothing was imported (or a week has passed)."""
     name = group(settings)
-    at = stable.committed(settings, client, Topics.of(settings).transactions, [0], name)[0]
+    at = group_offsets.committed(settings, client, Topics.of(settings).transactions, [0], name)[0]
     return _progress(name, at) if at.offset >= 0 else None
 
 

@@ -21,10 +21,10 @@ from confluent_kafka import (
 )
 
 from config.clients import looking, transactional
-from config.cluster import all_there, describe
+from config.cluster import all_there, describe, passes
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
-from operations import stable
+from operations import group_offsets
 from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
@@ -134,7 +134,9 @@ class Copy:
             raise NotReachable(
                 f"the copy's transactions could not be opened: {error.args[0].str()}"
             ) from None
-        found = stable.offsets(self._place.copying, self._place.client, self._from, range(self._before))
+        found = group_offsets.offsets(
+            self._place.copying, self._place.client, self._from, range(self._before)
+        )
         committed = [found[at] for at in range(self._before)]
         if None in committed:
             ends = all_there(self._place.client, [(self._to, at) for at in range(self._after)])
@@ -159,7 +161,7 @@ class Copy:
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._read[partition] = max(self._read[partition], offset)
-            elif not error.retriable():
+            elif not passes(error):
                 raise NotReachable(f"{self._from} partition {partition} could not be read: {error.str()}")
             return
         kind, timestamp_ms = message.timestamp()

@@ -14,7 +14,7 @@ from config.errors import Refused
 from config.lag import LagReader
 from config.settings import Settings
 from config.topics import Topics
-from operations import stable
+from operations import group_offsets
 from operations.rebuild.lag import missing
 from operations.rebuild.place import Place
 from operations.verify.cut import Cut, cuts
@@ -53,10 +53,10 @@ def _of_a_copy(place: Place) -> CommonCut:
     before, after = range(place.live.partitions), range(place.shadow.partitions)
     topic = place.shadow.input or ""
     for _ in range(ATTEMPTS):
-        copied = stable.offsets(place.copying, place.client, place.input, before)
+        copied = group_offsets.offsets(place.copying, place.client, place.input, before)
         ends = all_there(place.client, [(topic, at) for at in after])
         beside, live = _written(place.shadow, place), _written(place.live, place)
-        again = stable.offsets(place.copying, place.client, place.input, before)
+        again = group_offsets.offsets(place.copying, place.client, place.input, before)
         done = {(topic, cut.partition): cut.source for cut in beside}
         handled = {(place.input, cut.partition): cut.source for cut in live}
         wanted = {(place.input, at): copied[at] or 0 for at in before}

@@ -9,8 +9,6 @@ from operations.rebuild.place import Place
 
 #: A topic and a partition of it.
 At = tuple[str, int]
-#: A lag of so few offsets a partition is looked at: what lies there may be marks, not records.
-MARKS = 8
 
 
 def ends_of(place: Place, topic: str) -> dict[At, int]:
@@ -30,11 +28,12 @@ def missing(lags: LagReader, positions: Mapping[At, int | None], ends: Mapping[A
     An end behind the read-committed one is not reached before that has come there.
     """
     behind = {at: positions.get(at) or 0 for at, end in ends.items() if (positions.get(at) or 0) < end}
-    left = {at: ends[at] - position for at, position in behind.items()}
-    if not left or max(left.values()) > MARKS:
-        return left
     looked = lags.look(behind)
-    return {at: count for at, count in left.items() if at not in looked or _lies_before(ends[at], looked[at])}
+    return {
+        at: ends[at] - position
+        for at, position in behind.items()
+        if at not in looked or _lies_before(ends[at], looked[at])
+    }
 
 
 def _lies_before(end: int, lag: Lag) -> bool:

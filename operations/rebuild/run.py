@@ -11,7 +11,7 @@ from config.lag import LagReader
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from operations import context, init, status
+from operations import context, group_offsets, init
 from operations.children import Children
 from operations.output import progress
 from operations.rebuild.begin import begin
@@ -125,9 +125,16 @@ def _fill(place: Place, running: Children) -> None:
     """Wait until the shadow's input as of now is folded, and all of that written; raises when a child ends."""
     settings, topics = place.shadow, Topics.of(place.shadow)
     with closing(LagReader(settings)) as lags:
-        _until("folding", ends_of(place, topics.transactions), lambda: _folded(place), lags, running)
+        _until(
+            "folding",
+            ends_of(place, topics.transactions),
+            lambda: _folded(place),
+            lags,
+            running,
+            settings.read_stall_s,
+        )
         derived = dict(end for sink in SINKS for end in ends_of(place, getattr(topics, sink)).items())
-        _until("writing rows", derived, lambda: _written(settings), lags, running)
+        _until("writing rows", derived, lambda: _written(settings), lags, running, settings.read_stall_s)
 
 
 def _until(
@@ -136,16 +143,24 @@ def _until(
     position: Callable[[], Mapping[At, int | None]],
     lags: LagReader,
     running: Children,
+    stall_s: float,
 ) -> None:
     found = position()
-    before = _done(found, ends)
-    began, total = time.monotonic(), sum(ends.values()) - before
+    before = done = _done(found, ends)
+    began = moved_at = time.monotonic()
+    total = sum(ends.values()) - before
     with progress(title, total) as advance:
         while missing(lags, found, ends):
             _check(running)
+            if time.monotonic() - moved_at > stall_s:
+                raise NotReachable(
+                    f"{title}: no progress for {stall_s:g} s, {done - before} of {total} are done"
+                )
             time.sleep(LOOK_EVERY_S)
             found = position()
-            advance(_done(found, ends) - before)
+            if (now := _done(found, ends)) != done:
+                done, moved_at = now, time.monotonic()
+                advance(done - before)
         advance(total)
     _log_rate(title, total, time.monotonic() - began)
 
@@ -156,8 +171,10 @@ def _done(positions: Mapping[At, int | None], ends: Ends) -> int:
 
 def _folded(place: Place) -> dict[At, int | None]:
     topic = Topics.of(place.shadow).transactions
-    committed = status.committed(place.client, place.shadow, place.shadow.partitions)
-    return {(topic, at): offset for at, offset in enumerate(committed)}
+    folded = group_offsets.offsets(
+        place.shadow, place.client, topic, range(place.shadow.partitions), wait=False
+    )
+    return {(topic, at): offset for at, offset in folded.items()}
 
 
 def _written(settings: Settings) -> dict[At, int | None]:

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from config.cluster import describe
 from config.lag import LagReader
+from config.settings import Settings
 from config.topics import Topics
-from operations import status
+from operations import group_offsets
 from operations.output import as_line, console
 from operations.rebuild.lag import At, ends_of, missing
 from operations.rebuild.place import Place
@@ -65,9 +66,9 @@ def look(place: Place) -> Progress:
     if len(describe(place.client, topics.partitioned)) == len(topics.partitioned):
         with closing(LagReader(place.shadow)) as lags:
             if place.copied:
-                copied = status.committed(place.client, place.copying, place.live.partitions)
+                copied = _handled(place, place.copying, place.input, place.live.partitions)
                 steps += _steps(place, lags, "copy", place.input, copied)
-            folded = status.committed(place.client, place.shadow, place.shadow.partitions)
+            folded = _handled(place, place.shadow, topics.transactions, place.shadow.partitions)
             steps += _steps(place, lags, "worker", topics.transactions, folded)
             written = _written(place)
             for sink in SINKS:
@@ -118,6 +119,11 @@ def _steps(
         Step(reader, topic, at, position, ends[topic, at], left.get((topic, at), 0))
         for at, position in enumerate(positions)
     ]
+
+
+def _handled(place: Place, settings: Settings, topic: str, partitions: int) -> list[int | None]:
+    """How far a group is in each partition."""
+    return [*group_offsets.offsets(settings, place.client, topic, range(partitions), wait=False).values()]
 
 
 def _written(place: Place) -> Mapping[At, int]:

@@ -21,7 +21,7 @@ from config.topics import TIMESTAMP_TYPE, Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
-from operations.rebuild.lag import ends_of
+from operations.rebuild.lag import At, ends_of
 from operations.rebuild.place import Place, groups_of
 from operations.topic_settings import alter
 from operations.verify import run as verify
@@ -123,22 +123,27 @@ def _rehearsed(place: Place, busy: list[str]) -> Outcome:
 
 def _complete(place: Place) -> None:
     """See that what is to be copied has an end, and let the shadow come there."""
-    partitions = [(place.input, at) for at in range(place.live.partitions)]
-    ends = all_there(place.client, partitions)
     if place.copied:
+        ends = _very_ends(place)
         time.sleep(QUIET_S)
-        if ends_of(place, place.input) != ends:
-            raise _goes_on(place)
+        _refuse_unless_still(place, ends_of(place, place.input), ends)
     if not rebuild_status.look(place).complete:
         rebuild_run.catch_up(place, last=True)
-    if place.copied and all_there(place.client, partitions) != ends:
-        raise _goes_on(place)
+    if place.copied:
+        _refuse_unless_still(place, _very_ends(place), ends)
 
 
-def _goes_on(place: Place) -> Refused:
-    return Refused(
-        f"records still come to {place.input}, or a transaction is open in it: stop its producers, then run this again"
-    )
+def _very_ends(place: Place) -> dict[At, int]:
+    """The ends of the live input, open transactions included."""
+    return all_there(place.client, [(place.input, at) for at in range(place.live.partitions)])
+
+
+def _refuse_unless_still(place: Place, now: dict[At, int], before: dict[At, int]) -> None:
+    if now != before:
+        raise Refused(
+            f"records still come to {place.input}, or a transaction is open in it: stop its producers, then run this "
+            "again"
+        )
 
 
 def _verified(place: Place) -> Report:

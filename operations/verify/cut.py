@@ -18,7 +18,7 @@ from config.cluster import ASK_S, Offsets, all_there, offsets_of
 from config.errors import NotReachable, Refused
 from config.settings import Settings
 from config.topics import Topics
-from operations import stable
+from operations import group_offsets
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
 from operations.verify.reading import Reading
 from schemas.records import EPOCH
@@ -52,7 +52,7 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     derived = (topics.ledger, topics.rejections, topics.snapshots, topics.balances)
     # 1. What is decided.
     newest = _newest_sources(settings, client, topics, partitions)
-    committed = stable.offsets(settings, client, topics.transactions, partitions)
+    committed = group_offsets.offsets(settings, client, topics.transactions, partitions)
     # 2. Where its outcomes end.
     begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
     ends = all_there(client, [(name, at) for name in derived for at in partitions])

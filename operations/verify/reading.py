@@ -5,6 +5,7 @@ import time
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from config.clients import looking
+from config.cluster import passes
 from config.errors import NotReachable
 from config.logs import EventLog
 from config.settings import Settings
@@ -24,7 +25,7 @@ class Reading:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
-        self._stall_s = max(settings.stall_s, 2 * settings.transaction_timeout_s)
+        self._stall_s = settings.read_stall_s
         self._partition, self._end, self._at_end = -1, 0, True
         self._consumer = Consumer(
             looking(
@@ -100,7 +101,7 @@ class Reading:
                 continue
             if error.code() == KafkaError._PARTITION_EOF:
                 self._at_end = self._at_end or (message.offset() or 0) >= self._end
-            elif not error.retriable():
+            elif not passes(error):
                 raise self._away(error.str())
 
     def _away(self, reason: str) -> NotReachable:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from config.clients import librdkafka, looking
+from config.cluster import passes
 from config.errors import NotReachable
 from config.settings import Settings
 
@@ -39,7 +40,7 @@ class TopicLog:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
-        self._stall_s = max(settings.stall_s, 2 * settings.transaction_timeout_s)
+        self._stall_s = settings.read_stall_s
         group = settings.sink_group("archive")
         self._one = _reader(settings, group, fetch_message_max_bytes=65_536, queued_min_messages=1)
         self._many = _reader(
@@ -147,7 +148,7 @@ class TopicLog:
             return False
         if error.code() == KafkaError._PARTITION_EOF:
             return (message.offset() or 0) >= end
-        if not error.retriable():
+        if not passes(error):
             raise self._away(partition, error.str())
         return False
 

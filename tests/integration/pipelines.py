@@ -87,12 +87,13 @@ def as_record(one: Transaction, partitions: int = 4) -> Record:
 
 
 @contextmanager
-def open_transaction(settings: Settings, topic: str, record: Record) -> Iterator[None]:
-    """A record in a Kafka transaction that is open inside the block and aborted after it."""
+def open_transaction(settings: Settings, topic: str, *records: Record) -> Iterator[None]:
+    """Records in a Kafka transaction that is open inside the block and aborted after it."""
     producer = Producer(librdkafka(settings, transactional_id=f"{settings.prefix}-upstream"))
     producer.init_transactions(PATIENCE_S)
     producer.begin_transaction()
-    producer.produce(topic, record.value, record.key, record.partition)
+    for record in records:
+        producer.produce(topic, record.value, record.key, record.partition)
     assert producer.flush(PATIENCE_S) == 0
     try:
         yield

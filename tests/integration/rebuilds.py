@@ -9,7 +9,7 @@ import psycopg
 from config.cluster import describe, quiet_admin
 from config.settings import Settings
 from config.topics import Topics
-from operations import status
+from operations import group_offsets
 from operations.checks import incoming, read_all
 from operations.delivery import deliver
 from operations.generating import fitted
@@ -75,7 +75,7 @@ def picture(settings: Settings) -> dict[str, object]:
         for topic in topics
     }
     found["settings"] = describe(client, topics)
-    found["offsets"] = status.committed(client, settings, settings.partitions)
+    found["offsets"] = group_offsets.offsets(settings, client, names.transactions, range(settings.partitions))
     with psycopg.connect(settings.postgres.get_secret_value()) as connection:
         for table in TABLES:
             found[table] = sorted(connection.execute(f"SELECT t::text FROM {table} AS t").fetchall())  # noqa: S608 - our own names

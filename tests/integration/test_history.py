@@ -3,12 +3,12 @@
 import pytest
 
 from config.cluster import describe, quiet_admin
-from config.errors import Refused
+from config.errors import NotReachable, Refused
 from config.history import CREATE_TIME
 from config.settings import Settings
 from config.topics import DAY_MS, TIMESTAMP_TYPE, Topics
 from operations import init
-from tests.integration.pipelines import Upstream, as_record, transaction
+from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +42,21 @@ def test_an_input_stays_open_for_history_until_it_is_opened_to_upstream(settings
     with pytest.raises(Refused, match=r"holds records with the broker's time \(partition 1\)"):
         init.initialise(settings, "history")
     assert setting(settings, topic, TIMESTAMP_TYPE) == "LogAppendTime"
+
+
+def test_a_live_record_that_is_not_committed_yet_is_waited_for(settings: Settings) -> None:
+    topic = Topics.of(settings).transactions
+    init.initialise(settings)
+    hasty = settings.model_copy(update={"stall_s": 0.5, "transaction_timeout_s": 0.5})
+    with (
+        open_transaction(settings, topic, as_record(transaction(1, "alice"))),
+        pytest.raises(NotReachable, match="an open transaction is in the way"),
+    ):
+        init.initialise(hasty, "history")
+    assert setting(settings, topic, TIMESTAMP_TYPE) == "LogAppendTime"
+    # What was rolled back is no live record.
+    init.initialise(settings, "history")
+    assert setting(settings, topic, TIMESTAMP_TYPE) == CREATE_TIME
 
 
 def test_retention_is_applied_and_a_shorter_one_needs_consent(settings: Settings) -> None:

@@ -15,7 +15,10 @@ import pytest
 
 from config.cluster import quiet_admin
 from config.settings import Settings
+from config.topics import Topics
+from operations import init
 from operations.status import Status, look
+from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -136,6 +139,18 @@ def test_status_still_tells_kafkas_part_while_postgres_is_away(wallet: Commands,
     status = look(without, quiet_admin(without))
     assert status.postgres_problem
     assert {place.reader for place in status.places} == {"worker"}
+
+
+def test_what_was_rolled_back_is_no_lag(settings: Settings) -> None:
+    init.initialise(settings)
+    topic, client = Topics.of(settings).transactions, quiet_admin(settings)
+    records = [as_record(transaction(number, "alice")) for number in range(1, 31)]
+    with open_transaction(settings, topic, *records):
+        assert look(settings, client).lag("worker") == 0
+    wait_until(lambda: any(place.end for place in look(settings, client).places), "it is rolled back")
+    assert look(settings, client).lag("worker") == 0
+    Upstream(settings).send([as_record(transaction(99, "alice"))])
+    assert look(settings, client).lag("worker") == 32, "with the offsets of what was rolled back before it"
 
 
 def test_the_demo_finds_everything_exact(

@@ -200,12 +200,12 @@ def test_what_is_committed_and_not_marked_yet_is_not_overlooked(unposted: Settin
     there = begin(place(unposted, partitions=4))
     make_topic(there)
     topic = there.shadow.input or ""
-    record = as_record(transaction(1, "late"))
+    records = [as_record(transaction(number, "late")) for number in range(1, 31)]
     with closing(LagReader(unposted)) as lags:
-        with open_transaction(unposted, topic, record):
+        with open_transaction(unposted, topic, *records):
             ends = ends_of(there, topic)
-            assert missing(lags, {}, ends) == {(topic, record.partition): 1}
-        wait_until(lambda: not missing(lags, {}, ends), "a mark tells that the record does not count")
+            assert missing(lags, {}, ends) == {(topic, records[0].partition): 30}
+        wait_until(lambda: not missing(lags, {}, ends), "a mark tells that the records do not count")
 
 
 def test_status_and_discard_as_commands_of_a_shadow_that_was_only_begun(

@@ -1,8 +1,10 @@
 """`wallet rebuild` from its start to the switch, with another number of partitions, and killed on the way."""
 
+import signal
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from threading import Timer
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild import switch as rebuild_switch
+from operations.rebuild.lag import At, missing
 from operations.rebuild.place import Place, groups_of
 from schemas.records import Transaction
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
@@ -40,13 +43,20 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(
         # A shadow waits for the marks of what was just written to it.
         topic = there.shadow.input or ""
         stray = as_record(transaction(1, "stray"), 4)
-        with ExitStack() as held:
+        with ExitStack() as held, monkeypatch.context() as patched:
             held.enter_context(open_transaction(here, topic, stray))
             assert not rebuild_status.look(there).complete
-            release = Timer(2.0, held.close)
-            release.start()
+            waited_for: list[Mapping[At, int]] = []
+
+            def release_once_missed(*asked: Any) -> Mapping[At, int]:
+                if found := missing(*asked):
+                    waited_for.append(found)
+                    held.close()
+                return found
+
+            patched.setattr(rebuild_run, "missing", release_once_missed)
             rebuild_run.start(place(here), follow=False)
-            assert not release.is_alive()
+            assert waited_for
 
         worker = Worker(here, tmp_path / "still-there.log")
         try:
@@ -105,20 +115,47 @@ def _moved(one: Transaction) -> Transaction:
     return one._replace(wallet_id=f"new-{one.wallet_id}")
 
 
+#: `wallet rebuild start` that ends by SIGKILL in the midst of copying or of folding, as its first argument says.
+DIES_MIDWAY = """
+import os, signal, sys
+from confluent_kafka import Producer
+from operations.main import main
+from operations.rebuild import copy, run
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Dying(Producer):
+    commits = 0
+    def commit_transaction(self, *wait):
+        self.commits += 1
+        if self.commits == 5: die()
+        super().commit_transaction(*wait)
+
+def folded(place, folded=run._folded):
+    found = folded(place)
+    if any(found.values()): die()
+    return found
+
+if sys.argv.pop(1) == "copying":
+    copy.BATCH_RECORDS, copy.Producer = 1_000, Dying
+else:
+    run._folded = folded
+main()
+"""
+
+
 def test_a_rebuild_that_is_killed_at_copying_and_at_folding_ends_equal(
     settings: Settings, tmp_path: Path
 ) -> None:
     count = 40_000
-    with live(settings, tmp_path, count) as here:
+    with live(settings.model_copy(update={"batch_records": 500}), tmp_path, count) as here:
         before = picture(here)
-        command = ("-m", "operations", "rebuild", "start", "--partitions", "4")
+        command = ("rebuild", "start", "--partitions", "4")
 
         def killed(when: str) -> None:
-            one = Worker(here, tmp_path / f"killed-{when}.log", command)
-            try:
-                wait_until(lambda: _position(here, when) > 0, f"it is at {when}", one.check_runs)
-            finally:
-                one.kill()
+            one = Worker(here, tmp_path / f"killed-{when}.log", ("-c", DIES_MIDWAY, when, *command))
+            assert one.wait() == -signal.SIGKILL, one.told()
             # Its children notice that nobody attends to them any more.
             there = place(here)
             wait_until(
@@ -126,10 +163,11 @@ def test_a_rebuild_that_is_killed_at_copying_and_at_folding_ends_equal(
                 "the children of the killed command have ended",
             )
 
-        killed("copy")
-        assert not rebuild_status.look(place(here)).complete
-        killed("worker")
-        last = Worker(here, tmp_path / "last.log", command)
+        killed("copying")
+        steps = rebuild_status.look(place(here)).steps
+        assert sum(step.position or 0 for step in steps if step.reader == "copy") == 3_000
+        killed("folding")
+        last = Worker(here, tmp_path / "last.log", ("-m", "operations", *command))
         assert last.wait() == 0, last.told()
         there = place(here)
         assert rebuild_status.look(there).complete
@@ -138,11 +176,3 @@ def test_a_rebuild_that_is_killed_at_copying_and_at_folding_ends_equal(
         assert found.live_reasons == found.shadow_reasons
         assert told(verified(there.shadow)) == []
         assert picture(here) == before
-
-
-def _position(here: Settings, reader: str) -> int:
-    """How far a reader of the shadow is; 0 until there is one."""
-    there = place(here)
-    if there.record is None:
-        return 0
-    return sum(step.position or 0 for step in rebuild_status.look(there).steps if step.reader == reader)

@@ -14,6 +14,7 @@ from schemas.codec import (
     encode_entry,
     encode_transaction,
     frame,
+    order_of,
 )
 from schemas.records import DETAIL_CHARACTERS, Reason, Rejected, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
@@ -25,7 +26,11 @@ HEAD = encoded_until_metadata(GOOD)
 
 
 def decode(body: bytes) -> Decoded | Rejected:
-    return CODEC.decode(frame(1) + body)
+    """What `decode` says, which `order` must say, too, by its own fast path."""
+    value = frame(1) + body
+    found = CODEC.decode(value)
+    assert CODEC.order(value) == (found if isinstance(found, Rejected) else order_of(*found))
+    return found
 
 
 def test_a_usual_transaction_is_decoded_with_its_own_bytes() -> None:
@@ -144,6 +149,14 @@ INVALID = {
     "U+0000 in a metadata key": ({"metadata": (("\0", "v"),)}, "a metadata key contains U+0000"),
     "U+0000 in a metadata value": ({"metadata": (("k", "\0"),)}, "a metadata value contains U+0000"),
     "a metadata key twice": ({"metadata": (("k", "1"), ("k", "1"))}, "metadata has the key 'k' twice"),
+    "the first key again as the last": (
+        {"metadata": (("b", "1"), ("a", "1"), ("b", "2"))},
+        "metadata has the key 'b' twice",
+    ),
+    "a long metadata key twice": (
+        {"metadata": (("k" * 63, "1"), ("k" * 63, "2"))},
+        "twice",
+    ),
 }
 
 
@@ -155,7 +168,7 @@ def test_a_broken_rule_is_invalid(changes: dict[str, Any], detail: str) -> None:
     assert detail in answer.detail
 
 
-LIMITS = {
+LIMITS: dict[str, dict[str, Any]] = {
     "one character": {"wallet_id": "x"},
     "128 characters": {"wallet_id": "x" * 128, "group_id": "y" * 128},
     "128 characters of four bytes": {"wallet_id": "😀" * 128},
@@ -167,6 +180,27 @@ LIMITS = {
     "empty metadata strings": {"metadata": (("", ""),)},
     "much metadata": {"metadata": tuple((f"key {n}", "value" * 50) for n in range(100))},
     "not normalised": {"wallet_id": "e\u0301"},
+    "a key that begins another": {"metadata": (("a", "1"), ("ab", "2"))},
+    "a key that another begins": {"metadata": (("ab", "1"), ("a", "2"))},
+    "keys in no order": {"metadata": (("b", "1"), ("a", "2"))},
+    "two strings alike, one a key and one a value": {"metadata": (("a", "b"), ("b", "a"))},
+}
+LIMITS |= {
+    f"{length} characters everywhere": {
+        "wallet_id": "w" * length,
+        "group_id": "g" * length,
+        "metadata": (("k" * length, "v" * length), ("l" * length, "")),
+    }
+    for length in (62, 63, 64, 65)
+}
+LIMITS |= {
+    f"{count} pairs of metadata": {"metadata": tuple((f"{n:02}", str(n)) for n in range(count))}
+    for count in (2, 15, 16, 17, 63, 64)
+}
+LIMITS |= {
+    f"the number 2^{bits}{more:+}": {"amount": 2**bits + more, "occurred_us": more - 2**bits}
+    for bits in (6, 7, 13, 14, 20, 27, 34, 41, 48, 55)
+    for more in (-1, 0, 1)
 }
 
 

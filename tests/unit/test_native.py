@@ -20,6 +20,7 @@ HEADER = frame(1)
 FULL = Transaction(
     UUID, "wallet-1", 1, 1_999, "EUR", 1_790_000_000_000_000, "group 7", (("a", "v"), ("b", "w"))
 )
+COMPILER = (sysconfig.get_config_var("CC") or "cc").split()[0]
 HEADERS_THERE = (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 WITHOUT_IT = """
@@ -33,9 +34,9 @@ sys.exit(pytest.main(sys.argv[1:]))
 compiled = pytest.mark.skipif(native.longs is None, reason="not compiled here")
 
 
-@pytest.mark.skipif(not (shutil.which("gcc") and HEADERS_THERE), reason="nothing here that compiles")
+@pytest.mark.skipif(not (shutil.which(COMPILER) and HEADERS_THERE), reason="nothing here that compiles")
 def test_it_is_compiled_where_it_can_be() -> None:
-    assert native.usual is not None
+    assert native.usual is not None, "make clean setup: the compiler came after it"
     assert native.longs is not None
 
 
