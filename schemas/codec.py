@@ -6,10 +6,10 @@ with its canonical bytes, or why it is none. The functions for our own records c
 
 from binascii import unhexlify
 from collections.abc import Callable
-from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.avro import IllegalAvro, Reader
+from schemas.digest import digest
 from schemas.entries import (
     DECODERS,
     HASH_BYTES,
@@ -84,7 +84,7 @@ def content_digest(body: bytes, transaction: Transaction) -> bytes:
         in_order = tuple(sorted(transaction.metadata))
         if in_order != transaction.metadata:
             body = encode_transaction(transaction._replace(metadata=in_order))
-    return sha256(body).digest()
+    return digest(body)
 
 
 def order_of(transaction: Transaction, body: bytes) -> Order:

@@ -6,10 +6,10 @@ rejected. Bodies are without the five bytes of the wire format.
 
 import re
 from collections.abc import Callable, Mapping
-from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.avro import Reader, long_bytes, long_of, longs, string_bytes
+from schemas.digest import digest
 from schemas.records import REASONS, TYPES, Balance, LedgerEntry, Snapshot, Transaction
 from schemas.usual import usual_reader
 from schemas.versions import SchemaName
@@ -83,7 +83,7 @@ def encode_entry(
 
 def chain(previous_hash: bytes, entry: bytes) -> bytes:
     """The hash of an entry, given the hash of the one before and its body without hash."""
-    return sha256(previous_hash + entry).digest()
+    return digest(previous_hash + entry)
 
 
 def decode_transaction(body: bytes) -> Transaction:

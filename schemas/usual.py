@@ -11,10 +11,10 @@ The shape: ASCII strings of 1 to 63 characters, an amount of up to 8 bytes, an o
 import re
 from binascii import unhexlify
 from collections.abc import Callable
-from hashlib import sha256
 
 from schemas import native
 from schemas.avro import unsigned_of
+from schemas.digest import digest
 from schemas.records import Order, Transaction
 
 # A printable character is never one of the control bytes that follow the two names (type and metadata
@@ -57,7 +57,7 @@ def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
 
     def read(value: bytes) -> Order | None:
         fields = usual(header, value)
-        return None if fields is None else _new(Order, (*fields, sha256(fields[5]).digest()))
+        return None if fields is None else _new(Order, (*fields, digest(fields[5])))
 
     return read
 
@@ -87,7 +87,7 @@ def usual_order_in_python(header: bytes) -> Callable[[bytes], Order | None]:
             amount >> 1,
             currency.decode(),
             body,
-            sha256(body).digest(),
+            digest(body),
         )
         return _new(Order, fields)
 

@@ -3,13 +3,13 @@
 import re
 from binascii import unhexlify
 from functools import lru_cache
-from hashlib import sha256
 
 from confluent_kafka import Message
 
 from config.topics import Topics
 from schemas.avro import long_of
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, order_of, split_entry
+from schemas.digest import digest
 from schemas.records import Balance
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
@@ -52,7 +52,7 @@ def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
         elif found := plain(value):
             # Nearly all, and there may be a billion: nothing is called here that need not be.
             uuid, _, recorded = found.groups()
-            content = sha256(value[HEADER_BYTES : found.start(2)]).digest()
+            content = digest(value[HEADER_BYTES : found.start(2)])
             posted = key + b"\0" + unhexlify(uuid.replace(b"-", b""))
             ids[posted] = _new(Known, (content, _recorded_ms(recorded)))
             ledger, last_entry = offset + 1, value

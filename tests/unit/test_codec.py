@@ -1,5 +1,6 @@
 """What a value is: a transaction with its canonical bytes, UNDECODABLE, or INVALID."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from schemas.codec import (
     frame,
     order_of,
 )
+from schemas.digest import digest
 from schemas.records import DETAIL_CHARACTERS, Reason, Rejected, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 from tests.unit.transactions import UUID, block, encoded_until_metadata, overlong, text
@@ -255,6 +257,12 @@ def test_the_hash_chain_is_sha256_of_the_previous_hash_and_the_entry() -> None:
     )
     entry = encode_entry(b"", 1, 2, 3, 4, 5)
     assert entry == bytes([2, 4, 6, 8, 10])
+
+
+@pytest.mark.parametrize("data", [b"", b"a", bytes(64), b"x" * 100_000])
+def test_a_digest_is_sha256(data: bytes) -> None:
+    assert digest(data) == sha256(data).digest()
+    assert digest(data) == sha256(data).digest(), "the first left nothing behind"
 
 
 def test_a_body_of_another_schema_is_not_taken_for_ours() -> None:
