@@ -1,2 +1,22 @@
-def usual(header: bytes, value: bytes, /) -> tuple[bytes, bytes, int, int, str, bytes] | None: ...
+from collections.abc import Callable
+from typing import Any
+
+def usual(header: bytes, value: bytes, order: type, begun: Callable[[], object], /) -> Any: ...
+def orders(
+    header: bytes, records: list[Any], most_bytes: int, order: type, begun: Callable[[], object], /
+) -> tuple[list[Any], list[bytes | None]]: ...
+def post(
+    plan: tuple[Any, ...],
+    records: list[Any],
+    orders: list[Any],
+    ids: list[bytes | None],
+    at: int,
+    known: dict[bytes, Any],
+    balances: dict[bytes, Any],
+    entries: list[Any],
+    new_balances: dict[bytes, Any],
+    new_ids: dict[bytes, Any],
+    recorded_ms: int,
+    /,
+) -> tuple[int, int]: ...
 def longs(first: bytes, /, *numbers: int) -> bytes: ...

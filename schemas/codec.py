@@ -115,10 +115,11 @@ class TransactionCodec:
     """
 
     def __init__(self, schema_id: int, writers: Callable[[int], WriterSchema | None]) -> None:
-        self._frame = frame(schema_id)
-        self._usual = usual_reader(self._frame)
+        #: What values in the pipeline's schema begin with.
+        self.frame = frame(schema_id)
+        self._usual = usual_reader(self.frame)
         #: The fast path of `order`: None for what it cannot judge.
-        self.usual_order = usual_order(self._frame)
+        self.usual_order = usual_order(self.frame)
         self._writers = writers
 
     def order(self, value: bytes | None) -> Order | Rejected:
@@ -153,7 +154,7 @@ class TransactionCodec:
 
     def _read(self, value: bytes) -> Transaction:
         body = value[HEADER_BYTES:]
-        if value.startswith(self._frame):
+        if value.startswith(self.frame):
             reader = Reader(body)
             transaction = read_transaction(reader)
             reader.end()

@@ -2,11 +2,12 @@
 
 from hashlib import sha256
 
-_begun = sha256().copy
+#: Makes a hash that nothing was put into yet.
+begun = sha256().copy
 
 
 def digest(data: bytes) -> bytes:
     """SHA-256 of some bytes."""
-    hashed = _begun()
+    hashed = begun()
     hashed.update(data)
     return hashed.digest()

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
-#: What decides about a transaction, but for its digest: the first six fields of an Order.
-Deciding = tuple[bytes, bytes, int, int, str, bytes]
-
-usual: Callable[[bytes, bytes], Deciding | None] | None = None
+usual: Callable[..., Any] | None = None
+orders: Callable[..., Any] | None = None
+post: Callable[..., Any] | None = None
 longs: Callable[..., bytes] | None = None
 
 with suppress(ImportError):
     from schemas import _native
 
-    usual, longs = _native.usual, _native.longs
+    usual, orders, post, longs = _native.usual, _native.orders, _native.post, _native.longs

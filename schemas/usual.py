@@ -11,10 +11,11 @@ The shape: ASCII strings of 1 to 63 characters, an amount of up to 8 bytes, an o
 import re
 from binascii import unhexlify
 from collections.abc import Callable
+from typing import cast
 
 from schemas import native
 from schemas.avro import unsigned_of
-from schemas.digest import digest
+from schemas.digest import begun, digest
 from schemas.records import Order, Transaction
 
 # A printable character is never one of the control bytes that follow the two names (type and metadata
@@ -56,8 +57,7 @@ def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
         return usual_order_in_python(header)
 
     def read(value: bytes) -> Order | None:
-        fields = usual(header, value)
-        return None if fields is None else _new(Order, (*fields, digest(fields[5])))
+        return cast("Order | None", usual(header, value, Order, begun))
 
     return read
 

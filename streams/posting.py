@@ -8,6 +8,7 @@ folds what the topic holds, and both get the same bytes.
 from collections.abc import Sequence
 
 from config.pipeline import Pipeline
+from schemas import native
 from schemas.codec import (
     TransactionCodec,
     chain,
@@ -16,6 +17,7 @@ from schemas.codec import (
     encode_snapshot,
     frame,
 )
+from schemas.digest import begun
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.registry import SchemaIds
@@ -55,6 +57,18 @@ class Fold:
         self.entry_frame = frame(ids.ledger_entry)
         self.balance_frame = frame(ids.balance)
         self.snapshot_frame = frame(ids.snapshot)
+        #: What the compiled loop needs to know of a partition (`post` in schemas/_native.c).
+        self._plan = (
+            self.entry_frame,
+            partition,
+            self.policy.snapshot_every,
+            self.policy.overdraft_allowed,
+            Order,
+            Balance,
+            Known,
+            Derived,
+            begun,
+        )
 
     def post(self, records: Sequence[Source], next_offset: int, recorded_ms: int) -> Outputs:
         """Fold a run of records that follows everything `past` knows.
@@ -63,23 +77,68 @@ class Fold:
         """
         out = Outputs(next_offset, recorded_ms)
         for start in range(0, len(records), STRETCH_RECORDS):
-            self._post_stretch(records[start : start + STRETCH_RECORDS], out)
+            self._post_stretch([*records[start : start + STRETCH_RECORDS]], out)
         if records:
             out.next_offset = records[-1].offset + 1
         out.changelog = {wallet: encode_balance(balance) for wallet, balance in out.balances.items()}
         return out
 
-    def _post_stretch(self, records: Sequence[Source], out: Outputs) -> None:
-        read = [self._read(record) for record in records]
-        orders = [one for one in read if isinstance(one, Order)]
+    def _post_stretch(self, records: list[Source], out: Outputs) -> None:
+        read, ids = self._read_all(records)
         # Looked up together: one call into the store for hundreds of keys, most of which it does not hold.
-        known = self.past.known([posted_id(order[1], order[0]) for order in orders])
-        balances = self.past.balances({order[1] for order in orders} - out.balances.keys())
-        decide = self._decide
-        for record, one in zip(records, read, strict=True):
-            rejected = decide(record, one, known, balances, out) if isinstance(one, Order) else one
+        known = self.past.known([one for one in ids if one is not None])
+        balances = self.past.balances(
+            {one[1] for one in read if isinstance(one, Order)} - out.balances.keys()
+        )
+        at = 0
+        while (at := self._post_usual(records, read, ids, at, known, balances, out)) < len(records):
+            record, one = records[at], read[at]
+            rejected = self._decide(record, one, known, balances, out) if isinstance(one, Order) else one
             if rejected is not None:
                 out.rejections.append(self._rejection(record, rejected))
+            at += 1
+
+    def _post_usual(
+        self,
+        records: list[Source],
+        read: list[Order | Rejected],
+        ids: list[bytes | None],
+        at: int,
+        known: dict[bytes, Known],
+        balances: dict[bytes, Balance],
+        out: Outputs,
+    ) -> int:
+        """Post what comes from `at` on as long as nothing is special about it, where that is compiled.
+
+        Returns where the first one is that `_decide` must look at.
+        """
+        if native.post is not None:
+            at, out.recorded_ms = native.post(
+                self._plan,
+                records,
+                read,
+                ids,
+                at,
+                known,
+                balances,
+                out.entries,
+                out.balances,
+                out.new_ids,
+                out.recorded_ms,
+            )
+        return at
+
+    def _read_all(self, records: list[Source]) -> tuple[list[Order | Rejected], list[bytes | None]]:
+        """What each record holds, and of an order its key in the id index."""
+        if native.orders is None:
+            read = [self._read(record) for record in records]
+            return read, [posted_id(one[1], one[0]) if isinstance(one, Order) else None for one in read]
+        orders, ids = native.orders(self.codec.frame, records, self.max_record_bytes, Order, begun)
+        for at, one in enumerate(orders):
+            if one is None:
+                orders[at] = order = self._read_carefully(records[at])
+                ids[at] = posted_id(order[1], order[0]) if isinstance(order, Order) else None
+        return orders, ids
 
     def _read(self, record: Source) -> Order | Rejected:
         """From bytes to what decides, or the reason why they are no transaction: all that needs no history."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from schemas import native
 from schemas.avro import longs_in_python
 from schemas.codec import encode_transaction, frame
-from schemas.records import Transaction
+from schemas.digest import begun
+from schemas.records import Order, Transaction
 from tests.unit.transactions import UUID
 
 HEADER = frame(1)
@@ -37,6 +38,8 @@ compiled = pytest.mark.skipif(native.longs is None, reason="not compiled here")
 @pytest.mark.skipif(not (shutil.which(COMPILER) and HEADERS_THERE), reason="nothing here that compiles")
 def test_it_is_compiled_where_it_can_be() -> None:
     assert native.usual is not None, "make clean setup: the compiler came after it"
+    assert native.orders is not None
+    assert native.post is not None
     assert native.longs is not None
 
 
@@ -50,11 +53,14 @@ def test_numbers_are_written_alike(first: bytes, numbers: list[int]) -> None:
 
 @compiled
 def test_every_beginning_of_a_transaction_and_every_byte_more_is_unusual() -> None:
-    assert native.usual is not None
+    def usual(value: bytes) -> object:
+        assert native.usual is not None
+        return native.usual(HEADER, value, Order, begun)
+
     value = HEADER + encode_transaction(FULL)
-    assert native.usual(HEADER, value) is not None
-    assert [native.usual(HEADER, value[:end]) for end in range(len(value))] == [None] * len(value)
-    assert [native.usual(HEADER, value + bytes([more])) for more in range(256)] == [None] * 256
+    assert usual(value) is not None
+    assert [usual(value[:end]) for end in range(len(value))] == [None] * len(value)
+    assert [usual(value + bytes([more])) for more in range(256)] == [None] * 256
 
 
 @compiled
@@ -65,11 +71,12 @@ def test_what_it_is_not_made_for_is_an_error() -> None:
     assert callable(longs)
     for wrong in (
         (),
-        (HEADER,),
-        (HEADER, "text"),
-        (HEADER, None),
-        (HEADER, bytearray(9)),
-        (HEADER, b"", b""),
+        (HEADER, b"", Order),
+        (HEADER, "text", Order, begun),
+        (HEADER, None, Order, begun),
+        (HEADER, bytearray(9), Order, begun),
+        (HEADER, b"", dict, begun),
+        (HEADER, b"", b"", begun),
     ):
         with pytest.raises(TypeError):
             usual(*wrong)
