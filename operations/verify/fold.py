@@ -25,7 +25,12 @@ class Again(NamedTuple):
 
 
 class WatchedFold(Fold):
-    """`streams.posting.Fold`, which also tells each entry's balance; its outputs keep a batch's last ones only."""
+    """`streams.posting.Fold`, which also tells each entry's balance; its outputs keep a batch's last ones only.
+
+    It posts in Python throughout: what a worker posts by its compiled loop is checked by an audit, not repeated.
+    """
+
+    compiled = False
 
     entered: list[Entered]
     again: list[Again]
