@@ -17,6 +17,7 @@ from config.cluster import (
     FoundTopic,
     describe,
     input_bytes,
+    passes,
     quiet_admin,
     read_pipeline,
     refuse_differences,
@@ -38,6 +39,7 @@ Times = Literal["as they are", "history", "upstream"]
 
 #: How often an init that another one overtook looks again.
 ATTEMPTS = 10
+OVERTAKEN = "other runs of `wallet init` kept overtaking this one"
 CREATE_ATTEMPTS = 3
 UNANSWERED = frozenset(
     {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT, KafkaError.NOT_CONTROLLER}
@@ -179,22 +181,24 @@ def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
 
     Raises ConfigurationError where the record is there and says something else.
     """
-    written = False
+    written, why = False, ""
     for attempt in range(ATTEMPTS):
         there = read_pipeline(settings)
-        # A slow broker may show what was written only at the next attempt.
-        written = (there is None and _write_first(settings, wanted)) or written
+        if there is None:
+            # A slow broker may show what was written only at the next attempt.
+            why = _write_first(settings, wanted)
+            written = written or not why
         there = there or read_pipeline(settings)
         if there:
             # The record's schema id stands, whatever the registry knows by now.
             there.check(settings)
             return there, written
         time.sleep(0.2 * attempt)
-    raise NotReachable("other `wallet init` runs kept overtaking this one: run it again")
+    raise NotReachable(f"no pipeline record yet: {why or 'Kafka does not show it'}; run `wallet init` again")
 
 
-def _write_first(settings: Settings, wanted: Pipeline) -> bool:
-    """Write the record unless there is one; False where another init came between.
+def _write_first(settings: Settings, wanted: Pipeline) -> str:
+    """Write the record unless there is one; says what came between, "" where nothing did.
 
     The order is what makes two of them agree: 1. fence every other init, which aborts its open transaction
     and waits for one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
@@ -207,7 +211,7 @@ def _write_first(settings: Settings, wanted: Pipeline) -> bool:
     try:
         producer.init_transactions(max(ASK_S, settings.startup_wait_s))
         if read_pipeline(settings) is not None:
-            return False
+            return OVERTAKEN
         producer.begin_transaction()
         producer.produce(
             Topics.of(settings).pipeline,
@@ -219,10 +223,13 @@ def _write_first(settings: Settings, wanted: Pipeline) -> bool:
         producer.commit_transaction(max(ASK_S, settings.startup_wait_s))
     except KafkaException as failure:
         error = failure.args[0]
-        if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH} or error.fatal():
-            return False
+        if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:
+            return OVERTAKEN
+        # Whoever is fenced between two requests is told so in several ways; all of them end the transaction.
+        if error.fatal() or error.txn_requires_abort() or passes(error):
+            return str(error.str())
         raise NotReachable(f"the pipeline record could not be written: {error.str()}") from None
-    return not failed
+    return str(failed[0].str()) if failed else ""
 
 
 def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import NewTopic
 
 from config.cluster import check, describe, quiet_admin, read_pipeline, specs
@@ -127,3 +128,24 @@ def test_inits_at_once_agree_on_one_pipeline(kafka_only_settings: Settings) -> N
     counted = read_pipeline(kafka_only_settings)
     assert {answer for answer in answers if isinstance(answer, Pipeline)} == {counted}
     assert sum(isinstance(answer, ConfigurationError) for answer in answers) == 2
+
+
+def test_a_transaction_of_init_that_kafka_ends_is_tried_again(
+    kafka_only_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = list[str]()
+
+    class EndedOnce(Producer):
+        def commit_transaction(self, timeout: float = -1) -> None:
+            if not ended:
+                self.abort_transaction(timeout)
+                ended.append("once")
+                raise KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE, "ended", False, False, True))
+            super().commit_transaction(timeout)
+
+    monkeypatch.setattr(init, "Producer", EndedOnce)
+    init.create(quiet_admin(kafka_only_settings), specs(kafka_only_settings), -1)
+    wanted = Pipeline.of(kafka_only_settings, 1)
+    assert init.claim(kafka_only_settings, wanted) == (wanted, True)
+    assert ended
+    assert read_pipeline(kafka_only_settings) == wanted
