@@ -11,5 +11,5 @@ def test_a_record_that_shows_late_is_told_as_written(monkeypatch: pytest.MonkeyP
     wanted = Pipeline.of(Settings(), 1)
     answers = iter([None, None, wanted])
     monkeypatch.setattr(init, "read_pipeline", lambda _: next(answers))
-    monkeypatch.setattr(init, "_write_first", lambda *_: True)
+    monkeypatch.setattr(init, "_write_first", lambda *_: "")
     assert init.claim(Settings(), wanted) == (wanted, True)
