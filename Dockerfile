@@ -19,7 +19,7 @@ COPY operations operations
 COPY local local
 RUN /opt/wallet/bin/pip install --no-deps --no-build-isolation . && /opt/wallet/bin/pip uninstall -y setuptools pip
 # That nothing was compiled is seen here, not months later in the worker's rate.
-RUN cd / && /opt/wallet/bin/python -c 'from schemas import native; assert native.usual and native.longs'
+RUN cd / && /opt/wallet/bin/python -c 'from schemas import native; assert native.post'
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 # A fixed id, so that volumes keep their owner when the image is built anew.

@@ -1,10 +1,11 @@
 /* The fold's inner loops in C: taking transactions apart, writing numbers, and posting where nothing is special.
  *
  * Optional: where this was not compiled the same is done in Python, and property tests hold both against a third fold
- * that shares nothing with either. Nothing here judges. `orders` knows one shape of a transaction and answers None to
- * anything else, which the strict reader then decides; `post` knows one case, the next entry of a wallet that has a balance
- * and gets no snapshot, and hands everything else to `streams.wallet.apply`. No byte is read before its place
- * was held against `end`, no field before its type was looked at.
+ * that shares nothing with either. Nothing here rejects. `orders` knows one shape of a transaction and answers None to
+ * anything else, which the strict reader then judges; `post` knows one case, the next entry of a wallet that has a
+ * balance and gets no snapshot, and leaves everything else to `streams.wallet.apply`. No byte is read before its place
+ * was held against `end`, no field before its type was looked at, and what is borrowed from a list or a dict is held
+ * wherever Python code may run. After an error what was posted so far is only partly entered: nobody may use it.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -16,11 +17,37 @@
 #define UUID_BYTES 16
 #define HASH_BYTES 32
 #define DAY_MS 86400000LL
-/* Fields of the named tuples of streams.batch and schemas.records. */
-#define SOURCE_FIELDS 5
-#define ORDER_FIELDS 7
-#define BALANCE_FIELDS 8
-#define DERIVED_FIELDS 4
+/* What schemas/native.py asks for: another number wherever a function here comes to mean something else. */
+#define VERSION 1
+
+/* The fields of the named tuples of streams.batch, streams.wallet and schemas.records, in their order. */
+enum { SOURCE_OFFSET, SOURCE_TIMESTAMP_MS, SOURCE_KEY, SOURCE_VALUE, SOURCE_HEADERS, SOURCE_FIELDS };
+enum { ORDER_ID, ORDER_WALLET, ORDER_KIND, ORDER_AMOUNT, ORDER_CURRENCY, ORDER_BODY, ORDER_CONTENT, ORDER_FIELDS };
+enum {
+    BALANCE_WALLET_ID,
+    BALANCE_CURRENCY,
+    BALANCE_BALANCE,
+    BALANCE_SEQUENCE,
+    BALANCE_RECORDED_MS,
+    BALANCE_PARTITION,
+    BALANCE_OFFSET,
+    BALANCE_HASH,
+    BALANCE_FIELDS
+};
+enum { DERIVED_FIELDS = 4, KNOWN_FIELDS = 2 };
+/* What `post` is told of a partition (streams.posting). */
+enum {
+    PLAN_FRAME,
+    PLAN_PARTITION,
+    PLAN_SNAPSHOT_EVERY,
+    PLAN_OVERDRAFT_ALLOWED,
+    PLAN_ORDER,
+    PLAN_BALANCE,
+    PLAN_KNOWN,
+    PLAN_DERIVED,
+    PLAN_NEW_SHA256,
+    PLAN_FIELDS
+};
 
 typedef struct {
     const unsigned char *at, *end;
@@ -130,11 +157,11 @@ metadata(Bytes *bytes)
 
 static PyObject *name_update, *name_digest;
 
-/* SHA-256 of some bytes by Python's own: `begun` makes a hash into which nothing was put yet (schemas.digest). */
+/* SHA-256 of some bytes by Python's own: `new_sha256` makes a hash that nothing was put into yet (schemas.digest). */
 static PyObject *
-digest(PyObject *begun, PyObject *data)
+digest(PyObject *new_sha256, PyObject *data)
 {
-    PyObject *found = NULL, *hash = PyObject_CallNoArgs(begun);
+    PyObject *found = NULL, *hash = PyObject_CallNoArgs(new_sha256);
     if (hash == NULL)
         return NULL;
     PyObject *nothing = PyObject_CallMethodOneArg(hash, name_update, data);
@@ -158,6 +185,10 @@ named_tuple(PyTypeObject *type, PyObject *const *fields, Py_ssize_t count)
     for (Py_ssize_t n = 0; n < count; n++)
         whole = whole && fields[n] != NULL;
     PyObject *made = whole ? type->tp_alloc(type, count) : NULL;
+#if PY_VERSION_HEX >= 0x030E0000
+    if (made != NULL) /* a tuple keeps its hash from 3.14 on: -1 is none yet, the 0 of new memory would be one */
+        ((PyTupleObject *)made)->ob_hash = -1;
+#endif
     for (Py_ssize_t n = 0; n < count; n++)
         if (made == NULL)
             Py_XDECREF(fields[n]);
@@ -175,7 +206,7 @@ is_named_tuple(PyObject *type)
 
 /* The transaction after `header` as an Order, or None. `key` is what its wallet id must be, NULL for anything. */
 static PyObject *
-order_in(PyObject *header, PyObject *value, PyObject *key, PyTypeObject *type, PyObject *begun)
+read_order(PyObject *header, PyObject *value, PyObject *key, PyTypeObject *type, PyObject *new_sha256)
 {
     Py_ssize_t skipped = PyBytes_GET_SIZE(header);
     const unsigned char *start = (const unsigned char *)PyBytes_AS_STRING(value);
@@ -191,7 +222,8 @@ order_in(PyObject *header, PyObject *value, PyObject *key, PyTypeObject *type, P
     const unsigned char *wallet = name(&bytes, ' ', '~', &wallet_length);
     if (wallet == NULL || !has(&bytes, 1) || bytes.at[0] & ~2)
         Py_RETURN_NONE;
-    if (key != NULL && (wallet_length != PyBytes_GET_SIZE(key) || memcmp(wallet, PyBytes_AS_STRING(key), wallet_length)))
+    if (key != NULL &&
+        (wallet_length != PyBytes_GET_SIZE(key) || memcmp(wallet, PyBytes_AS_STRING(key), wallet_length) != 0))
         Py_RETURN_NONE;
     long kind = *bytes.at++ >> 1;
     uint64_t amount = varint(&bytes, 1, 8);
@@ -218,8 +250,10 @@ order_in(PyObject *header, PyObject *value, PyObject *key, PyTypeObject *type, P
         PyLong_FromUnsignedLongLong(amount >> 1),
         PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, currency, 3),
         body,
-        body == NULL ? NULL : digest(begun, body),
+        NULL,
     };
+    if (!PyErr_Occurred())
+        fields[ORDER_CONTENT] = digest(new_sha256, body);
     return named_tuple(type, fields, ORDER_FIELDS);
 }
 
@@ -227,10 +261,10 @@ static PyObject *
 usual(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 4 || !PyBytes_Check(arguments[0]) || !PyBytes_Check(arguments[1]) || !is_named_tuple(arguments[2])) {
-        PyErr_SetString(PyExc_TypeError, "usual(header: bytes, value: bytes, Order, begun)");
+        PyErr_SetString(PyExc_TypeError, "usual(header: bytes, value: bytes, Order, new_sha256)");
         return NULL;
     }
-    return order_in(arguments[0], arguments[1], NULL, (PyTypeObject *)arguments[2], arguments[3]);
+    return read_order(arguments[0], arguments[1], NULL, (PyTypeObject *)arguments[2], arguments[3]);
 }
 
 /* The key of the id index: streams.batch.posted_id. */
@@ -250,20 +284,20 @@ posted_id(PyObject *wallet, PyObject *id)
 
 /* An Order where the record is a usual one, else None; NULL for an error. */
 static PyObject *
-order_of(PyObject *header, PyObject *record, long long most_bytes, PyTypeObject *type, PyObject *begun)
+order_of_record(PyObject *header, PyObject *record, long long most_bytes, PyTypeObject *type, PyObject *new_sha256)
 {
     if (!PyTuple_Check(record) || PyTuple_GET_SIZE(record) != SOURCE_FIELDS) {
         PyErr_SetString(PyExc_TypeError, "a record is a Source");
         return NULL;
     }
-    PyObject *key = PyTuple_GET_ITEM(record, 2), *value = PyTuple_GET_ITEM(record, 3);
-    int headers = PyObject_IsTrue(PyTuple_GET_ITEM(record, 4));
+    PyObject *key = PyTuple_GET_ITEM(record, SOURCE_KEY), *value = PyTuple_GET_ITEM(record, SOURCE_VALUE);
+    int headers = PyObject_IsTrue(PyTuple_GET_ITEM(record, SOURCE_HEADERS));
     if (headers < 0)
         return NULL;
     if (headers || !PyBytes_CheckExact(key) || !PyBytes_CheckExact(value) ||
         PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(value) > most_bytes)
         Py_RETURN_NONE;
-    return order_in(header, value, key, type, begun);
+    return read_order(header, value, key, type, new_sha256);
 }
 
 static PyObject *
@@ -271,7 +305,7 @@ orders(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     if (count != 5 || !PyBytes_Check(arguments[0]) || !PyList_Check(arguments[1]) || !PyLong_Check(arguments[2]) ||
         !is_named_tuple(arguments[3])) {
-        PyErr_SetString(PyExc_TypeError, "orders(header: bytes, records: list, most_bytes: int, Order, begun)");
+        PyErr_SetString(PyExc_TypeError, "orders(header: bytes, records: list, most_bytes: int, Order, new_sha256)");
         return NULL;
     }
     PyObject *records = arguments[1];
@@ -281,12 +315,13 @@ orders(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
         return NULL;
     PyObject *found = PyList_New(all), *ids = PyList_New(all);
     for (Py_ssize_t n = 0; found != NULL && ids != NULL && n < all; n++) {
-        PyObject *record = PyList_GetItem(records, n);
+        PyObject *record = Py_XNewRef(PyList_GetItem(records, n));
         PyObject *order = record == NULL ? NULL :
-                          order_of(arguments[0], record, most_bytes, (PyTypeObject *)arguments[3], arguments[4]);
+                          order_of_record(arguments[0], record, most_bytes, (PyTypeObject *)arguments[3], arguments[4]);
         PyObject *id = order == NULL || order == Py_None
                            ? Py_XNewRef(order)
-                           : posted_id(PyTuple_GET_ITEM(order, 1), PyTuple_GET_ITEM(order, 0));
+                           : posted_id(PyTuple_GET_ITEM(order, ORDER_WALLET), PyTuple_GET_ITEM(order, ORDER_ID));
+        Py_XDECREF(record);
         if (id == NULL) {
             Py_XDECREF(order);
             Py_CLEAR(found);
@@ -336,38 +371,44 @@ longs(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 
 /* What stays the same for all records of a partition. */
 typedef struct {
-    PyObject *frame, *partition_object, *begun;
+    PyObject *frame, *partition_object, *new_sha256;
     PyTypeObject *order, *balance, *known, *derived;
     long long partition, snapshot_every;
     int overdraft_allowed;
 } Plan;
 
-/* What a stretch is decided by, and what it leads to; all borrowed but for `recorded_object`. */
+/* What a stretch of records is decided by, and what it leads to; all borrowed but for `recorded_object`. */
 typedef struct {
     PyObject *known, *balances;
     PyObject *entries, *new_balances, *new_ids, *recorded_object;
     long long recorded_ms;
-} Fold;
+} Stretch;
+
+/* What a LedgerEntry adds to its transaction, in its order, but for the hash. */
+typedef struct {
+    long long sequence, balance, recorded_ms, partition, offset;
+} Added;
 
 static int
 plan_of(PyObject *fields, Plan *plan)
 {
-    if (!PyTuple_Check(fields) || PyTuple_GET_SIZE(fields) != 9 || !PyBytes_Check(PyTuple_GET_ITEM(fields, 0)))
+    if (!PyTuple_Check(fields) || PyTuple_GET_SIZE(fields) != PLAN_FIELDS ||
+        !PyBytes_Check(PyTuple_GET_ITEM(fields, PLAN_FRAME)))
         return 0;
-    for (int n = 4; n < 8; n++)
+    for (int n = PLAN_ORDER; n <= PLAN_DERIVED; n++)
         if (!is_named_tuple(PyTuple_GET_ITEM(fields, n)))
             return 0;
     *plan = (Plan){
-        .frame = PyTuple_GET_ITEM(fields, 0),
-        .partition_object = PyTuple_GET_ITEM(fields, 1),
-        .order = (PyTypeObject *)PyTuple_GET_ITEM(fields, 4),
-        .balance = (PyTypeObject *)PyTuple_GET_ITEM(fields, 5),
-        .known = (PyTypeObject *)PyTuple_GET_ITEM(fields, 6),
-        .derived = (PyTypeObject *)PyTuple_GET_ITEM(fields, 7),
-        .begun = PyTuple_GET_ITEM(fields, 8),
-        .partition = PyLong_AsLongLong(PyTuple_GET_ITEM(fields, 1)),
-        .snapshot_every = PyLong_AsLongLong(PyTuple_GET_ITEM(fields, 2)),
-        .overdraft_allowed = PyTuple_GET_ITEM(fields, 3) == Py_True,
+        .frame = PyTuple_GET_ITEM(fields, PLAN_FRAME),
+        .partition_object = PyTuple_GET_ITEM(fields, PLAN_PARTITION),
+        .order = (PyTypeObject *)PyTuple_GET_ITEM(fields, PLAN_ORDER),
+        .balance = (PyTypeObject *)PyTuple_GET_ITEM(fields, PLAN_BALANCE),
+        .known = (PyTypeObject *)PyTuple_GET_ITEM(fields, PLAN_KNOWN),
+        .derived = (PyTypeObject *)PyTuple_GET_ITEM(fields, PLAN_DERIVED),
+        .new_sha256 = PyTuple_GET_ITEM(fields, PLAN_NEW_SHA256),
+        .partition = PyLong_AsLongLong(PyTuple_GET_ITEM(fields, PLAN_PARTITION)),
+        .snapshot_every = PyLong_AsLongLong(PyTuple_GET_ITEM(fields, PLAN_SNAPSHOT_EVERY)),
+        .overdraft_allowed = PyTuple_GET_ITEM(fields, PLAN_OVERDRAFT_ALLOWED) == Py_True,
     };
     return !PyErr_Occurred() && plan->snapshot_every > 0;
 }
@@ -385,73 +426,88 @@ number_in(PyObject *object, long long *number)
 
 /* The wallet's newest balance, a new reference; NULL where it has none yet, or for an error. */
 static PyObject *
-balance_of(const Fold *fold, PyObject *wallet)
+balance_of(const Stretch *stretch, PyObject *wallet)
 {
-    PyObject *found = PyDict_GetItemWithError(fold->new_balances, wallet);
+    PyObject *found = PyDict_GetItemWithError(stretch->new_balances, wallet);
     if (found == NULL && !PyErr_Occurred())
-        found = PyDict_GetItemWithError(fold->balances, wallet);
+        found = PyDict_GetItemWithError(stretch->balances, wallet);
     return Py_XNewRef(found);
 }
 
-/* 1. The entry's bytes and their hash. 2. All that is to be remembered. 1, or -1 for an error. */
-static int
-enter(const Plan *plan, Fold *fold, PyObject *order, PyObject *id, PyObject *before, PyObject *offset_object,
-      const long long numbers[5])
+/* The value of an entry with its frame, and in `hash` its hash, chained to `previous`; NULL for an error. */
+static PyObject *
+entry_value(const Plan *plan, PyObject *previous, PyObject *body, const Added *added, PyObject **hash)
 {
     unsigned char written[5 * VARINT_BYTES], *at = written;
-    for (int n = 0; n < 5; n++)
-        at = put_long(at, numbers[n]);
-    PyObject *wallet = PyTuple_GET_ITEM(order, 1), *body = PyTuple_GET_ITEM(order, 5);
+    at = put_long(at, added->sequence);
+    at = put_long(at, added->balance);
+    at = put_long(at, added->recorded_ms);
+    at = put_long(at, added->partition);
+    at = put_long(at, added->offset);
     Py_ssize_t framed = PyBytes_GET_SIZE(plan->frame), carried = PyBytes_GET_SIZE(body), more = at - written;
     PyObject *chained = PyBytes_FromStringAndSize(NULL, HASH_BYTES + carried + more);
-    PyObject *value = PyBytes_FromStringAndSize(NULL, framed + carried + more + HASH_BYTES);
-    PyObject *link = NULL;
-    if (chained != NULL && value != NULL) {
-        char *to = PyBytes_AS_STRING(chained);
-        memcpy(to, PyBytes_AS_STRING(PyTuple_GET_ITEM(before, 7)), HASH_BYTES);
-        memcpy(to + HASH_BYTES, PyBytes_AS_STRING(body), carried);
-        memcpy(to + HASH_BYTES + carried, written, more);
-        link = digest(plan->begun, chained);
+    if (chained == NULL)
+        return NULL;
+    char *to = PyBytes_AS_STRING(chained);
+    memcpy(to, PyBytes_AS_STRING(previous), HASH_BYTES);
+    memcpy(to + HASH_BYTES, PyBytes_AS_STRING(body), carried);
+    memcpy(to + HASH_BYTES + carried, written, more);
+    *hash = digest(plan->new_sha256, chained);
+    PyObject *value = *hash == NULL ? NULL : PyBytes_FromStringAndSize(NULL, framed + carried + more + HASH_BYTES);
+    if (value == NULL)
+        Py_CLEAR(*hash);
+    else {
+        to = PyBytes_AS_STRING(value);
+        memcpy(to, PyBytes_AS_STRING(plan->frame), framed);
+        memcpy(to + framed, PyBytes_AS_STRING(chained) + HASH_BYTES, carried + more);
+        memcpy(to + framed + carried + more, PyBytes_AS_STRING(*hash), HASH_BYTES);
     }
-    if (link == NULL) {
-        Py_XDECREF(chained);
-        Py_XDECREF(value);
-        return -1;
-    }
-    char *to = PyBytes_AS_STRING(value);
-    memcpy(to, PyBytes_AS_STRING(plan->frame), framed);
-    memcpy(to + framed, PyBytes_AS_STRING(chained) + HASH_BYTES, carried + more);
-    memcpy(to + framed + carried + more, PyBytes_AS_STRING(link), HASH_BYTES);
     Py_DECREF(chained);
+    return value;
+}
 
-    if (fold->recorded_object == NULL || fold->recorded_ms != numbers[2]) {
-        Py_XSETREF(fold->recorded_object, PyLong_FromLongLong(numbers[2]));
-        if (fold->recorded_object == NULL) {
-            Py_DECREF(link);
-            Py_DECREF(value);
-            return -1;
-        }
-        fold->recorded_ms = numbers[2];
+/* recorded_at as an object, borrowed, the same one as long as it stays the same; NULL for an error. */
+static PyObject *
+recorded_at(Stretch *stretch, long long recorded_ms)
+{
+    if (stretch->recorded_object == NULL || stretch->recorded_ms != recorded_ms) {
+        Py_XSETREF(stretch->recorded_object, PyLong_FromLongLong(recorded_ms));
+        stretch->recorded_ms = recorded_ms;
     }
-    PyObject *recorded = fold->recorded_object;
+    return stretch->recorded_object;
+}
+
+/* Write the entry of an accepted order, and remember its id and the wallet's new balance. 1, or -1 for an error. */
+static int
+enter(const Plan *plan, Stretch *stretch, PyObject *order, PyObject *id, PyObject *before, PyObject *offset_object,
+      const Added *added)
+{
+    PyObject *hash = NULL, *wallet = PyTuple_GET_ITEM(order, ORDER_WALLET);
+    PyObject *recorded = recorded_at(stretch, added->recorded_ms);
+    PyObject *value = recorded == NULL ? NULL
+                                       : entry_value(plan, PyTuple_GET_ITEM(before, BALANCE_HASH),
+                                                     PyTuple_GET_ITEM(order, ORDER_BODY), added, &hash);
+    if (value == NULL)
+        return -1;
     PyObject *after[BALANCE_FIELDS] = {
-        Py_NewRef(PyTuple_GET_ITEM(before, 0)),
-        Py_NewRef(PyTuple_GET_ITEM(before, 1)),
-        PyLong_FromLongLong(numbers[1]),
-        PyLong_FromLongLong(numbers[0]),
-        Py_NewRef(recorded),
-        Py_NewRef(plan->partition_object),
-        Py_NewRef(offset_object),
-        link,
+        [BALANCE_WALLET_ID] = Py_NewRef(PyTuple_GET_ITEM(before, BALANCE_WALLET_ID)),
+        [BALANCE_CURRENCY] = Py_NewRef(PyTuple_GET_ITEM(before, BALANCE_CURRENCY)),
+        [BALANCE_BALANCE] = PyLong_FromLongLong(added->balance),
+        [BALANCE_SEQUENCE] = PyLong_FromLongLong(added->sequence),
+        [BALANCE_RECORDED_MS] = Py_NewRef(recorded),
+        [BALANCE_PARTITION] = Py_NewRef(plan->partition_object),
+        [BALANCE_OFFSET] = Py_NewRef(offset_object),
+        [BALANCE_HASH] = hash,
     };
     PyObject *entry[DERIVED_FIELDS] = {Py_NewRef(wallet), value, Py_NewRef(recorded), Py_NewRef(Py_None)};
-    PyObject *posted[] = {Py_NewRef(PyTuple_GET_ITEM(order, 6)), Py_NewRef(recorded)};
+    PyObject *posted[KNOWN_FIELDS] = {Py_NewRef(PyTuple_GET_ITEM(order, ORDER_CONTENT)), Py_NewRef(recorded)};
     PyObject *new_balance = named_tuple(plan->balance, after, BALANCE_FIELDS);
     PyObject *new_entry = named_tuple(plan->derived, entry, DERIVED_FIELDS);
-    PyObject *new_id = named_tuple(plan->known, posted, 2);
+    PyObject *new_id = named_tuple(plan->known, posted, KNOWN_FIELDS);
     int done = new_balance == NULL || new_entry == NULL || new_id == NULL ||
-                       PyDict_SetItem(fold->new_balances, wallet, new_balance) < 0 ||
-                       PyDict_SetItem(fold->new_ids, id, new_id) < 0 || PyList_Append(fold->entries, new_entry) < 0
+                       PyDict_SetItem(stretch->new_balances, wallet, new_balance) < 0 ||
+                       PyDict_SetItem(stretch->new_ids, id, new_id) < 0 ||
+                       PyList_Append(stretch->entries, new_entry) < 0
                    ? -1
                    : 1;
     Py_XDECREF(new_balance);
@@ -460,41 +516,72 @@ enter(const Plan *plan, Fold *fold, PyObject *order, PyObject *id, PyObject *bef
     return done;
 }
 
-/* Post an order whose wallet stands at `before`: 1. Not decided here: 0. An error: -1. */
+/* Whether a balance is what `post_usual` takes it for. */
 static int
-post_one(const Plan *plan, Fold *fold, PyObject *record, PyObject *order, PyObject *id, PyObject *before)
+is_balance(const Plan *plan, PyObject *before)
+{
+    return Py_TYPE(before) == plan->balance && PyTuple_GET_SIZE(before) == BALANCE_FIELDS &&
+           PyUnicode_CheckExact(PyTuple_GET_ITEM(before, BALANCE_CURRENCY)) &&
+           PyBytes_CheckExact(PyTuple_GET_ITEM(before, BALANCE_HASH)) &&
+           PyBytes_GET_SIZE(PyTuple_GET_ITEM(before, BALANCE_HASH)) == HASH_BYTES;
+}
+
+/* Post an order whose wallet stands at `before`: 1. Something is special about it: 0. An error: -1.
+ *
+ * These are the rules of `streams.wallet` for a transaction that is accepted: who changes them there changes them here.
+ */
+static int
+post_usual(const Plan *plan, Stretch *stretch, PyObject *record, PyObject *order, PyObject *id, PyObject *before)
 {
     long long kind, amount, balance, sequence, recorded_before_ms, recorded_ms, offset, after;
-    if (Py_TYPE(before) != plan->balance || PyTuple_GET_SIZE(before) != BALANCE_FIELDS ||
-        !PyUnicode_CheckExact(PyTuple_GET_ITEM(before, 1)) || !PyBytes_CheckExact(PyTuple_GET_ITEM(before, 7)) ||
-        PyBytes_GET_SIZE(PyTuple_GET_ITEM(before, 7)) != HASH_BYTES ||
-        !number_in(PyTuple_GET_ITEM(before, 2), &balance) || !number_in(PyTuple_GET_ITEM(before, 3), &sequence) ||
-        !number_in(PyTuple_GET_ITEM(before, 4), &recorded_before_ms) ||
-        !number_in(PyTuple_GET_ITEM(order, 2), &kind) || !number_in(PyTuple_GET_ITEM(order, 3), &amount) ||
-        !number_in(PyTuple_GET_ITEM(record, 0), &offset) || !number_in(PyTuple_GET_ITEM(record, 1), &recorded_ms))
+    if (!is_balance(plan, before) || !number_in(PyTuple_GET_ITEM(before, BALANCE_BALANCE), &balance) ||
+        !number_in(PyTuple_GET_ITEM(before, BALANCE_SEQUENCE), &sequence) ||
+        !number_in(PyTuple_GET_ITEM(before, BALANCE_RECORDED_MS), &recorded_before_ms) ||
+        !number_in(PyTuple_GET_ITEM(order, ORDER_KIND), &kind) ||
+        !number_in(PyTuple_GET_ITEM(order, ORDER_AMOUNT), &amount) ||
+        !number_in(PyTuple_GET_ITEM(record, SOURCE_OFFSET), &offset) ||
+        !number_in(PyTuple_GET_ITEM(record, SOURCE_TIMESTAMP_MS), &recorded_ms))
+        return 0;
+    if (kind < 0 || kind > 1 || amount < 1 || sequence < 1 || sequence == INT64_MAX)
         return 0;
     /* An id that was seen before is a duplicate, a conflict, or forgotten. */
-    int seen = PyDict_Contains(fold->new_ids, id);
+    int seen = PyDict_Contains(stretch->new_ids, id);
     if (seen == 0)
-        seen = PyDict_Contains(fold->known, id);
+        seen = PyDict_Contains(stretch->known, id);
     if (seen != 0)
         return seen < 0 ? -1 : 0;
-    if (PyUnicode_Compare(PyTuple_GET_ITEM(before, 1), PyTuple_GET_ITEM(order, 4)) != 0)
+    if (PyUnicode_Compare(PyTuple_GET_ITEM(before, BALANCE_CURRENCY), PyTuple_GET_ITEM(order, ORDER_CURRENCY)) != 0)
         return PyErr_Occurred() ? -1 : 0;
     if (kind == 0 ? __builtin_add_overflow(balance, amount, &after) : __builtin_sub_overflow(balance, amount, &after))
         return 0;
     if (after < 0 && kind != 0 && !plan->overdraft_allowed)
         return 0;
-    if (kind < 0 || kind > 1 || amount < 1 || sequence < 1 || sequence == INT64_MAX)
-        return 0;
-    if (recorded_ms < fold->recorded_ms)
-        recorded_ms = fold->recorded_ms;
+    if (recorded_ms < stretch->recorded_ms)
+        recorded_ms = stretch->recorded_ms;
     /* A new day and every N-th entry have a snapshot. */
     if (recorded_before_ms < 0 || recorded_ms < 0 || recorded_ms / DAY_MS != recorded_before_ms / DAY_MS ||
         (sequence + 1) % plan->snapshot_every == 0)
         return 0;
-    const long long numbers[5] = {sequence + 1, after, recorded_ms, plan->partition, offset};
-    return enter(plan, fold, order, id, before, PyTuple_GET_ITEM(record, 0), numbers);
+    const Added added = {sequence + 1, after, recorded_ms, plan->partition, offset};
+    return enter(plan, stretch, order, id, before, PyTuple_GET_ITEM(record, SOURCE_OFFSET), &added);
+}
+
+/* The same for whatever stands at a place of the three lists. */
+static int
+post_one(const Plan *plan, Stretch *stretch, PyObject *record, PyObject *order, PyObject *id)
+{
+    if (Py_TYPE(order) != plan->order || PyTuple_GET_SIZE(order) != ORDER_FIELDS || !PyTuple_Check(record) ||
+        PyTuple_GET_SIZE(record) != SOURCE_FIELDS || !PyBytes_CheckExact(id) ||
+        !PyBytes_CheckExact(PyTuple_GET_ITEM(order, ORDER_WALLET)) ||
+        !PyUnicode_CheckExact(PyTuple_GET_ITEM(order, ORDER_CURRENCY)) ||
+        !PyBytes_CheckExact(PyTuple_GET_ITEM(order, ORDER_BODY)))
+        return 0;
+    PyObject *before = balance_of(stretch, PyTuple_GET_ITEM(order, ORDER_WALLET));
+    if (before == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    int posted = post_usual(plan, stretch, record, order, id, before);
+    Py_DECREF(before);
+    return posted;
 }
 
 static PyObject *
@@ -508,30 +595,28 @@ post(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
                                          "new_ids, recorded_ms)");
         return NULL;
     }
-    Fold fold = {.known = arguments[5], .balances = arguments[6], .entries = arguments[7],
-                 .new_balances = arguments[8], .new_ids = arguments[9], .recorded_ms = PyLong_AsLongLong(arguments[10])};
+    PyObject *records = arguments[1], *all_orders = arguments[2], *ids = arguments[3];
+    Stretch stretch = {.known = arguments[5],
+                       .balances = arguments[6],
+                       .entries = arguments[7],
+                       .new_balances = arguments[8],
+                       .new_ids = arguments[9],
+                       .recorded_ms = PyLong_AsLongLong(arguments[10])};
     Py_ssize_t at = PyLong_AsSsize_t(arguments[4]);
     int posted = PyErr_Occurred() ? -1 : 1;
-    while (posted == 1 && at >= 0 && at < PyList_GET_SIZE(arguments[1]) && at < PyList_GET_SIZE(arguments[2]) &&
-           at < PyList_GET_SIZE(arguments[3])) {
-        PyObject *record = PyList_GET_ITEM(arguments[1], at), *order = PyList_GET_ITEM(arguments[2], at);
-        PyObject *id = PyList_GET_ITEM(arguments[3], at);
-        posted = 0;
-        if (Py_TYPE(order) == plan.order && PyTuple_GET_SIZE(order) == ORDER_FIELDS && PyTuple_Check(record) &&
-            PyTuple_GET_SIZE(record) == SOURCE_FIELDS && PyBytes_CheckExact(id) &&
-            PyBytes_CheckExact(PyTuple_GET_ITEM(order, 1)) && PyUnicode_CheckExact(PyTuple_GET_ITEM(order, 4)) &&
-            PyBytes_CheckExact(PyTuple_GET_ITEM(order, 5))) {
-            PyObject *before = balance_of(&fold, PyTuple_GET_ITEM(order, 1));
-            if (before != NULL) {
-                posted = post_one(&plan, &fold, record, order, id, before);
-                Py_DECREF(before);
-            } else if (PyErr_Occurred())
-                posted = -1;
-        }
+    while (posted == 1 && at >= 0 && at < PyList_GET_SIZE(records) && at < PyList_GET_SIZE(all_orders) &&
+           at < PyList_GET_SIZE(ids)) {
+        PyObject *record = Py_NewRef(PyList_GET_ITEM(records, at));
+        PyObject *order = Py_NewRef(PyList_GET_ITEM(all_orders, at));
+        PyObject *id = Py_NewRef(PyList_GET_ITEM(ids, at));
+        posted = post_one(&plan, &stretch, record, order, id);
+        Py_DECREF(record);
+        Py_DECREF(order);
+        Py_DECREF(id);
         at += posted == 1;
     }
-    Py_XDECREF(fold.recorded_object);
-    return posted < 0 ? NULL : Py_BuildValue("nL", at, fold.recorded_ms);
+    Py_XDECREF(stretch.recorded_object);
+    return posted < 0 ? NULL : Py_BuildValue("nL", at, stretch.recorded_ms);
 }
 
 static PyMethodDef functions[] = {
@@ -550,6 +635,7 @@ static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_native",
     .m_doc = "The inner loops of the fold; see schemas/_native.c.",
+    .m_size = -1, /* the two names below are the process's */
     .m_methods = functions,
 };
 
@@ -558,5 +644,8 @@ PyInit__native(void)
 {
     name_update = PyUnicode_InternFromString("update");
     name_digest = PyUnicode_InternFromString("digest");
-    return name_update == NULL || name_digest == NULL ? NULL : PyModule_Create(&definition);
+    PyObject *module = name_update == NULL || name_digest == NULL ? NULL : PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddIntConstant(module, "VERSION", VERSION) < 0)
+        Py_CLEAR(module);
+    return module;
 }

@@ -1,9 +1,11 @@
 from collections.abc import Callable
 from typing import Any
 
-def usual(header: bytes, value: bytes, order: type, begun: Callable[[], object], /) -> Any: ...
+VERSION: int
+
+def usual(header: bytes, value: bytes, order: type, new_sha256: Callable[[], object], /) -> Any: ...
 def orders(
-    header: bytes, records: list[Any], most_bytes: int, order: type, begun: Callable[[], object], /
+    header: bytes, records: list[Any], most_bytes: int, order: type, new_sha256: Callable[[], object], /
 ) -> tuple[list[Any], list[bytes | None]]: ...
 def post(
     plan: tuple[Any, ...],

@@ -5,7 +5,7 @@ varint beyond 64 bits, bytes left over and a block whose size is wrong are error
 Legal but unusual encodings, such as overlong varints and blocks with sizes, are read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from schemas import native
 
@@ -38,7 +38,9 @@ def longs_in_python(first: bytes, *numbers: int) -> bytes:
     return b"".join((first, *map(long_bytes, numbers)))
 
 
-longs = native.longs or longs_in_python
+#: Writes numbers as `longs_in_python` does.
+Longs = Callable[..., bytes]
+longs: Longs = native.longs or longs_in_python
 
 
 def unsigned_of(varint: bytes) -> int:

@@ -1,7 +1,7 @@
 """Between the bytes of Kafka and the records of `schemas.records`: the wire format and the worker's decoder.
 
-`TransactionCodec.order` is on the path of every event. It says what a value is: a transaction's deciding part
-with its canonical bytes, or why it is none. The functions for our own records come from `schemas.entries`.
+`TransactionCodec.order` says what a value is: a transaction's deciding part with its canonical bytes, or why it is
+none. The functions for our own records come from `schemas.entries`.
 """
 
 from binascii import unhexlify
@@ -29,7 +29,7 @@ from schemas.entries import (
 )
 from schemas.records import Order, Reason, Rejected, Transaction
 from schemas.rules import broken_rule
-from schemas.usual import usual_order, usual_reader
+from schemas.usual import usual_order, usual_order_in_python, usual_reader
 from schemas.writers import WriterSchema
 
 __all__ = [
@@ -111,15 +111,19 @@ class TransactionCodec:
     """Decodes values of the transactions topic, judging UNDECODABLE and INVALID (DESIGN section 4).
 
     `schema_id` is the pipeline's schema, version 1 of Transaction. `writers` is asked about every other id
-    and answers with the producer's own schema, or None where the id is not a Transaction's.
+    and answers with the producer's own schema, or None where the id is not a Transaction's. Without `compiled`
+    it does everything in Python, and so does a fold that decodes by it: an audit must not repeat what it checks.
     """
 
-    def __init__(self, schema_id: int, writers: Callable[[int], WriterSchema | None]) -> None:
+    def __init__(
+        self, schema_id: int, writers: Callable[[int], WriterSchema | None], *, compiled: bool = True
+    ) -> None:
+        self.compiled = compiled
         #: What values in the pipeline's schema begin with.
         self.frame = frame(schema_id)
         self._usual = usual_reader(self.frame)
         #: The fast path of `order`: None for what it cannot judge.
-        self.usual_order = usual_order(self.frame)
+        self.usual_order = usual_order(self.frame) if compiled else usual_order_in_python(self.frame)
         self._writers = writers
 
     def order(self, value: bytes | None) -> Order | Rejected:

@@ -3,11 +3,11 @@
 from hashlib import sha256
 
 #: Makes a hash that nothing was put into yet.
-begun = sha256().copy
+new_sha256 = sha256().copy
 
 
 def digest(data: bytes) -> bytes:
     """SHA-256 of some bytes."""
-    hashed = begun()
+    hashed = new_sha256()
     hashed.update(data)
     return hashed.digest()

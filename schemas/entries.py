@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from schemas.avro import Reader, long_bytes, long_of, longs, string_bytes
+from schemas.avro import Longs, Reader, long_bytes, long_of, longs, string_bytes
 from schemas.digest import digest
 from schemas.records import REASONS, TYPES, Balance, LedgerEntry, Snapshot, Transaction
 from schemas.usual import usual_reader
@@ -76,9 +76,10 @@ def encode_entry(
     recorded_ms: int,
     source_partition: int,
     source_offset: int,
+    write: Longs = longs,
 ) -> bytes:
     """A LedgerEntry's body without its hash, which is last: hash it with `chain`, then append the hash."""
-    return longs(transaction_body, sequence, balance, recorded_ms, source_partition, source_offset)
+    return write(transaction_body, sequence, balance, recorded_ms, source_partition, source_offset)
 
 
 def chain(previous_hash: bytes, entry: bytes) -> bytes:
@@ -116,11 +117,11 @@ def decode_entry(body: bytes) -> LedgerEntry:
     return _new(LedgerEntry, (parts[0], *parts[2:]))
 
 
-def encode_balance(balance: Balance) -> bytes:
+def encode_balance(balance: Balance, write: Longs = longs) -> bytes:
     """A Balance's body."""
     wallet_id, currency, amount, sequence, recorded_ms, source_partition, source_offset, last_hash = balance
     owner = string_bytes(wallet_id) + string_bytes(currency)
-    return longs(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
+    return write(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
 
 
 def decode_balance(body: bytes) -> Balance:
@@ -132,9 +133,9 @@ def decode_balance(body: bytes) -> Balance:
     return Balance(wallet_id, currency, *numbers)
 
 
-def encode_snapshot(balance: Balance, reason: int) -> bytes:
+def encode_snapshot(balance: Balance, reason: int, write: Longs = longs) -> bytes:
     """A Snapshot's body: the balance's, then why."""
-    return encode_balance(balance) + long_bytes(reason)
+    return encode_balance(balance, write) + long_bytes(reason)
 
 
 def decode_snapshot(body: bytes) -> Snapshot:

@@ -15,7 +15,7 @@ from typing import cast
 
 from schemas import native
 from schemas.avro import unsigned_of
-from schemas.digest import begun, digest
+from schemas.digest import digest, new_sha256
 from schemas.records import Order, Transaction
 
 # A printable character is never one of the control bytes that follow the two names (type and metadata
@@ -57,7 +57,7 @@ def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
         return usual_order_in_python(header)
 
     def read(value: bytes) -> Order | None:
-        return cast("Order | None", usual(header, value, Order, begun))
+        return cast("Order | None", usual(header, value, Order, new_sha256))
 
     return read
 

@@ -1,14 +1,15 @@
 """The fold of one partition: records in, entries, rejections, snapshots and balances out.
 
-Pure like `wallet.apply`, which it calls for every record that decodes: what it reads of the past comes
-through `Past`, what it decides leaves as `Outputs`. The worker folds what it fetches, an audit or a rebuild
-folds what the topic holds, and both get the same bytes.
+Pure like `wallet.apply`, which decides about every record that decodes, but for those that the compiled loop
+finds nothing special about. What it reads of the past comes through `Past`, what it decides leaves as `Outputs`.
+The worker folds what it fetches, an audit or a rebuild folds what the topic holds, and both get the same bytes.
 """
 
 from collections.abc import Sequence
 
 from config.pipeline import Pipeline
 from schemas import native
+from schemas.avro import longs, longs_in_python
 from schemas.codec import (
     TransactionCodec,
     chain,
@@ -17,7 +18,7 @@ from schemas.codec import (
     encode_snapshot,
     frame,
 )
-from schemas.digest import begun
+from schemas.digest import new_sha256
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.registry import SchemaIds
@@ -36,10 +37,10 @@ _new = tuple.__new__
 
 
 class Fold:
-    """Folds the records of one partition, batch by batch."""
+    """Folds the records of one partition, batch by batch; in Python throughout where `codec` is.
 
-    #: Whether the compiled loop may post what is usual; a subclass that watches each entry says no.
-    compiled = True
+    Who watches it by a subclass needs such a codec, since the compiled loop calls no method.
+    """
 
     def __init__(
         self,
@@ -60,6 +61,9 @@ class Fold:
         self.entry_frame = frame(ids.ledger_entry)
         self.balance_frame = frame(ids.balance)
         self.snapshot_frame = frame(ids.snapshot)
+        self._read_compiled = native.orders if codec.compiled else None
+        self._post_compiled = native.post if codec.compiled else None
+        self._write = longs if codec.compiled else longs_in_python
         #: What the compiled loop needs to know of a partition (`post` in schemas/_native.c).
         self._plan = (
             self.entry_frame,
@@ -70,7 +74,7 @@ class Fold:
             Balance,
             Known,
             Derived,
-            begun,
+            new_sha256,
         )
 
     def post(self, records: Sequence[Source], next_offset: int, recorded_ms: int) -> Outputs:
@@ -80,10 +84,13 @@ class Fold:
         """
         out = Outputs(next_offset, recorded_ms)
         for start in range(0, len(records), STRETCH_RECORDS):
+            # A copy, because what is compiled takes lists only, and keeps to what it was given.
             self._post_stretch([*records[start : start + STRETCH_RECORDS]], out)
         if records:
             out.next_offset = records[-1].offset + 1
-        out.changelog = {wallet: encode_balance(balance) for wallet, balance in out.balances.items()}
+        out.changelog = {
+            wallet: encode_balance(balance, self._write) for wallet, balance in out.balances.items()
+        }
         return out
 
     def _post_stretch(self, records: list[Source], out: Outputs) -> None:
@@ -115,8 +122,8 @@ class Fold:
 
         Returns where the first one is that `_decide` must look at.
         """
-        if self.compiled and native.post is not None:
-            at, out.recorded_ms = native.post(
+        if self._post_compiled is not None:
+            at, out.recorded_ms = self._post_compiled(
                 self._plan,
                 records,
                 read,
@@ -133,10 +140,10 @@ class Fold:
 
     def _read_all(self, records: list[Source]) -> tuple[list[Order | Rejected], list[bytes | None]]:
         """What each record holds, and of an order its key in the id index."""
-        if native.orders is None:
+        if self._read_compiled is None:
             read = [self._read(record) for record in records]
             return read, [posted_id(one[1], one[0]) if isinstance(one, Order) else None for one in read]
-        orders, ids = native.orders(self.codec.frame, records, self.max_record_bytes, Order, begun)
+        orders, ids = self._read_compiled(self.codec.frame, records, self.max_record_bytes, Order, new_sha256)
         for at, one in enumerate(orders):
             if one is None:
                 orders[at] = order = self._read_carefully(records[at])
@@ -197,7 +204,7 @@ class Fold:
         """Write the entry of a posted transaction and the snapshots it causes; returns the new balance."""
         sequence, balance = posted
         partition, recorded_ms, wallet = self.partition, out.recorded_ms, order[1]
-        entry = encode_entry(order[5], sequence, balance, recorded_ms, partition, offset)
+        entry = encode_entry(order[5], sequence, balance, recorded_ms, partition, offset, self._write)
         if before is None:
             wallet_id, link = wallet.decode(), chain(FIRST_PREVIOUS_HASH, entry)
         else:
@@ -205,7 +212,7 @@ class Fold:
         fields = wallet_id, order[4], balance, sequence, recorded_ms, partition, offset, link
         after: Balance = _new(Balance, fields)
         for brought_forward, reason in snapshots(before, after, self.policy):
-            value = self.snapshot_frame + encode_snapshot(brought_forward, reason)
+            value = self.snapshot_frame + encode_snapshot(brought_forward, reason, self._write)
             out.snapshots.append(Derived(wallet, value, brought_forward.recorded_ms))
         out.entries.append(_new(Derived, (wallet, self.entry_frame + entry + link, recorded_ms, None)))
         return after

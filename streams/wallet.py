@@ -2,6 +2,9 @@
 
 No I/O, no clock and no Faust in here: the same arguments give the same answer on every machine and in
 every replay, which is what lets an audit or a rebuild come to the same cent years later.
+
+The compiled loop (`post_usual` in schemas/_native.c) knows the rules of the plainest case once more: who changes one
+here changes it there.
 """
 
 from typing import Final, NamedTuple

@@ -84,7 +84,7 @@ async def _run(parts: WriterParts) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    compiled = native.usual is not None
+    compiled = native.post is not None
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder, compiled=compiled)
     with observed(parts.settings, Vitals(app.writers)):
         failure = await _until_stopped(app, stop)

@@ -13,6 +13,7 @@ from operations.verify.fold import Entered
 from operations.verify.kinds import BALANCES, Record, records_of
 from operations.verify.reading import Reading
 from operations.verify.report import Difference, Differences, What, differing
+from schemas.avro import longs_in_python
 from schemas.codec import HEADER_BYTES, decode_balance, encode_balance
 from schemas.entries import HASH_BYTES
 from schemas.records import Balance
@@ -132,7 +133,7 @@ class BalanceLane:
             self._tell("extra", offset, balance, expected, BALANCES.fields(record))
 
     def _expected(self, balance: Balance) -> Record:
-        return (balance[0].encode(), self._frame + encode_balance(balance), balance[4], None)
+        return (balance[0].encode(), self._frame + encode_balance(balance, longs_in_python), balance[4], None)
 
     def _altered(self, offset: int, record: Record, balance: Balance) -> None:
         versions = differing(BALANCES.fields(self._expected(balance)), BALANCES.fields(record))

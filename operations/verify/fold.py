@@ -1,14 +1,16 @@
 """The worker's own fold, watched: what it posts, under which ids for the second time, and in which groups."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from rocksdict import WriteBatch
 
-from schemas.codec import decode_transaction
+from config.pipeline import Pipeline
+from schemas.codec import TransactionCodec, WriterSchema, decode_transaction
 from schemas.records import CREDIT, Balance, Order, Transaction
-from streams.batch import Outputs, posted_id
+from schemas.registry import SchemaIds
+from streams.batch import Outputs, Past, posted_id
 from streams.posting import Fold
 from streams.store import StoreMemory
 from streams.wallet import Posted
@@ -27,13 +29,23 @@ class Again(NamedTuple):
 class WatchedFold(Fold):
     """`streams.posting.Fold`, which also tells each entry's balance; its outputs keep a batch's last ones only.
 
-    It posts in Python throughout: what a worker posts by its compiled loop is checked by an audit, not repeated.
+    It reads, posts and writes in Python throughout: what a worker does compiled is checked by an audit, not repeated.
     """
 
-    compiled = False
-
-    entered: list[Entered]
-    again: list[Again]
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        pipeline: Pipeline,
+        writers: Callable[[int], WriterSchema | None],
+        ids: SchemaIds,
+        past: Past,
+    ) -> None:
+        codec = TransactionCodec(pipeline.transaction_schema_id, writers, compiled=False)
+        super().__init__(topic, partition, pipeline, codec, ids, past)
+        #: What was entered since whoever folds last emptied these.
+        self.entered: list[Entered] = []
+        self.again: list[Again] = []
 
     def _enter(
         self, order: Order, posted: Posted, before: Balance | None, offset: int, out: Outputs

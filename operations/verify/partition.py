@@ -18,7 +18,7 @@ from operations.verify.lane import Lane
 from operations.verify.reading import Reading, sources_of
 from operations.verify.report import Covered, Differences, Finding, Findings
 from operations.verify.samples import Samples
-from schemas.codec import HEADER_BYTES, TransactionCodec, decode_snapshot
+from schemas.codec import HEADER_BYTES, decode_snapshot
 from schemas.records import EPOCH, PERIOD
 from schemas.registry import SchemaIds, Writers
 from streams.batch import Derived, Outputs
@@ -77,10 +77,9 @@ class PartitionAudit:
         self._cut = cut
         self._starts = starts
         self._store = audit.store(cut.partition)
-        codec = TransactionCodec(audit.pipeline.transaction_schema_id, audit.writers)
         topics = audit.topics
         self._fold = WatchedFold(
-            topics.transactions, cut.partition, audit.pipeline, codec, audit.ids, self._store
+            topics.transactions, cut.partition, audit.pipeline, audit.writers, audit.ids, self._store
         )
         expected = audit.expected
         self._ledger = self._lane(LEDGER, topics.ledger, expected.entry_beyond)

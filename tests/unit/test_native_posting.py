@@ -2,9 +2,9 @@
 
 import gc
 import random
+import sys
 import tracemalloc
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.pipeline import Pipeline
+from operations.verify.fold import WatchedFold
 from schemas import native
+from schemas.avro import longs_in_python
 from schemas.codec import TransactionCodec, encode_transaction, frame
-from schemas.digest import begun
+from schemas.digest import new_sha256
 from schemas.records import CREDIT, DEBIT, Balance, Order, Reason, Transaction
 from schemas.registry import FIXED_IDS
 from streams.batch import Derived, Outputs, Source
@@ -38,13 +40,13 @@ from tests.unit.strategies import (
 pytestmark = pytest.mark.skipif(native.post is None, reason="not compiled here")
 
 FRAME = frame(1)
-CODEC = TransactionCodec(1, lambda _: None)
+CODECS = {compiled: TransactionCodec(1, lambda _: None, compiled=compiled) for compiled in (True, False)}
 PIPELINE = Pipeline(1, 4, 100, "allow", 1_024, None, 1)
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
-def fold_on(past: Memory, pipeline: Pipeline = PIPELINE) -> Fold:
-    return Fold("wallet.transactions", PARTITION, pipeline, CODEC, FIXED_IDS, past)
+def fold_on(past: Memory, pipeline: Pipeline = PIPELINE, *, compiled: bool = True) -> Fold:
+    return Fold("wallet.transactions", PARTITION, pipeline, CODECS[compiled], FIXED_IDS, past)
 
 
 def all_of(out: Outputs) -> tuple[object, ...]:
@@ -57,15 +59,12 @@ def folded(
     pipeline: Pipeline, batches: Sequence[Sequence[Source]], *, compiled: bool
 ) -> list[tuple[object, ...]]:
     past, found = Memory(), list[tuple[object, ...]]()
-    fold = fold_on(past, pipeline)
-    with ExitStack() as stack:
-        for name in () if compiled else ("post", "orders"):
-            stack.enter_context(patch.object(native, name, None))
-        for batch in batches:
-            fresh = [record for record in batch if record.offset >= past.next_offset]
-            out = fold.post(fresh, past.next_offset, past.recorded_ms)
-            past.take(out)
-            found.append(all_of(out))
+    fold = fold_on(past, pipeline, compiled=compiled)
+    for batch in batches:
+        fresh = [record for record in batch if record.offset >= past.next_offset]
+        out = fold.post(fresh, past.next_offset, past.recorded_ms)
+        past.take(out)
+        found.append(all_of(out))
     return found
 
 
@@ -154,10 +153,8 @@ def posted(before: Balance, record: Source, pipeline: Pipeline, *, compiled: boo
     """What comes of one record of a wallet that stands there."""
     past = Memory()
     past.all_balances[before.wallet_id.encode()] = before
-    with ExitStack() as stack:
-        for name in () if compiled else ("post", "orders"):
-            stack.enter_context(patch.object(native, name, None))
-        return all_of(fold_on(past, pipeline).post([record], record.offset, before.recorded_ms))
+    fold = fold_on(past, pipeline, compiled=compiled)
+    return all_of(fold.post([record], record.offset, before.recorded_ms))
 
 
 def a_record(kind: int = CREDIT, amount: int = 1, at_ms: int = START_MS + 1) -> Source:
@@ -198,19 +195,21 @@ def test_what_is_too_large_is_not_usual() -> None:
         (size + 100, (("trace", None),), False),
         (size + 100, [("trace", b"1")], False),
     ):
-        (found,), (posted_id,) = native.orders(FRAME, [record._replace(headers=headers)], limit, Order, begun)
+        (found,), (posted_id,) = native.orders(
+            FRAME, [record._replace(headers=headers)], limit, Order, new_sha256
+        )
         assert (found is not None) == (posted_id is not None) == usual
     for changes in ({"key": None}, {"key": b"x"}, {"value": None}, {"value": b""}, {"key": "text"}):
         odd = Source(*(record._asdict() | changes).values())
-        assert native.orders(FRAME, [odd], size, Order, begun) == ([None], [None])
+        assert native.orders(FRAME, [odd], size, Order, new_sha256) == ([None], [None])
 
 
 WALLET = HERE[0].encode()
 BEFORE = Balance(HERE[0], "EUR", 5, 1, START_MS, PARTITION, 3, bytes(32))
-ORDER = CODEC.order(FRAME + encode_transaction(Transaction(IDS[0], HERE[0], CREDIT, 1, "EUR", 10**15)))
+ORDER = CODECS[True].order(FRAME + encode_transaction(Transaction(IDS[0], HERE[0], CREDIT, 1, "EUR", 10**15)))
 ID = WALLET + b"\0" + bytes(16)
 RECORD = Source(9, START_MS + 1, WALLET, b"", ())
-PLAN = (frame(2), PARTITION, 100, True, Order, Balance, Known, Derived, begun)
+PLAN = (frame(2), PARTITION, 100, True, Order, Balance, Known, Derived, new_sha256)
 
 
 def arguments(**changes: object) -> list[object]:
@@ -261,6 +260,7 @@ def test_one_that_it_would_post() -> None:
         {"balances": {WALLET: BEFORE._replace(currency="USD")}},
         {"balances": {WALLET: BEFORE._replace(balance=2**63)}},
         {"balances": {WALLET: BEFORE._replace(sequence=0)}},
+        {"balances": {WALLET: BEFORE._replace(sequence=LARGEST)}},
         {"balances": {WALLET: BEFORE._replace(sequence=99)}},
         {"balances": {WALLET: BEFORE._replace(recorded_ms=START_MS - DAY_MS)}},
         {"balances": {WALLET: BEFORE._replace(recorded_ms=-1)}},
@@ -325,15 +325,75 @@ def test_an_error_of_the_hash_is_told() -> None:
     [
         (),
         (FRAME, [], 1, Order),
-        (FRAME, [()], 1, Order, begun),
-        (FRAME, [], 1, dict, begun),
-        (FRAME, (), 1, Order, begun),
+        (FRAME, [()], 1, Order, new_sha256),
+        (FRAME, [], 1, dict, new_sha256),
+        (FRAME, (), 1, Order, new_sha256),
     ],
 )
 def test_other_arguments_of_orders_are_an_error(given: tuple[object, ...]) -> None:
     assert native.orders is not None
     with pytest.raises(TypeError):
         native.orders(*given)
+
+
+def test_what_it_makes_is_hashed_as_what_python_makes() -> None:
+    assert native.orders is not None
+    (order,), _ = native.orders(FRAME, [a_record()], 1_024, Order, new_sha256)
+    entries, balances, ids = list[Derived](), dict[bytes, Balance](), dict[bytes, Known]()
+    post(*arguments(entries=entries, new_balances=balances, new_ids=ids))
+    for made in (order, *entries, *balances.values(), *ids.values()):
+        assert hash(made) == hash((*made,))
+
+
+def test_an_audit_does_nothing_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = long_run(7, 2_600)
+    expected = folded(PIPELINE, batches, compiled=True)
+
+    def refuses(*_: object) -> object:
+        raise AssertionError("compiled, in an audit")
+
+    for name in ("usual", "orders", "post", "longs"):
+        monkeypatch.setattr(native, name, refuses)
+    past, found = Memory(), list[tuple[object, ...]]()
+    fold = WatchedFold("wallet.transactions", PARTITION, PIPELINE, lambda _: None, FIXED_IDS, past)
+    assert fold._write is longs_in_python
+    for batch in batches:
+        out = fold.post(batch, past.next_offset, past.recorded_ms)
+        past.take(out)
+        found.append(all_of(out))
+    assert found == expected
+    assert len(fold.entered) > 2_000
+
+
+def test_every_allocation_may_fail_and_nothing_is_lost() -> None:
+    fails = pytest.importorskip("_testcapi")
+    records, orders = [a_record()], native.orders
+    assert orders is not None
+
+    def all_in_turn() -> tuple[int, int]:
+        failed = 0
+        for nth in range(80):
+            given = arguments()
+            fails.set_nomemory(nth, nth + 1)
+            try:
+                orders(FRAME, records, 1_024, Order, new_sha256)
+                post(*given)
+            except MemoryError:
+                failed += 1
+            finally:
+                fails.remove_mem_hooks()
+        return failed, sys.getallocatedblocks()
+
+    borrowed = (*records, RECORD, ORDER, ID, BEFORE, WALLET)
+    all_in_turn()
+    failed, blocks = all_in_turn()
+    references = [sys.getrefcount(one) for one in borrowed]
+    assert failed > 20
+    for _ in range(40):
+        again, after = all_in_turn()
+        assert again == failed
+    assert abs(after - blocks) < 20, "blocks of memory that nobody gave back"
+    assert [sys.getrefcount(one) for one in borrowed] == references
 
 
 def test_nothing_is_kept_that_nobody_has() -> None:

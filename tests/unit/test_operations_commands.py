@@ -4,9 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from config import logs
+from operations.main import main
 
 QUICK = {"WALLET_KAFKA": "127.0.0.1:1", "WALLET_POSTGRES": "postgresql://me:hush@127.0.0.1:1/w"}
 
@@ -25,6 +30,36 @@ def wallet(
         text=True,
         check=False,
     )
+
+
+class Told(NamedTuple):
+    """What a command line that needs no server said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def wallet_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Told]:
+    """The same in this process, for the many whose start would take longer than they do."""
+    for name in [name for name in os.environ if name.startswith("WALLET_")]:
+        monkeypatch.delenv(name)
+    for name, text in (QUICK | {"WALLET_STARTUP_WAIT_S": "0"}).items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+
+    def run(*arguments: str) -> Told:
+        monkeypatch.setattr(sys, "argv", ["wallet", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Told(ended.value.code, *capsys.readouterr())
+
+    return run
 
 
 def last_line(text: str) -> str:
@@ -110,9 +145,9 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
     ],
 )
 def test_a_command_line_that_is_not_understood_is_one_line_and_exit_code_2(
-    arguments: str, told: str, tmp_path: Path
+    arguments: str, told: str, wallet_here: Callable[..., Told]
 ) -> None:
-    answer = wallet(*arguments.split(), cwd=tmp_path)
+    answer = wallet_here(*arguments.split())
     assert answer.returncode == 2
     [line] = answer.stderr.splitlines()
     assert line.lower().startswith(f"wallet: {told}".lower())
@@ -120,9 +155,9 @@ def test_a_command_line_that_is_not_understood_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("name", ["", "local", "rejections", "local status", "rejections show"])
-def test_help_comes_with_exit_code_0(name: str, tmp_path: Path) -> None:
+def test_help_comes_with_exit_code_0(name: str, wallet_here: Callable[..., Told]) -> None:
     for arguments in [[*name.split(), "--help"]] + ([] if " " in name else [name.split()]):
-        answer = wallet(*arguments, cwd=tmp_path)
+        answer = wallet_here(*arguments)
         assert (answer.returncode, answer.stderr) == (0, "")
         assert f"Usage: wallet {name}".strip() in answer.stdout
 
