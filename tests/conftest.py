@@ -8,6 +8,7 @@ and its own database. A test that kills a server takes `own_stack`, so that it d
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from confluent_kafka.admin import AdminClient
 from psycopg import sql
 from pydantic import SecretStr
 
+from config import logs
 from config.settings import Settings
 from local.stack import Addresses, Stack
 
@@ -39,6 +41,15 @@ FOLDER = Path(__file__).parents[1] / ".local"
 IN_CONTAINERS = os.environ.get("WALLET_TEST_WITH", "local") == "testcontainers"
 CACHE = Path(os.environ.get("WALLET_LOCAL_CACHE", Settings.model_fields["local_cache"].default))
 NOWHERE = "postgresql://127.0.0.1:1/this-test-has-no-database"
+
+
+@pytest.fixture(autouse=True)
+def _no_logs_after_it() -> Iterator[None]:
+    """A command that ran in this process logs to the stderr of its test, which is closed then."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler.formatter, logs.OneLine)]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

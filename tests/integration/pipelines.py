@@ -28,6 +28,7 @@ from config.cluster import quiet_admin, specs
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
+from operations import init
 from operations.generator import Mix, Record, records
 from operations.init import claim, create
 from schemas.codec import encode_transaction, frame
@@ -62,6 +63,13 @@ SMALL: dict[str, object] = {
     "retry_wait_s": 1.0,
     "startup_wait_s": 30.0,
 }
+
+
+def make_topics(settings: Settings) -> None:
+    """The pipeline's topics, known to the broker, and nothing in them."""
+    client, wanted = quiet_admin(settings), specs(settings)
+    init.create(client, wanted, -1)
+    assert len(init.settled(client, tuple(spec.name for spec in wanted))) == len(wanted)
 
 
 def initialise_topics(settings: Settings, *, create_time: bool = False) -> Pipeline:

@@ -16,6 +16,7 @@ from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
+from tests.integration.pipelines import make_topics
 
 pytestmark = pytest.mark.integration
 
@@ -28,9 +29,9 @@ def client(kafka_only_settings: Settings) -> AdminClient:
 
 
 @pytest.fixture
-def ready(kafka_only_settings: Settings, client: AdminClient) -> Settings:
+def ready(kafka_only_settings: Settings) -> Settings:
     """Settings of a pipeline whose topics and record are there."""
-    init.create(client, specs(kafka_only_settings), -1)
+    make_topics(kafka_only_settings)
     init.claim(kafka_only_settings, Pipeline.of(kafka_only_settings, 1))
     return kafka_only_settings
 
@@ -55,8 +56,8 @@ def test_a_cluster_without_the_pipeline_is_refused(kafka_only_settings: Settings
         check(kafka_only_settings)
 
 
-def test_topics_without_a_record_are_refused(kafka_only_settings: Settings, client: AdminClient) -> None:
-    init.create(client, specs(kafka_only_settings), -1)
+def test_topics_without_a_record_are_refused(kafka_only_settings: Settings) -> None:
+    make_topics(kafka_only_settings)
     with pytest.raises(Refused, match="holds no pipeline record"):
         check(kafka_only_settings)
 

@@ -6,11 +6,12 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import NewTopic
 
-from config.cluster import check, describe, quiet_admin, read_pipeline, specs
+from config.cluster import check, describe, quiet_admin, read_pipeline
 from config.errors import ConfigurationError, Refused, WalletError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
+from tests.integration.pipelines import make_topics
 from tests.integration.workers import wait_until
 
 pytestmark = pytest.mark.integration
@@ -114,7 +115,7 @@ def test_a_pipeline_that_lost_a_topic_is_refused(settings: Settings) -> None:
 
 
 def test_inits_at_once_agree_on_one_pipeline(kafka_only_settings: Settings) -> None:
-    init.create(quiet_admin(kafka_only_settings), specs(kafka_only_settings), -1)
+    make_topics(kafka_only_settings)
 
     def claim(number: int) -> Pipeline | WalletError:
         mine = kafka_only_settings.model_copy(update={"snapshot_every": 100 + number % 2})
@@ -144,7 +145,7 @@ def test_a_transaction_of_init_that_kafka_ends_is_tried_again(
             super().commit_transaction(timeout)
 
     monkeypatch.setattr(init, "Producer", EndedOnce)
-    init.create(quiet_admin(kafka_only_settings), specs(kafka_only_settings), -1)
+    make_topics(kafka_only_settings)
     wanted = Pipeline.of(kafka_only_settings, 1)
     assert init.claim(kafka_only_settings, wanted) == (wanted, True)
     assert ended
