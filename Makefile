@@ -46,8 +46,8 @@ AT_ONCE := -n 6 --dist worksteal
 test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"
 
-test-full: check ## The same, and the tests that take long
-	$(BIN)/pytest $(AT_ONCE)
+test-full: check ## The same with more examples of every property, and the tests that take long
+	TEST_EFFORT=4 $(BIN)/pytest $(AT_ONCE)
 
 # The same SEED plays the same schedule again. ONLY=kind,kind plays only these.
 SEED :=

@@ -230,7 +230,9 @@ main()
 """
 
 
-@pytest.mark.parametrize(("when", "done"), [("before", 10_000), ("after", 20_000)])
+@pytest.mark.parametrize(
+    ("when", "done"), [("before", 10_000), pytest.param("after", 20_000, marks=pytest.mark.full)]
+)
 def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(
     opened: Settings, tmp_path: Path, when: str, done: int
 ) -> None:

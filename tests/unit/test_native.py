@@ -15,6 +15,7 @@ from schemas.avro import longs_in_python
 from schemas.codec import encode_transaction, frame
 from schemas.digest import new_sha256
 from schemas.records import Order, Transaction
+from tests.effort import examples
 from tests.unit.transactions import UUID
 
 HEADER = frame(1)
@@ -44,7 +45,7 @@ def test_it_is_compiled_where_it_can_be() -> None:
 
 
 @compiled
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(st.binary(max_size=20), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8))
 def test_numbers_are_written_alike(first: bytes, numbers: list[int]) -> None:
     assert native.longs is not None

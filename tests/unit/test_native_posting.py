@@ -23,6 +23,7 @@ from schemas.registry import FIXED_IDS
 from streams.batch import Derived, Outputs, Source
 from streams.posting import Fold
 from streams.wallet import Known
+from tests.effort import examples
 from tests.unit.strategies import (
     DAY_MS,
     ELSEWHERE,
@@ -69,7 +70,7 @@ def folded(
 
 
 @given(pipelines, st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_it_posts_what_python_posts(pipeline: Pipeline, data: st.DataObject) -> None:
     records = data.draw(inputs() | anything())
     batches = data.draw(splits(records))
@@ -107,7 +108,7 @@ def long_run(seed: int, count: int) -> list[list[Source]]:
 @pytest.mark.parametrize(("snapshot_every", "window_days"), [(100, None), (7, 1), (1, None)])
 def test_long_runs_are_posted_alike(overdraft: str, snapshot_every: int, window_days: int | None) -> None:
     pipeline = Pipeline(1, 4, snapshot_every, overdraft, 1_024, window_days, 1)  # type: ignore[arg-type] # one of two
-    batches = long_run(snapshot_every, 6_000)
+    batches = long_run(snapshot_every, examples(3_000))
     assert folded(pipeline, batches, compiled=True) == folded(pipeline, batches, compiled=False)
 
 

@@ -10,12 +10,13 @@ from schemas.codec import NO_HASH, decode_entry
 from schemas.records import Reason
 from streams.batch import Source
 from streams.store import BEFORE_TIME
+from tests.effort import examples
 from tests.unit.agreement import assert_the_independent_fold_agrees, folded
 from tests.unit.strategies import PARTITION, anything, inputs, pipelines, splits
 
 
 @given(pipelines, st.data())
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 def test_any_split_into_batches_and_any_redelivery_gives_the_same_bytes(
     pipeline: Pipeline, data: st.DataObject
 ) -> None:
@@ -26,7 +27,7 @@ def test_any_split_into_batches_and_any_redelivery_gives_the_same_bytes(
 
 
 @given(pipelines, inputs())
-@settings(max_examples=120)
+@settings(max_examples=examples(60))
 def test_every_record_has_exactly_one_outcome_which_names_it(
     pipeline: Pipeline, records: list[Source]
 ) -> None:
@@ -68,7 +69,7 @@ def test_recorded_at_never_goes_back_and_never_lies_before_the_record(
 
 
 @given(pipelines, st.data())
-@settings(max_examples=250)
+@settings(max_examples=examples(125))
 def test_the_independent_fold_agrees(pipeline: Pipeline, data: st.DataObject) -> None:
     records = data.draw(inputs())
     written = folded(pipeline, data.draw(splits(records)))
@@ -77,7 +78,7 @@ def test_the_independent_fold_agrees(pipeline: Pipeline, data: st.DataObject) ->
 
 
 @given(pipelines, st.data())
-@settings(max_examples=250)
+@settings(max_examples=examples(125))
 def test_whatever_bytes_come_as_key_value_headers_and_time_each_record_has_one_outcome(
     pipeline: Pipeline, data: st.DataObject
 ) -> None:

@@ -1,0 +1,10 @@
+"""How hard the properties are tried: `make test-full` draws so many times the examples of `make test`."""
+
+import os
+
+EFFORT = int(os.environ.get("TEST_EFFORT", "1"))
+
+
+def examples(count: int) -> int:
+    """How many examples of a property to draw, where `make test` draws `count`."""
+    return count * EFFORT
