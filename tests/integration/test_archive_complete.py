@@ -2,13 +2,13 @@
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from config.clients import librdkafka
 from config.cluster import quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
 from config.topics import Topics
+from operations.topic_settings import alter
 from tests.integration.archives import (
     JUNE,
     JUNE_MS,
@@ -34,12 +34,7 @@ def pipeline(settings: Settings) -> Settings:
 
 
 def set_input_time(settings: Settings, kind: str) -> None:
-    client, topic = quiet_admin(settings), Topics.of(settings).transactions
-    change = ConfigEntry("message.timestamp.type", kind, incremental_operation=AlterConfigOpType.SET)
-    for done in client.incremental_alter_configs(
-        [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[change])]
-    ).values():
-        done.result(PATIENCE_S)
+    alter(quiet_admin(settings), Topics.of(settings).transactions, {"message.timestamp.type": kind})
 
 
 def send(settings: Settings, at_ms: int = 0) -> None:

@@ -3,19 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-)
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from config.cluster import check, offsets, quiet_admin, refuse_differences, specs
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
+from operations.topic_settings import alter
 from tests.integration.pipelines import make_topics
 
 pytestmark = pytest.mark.integration
@@ -39,10 +34,7 @@ def ready(kafka_only_settings: Settings) -> Settings:
 @pytest.fixture
 def change(client: AdminClient) -> Change:
     def set_config(topic: str, name: str, value: str) -> None:
-        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        wanted = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-        for answer in client.incremental_alter_configs([wanted]).values():
-            answer.result(10)
+        alter(client, topic, {name: value})
 
     return set_config
 

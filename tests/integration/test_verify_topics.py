@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from config.cluster import quiet_admin
 from config.errors import Refused
@@ -13,6 +12,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.delivery import deliver
 from operations.init import initialise
+from operations.topic_settings import alter
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, encode_balance
 from tests.conftest import _addresses
 from tests.integration.pipelines import as_record, transaction
@@ -221,11 +221,7 @@ def test_entries_deleted_from_the_start_of_a_partition_are_each_missed(original:
 def test_what_a_finite_retention_deleted_is_told_and_no_difference(original: Settings) -> None:
     with copy_of(original) as copy:
         ledger = Topics.of(copy).ledger
-        client = quiet_admin(copy)
-        finite = ConfigEntry("retention.ms", str(10**12), incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ConfigResource.Type.TOPIC, ledger, incremental_configs=[finite])
-        for changed in client.incremental_alter_configs([resource]).values():
-            changed.result(30)
+        alter(quiet_admin(copy), ledger, {"retention.ms": str(10**12)})
         delete_before(copy, ledger, 1, 300)
         report = verified(copy, postgres=False)
     assert report.clean, report.differences.shown

@@ -13,6 +13,7 @@ from config.settings import Settings
 from config.topics import Topics
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, small
+from tests.integration.workers import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +62,7 @@ def test_what_a_fenced_writer_had_in_its_open_transaction_is_rolled_back(rig: Ri
     rig.send(1_000)
     rig.start()
     rig.wait_until_posted()
-    assert rig.open_transactions() == set()
+    wait_until(lambda: not rig.open_transactions(), "no transaction is open", rig.check_workers)
     assert_exact(rig.settings)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 from rocksdict import Options, Rdict
 
 from config.cluster import quiet_admin, specs
@@ -16,6 +15,7 @@ from config.settings import Settings
 from config.topics import Topics
 from local.state import free_port
 from operations.init import create
+from operations.topic_settings import alter
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, initialise_topics, small
 from tests.integration.workers import Worker
@@ -43,11 +43,7 @@ def refusal(settings: Settings, folder: Path) -> tuple[int, str]:
 
 
 def configure(settings: Settings, topic: str, name: str, value: str) -> None:
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    admin = quiet_admin(settings)
-    for answer in admin.incremental_alter_configs([resource]).values():
-        answer.result(30)
+    alter(quiet_admin(settings), topic, {name: value})
 
 
 def test_without_init_the_worker_says_to_run_it(settings_here: Settings, tmp_path: Path) -> None:

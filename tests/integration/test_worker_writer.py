@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from config.clients import librdkafka
 from config.cluster import quiet_admin
@@ -18,6 +17,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.checks import incoming, read_all
 from operations.generator import Mix, records
+from operations.topic_settings import alter
 from schemas.codec import TransactionCodec
 from schemas.registry import FIXED_IDS, writers
 from streams.batch import Source
@@ -136,13 +136,8 @@ def test_a_batch_that_kafka_does_not_take_leaves_no_trace_and_the_next_writer_go
 
 
 def set_message_bytes(settings: Settings, limit: int) -> None:
-    """Change what a derived topic takes; the broker needs a moment to act on it."""
-    topic = Topics.of(settings).rejections
-    entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    admin = quiet_admin(settings)
-    for answer in admin.incremental_alter_configs([resource]).values():
-        answer.result(30)
+    """Change what a derived topic takes; the broker needs a moment more to act on what it shows."""
+    alter(quiet_admin(settings), Topics.of(settings).rejections, {"max.message.bytes": str(limit)})
     time.sleep(0.5)
 
 
