@@ -1,12 +1,12 @@
 """`wallet import` as a command line: what it says and ends with, without any server."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.unit.conftest import Told
 
 LINE = {
     "transaction_id": "5f0c6c3e-0000-4000-8000-000000000001",
@@ -16,11 +16,6 @@ LINE = {
     "currency": "EUR",
     "occurred_at": "2026-07-01T10:00:00Z",
     "recorded_at": "2026-07-01T10:00:01Z",
-}
-NOWHERE = {
-    "WALLET_KAFKA": "127.0.0.1:1",
-    "WALLET_POSTGRES": "postgresql://127.0.0.1:1/w",
-    "WALLET_STARTUP_WAIT_S": "0",
 }
 
 
@@ -45,21 +40,15 @@ NOWHERE = {
         ("good.jsonl --check headless.csv", 2, "wallet: headless.csv: CSV column 'alice' is not known"),
     ],
 )
-def test_what_it_says_and_ends_with(arguments: str, code: int, told: str, tmp_path: Path) -> None:
+def test_what_it_says_and_ends_with(
+    arguments: str, code: int, told: str, tmp_path: Path, wallet_here: Callable[..., Told]
+) -> None:
     earlier = LINE | {"recorded_at": "2026-06-30T00:00:00Z"}
     (tmp_path / "good.jsonl").write_text(json.dumps(LINE))
     (tmp_path / "back.jsonl").write_text(f"{json.dumps(LINE)}\n{json.dumps(earlier)}\n")
     (tmp_path / "known.csv").write_text("wallet_id,balance\nalice,1250\n")
     (tmp_path / "headless.csv").write_text("alice,1250\n")
     (tmp_path / "wrong.csv").write_text("wallet_id,balance\nalice,1.5\n")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
-    answer = subprocess.run(
-        [sys.executable, "-m", "operations", "import", *arguments.split()],
-        cwd=tmp_path,
-        env=kept | NOWHERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    answer = wallet_here("import", *arguments.split())
     assert (answer.returncode, answer.stderr.splitlines()[-1][: len(told)]) == (code, told)
     assert "Traceback" not in answer.stderr

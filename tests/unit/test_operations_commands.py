@@ -6,14 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from config import logs
-from operations.main import main
-
-QUICK = {"WALLET_KAFKA": "127.0.0.1:1", "WALLET_POSTGRES": "postgresql://me:hush@127.0.0.1:1/w"}
+from tests.unit.conftest import QUICK, Told
 
 
 def wallet(
@@ -25,41 +21,11 @@ def wallet(
         [sys.executable, "-m", "operations", *arguments],
         cwd=cwd,
         input=text,
-        env=kept | QUICK | {"WALLET_STARTUP_WAIT_S": "0"} | environment,
+        env=kept | QUICK | environment,
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-class Told(NamedTuple):
-    """What a command line that needs no server said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def wallet_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Told]:
-    """The same in this process, for the many whose start would take longer than they do."""
-    for name in [name for name in os.environ if name.startswith("WALLET_")]:
-        monkeypatch.delenv(name)
-    for name, text in (QUICK | {"WALLET_STARTUP_WAIT_S": "0"}).items():
-        monkeypatch.setenv(name, text)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logs, "configure", lambda *_: None)
-
-    def run(*arguments: str) -> Told:
-        monkeypatch.setattr(sys, "argv", ["wallet", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Told(ended.value.code, *capsys.readouterr())
-
-    return run
 
 
 def last_line(text: str) -> str:
