@@ -44,6 +44,10 @@ class Opening:
             return None
         return transaction, at
 
+    def close(self) -> None:
+        """Forget the wallets."""
+        self._seen.close()
+
     def _transaction(self, wallet_id: str, currency: str, balance: int, at: datetime) -> Transaction | None:
         if balance == 0:
             return None

@@ -22,7 +22,7 @@ from operations.importing import files as import_files
 from operations.importing import opening as import_opening
 from operations.importing import progress as import_progress
 from operations.importing import refusals as import_refusals
-from operations.importing.lines import RECORDED_AT, Dated, Part, Read, Reader, recorded_transaction
+from operations.importing.lines import RECORDED_AT, Dated, Line, Part, Read, Reader, recorded_transaction
 from operations.importing.opening import Opening
 from operations.importing.producer import BATCH_BYTES, BATCH_LINES, ImportProducer
 from operations.importing.progress import Progress
@@ -148,13 +148,13 @@ class _Import:
 
     # -- reading
 
-    def _reader(self, begun_ms: int) -> Reader:
-        opening = Opening(self._settings)
-        parts = [
-            Part(file, opening if number < len(self._openings) else recorded_transaction)
-            for number, file in enumerate(self._files)
-        ]
-        return Reader(parts, self._settings.max_record_bytes, begun_ms)
+    def _lines(self, begun_ms: int) -> Iterator[Line]:
+        with closing(Opening(self._settings)) as opening:
+            parts = [
+                Part(file, opening if number < len(self._openings) else recorded_transaction)
+                for number, file in enumerate(self._files)
+            ]
+            yield from Reader(parts, self._settings.max_record_bytes, begun_ms).lines()
 
     def _read_all(
         self, begun_ms: int, lines_about: int, to_send: tuple[AdminClient, Spool] | None = None
@@ -165,7 +165,7 @@ class _Import:
         """
         self._counts = Counts()
         with progress("checking lines", lines_about) as advance:
-            for line in self._reader(begun_ms).lines():
+            for line in self._lines(begun_ms):
                 self._counts.add(line.read)
                 if isinstance(line.read, str):
                     typer.echo(f"{line}: {line.read}", err=True)
@@ -191,7 +191,7 @@ class _Import:
 
     def _rest(self, before: Progress) -> Iterator[Read]:
         """Every line of the files again, the same as when the import began; told is what is bad in the rest."""
-        for number, line in enumerate(self._reader(before.begun_ms).lines()):
+        for number, line in enumerate(self._lines(before.begun_ms)):
             if number >= before.done and isinstance(line.read, str):
                 typer.echo(f"{line}: {line.read}", err=True)
             yield line.read

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -59,8 +60,8 @@ def read(path: Path, max_record_bytes: int = 262_144) -> list[Line]:
 
 def read_opening(path: Path, settings: Settings) -> tuple[list[Line], Opening]:
     [file] = import_files.found([path], None, import_opening.COLUMNS)
-    opening = Opening(settings)
-    return [*Reader([Part(file, opening)], 262_144, NOW_MS).lines()], opening
+    with closing(Opening(settings)) as opening:
+        return [*Reader([Part(file, opening)], 262_144, NOW_MS).lines()], opening
 
 
 def times(lines: list[Line]) -> list[int | str]:
