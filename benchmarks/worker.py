@@ -24,7 +24,7 @@ def measure(place: Place, settings: Settings, name: str, events: int) -> Measure
     total = sum(at.end - at.begin for at in ends.values())
 
     def done() -> int:
-        found = group_offsets.offsets(settings, client, topic, range(settings.partitions), wait=False)
+        found = group_offsets.offsets(settings, topic, range(settings.partitions), wait=False)
         return sum(at or 0 for at in found.values())
 
     with place.children(settings) as children:

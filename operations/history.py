@@ -56,7 +56,7 @@ def open_to_upstream(
     name = Topics.of(settings).transactions
     if not is_open(found[name]):
         return []
-    progress = import_progress.read(client, settings)
+    progress = import_progress.read(settings)
     if progress and not progress.finished and not agreed:
         raise Refused(
             f"an import stands at line {progress.done} of {progress.lines}: run it again to finish it, or say --yes "

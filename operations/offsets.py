@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import typer
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from rich.table import Table
 
 from config.cluster import ASK_S, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.settings import Settings
 from config.topics import Topics
+from operations import group_offsets
 from operations.output import as_line, console
 from operations.reading import iso
 from operations.verify.cut import offsets_at
@@ -105,10 +106,9 @@ def look(settings: Settings, wanted: Wanted) -> tuple[str, list[Target], int]:
     logs = offsets(client, {topic: found.partitions})
     partitions = [*range(found.partitions)]
     at_time = offsets_at(settings, partitions, at, topic) if at else {}
+    found_offsets = group_offsets.committed(settings, topic, partitions, wanted.group, wait=False)
+    committed = {at: one.offset for at, one in found_offsets.items() if one.offset >= 0}
     try:
-        asked = ConsumerGroupTopicPartitions(wanted.group, [TopicPartition(topic, one) for one in partitions])
-        answer = answered(client.list_consumer_group_offsets([asked], request_timeout=ASK_S)[wanted.group])
-        committed = {one.partition: one.offset for one in answer.topic_partitions if one.offset >= 0}
         group = answered(client.describe_consumer_groups([wanted.group], request_timeout=ASK_S)[wanted.group])
         members = len(group.members)
     except KafkaException as error:
@@ -116,7 +116,7 @@ def look(settings: Settings, wanted: Wanted) -> tuple[str, list[Target], int]:
             raise NotReachable(
                 f"Kafka did not tell about group {wanted.group}: {error.args[0].str()}"
             ) from None
-        committed, members = {}, 0
+        members = 0
     targets = []
     for one in partitions:
         log = logs[topic, one]

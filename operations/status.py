@@ -63,7 +63,7 @@ def look(settings: Settings, client: AdminClient) -> Status:
         raise Refused(f"topic {names.transactions} does not exist: run `wallet init`, or set WALLET_PREFIX")
     ends = offsets(client, {name: topic.partitions for name, topic in found.items()})
     partitions = range(found[names.transactions].partitions)
-    committed = group_offsets.offsets(settings, client, names.transactions, partitions, wait=False)
+    committed = group_offsets.offsets(settings, names.transactions, partitions, wait=False)
     places = [
         _place("worker", names.transactions, partition, offset, ends, None)
         for partition, offset in committed.items()

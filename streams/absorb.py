@@ -36,12 +36,19 @@ _PLAIN = re.compile(
 
 
 def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
-    """Take a stretch of a partition's `ledger` and `balances` over, with the cursor, in one write."""
+    """Take a stretch of a partition's `ledger` and `balances` over, with the cursor, in one write.
+
+    Raises StoreAhead, and takes nothing over, if the store's newest entry is not in the ledger any more.
+    """
     newest: dict[bytes, bytes] = {}
     ids: dict[bytes, Known] = {}
     ledger, changelog, source, recorded_ms = store.cursor
     last_entry = b""
     name, plain = topics.ledger, _PLAIN
+    if store.newest_entry is not None:
+        first = next((message.offset() for message in batch if message.topic() == name), None)
+        if first is not None:
+            store.find_newest(first)
     for message in batch:
         key, value, offset = message.key(), message.value(), message.offset()
         if key is None or value is None or offset is None:

@@ -14,9 +14,10 @@ from config.errors import Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
+from schemas.codec import HEADER_BYTES, decode_entry
 from streams.absorb import absorb
 from streams.reader import PartitionReader, Progress
-from streams.store import PartitionStore
+from streams.store import PartitionStore, StoreAhead
 
 log = EventLog("streams.catchup")
 
@@ -25,6 +26,10 @@ TAIL_RECORDS, TAIL_GROWTH = 16, 16
 PROGRESS_EVERY_S = 2.0
 #: A store that is further behind than this is opened for filling: opening it twice takes as long as a few thousand.
 MANY_RECORDS = 50_000
+
+
+class Torn(Refused):
+    """`ledger` and `balances` hold different transactions, or were read while a new owner wrote them."""
 
 
 class CatchUp:
@@ -47,40 +52,69 @@ class CatchUp:
     def run(self, stopping: threading.Event) -> int:
         """Catch the store up, then return the source offset at which this partition goes on.
 
-        Raises Interrupted, Refused (the store is ahead of Kafka) or Stopped (no progress, or records that
-        nobody handled).
+        Raises Interrupted, Refused (the store is ahead of Kafka, or the topics do not agree) or Stopped (no
+        progress, or records that nobody handled).
         """
         topics = self._topics
         derived = (topics.ledger, topics.balances, topics.rejections)
         with PartitionReader(
             self._settings, self._partition, topics.transactions, derived, stopping, self._progress
         ) as reader:
-            self._restore(reader)
+            try:
+                self._restore(reader)
+            except StoreAhead:
+                self._store.clear()
+                self._restore(reader)
             return self._position(reader)
 
     def _restore(self, reader: PartitionReader) -> None:
         """Read `ledger` and `balances` from the store's cursor to their ends, a batch at a time."""
-        cursor = self._store.cursor
+        cursor, ledger, balances = self._store.cursor, self._topics.ledger, self._topics.balances
+        self._start(reader, ledger, cursor.ledger)
         start = {
-            self._topics.ledger: self._start(reader, self._topics.ledger, cursor.ledger),
-            self._topics.balances: self._start(reader, self._topics.balances, cursor.balances),
+            ledger: self._store.first_to_read(reader.end(ledger).begin),
+            balances: self._start(reader, balances, cursor.balances),
         }
         behind = {topic: offset for topic, offset in start.items() if offset < reader.end(topic).end}
         total = sum(reader.end(topic).end - offset for topic, offset in behind.items())
         self._progress.behind = total
         with self._store.filling() if total > MANY_RECORDS else nullcontext():
-            self._absorb(reader, behind, total)
+            newest = self._absorb(reader, behind, total)
+        if self._store.newest_entry is not None:
+            raise StoreAhead
+        if newest is not None:
+            self._refuse_torn(newest)
 
-    def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> None:
-        said, done = time.monotonic(), 0
+    def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> Message | None:
+        """Take it all over; returns the newest entry."""
+        said, done, newest, ledger = time.monotonic(), 0, None, self._topics.ledger
         for batch in reader.read(behind):
             absorb(self._store, self._topics, batch)
+            newest = next((one for one in reversed(batch) if one.topic() == ledger), newest)
             done += len(batch)
             if time.monotonic() - said > PROGRESS_EVERY_S:
                 said = time.monotonic()
                 log.info("catching_up", partition=self._partition, records=done, of_about=total)
-        if done:
+        if done > 1:  # the newest entry is read in any case
             log.info("caught_up", partition=self._partition, records=done)
+        return newest
+
+    def _refuse_torn(self, newest: Message) -> None:
+        """Refuse to go on where `ledger` and `balances` do not end with the same transaction."""
+        entry = decode_entry((newest.value() or b"")[HEADER_BYTES:])
+        balance = self._store.balance(newest.key() or b"")
+        if (
+            balance is None
+            or balance.sequence != entry.sequence
+            or self._store.cursor.source != entry.source_offset + 1
+        ):
+            raise Torn(
+                f"partition {self._partition}: ledger and balances do not end with the same transaction (the newest "
+                f"entry has source offset {entry.source_offset} and sequence {entry.sequence}, its wallet's newest "
+                f"balance {f'sequence {balance.sequence}' if balance else 'is missing'}, the newest of both source "
+                f"offset {self._store.cursor.source - 1}): Kafka ended it in one of them only. `wallet verify` says "
+                "what is missing, `wallet rebuild start` makes the topics anew from the input"
+            )
 
     def _start(self, reader: PartitionReader, topic: str, seen: int) -> int:
         """Where to read a topic from: the cursor, or the topic's begin where older records were deleted."""

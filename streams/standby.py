@@ -13,7 +13,7 @@ from config.clients import librdkafka
 from config.errors import WalletError
 from config.logs import EventLog
 from streams.absorb import absorb
-from streams.store import PartitionStore
+from streams.store import PartitionStore, StoreAhead
 from streams.writer import WriterParts, open_store
 
 log = EventLog("streams.standby")
@@ -111,7 +111,8 @@ class Standbys:
             looked = 0.0
             while not stopping.is_set():
                 messages = reader.consume(BATCH_RECORDS, timeout=FOLLOW_WAIT_S)
-                self._take(messages, stores)
+                if not self._take(messages, stores):
+                    return
                 if time.monotonic() - looked > 1.0:
                     looked = time.monotonic()
                     self._look(reader, stores)
@@ -121,20 +122,29 @@ class Standbys:
     def _start_of(self, reader: Consumer, partition: int, store: PartitionStore) -> list[TopicPartition]:
         """Where to follow a partition's two topics from: the store's cursor, or what is left of them."""
         topics, cursor = self._parts.topics, store.cursor
-        starts = []
-        for topic, seen in ((topics.ledger, cursor.ledger), (topics.balances, cursor.balances)):
+        begins = []
+        for topic in (topics.ledger, topics.balances):
             known = reader.get_watermark_offsets(TopicPartition(topic, partition), ASK_S, cached=False)
-            starts.append(TopicPartition(topic, partition, max(seen, known[0] if known else 0)))
-        return starts
+            begins.append(known[0] if known else 0)
+        return [
+            TopicPartition(topics.ledger, partition, store.first_to_read(begins[0])),
+            TopicPartition(topics.balances, partition, max(cursor.balances, begins[1])),
+        ]
 
-    def _take(self, messages: list[Message], stores: dict[int, PartitionStore]) -> None:
+    def _take(self, messages: list[Message], stores: dict[int, PartitionStore]) -> bool:
+        """Take it over; False if one copy begins anew."""
         by_partition: dict[int, list[Message]] = {}
         for message in messages:
             if (error := message.error()) is not None:
                 raise KafkaException(error)
             by_partition.setdefault(message.partition() or 0, []).append(message)
         for partition, batch in by_partition.items():
-            absorb(stores[partition], self._parts.topics, batch)
+            try:
+                absorb(stores[partition], self._parts.topics, batch)
+            except StoreAhead:
+                stores[partition].clear()
+                return False
+        return True
 
     def _look(self, reader: Consumer, stores: dict[int, PartitionStore]) -> None:
         """How far behind each copy is, from what the broker told with its last answers."""

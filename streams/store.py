@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import rmtree
 from struct import Struct
 from typing import NamedTuple, cast
 
@@ -42,7 +43,7 @@ BEFORE_TIME = -(2**63)
 
 
 class Cursor(NamedTuple):
-    """What the store has seen: next offsets of topics and source, and the newest recorded_at (ms)."""
+    """What the store has seen: next offsets of the topics, one past the newest entry's source, its recorded_at (ms)."""
 
     ledger: int = 0
     balances: int = 0
@@ -59,6 +60,10 @@ class Identity:
     ledger_topic_id: str
     partition: int
     format: int = FORMAT
+
+
+class StoreAhead(Exception):  # noqa: N818 - a fact
+    """The store holds an entry that Kafka had confirmed and rolled back later: see `streams.leftovers`."""
 
 
 class StoreMemory:
@@ -113,15 +118,18 @@ class PartitionStore:
 
     def __init__(self, path: Path, identity: Identity, memory: StoreMemory, cached_wallets: int) -> None:
         self.path = path
+        self._identity = identity
         self._memory = memory
         self._cached_wallets = cached_wallets
         self._cache: dict[bytes, Balance] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._opened()
         try:
-            self._identify(identity)
+            self._identify()
             saved = self._db.get(CURSOR)
             self.cursor = Cursor(*_CURSOR.unpack(saved)) if saved else Cursor()
+            #: Where the newest entry must be found again before anything is taken over; None: it was found.
+            self.newest_entry: int | None = None
         except BaseException:
             # Whatever it was, a full disk say: left open, it would keep the next attempt from opening it.
             self._db.close()
@@ -146,8 +154,34 @@ class PartitionStore:
         self.close()
         self._db = self._opened()
 
-    def _identify(self, wanted: Identity) -> None:
-        found = self._db.get(IDENTITY)
+    def clear(self) -> None:
+        """Begin anew, with nothing: what was here will be read from Kafka."""
+        log.warning("store_cleared", path=self.path, seen=self.cursor.ledger)
+        self.close()
+        # Renamed first: a folder of which only a part was deleted is not to be taken for a store.
+        gone = self.path.with_name(f"{self.path.name}.gone")
+        rmtree(gone, ignore_errors=True)
+        self.path.rename(gone)
+        rmtree(gone, ignore_errors=True)
+        self._db = self._opened()
+        self._identify()
+        self.cursor, self.newest_entry = Cursor(), None
+        self._cache.clear()
+
+    def first_to_read(self, begin: int) -> int:
+        """Where to read the ledger from, which begins there: the newest entry in here comes first, once more."""
+        newest = self.cursor.ledger - 1
+        self.newest_entry = newest if newest >= begin else None
+        return max(newest, begin)
+
+    def find_newest(self, entry: int) -> None:
+        """This is the first entry that was read; raises StoreAhead if it is not the newest one here."""
+        if self.newest_entry is not None and entry != self.newest_entry:
+            raise StoreAhead
+        self.newest_entry = None
+
+    def _identify(self) -> None:
+        wanted, found = self._identity, self._db.get(IDENTITY)
         if found is None:
             self._db.put(IDENTITY, json.dumps(asdict(wanted)).encode())
             return

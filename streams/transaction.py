@@ -18,6 +18,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics, derived_message_bytes
 from streams.batch import Derived
+from streams.leftovers import OpenTransactions
 
 log = EventLog("streams.transaction")
 
@@ -26,6 +27,8 @@ OPEN_TRY_S = 5.0
 #: One attempt to add the input's offsets to a transaction, and the pause before the next.
 SEND_OFFSETS_TRY_S = 5.0
 RETRY_PAUSE_S = 0.1
+#: A broker that was away has been so for longer than this.
+LOOK_BACK_S = 0.5
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 #: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
@@ -50,12 +53,23 @@ class Written(NamedTuple):
 class PartitionProducer:
     """The transactional producer of one input partition. Blocking: used from one thread at a time."""
 
-    def __init__(self, settings: Settings, topics: Topics, partition: int, offsets_of: Consumer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        partition: int,
+        offsets_of: Consumer,
+        open_transactions: OpenTransactions,
+    ) -> None:
         self._settings = settings
         self._topics = topics
         self._partition = partition
         self._offsets_of = offsets_of
+        self._open_transactions = open_transactions
+        #: When the last commit was asked for; None: no transaction of this producer has committed.
+        self._committed_at: float | None = None
         self._failed: KafkaError | None = None
+        self._first_offsets: dict[str, int] = {}
         self._next_offsets: dict[str, int] = {}
         self._producer = Producer(
             transactional(
@@ -96,14 +110,16 @@ class PartitionProducer:
         Raises Aborted when nothing of it will ever be seen, Fenced when the partition has a new writer, and
         Stopped when the outcome is not known or not to be mended here: then only recovery may go on.
         """
-        self._failed, self._next_offsets = None, {}
+        self._failed, self._first_offsets, self._next_offsets = None, {}, {}
         try:
             self._producer.begin_transaction()
-            self._produce(self._topics.ledger, entries, tell_offset=True)
+            self._produce(self._topics.ledger, entries)
             self._produce(self._topics.rejections, rejections)
             self._produce(self._topics.snapshots, snapshots)
-            self._produce(self._topics.balances, balances, tell_offset=True)
+            self._produce(self._topics.balances, balances)
             self._send_offsets([TopicPartition(self._topics.transactions, self._partition, next_offset)])
+            self._look_back()
+            self._committed_at = time.monotonic()
             self._commit()
         except KafkaException as failure:
             self._end_failed(failure.args[0])
@@ -114,12 +130,44 @@ class PartitionProducer:
             self._next_offsets.get(self._topics.ledger), self._next_offsets.get(self._topics.balances)
         )
 
-    def _produce(self, topic: str, records: list[Derived], *, tell_offset: bool = False) -> None:
+    def roll_back_leftovers(self, topics: list[str]) -> None:
+        """End in these topics and in the group's offsets whatever is open of this transactional id.
+
+        By a transaction that touches them all and is rolled back: its marks end what came before it, too. Raises
+        Fenced and Stopped as `write` does.
+        """
+        try:
+            self._producer.begin_transaction()
+            for topic in topics:
+                self._produce(topic, [Derived(b"rolled back", b"", 0)])
+            self._send_offsets([TopicPartition(self._topics.transactions, self._partition, 0)])
+            if self._producer.flush(self._settings.transaction_timeout_s):
+                raise Stopped(f"partition {self._partition}: what Kafka left open cannot be ended")
+            self._producer.abort_transaction(self._settings.transaction_timeout_s)
+        except KafkaException as failure:
+            try:
+                self._end_failed(failure.args[0])
+            except Aborted as reason:
+                raise Stopped(
+                    f"partition {self._partition}: what Kafka left open is not ended: {reason}"
+                ) from None
+
+    def _look_back(self) -> None:
+        """Do not commit while the transaction before may be open: see `streams.leftovers`.
+
+        Only a broker that was away leaves it open, and none is back in less time than LOOK_BACK_S.
+        """
+        if self._committed_at is None or time.monotonic() - self._committed_at < LOOK_BACK_S:
+            return
+        if self._producer.flush(self._settings.transaction_timeout_s) == 0 and self._failed is None:
+            self._open_transactions.refuse_before(self._first_offsets)
+
+    def _produce(self, topic: str, records: list[Derived]) -> None:
         produce, partition = self._producer.produce, self._partition
-        last = len(records) - 1
+        # Reports of two records tell where the transaction stands in the topic; one of each would cost as much again.
+        told = 0, len(records) - 1
         for index, (key, value, timestamp_ms, headers) in enumerate(records):
-            # The report of the last record tells how far the topic goes; one of all would cost as much again.
-            report = self._reported if tell_offset and index == last else None
+            report = self._reported if index in told else None
             while True:
                 try:
                     if headers is None:
@@ -136,6 +184,7 @@ class PartitionProducer:
             return
         topic, offset = message.topic(), message.offset()
         if topic is not None and offset is not None:
+            self._first_offsets.setdefault(topic, offset)
             self._next_offsets[topic] = offset + 1
 
     def _send_offsets(self, offsets: list[TopicPartition]) -> None:

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 from confluent_kafka import Consumer, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from config.clients import librdkafka
+from config.clients import librdkafka, looking
 from config.cluster import ASK_S, answered, check, quiet_admin
 from config.errors import NotReachable, Stopped, WalletError
 from config.health import observed
@@ -45,6 +45,7 @@ def run(settings: Settings) -> None:
     cluster, ledger_topic_id = _identity(quiet_admin(settings), topics)
     # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
+    uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
     spare_the_collector()
     stopping = threading.Event()
     known_writers = writers(settings, stopping)
@@ -62,11 +63,13 @@ def run(settings: Settings) -> None:
             cluster=cluster,
             ledger_topic_id=ledger_topic_id,
             offsets_of=offsets_of,
+            uncommitted=uncommitted,
         )
         try:
             asyncio.run(_run(parts))
         finally:
             offsets_of.close()
+            uncommitted.close()
 
 
 def spare_the_collector() -> None:

@@ -21,13 +21,17 @@ from schemas.codec import TransactionCodec
 from schemas.registry import SchemaIds, Writers
 from streams import metrics
 from streams.batch import Outputs, Source
-from streams.catchup import CatchUp
+from streams.catchup import CatchUp, Torn
+from streams.leftovers import OpenTransactions
 from streams.posting import Fold
 from streams.reader import Progress
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.transaction import Aborted, PartitionProducer
 
 log = EventLog("streams.writer")
+
+#: How often what is left open is rolled back, and looked at again.
+END_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class WriterParts:
     cluster: str
     ledger_topic_id: str
     offsets_of: Consumer
+    uncommitted: Consumer
 
 
 def open_store(parts: WriterParts, partition: int) -> PartitionStore:
@@ -68,6 +73,9 @@ class PartitionWriter:
         self.stopping = threading.Event()
         self.recovery = Progress()
         self._parts = parts
+        self._open_transactions = OpenTransactions(
+            parts.settings, parts.topics, partition, parts.offsets_of, parts.uncommitted, self.stopping
+        )
         self._store: PartitionStore | None = None
         self._producer: PartitionProducer | None = None
         self._fold: Fold | None = None
@@ -80,12 +88,13 @@ class PartitionWriter:
     def open(self) -> None:
         """Become the partition's writer; afterwards `next_offset` says where its source goes on.
 
-        The order is the correctness: 1. fence the former owner and end its transaction, 2. catch the store
-        up with what he committed, 3. find the position. Only then may a record be read.
+        The order is the correctness: 1. fence the former owner and end its transaction, also where Kafka did
+        not, 2. catch the store up with what he committed, 3. find the position. Only then may a record be read.
         """
         parts, started = self._parts, time.monotonic()
         self._fence()
         self._store = open_store(parts, self.partition)
+        self._end_leftovers()
         self._catch_up(self._store)
         self._fold = Fold(
             parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
@@ -96,13 +105,37 @@ class PartitionWriter:
 
     def _fence(self) -> None:
         parts = self._parts
-        self._producer = PartitionProducer(parts.settings, parts.topics, self.partition, parts.offsets_of)
+        self._producer = PartitionProducer(
+            parts.settings, parts.topics, self.partition, parts.offsets_of, self._open_transactions
+        )
         self._producer.open(self.stopping)
+
+    def _end_leftovers(self) -> None:
+        """Roll back what Kafka left open of a transaction that it has ended; nobody has read any of it."""
+        for _ in range(END_TRIES):
+            left = self._open_transactions.left()
+            if not left or self._producer is None:
+                return
+            log.warning("left_open", partition=self.partition, ends=left.ends, offset=left.offset)
+            self._producer.roll_back_leftovers([*left.ends])
+            # A producer that has rolled back may lose records (see _post_again).
+            self._producer.close()
+            self._fence()
+        raise Stopped(
+            f"partition {self.partition}: a transaction stays open in {', '.join(left.ends) or 'the group offset'}: "
+            "does another producer write there?"
+        )
 
     def _catch_up(self, store: PartitionStore) -> None:
         parts = self._parts
         catch_up = CatchUp(parts.settings, parts.topics, self.partition, store, self.recovery)
-        self.next_offset = catch_up.run(self.stopping)
+        try:
+            self.next_offset = catch_up.run(self.stopping)
+        except Torn:
+            # Whoever was fenced meanwhile may have seen half of what his successor wrote, which says nothing.
+            if self._producer is not None:
+                self._producer.roll_back_leftovers([])
+            raise
 
     def post(self, records: list[Source]) -> Source | None:
         """Post a run: all of it in one transaction, or none of it.
@@ -134,9 +167,16 @@ class PartitionWriter:
         """
         if self._producer is None or self._store is None:
             raise Stopped(f"partition {self.partition} was closed with a batch in hand")
+        before = self.next_offset
         self._producer.close()
         self._fence()
+        self._end_leftovers()
         self._catch_up(self._store)
+        if self.next_offset < before:
+            raise Stopped(
+                f"partition {self.partition}: Kafka has rolled back what it had confirmed: the next start goes on at "
+                f"{self.next_offset}, not at {before}"
+            )
         records = [record for record in records if record.offset >= self.next_offset]
         try:
             if records:
@@ -186,9 +226,10 @@ class PartitionWriter:
 
 def _moved(cursor: Cursor, outputs: Outputs, ledger: int | None, balances: int | None) -> Cursor:
     """The store's cursor after a batch: topics that got nothing stay where they were."""
+    newest = outputs.balances[outputs.entries[-1].key or b""] if outputs.entries else None
     return Cursor(
         cursor.ledger if ledger is None else ledger,
         cursor.balances if balances is None else balances,
-        outputs.next_offset,
+        cursor.source if newest is None else newest.source_offset + 1,
         outputs.recorded_ms,
     )

@@ -9,8 +9,6 @@ from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
-from confluent_kafka.admin import AdminClient
-
 from config.cluster import offsets, quiet_admin
 from config.errors import Stopped
 from config.logs import EventLog
@@ -113,7 +111,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
     total = sum(at.end for at in ends.values())
     watch = _Patience()
     with progress("posting", total) as advance:
-        while (done := _posted(client, settings)) < total:
+        while (done := _posted(settings)) < total:
             children.check()
             watch.see(done)
             advance(done)
@@ -126,7 +124,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
                 demo.killed = time.monotonic()
                 # A commit that was under way may still land; what comes later is the second worker's.
                 time.sleep(SETTLE_S)
-                demo.killed_at = _posted(client, settings)
+                demo.killed_at = _posted(settings)
                 log.warning("worker_killed", done=done, of=total)
                 children.start("second worker", "worker")
             time.sleep(LOOK_EVERY_S)
@@ -134,10 +132,10 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
     demo.posted = time.monotonic()
 
 
-def _posted(client: AdminClient, settings: Settings) -> int:
+def _posted(settings: Settings) -> int:
     """How many records of the input the workers have committed."""
     topic = Topics.of(settings).transactions
-    found = group_offsets.offsets(settings, client, topic, range(settings.partitions), wait=False)
+    found = group_offsets.offsets(settings, topic, range(settings.partitions), wait=False)
     return sum(at or 0 for at in found.values())
 
 

@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict, dataclass
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from config.errors import Refused
 from config.settings import Settings
@@ -47,10 +46,10 @@ def as_offset(settings: Settings, progress: Progress) -> TopicPartition:
     return TopicPartition(Topics.of(settings).transactions, 0, progress.done, json.dumps(note))
 
 
-def read(client: AdminClient, settings: Settings) -> Progress | None:
+def read(settings: Settings) -> Progress | None:
     """The newest progress that is committed, None where nothing was imported (or a week has passed)."""
     name = group(settings)
-    at = group_offsets.committed(settings, client, Topics.of(settings).transactions, [0], name)[0]
+    at = group_offsets.committed(settings, Topics.of(settings).transactions, [0], name)[0]
     return _progress(name, at) if at.offset >= 0 else None
 
 

@@ -114,10 +114,10 @@ class _Import:
         client = quiet_admin(self._settings)
         import_refusals.refuse_closed(client, self._settings)
         # Before anybody is fenced: an import of other files may be at work.
-        self._done_before(client, digest)
+        self._done_before(digest)
         with closing(ImportProducer(self._settings, schema_id)) as producer:
             producer.open()
-            before = self._done_before(client, digest)
+            before = self._done_before(digest)
             if before and before.finished:
                 typer.echo(f"all {before.lines} lines were imported before: nothing to do", err=True)
                 return 0
@@ -129,9 +129,9 @@ class _Import:
                 self._send(producer, Progress(digest, self._counts.all, begun_ms), spool.reads())
         return self._tell("sent")
 
-    def _done_before(self, client: AdminClient, digest: str) -> Progress | None:
+    def _done_before(self, digest: str) -> Progress | None:
         """What is done of these files; raises Refused while others are unfinished."""
-        newest = import_progress.read(client, self._settings)
+        newest = import_progress.read(self._settings)
         if newest is None or newest.digest == digest:
             return newest
         if not newest.finished:

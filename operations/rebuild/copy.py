@@ -134,9 +134,7 @@ class Copy:
             raise NotReachable(
                 f"the copy's transactions could not be opened: {error.args[0].str()}"
             ) from None
-        found = group_offsets.offsets(
-            self._place.copying, self._place.client, self._from, range(self._before)
-        )
+        found = group_offsets.offsets(self._place.copying, self._from, range(self._before))
         committed = [found[at] for at in range(self._before)]
         if None in committed:
             ends = all_there(self._place.client, [(self._to, at) for at in range(self._after)])

@@ -53,10 +53,10 @@ def _of_a_copy(place: Place) -> CommonCut:
     before, after = range(place.live.partitions), range(place.shadow.partitions)
     topic = place.shadow.input or ""
     for _ in range(ATTEMPTS):
-        copied = group_offsets.offsets(place.copying, place.client, place.input, before)
+        copied = group_offsets.offsets(place.copying, place.input, before)
         ends = all_there(place.client, [(topic, at) for at in after])
         beside, live = _written(place.shadow, place), _written(place.live, place)
-        again = group_offsets.offsets(place.copying, place.client, place.input, before)
+        again = group_offsets.offsets(place.copying, place.input, before)
         done = {(topic, cut.partition): cut.source for cut in beside}
         handled = {(place.input, cut.partition): cut.source for cut in live}
         wanted = {(place.input, at): copied[at] or 0 for at in before}

@@ -171,9 +171,7 @@ def _done(positions: Mapping[At, int | None], ends: Ends) -> int:
 
 def _folded(place: Place) -> dict[At, int | None]:
     topic = Topics.of(place.shadow).transactions
-    folded = group_offsets.offsets(
-        place.shadow, place.client, topic, range(place.shadow.partitions), wait=False
-    )
+    folded = group_offsets.offsets(place.shadow, topic, range(place.shadow.partitions), wait=False)
     return {(topic, at): offset for at, offset in folded.items()}
 
 

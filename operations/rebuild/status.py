@@ -66,9 +66,9 @@ def look(place: Place) -> Progress:
     if len(describe(place.client, topics.partitioned)) == len(topics.partitioned):
         with closing(LagReader(place.shadow)) as lags:
             if place.copied:
-                copied = _handled(place, place.copying, place.input, place.live.partitions)
+                copied = _handled(place.copying, place.input, place.live.partitions)
                 steps += _steps(place, lags, "copy", place.input, copied)
-            folded = _handled(place, place.shadow, topics.transactions, place.shadow.partitions)
+            folded = _handled(place.shadow, topics.transactions, place.shadow.partitions)
             steps += _steps(place, lags, "worker", topics.transactions, folded)
             written = _written(place)
             for sink in SINKS:
@@ -121,9 +121,9 @@ def _steps(
     ]
 
 
-def _handled(place: Place, settings: Settings, topic: str, partitions: int) -> list[int | None]:
+def _handled(settings: Settings, topic: str, partitions: int) -> list[int | None]:
     """How far a group is in each partition."""
-    return [*group_offsets.offsets(settings, place.client, topic, range(partitions), wait=False).values()]
+    return [*group_offsets.offsets(settings, topic, range(partitions), wait=False).values()]
 
 
 def _written(place: Place) -> Mapping[At, int]:

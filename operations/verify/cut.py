@@ -52,7 +52,7 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     derived = (topics.ledger, topics.rejections, topics.snapshots, topics.balances)
     # 1. What is decided.
     newest = _newest_sources(settings, client, topics, partitions)
-    committed = group_offsets.offsets(settings, client, topics.transactions, partitions)
+    committed = group_offsets.offsets(settings, topics.transactions, partitions)
     # 2. Where its outcomes end.
     begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
     ends = all_there(client, [(name, at) for name in derived for at in partitions])

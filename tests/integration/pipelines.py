@@ -25,10 +25,11 @@ from confluent_kafka.admin import OffsetSpec
 
 from config.clients import librdkafka
 from config.cluster import quiet_admin, specs
+from config.errors import NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
-from operations import init
+from operations import group_offsets, init
 from operations.generator import Mix, Record, records
 from operations.init import claim, create
 from schemas.codec import encode_transaction, frame
@@ -257,20 +258,9 @@ class Rig:
 
     def committed(self, *, stable: bool = True) -> dict[int, int]:
         """The group's offset of each partition that has one."""
-        group, wanted = self.settings.group, Topics.of(self.settings).transactions
-        asked = ConsumerGroupTopicPartitions(group)
-        found: list[TopicPartition] = []
-
-        def all_stable() -> bool:
-            nonlocal found
-            answer = self._admin.list_consumer_group_offsets(
-                [asked], require_stable=stable, request_timeout=10
-            )
-            found = answer[group].result(15).topic_partitions
-            return all(at.error is None for at in found)
-
-        wait_until(all_stable, "the group's offsets are stable")
-        return {at.partition: at.offset for at in found if at.topic == wanted and at.offset >= 0}
+        topic, partitions = Topics.of(self.settings).transactions, range(self.settings.partitions)
+        found = group_offsets.offsets(self.settings, topic, partitions, wait=stable)
+        return {at: offset for at, offset in found.items() if offset is not None}
 
     def set_committed(self, offsets: dict[int, int]) -> None:
         """Move the group's offsets, as an operator may while no worker runs."""
@@ -327,7 +317,7 @@ class Rig:
         def posted() -> bool:
             try:
                 committed = self.committed()
-            except KafkaException:
+            except NotReachable:
                 return False  # the broker is away or its coordinator not ready: look again
             return all(committed.get(at, 0) >= offset for at, offset in wanted.items())
 

@@ -75,7 +75,7 @@ def picture(settings: Settings) -> dict[str, object]:
         for topic in topics
     }
     found["settings"] = describe(client, topics)
-    found["offsets"] = group_offsets.offsets(settings, client, names.transactions, range(settings.partitions))
+    found["offsets"] = group_offsets.offsets(settings, names.transactions, range(settings.partitions))
     with psycopg.connect(settings.postgres.get_secret_value()) as connection:
         for table in TABLES:
             found[table] = sorted(connection.execute(f"SELECT t::text FROM {table} AS t").fetchall())  # noqa: S608 - our own names

@@ -242,7 +242,7 @@ def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(
     killed = Worker(opened, tmp_path / "import.log", program)
     assert killed.wait() == -signal.SIGKILL, killed.told()
 
-    before = import_progress.read(quiet_admin(opened), opened)
+    before = import_progress.read(opened)
     assert before
     assert (before.done, before.lines) == (done, 25_000)
     assert importing.run(opened, Options((path,))) == 0

@@ -9,12 +9,17 @@ What it keeps of the real one (KIP-98, KIP-447):
 - `init_transactions` raises the epoch, ends what the former owner had open, and answers when all markers are
   there. Every request of an older epoch is refused.
 - Offsets in a transaction count when it commits. A group's offsets can get lost.
+- A transaction may end without its marks (`streams.leftovers`): its records stay open until the next mark of the
+  same transactional id in their log, and end as that one does; so does its offset in the group.
 - Compaction removes older records of a key, and with them what was aborted; offsets stay.
 """
 
 from dataclasses import dataclass, field
 
 from tests.simulation.processes import Process, Stage
+
+#: Shorter times away are not seen by Kafka's controller.
+AWAY_S = 3.0
 
 Header = tuple[str, str | bytes | None]
 
@@ -27,10 +32,15 @@ class Decided(Exception):  # noqa: N818 - as above
     """The transaction has ended already, in the other way."""
 
 
+class Unstable(Exception):  # noqa: N818 - as above
+    """The group's offset waits for a transaction that has not ended."""
+
+
 @dataclass(eq=False)
 class Transaction:
     """One transaction: what it wrote to, which markers are still to be written, and how it ends."""
 
+    name: str = ""
     touched: "list[Log]" = field(default_factory=list)
     offsets: dict[str, int] = field(default_factory=dict)
     #: Decided by the coordinator; None while it is open.
@@ -66,6 +76,8 @@ class Log:
         self.end = 0
         #: The first offset of each transaction that has no marker here yet.
         self.open: dict[Transaction, int] = {}
+        #: How each transaction ended here.
+        self.ended: dict[Transaction, bool] = {}
 
     def append(self, one: Stored) -> int:
         """Store at the end; returns the offset."""
@@ -75,6 +87,14 @@ class Log:
         if one.transaction is not None and not one.marker:
             self.open.setdefault(one.transaction, one.offset)
         return one.offset
+
+    def mark(self, transaction: Transaction) -> None:
+        """End a transaction here, and with it every other one of its name that was left open."""
+        assert transaction.commits is not None
+        for one in [one for one in self.open if one is transaction or one.name == transaction.name]:
+            del self.open[one]
+            self.ended[one] = transaction.commits
+        self.append(Stored(0, transaction=transaction, marker=True))
 
     @property
     def stable(self) -> int:
@@ -89,7 +109,7 @@ class Log:
             for one in self.stored
             if start <= one.offset < stable
             and not one.marker
-            and (one.transaction is None or one.transaction.commits)
+            and (one.transaction is None or self.ended.get(one.transaction))
         ]
 
     def compact(self) -> None:
@@ -121,6 +141,8 @@ class Broker:
         self.owner: Process | None = None
         #: Decided, with markers to be written.
         self.unfinished: list[Transaction] = []
+        #: Offsets of transactions that ended without marks, by transactional id.
+        self.offsets_left: dict[str, dict[str, int]] = {}
 
     def log(self, topic: str) -> Log:
         """A topic's partition."""
@@ -157,7 +179,7 @@ class Broker:
         if one.transaction is None or one.transaction.commits is not None:
             # The client waits until the one before has all its markers (CONCURRENT_TRANSACTIONS).
             self.finish()
-            one.transaction = Transaction()
+            one.transaction = Transaction(transactional_id)
         return one.transaction
 
     def _owned(self, transactional_id: str, epoch: int) -> TransactionalId:
@@ -188,9 +210,21 @@ class Broker:
         transaction.commits = commits
         transaction.unmarked = list(transaction.touched)
         transaction.offsets_pending = bool(transaction.offsets)
+        if self.stage.fault("no markers", 0.03):
+            self._leave_open(transaction)
         self.unfinished.append(transaction)
         if not self.stage.fault("markers late", 0.4):
             self.finish()
+
+    def _leave_open(self, transaction: Transaction) -> None:
+        """A broker was away and is back: marks are left out, all of them where it commits."""
+        self.stage.tell("marks are left out")
+        self.stage.clock.sleep(AWAY_S)
+        kept = transaction.touched if not transaction.commits else []
+        transaction.unmarked = [log for log in kept if self.stage.choices.among("mark left out", 2)]
+        if transaction.offsets_pending:
+            self.offsets_left.setdefault(transaction.name, {}).update(transaction.offsets)
+            transaction.offsets_pending = False
 
     def finish(self) -> None:
         """Write all markers that are due."""
@@ -204,28 +238,38 @@ class Broker:
         chosen = self.stage.choices.among("marker", marks) if marks and not self.stage.calm else 0
         if chosen < len(transaction.unmarked):
             log = transaction.unmarked.pop(chosen)
-            log.open.pop(transaction, None)
-            log.append(Stored(0, transaction=transaction, marker=True))
+            log.mark(transaction)
         elif transaction.offsets_pending:
             transaction.offsets_pending = False
+            left = self.offsets_left.pop(transaction.name, {})
             if transaction.commits:
-                self.offsets |= transaction.offsets
+                self.offsets |= left | transaction.offsets
         if transaction.complete:
             self.unfinished.remove(transaction)
 
     # -- the group
 
     def committed(self, topic: str) -> int | None:
-        """The group's offset; who asks waits for commits that are pending, and for their end by time-out."""
+        """The group's offset; who asks waits for commits that are pending, and for their end by time-out.
+
+        Raises Unstable for one that was left open.
+        """
         for name, one in self.ids.items():
             if one.transaction is not None and topic in one.transaction.offsets:
                 self.time_out(name)
         self.finish()
+        if any(topic in offsets for offsets in self.offsets_left.values()):
+            raise Unstable
         return self.offsets.get(topic)
 
     @property
     def quiet(self) -> bool:
-        """Whether no transaction is open or unfinished."""
-        return not self.unfinished and not any(
-            one.transaction is not None and one.transaction.commits is None for one in self.ids.values()
+        """Whether no transaction is open or unfinished, nor was left open."""
+        return (
+            not self.unfinished
+            and not self.offsets_left
+            and not any(log.open for log in self.logs.values())
+            and not any(
+                one.transaction is not None and one.transaction.commits is None for one in self.ids.values()
+            )
         )

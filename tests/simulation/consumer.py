@@ -3,7 +3,7 @@
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from tests.simulation.broker import Broker, Log, Stored
+from tests.simulation.broker import Broker, Log, Stored, Unstable
 from tests.simulation.clients import Link, Value, failed
 
 CREATE_TIME = 1
@@ -34,12 +34,28 @@ class Consumer(Link):
             return None
         return 0, self._stable(self.broker.log(at.topic))
 
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        """The ends, read-committed or all there is: nobody asks for another time."""
+        self.effect(f"ask the ends, {'committed' if self._committed_only else 'all there is'}")
+        assert all(one.offset == -1 for one in asked)
+        if self.stage.fault("no answer", 0.003):
+            self.stage.clock.sleep(timeout)
+            raise failed(KafkaError._TIMED_OUT)
+        logs = [self.broker.log(one.topic) for one in asked]
+        ends = [log.stable if self._committed_only else log.end for log in logs]
+        return [TopicPartition(one.topic, one.partition, end) for one, end in zip(asked, ends, strict=True)]
+
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         """The group's offsets; -1001 where there is none."""
         self.effect("ask the group's offset")
         if self.stage.fault("no answer", 0.003):
+            self.stage.clock.sleep(timeout)
             raise failed(KafkaError._TIMED_OUT)
-        found = [(one, self.broker.committed(one.topic)) for one in partitions]
+        try:
+            found = [(one, self.broker.committed(one.topic)) for one in partitions]
+        except Unstable:
+            self.stage.clock.sleep(timeout)
+            raise failed(KafkaError._TIMED_OUT) from None
         return [TopicPartition(one.topic, one.partition, -1001 if at is None else at) for one, at in found]
 
     def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:

@@ -16,6 +16,9 @@ class Folder(PurePosixPath):
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """There is nothing to make."""
 
+    def rename(self, target: PurePosixPath) -> None:
+        """Its content goes when the other folder is removed."""
+
 
 class WriteBatch:
     """Changes to be written together."""

@@ -14,14 +14,14 @@ from config.settings import Settings
 from config.topics import Topics
 from schemas.codec import TransactionCodec
 from schemas.registry import FIXED_IDS, Writers
-from streams import catchup, reader, store, transaction, writer
+from streams import catchup, leftovers, reader, store, transaction, writer
 from streams.store import StoreMemory
 from streams.writer import PartitionWriter, WriterParts
 from tests.simulation.broker import Broker
 from tests.simulation.consumer import Consumer
 from tests.simulation.disk import Disk, Folder, Store, WriteBatch
 from tests.simulation.inputs import PIPELINE
-from tests.simulation.processes import Process
+from tests.simulation.processes import Process, Stage
 from tests.simulation.producer import Producer
 
 
@@ -78,12 +78,20 @@ class Machine:
             cluster="simulated",
             ledger_topic_id="ledger",
             offsets_of=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_committed"})),
+            uncommitted=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_uncommitted"})),
         )
 
     @property
     def free(self) -> bool:
         """Whether no process is alive here."""
         return self.process is None or self.process.ended
+
+
+def removed(stage: Stage, disks: Mapping[int, Disk], path: Folder, *, ignore_errors: bool) -> None:
+    """A store's folder that was renamed."""
+    assert path.name.endswith(".gone")
+    stage.effect("clear the store")
+    disks[int(path.parts[1])].back_to(0)
 
 
 @contextmanager
@@ -100,6 +108,9 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
         patch.setattr(store, "Rdict", opened)
         patch.setattr(store, "WriteBatch", WriteBatch)
         patch.setattr(catchup, "MANY_RECORDS", 2)
-        for module in (writer, transaction, reader, catchup):
+        for module in (reader, leftovers):
+            patch.setattr(module, "ASK_PAUSE_S", 0.0)
+        patch.setattr(store, "rmtree", partial(removed, stage, disks))
+        for module in (writer, transaction, reader, catchup, leftovers):
             patch.setattr(module, "time", stage.clock)
         yield

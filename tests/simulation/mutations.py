@@ -10,13 +10,13 @@ from typing import NamedTuple, cast
 from sinks import positions
 from sinks.consumer import Consumption
 from sinks.writer import Writer
-from streams import absorb
+from streams import absorb, writer
 from streams.catchup import CatchUp
 from streams.reader import PartitionReader
 from streams.store import PartitionStore
 from streams.transaction import PartitionProducer
 from streams.writer import PartitionWriter
-from tests.simulation.schedules import Play, play_sinks, play_workers
+from tests.simulation.schedules import Play, play_endings, play_sinks, play_workers
 
 
 class Edit(NamedTuple):
@@ -66,6 +66,7 @@ _SEND_OFFSETS = "self._send_offsets([TopicPartition("
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
+_LEFTOVERS = "        self._end_leftovers()\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _FOLD = "        self._fold = Fold("
@@ -105,20 +106,45 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "a commit that was not answered is taken for done",
-        play_workers,
-        (
-            Edit(
-                PartitionProducer._commit,
-                "if not error.retriable() or time.monotonic() > deadline:\n                    raise\n",
-                "if not error.retriable():\n                    raise\n                return\n",
-            ),
-        ),
-    ),
-    Mutation(
         "a producer is used on after an abort",
         play_workers,
         (Edit(PartitionWriter._post_again, "        self._producer.close()\n" + _FENCE, ""),),
+    ),
+    Mutation(
+        "what Kafka left open is not ended when a partition is opened",
+        play_workers,
+        (Edit(PartitionWriter.open, _LEFTOVERS, ""),),
+    ),
+    Mutation(
+        "what Kafka left open is not ended before a run is posted again",
+        play_endings,
+        (Edit(PartitionWriter._post_again, _LEFTOVERS, ""),),
+    ),
+    Mutation(
+        "a transaction commits while the one before is open",
+        play_workers,
+        (Edit(PartitionProducer.write, "            self._look_back()\n", ""),),
+    ),
+    Mutation(
+        "the store's newest entry is not looked for",
+        play_workers,
+        (Edit(PartitionStore.first_to_read, "newest if newest >= begin else None", "None"),),
+    ),
+    Mutation(
+        "a run is posted again although the one before it was rolled back, too",
+        play_endings,
+        (Edit(PartitionWriter._post_again, "if self.next_offset < before:", "if None:"),),
+    ),
+    Mutation(
+        "the store vouches for records that left no entry",
+        play_workers,
+        (
+            Edit(
+                writer._moved,
+                "cursor.source if newest is None else newest.source_offset + 1",
+                "outputs.next_offset",
+            ),
+        ),
     ),
     Mutation(
         "recovery stops at the first batch",

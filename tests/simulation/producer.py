@@ -83,6 +83,12 @@ class Producer(Link):
         self._send()
         return self._report()
 
+    def flush(self, timeout: float) -> int:
+        """Send what is queued, whatever the answers; returns how much of it is left."""
+        self.effect("flush")
+        self.poll(timeout)
+        return len(self._queue)
+
     def _send(self) -> None:
         queue, self._queue = self._queue, []
         unanswered = bool(queue) and self.stage.fault("answers lost", 0.1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from tests.simulation.choices import Choices, Schedule, smallest
-from tests.simulation.inputs import nasty
+from tests.simulation.inputs import nasty, small
 from tests.simulation.sink_run import SinkRun
 from tests.simulation.worker_run import WorkerRun
 
@@ -39,6 +39,30 @@ def play_hasty_sinks(seed: int, choices: Choices) -> None:
     """Sinks that may lose a partition and get it back while they gather one batch."""
     dice = random.Random(seed)
     SinkRun(choices, seed, crash=dice.choice(CRASHES), pause=dice.choice(PAUSES), hasty=True).run()
+
+
+#: What Kafka decides about a transaction: marks that are left out, and errors that roll back.
+ENDINGS = {"no markers": 1, "send_offsets_to_transaction": 2, "commit": 2}
+
+
+def play_endings(seed: int, choices: Choices) -> None:
+    """A worker with four batches that meets every pair of such endings; chance has no part in it."""
+    del seed, choices
+    for first, ending in _endings({}):
+        for second, another in _endings({first: ending}):
+            _four_batches({first: ending, second: another})
+
+
+def _endings(before: Schedule) -> list[tuple[int, int]]:
+    made = _four_batches(before).stage.choices.made
+    after = max(before, default=-1)
+    return [(at, ENDINGS[one.about]) for at, one in enumerate(made) if at > after and one.about in ENDINGS]
+
+
+def _four_batches(schedule: Schedule) -> WorkerRun:
+    run = WorkerRun(Choices(schedule), small(), longest_run=1, eager=True)
+    run.run()
+    return run
 
 
 def failure(play: Play, seed: int, schedule: Schedule | None = None) -> AssertionError | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.simulation.broker import Broker, Decided, OldEpoch, Stored
+from tests.simulation.broker import Broker, Decided, OldEpoch, Stored, Unstable
 from tests.simulation.choices import Choices, smallest
 from tests.simulation.inputs import nasty
 from tests.simulation.processes import Stage
@@ -80,7 +80,7 @@ def test_a_zombie_is_refused_and_what_it_had_open_is_gone(broker: Broker) -> Non
 
 
 def test_markers_may_be_late_and_the_next_owner_waits_for_them() -> None:
-    broker = Broker(Stage(Choices({0: 1}), 0.0))
+    broker = Broker(Stage(Choices({1: 1}), 0.0))
     epoch = broker.begin_epoch("id")
     write(broker, epoch, LEDGER, b"1")
     write(broker, epoch, BALANCES, b"2")
@@ -92,6 +92,28 @@ def test_markers_may_be_late_and_the_next_owner_waits_for_them() -> None:
     broker.begin_epoch("id")
     assert values(broker, BALANCES) == [b"2"]
     assert broker.committed("input") == 5
+
+
+def test_what_is_left_open_ends_as_the_next_transaction_does_that_touches_its_log() -> None:
+    broker = Broker(Stage(Choices({0: 1}), 0.0))
+    epoch = broker.begin_epoch("id")
+    write(broker, epoch, LEDGER, b"1")
+    write(broker, epoch, BALANCES, b"2")
+    broker.current("id", epoch).offsets["input"] = 5
+    broker.end("id", epoch, commits=True)
+    epoch = broker.begin_epoch("id")
+    assert (values(broker, LEDGER), values(broker, BALANCES)) == ([], [])
+    write(broker, epoch, LEDGER, b"3")
+    broker.end("id", epoch, commits=True)
+    assert (values(broker, LEDGER), values(broker, BALANCES)) == ([b"1", b"3"], [])
+    with pytest.raises(Unstable):
+        broker.committed("input")
+    write(broker, epoch, BALANCES, b"4")
+    broker.current("id", epoch).offsets["input"] = 6
+    broker.end("id", epoch, commits=False)
+    assert values(broker, BALANCES) == []
+    assert broker.committed("input") is None
+    assert broker.quiet
 
 
 def test_what_is_committed_cannot_be_aborted_and_is_committed_again_at_no_cost(broker: Broker) -> None:

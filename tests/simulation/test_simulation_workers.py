@@ -5,7 +5,7 @@ import pytest
 from tests.simulation.choices import Choices, Schedule
 from tests.simulation.inputs import small
 from tests.simulation.processes import CRASH, MACHINE_CRASH, PAUSE
-from tests.simulation.schedules import assert_holds, effects, play_workers
+from tests.simulation.schedules import assert_holds, effects, play_endings, play_workers
 from tests.simulation.worker_run import WorkerRun
 
 STRETCH = 500
@@ -61,6 +61,10 @@ def test_what_kafka_does_not_answer_in_time_is_asked_again_and_ends_no_worker(ab
     for point in points:
         run = two_batches({point: 1}, eager=False)
         assert not [what for what in run.stage.told if "ends itself" in what]
+
+
+def test_however_kafka_ends_any_two_transactions_every_record_is_handled_exactly_once() -> None:
+    assert_holds(play_endings, [0])
 
 
 def test_a_machine_that_crashes_at_any_effect_may_lose_any_of_its_last_writes() -> None:

@@ -17,7 +17,7 @@ from streams import store
 from streams.absorb import absorb
 from streams.batch import Source
 from streams.reader import Interrupted
-from streams.store import Cursor
+from streams.store import Cursor, StoreAhead
 from streams.transaction import Fenced
 from streams.writer import PartitionWriter, open_store
 from tests.simulation.broker import Broker
@@ -122,13 +122,16 @@ class WorkerRun:
         copy = open_store(machine.parts, PARTITION)
         for _ in range(1 + self.stage.choices.among("stretches", 2)):
             stretch = []
-            starts = {self.topics.ledger: copy.cursor.ledger, self.topics.balances: copy.cursor.balances}
+            starts = {self.topics.ledger: copy.first_to_read(0), self.topics.balances: copy.cursor.balances}
             for topic, start in starts.items():
                 visible = self.broker.log(topic).visible(start)
                 most = len(visible) - self.stage.choices.among("left", len(visible) + 1)
                 stretch += [as_message(topic, one) for one in visible[:most]]
             if stretch:
-                absorb(copy, self.topics, stretch)
+                try:
+                    absorb(copy, self.topics, stretch)
+                except StoreAhead:
+                    copy.clear()
         if not self.stage.fault("dies without closing", 0.3):
             copy.close()
 

@@ -43,7 +43,7 @@ class Written:
     """A store as far as `absorb` knows one."""
 
     def __init__(self) -> None:
-        self.cursor = Cursor()
+        self.cursor, self.newest_entry = Cursor(), None
         self.ids: dict[bytes, Known] = {}
 
     def write(self, _: object, __: object, ids: dict[bytes, Known], cursor: Cursor) -> None:

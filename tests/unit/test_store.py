@@ -19,7 +19,7 @@ from config.errors import Refused, Stopped
 from schemas.codec import encode_balance
 from schemas.records import Balance
 from streams.batch import posted_id
-from streams.store import Cursor, Identity, PartitionStore, StoreMemory
+from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
 from streams.wallet import Known
 
 IDENTITY = Identity("cluster-1", "wallet", "ledger-topic-1", 3)
@@ -247,6 +247,33 @@ def test_stores_of_partitions_side_by_side_do_not_mix(tmp_path: Path) -> None:
         write(fourth, {b"a": balance(b"a", 4)}, {}, Cursor(4, 4, 4, 4))
         assert third.balance(b"a") == balance(b"a", 3)
         assert third.cursor.source == 3
+
+
+def test_a_store_that_was_cleared_begins_anew_and_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "store.gone").mkdir()  # of a process that was killed while it cleared the store
+    with opened(tmp_path / "store") as store:
+        write(store, {b"a": balance(b"a")}, {b"a\0id": Known(b"d" * 32, 1)}, Cursor(5, 5, 5, 5))
+        assert store.first_to_read(0) == 4
+        with pytest.raises(StoreAhead):
+            store.find_newest(6)
+        store.clear()
+        assert (store.cursor, store.balance(b"a"), store.known([b"a\0id"])) == (Cursor(), None, {})
+        write(store, {b"b": balance(b"b")}, {}, Cursor(1, 1, 1, 1))
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    with opened(tmp_path / "store") as store:
+        assert store.cursor == Cursor(1, 1, 1, 1)
+        assert (store.balance(b"a"), store.balance(b"b")) == (None, balance(b"b"))
+
+
+def test_the_newest_entry_is_looked_for_where_the_ledger_still_has_it(tmp_path: Path) -> None:
+    with opened(tmp_path / "store") as store:
+        assert store.first_to_read(0) == 0
+        write(store, {}, {}, Cursor(5, 0, 0, 0))
+        assert store.first_to_read(5) == 5
+        store.find_newest(9)
+        assert store.first_to_read(4) == 4
+        store.find_newest(4)
+        store.find_newest(9)
 
 
 def test_a_store_that_its_disk_does_not_take_is_closed_in_peace_and_opened_again(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""What Kafka leaves open of a transaction that it has ended.
+
+A broker that was away for longer than its session leads no partition for a moment when it is back. A transaction
+coordinator that ends a transaction in this moment takes its partitions for deleted ones and leaves their marks out
+(seen with Kafka 4.3: "Couldn't find leader endpoint for partitions"). For the coordinator the transaction is over; in
+the partitions it is open, and ends as the next transaction of the same producer does that happens to touch them:
+what was rolled back could become visible beside the same batch posted again, what was committed could vanish.
+
+So a writer that opens its partition looks for such leftovers and rolls them back: nobody has read any of it, and the
+records are posted again. And a transaction does not commit while one before it is open.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from config.cluster import passes
+from config.errors import Stopped
+from config.settings import Settings
+from config.topics import Topics
+from streams.reader import Interrupted
+
+#: One question to the broker, and the pause before it is asked again.
+ASK_S, ASK_PAUSE_S = 10.0, 0.1
+#: An offset that is not told for so long is taken for one that is left open: to roll it back does no harm.
+OFFSET_S = 3.0
+#: Asks `offsets_for_times` for the end. (Kafka's LATEST_TIMESTAMP.)
+END = -1
+
+T = TypeVar("T")
+
+
+class Leftovers(NamedTuple):
+    """Read-committed ends of the derived topics in which something is open, and whether an offset is."""
+
+    ends: dict[str, int]
+    offset: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.ends) or self.offset
+
+
+class OpenTransactions:
+    """Looks at what is open in one partition of the derived topics, and in the group's offset of its input.
+
+    By consumers, `committed` and `uncommitted` by the level they read at. (An admin client that asks for a group's
+    offsets may end the process by SIGSEGV while the coordinator moves, librdkafka issue 5040.) `stopping` ends waits.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topics: Topics,
+        partition: int,
+        committed: Consumer,
+        uncommitted: Consumer,
+        stopping: threading.Event,
+    ) -> None:
+        self._stall_s = settings.stall_s
+        self._topics = topics
+        self._partition = partition
+        self._committed = committed
+        self._uncommitted = uncommitted
+        self._stopping = stopping
+
+    def left(self) -> Leftovers:
+        """What is open although its writer has just ended whatever was.
+
+        Raises Interrupted, and Stopped when Kafka does not tell for `WALLET_STALL_S`.
+        """
+        return self._told(lambda: Leftovers(self._ends({}), self._is_offset_open()))
+
+    def refuse_before(self, own: dict[str, int]) -> None:
+        """Refuse with Stopped what is open before the caller's own transaction: its first offsets by topic.
+
+        Otherwise as `left`.
+        """
+        if left := self._told(lambda: self._ends(own)):
+            raise Stopped(
+                f"partition {self._partition}: Kafka has ended a transaction and left it open in {', '.join(left)}: "
+                "it is rolled back at the next start, and its records are posted again"
+            )
+
+    def _told(self, ask: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._stall_s
+        while True:
+            try:
+                return ask()
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+            if not passes(error) or time.monotonic() > deadline:
+                raise Stopped(f"partition {self._partition}: what is open in it is not told: {error.str()}")
+            if self._stopping.wait(ASK_PAUSE_S):
+                raise Interrupted
+
+    def _ends(self, own: dict[str, int]) -> dict[str, int]:
+        stable, there = self._ends_of(self._committed), self._ends_of(self._uncommitted)
+        return {topic: end for topic, end in stable.items() if end < own.get(topic, there[topic])}
+
+    def _ends_of(self, consumer: Consumer) -> dict[str, int]:
+        asked = [TopicPartition(topic, self._partition, END) for topic in self._topics.partitioned[1:]]
+        ends = {}
+        for at in consumer.offsets_for_times(asked, ASK_S):
+            if at.error is not None:
+                raise KafkaException(at.error)
+            ends[at.topic] = at.offset
+        return ends
+
+    def _is_offset_open(self) -> bool:
+        """Whether the group's offset waits for a transaction that ends."""
+        try:
+            (at,) = self._committed.committed(
+                [TopicPartition(self._topics.transactions, self._partition)], OFFSET_S
+            )
+        except KafkaException as failure:
+            if failure.args[0].code() == KafkaError._TIMED_OUT:
+                return True
+            raise
+        if at.error is not None:
+            raise KafkaException(at.error)
+        return False
