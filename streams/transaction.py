@@ -7,6 +7,7 @@ input offsets travel in the same transaction, sent with the metadata of a consum
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, cast
 
@@ -33,6 +34,8 @@ LOOK_BACK_S = 0.5
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 #: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
 INPUT_MESSAGE_BYTES = 1_048_588
+
+Report = Callable[[KafkaError | None, Message], None]
 
 
 class Fenced(Exception):  # noqa: N818 - a fact, not a fault
@@ -163,11 +166,14 @@ class PartitionProducer:
             self._open_transactions.refuse_before(self._first_offsets)
 
     def _produce(self, topic: str, records: list[Derived]) -> None:
-        produce, partition = self._producer.produce, self._partition
         # Reports of two records tell where the transaction stands in the topic; one of each would cost as much again.
-        told = 0, len(records) - 1
-        for index, (key, value, timestamp_ms, headers) in enumerate(records):
-            report = self._reported if index in told else None
+        self._queue(topic, records[:1], self._reported)
+        self._queue(topic, records[1:-1], None)
+        self._queue(topic, records[max(1, len(records) - 1) :], self._reported)
+
+    def _queue(self, topic: str, records: list[Derived], report: Report | None) -> None:
+        produce, partition = self._producer.produce, self._partition
+        for key, value, timestamp_ms, headers in records:
             while True:
                 try:
                     if headers is None:
