@@ -303,12 +303,17 @@ class Rig:
 
         wait_until(shared, f"{count} workers share the partitions", self.check_workers)
 
+    def decided(self) -> int:
+        """How many records are decided and committed now; told at once, whatever is open."""
+        return sum(self.committed(stable=False).values())
+
+    def wait_until_decided(self, count: int) -> None:
+        """Return when so many records are decided and committed."""
+        wait_until(lambda: self.decided() >= count, f"{count} records are decided", self.check_workers)
+
     def wait_until_further(self, count: int) -> None:
-        """Return when so many records more than now are decided and committed."""
-        enough = sum(self.committed().values()) + count
-        wait_until(
-            lambda: sum(self.committed().values()) >= enough, f"{count} more are posted", self.check_workers
-        )
+        """Return when so many records more than now are; where more than that are still to come."""
+        self.wait_until_decided(self.decided() + count)
 
     def wait_until_posted(self) -> None:
         """Return when everything that upstream has sent is decided and committed."""

@@ -73,8 +73,9 @@ def test_a_worker_restarted_with_a_backlog_goes_on_where_the_last_one_stopped(ri
     dice = random.Random(times)
     for turn in range(times):
         rig.send(2_000)
+        already = rig.decided()
         worker = rig.start(batch_records=100)
-        rig.wait_until_further(dice.randrange(1, 1_500))
+        rig.wait_until_decided(already + dice.randrange(1, 1_500))
         with rig.flowing():
             if turn % 2:
                 worker.stop()
