@@ -25,14 +25,30 @@ def committed(
     `wait=False`: as it is, for a look that need not agree with anything else. Raises NotReachable.
     """
     group = group or settings.group
-    level = "read_committed" if wait else "read_uncommitted"
-    reader = Consumer(looking(settings, group, isolation_level=level) | {"log_level": 0})
+    asked = [TopicPartition(topic, at) for at in partitions]
+    if not wait:
+        return _told(settings, group, asked, "read_uncommitted", ASK_S)
     try:
         # A dead worker's transaction is open until Kafka ends it.
-        deadline = time.monotonic() + ASK_S + (settings.transaction_timeout_s if wait else 0.0)
+        return _told(settings, group, asked, "read_committed", ASK_S + settings.transaction_timeout_s)
+    except NotReachable:
+        # Kafka's answer is the same whether the coordinator is away or an offset is open: a time-out.
+        _told(settings, group, asked, "read_uncommitted", ASK_S)
+    raise NotReachable(
+        f"a transaction holds the offsets of group {group} open: run it again in a minute; if it says so still, end "
+        "the transaction (`kafka-transactions.sh find-hanging`, for the topic __consumer_offsets)"
+    )
+
+
+def _told(
+    settings: Settings, group: str, asked: list[TopicPartition], level: str, patience_s: float
+) -> dict[int, TopicPartition]:
+    reader = Consumer(looking(settings, group, isolation_level=level) | {"log_level": 0})
+    try:
+        deadline = time.monotonic() + patience_s
         while True:
             try:
-                return _asked(reader, [TopicPartition(topic, at) for at in partitions])
+                return _asked(reader, asked)
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
             if not passes(error) or time.monotonic() > deadline:
@@ -42,8 +58,8 @@ def committed(
         reader.close()
 
 
-def _asked(reader: Consumer, partitions: list[TopicPartition]) -> dict[int, TopicPartition]:
-    found = reader.committed(partitions, ASK_S)
+def _asked(reader: Consumer, asked: list[TopicPartition]) -> dict[int, TopicPartition]:
+    found = reader.committed(asked, ASK_S)
     for one in found:
         if one.error is not None:
             raise KafkaException(one.error)
