@@ -41,6 +41,8 @@ from schemas.records import Reason
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
 CHUNK = 5_000
+#: So many of the records without a rejection are shown to people; programs see them all.
+SHOWN = 20
 _NAMED = re.compile(r"(\d+)[\s:,]+(\d+)")
 
 
@@ -56,11 +58,15 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What became, or would become, of each wanted rejection; `skipped` counts them by why."""
+    """What became, or would become, of each wanted rejection; `skipped` counts them by why.
+
+    `not_found` are source records that were named, but have no rejection that is wanted.
+    """
 
     executed: bool
     resubmitted: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
+    not_found: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
     pipeline = check(settings)
     refuse_while_open(settings)
     outcome = Outcome(options.execute)
-    count, earliest = _count_and_earliest(settings, wanted)
+    count, earliest, found = _looked_up(settings, wanted)
+    outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)
     done = _done_before(settings, earliest) if earliest else set()
     again = _chosen(settings, pipeline, read(settings, wanted), done, options, outcome)
     if options.execute:
@@ -117,11 +124,20 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
     _show(outcome, as_json=as_json)
 
 
-def _count_and_earliest(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None]:
+def _looked_up(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None, set[str]]:
+    """How many rejections are wanted, when the first one came, and which of those that were named exist."""
     count, earliest = 0, None
+    found: set[str] = set()
     for count, rejection in enumerate(read(settings, wanted), 1):  # noqa: B007 - the last count is the result
         earliest = rejection.at if earliest is None else min(earliest, rejection.at)
-    return count, earliest
+        if wanted.named:
+            found.add(rejection.named)
+    return count, earliest, found
+
+
+def _place(named: str) -> tuple[int, int]:
+    partition, _, offset = named.partition(":")
+    return int(partition), int(offset)
 
 
 def _chosen(
@@ -204,13 +220,18 @@ def _rejection_of(message: Message) -> str | None:
 
 def _show(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
-        told = {"executed": outcome.executed, "resubmitted": outcome.resubmitted, "skipped": outcome.skipped}
-        typer.echo(as_line(told))
+        typer.echo(as_line(vars(outcome)))
         return
     verb = "resubmitted" if outcome.executed else "would be resubmitted"
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.resubmitted.items()))
     typer.echo(f"{outcome.resubmitted.total()} {verb}{f' ({reasons})' if reasons else ''}")
     for why, count in sorted(outcome.skipped.items()):
         typer.echo(f"{count} left out: {why}")
+    if outcome.not_found:
+        more = "" if len(outcome.not_found) <= SHOWN else ", …"
+        typer.echo(
+            f"{len(outcome.not_found)} of --offsets without a wanted rejection: "
+            f"{', '.join(outcome.not_found[:SHOWN])}{more}"
+        )
     if not outcome.executed and outcome.resubmitted:
         typer.echo("nothing was sent: say --execute to do it")

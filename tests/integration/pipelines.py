@@ -73,6 +73,13 @@ def make_topics(settings: Settings) -> None:
     assert len(init.settled(client, tuple(spec.name for spec in wanted))) == len(wanted)
 
 
+def delete_topic(settings: Settings, topic: str) -> None:
+    """Delete a topic and return when the broker has heard of it, which is a moment after it was confirmed."""
+    client = quiet_admin(settings)
+    client.delete_topics([topic], operation_timeout=30)[topic].result(30)
+    wait_until(lambda: topic not in client.list_topics(timeout=30).topics, f"{topic} is gone")
+
+
 def initialise_topics(settings: Settings, *, create_time: bool = False) -> Pipeline:
     """The topics and the pipeline record, without tables; `create_time`: the input keeps producers' times."""
     wanted = specs(settings)

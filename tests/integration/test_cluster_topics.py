@@ -11,7 +11,7 @@ from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
 from operations.topic_settings import alter
-from tests.integration.pipelines import make_topics
+from tests.integration.pipelines import delete_topic, make_topics
 
 pytestmark = pytest.mark.integration
 
@@ -89,9 +89,8 @@ def test_a_topic_that_was_changed_is_refused_by_name(
         check(ready)
 
 
-def test_a_missing_topic_is_refused_by_name(ready: Settings, client: AdminClient) -> None:
-    for answer in client.delete_topics([f"{ready.prefix}.snapshots"]).values():
-        answer.result(10)
+def test_a_missing_topic_is_refused_by_name(ready: Settings) -> None:
+    delete_topic(ready, f"{ready.prefix}.snapshots")
     with pytest.raises(Refused, match=f"{ready.prefix}.snapshots: does not exist"):
         check(ready)
 

@@ -11,7 +11,7 @@ from config.errors import ConfigurationError, Refused, WalletError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
-from tests.integration.pipelines import make_topics
+from tests.integration.pipelines import delete_topic, make_topics
 from tests.integration.workers import wait_until
 
 pytestmark = pytest.mark.integration
@@ -107,9 +107,7 @@ def test_an_input_of_another_name_must_exist_and_may_have_its_own_dates(settings
 
 def test_a_pipeline_that_lost_a_topic_is_refused(settings: Settings) -> None:
     init.initialise(settings)
-    client = quiet_admin(settings)
-    for answer in client.delete_topics([f"{settings.prefix}.ledger"]).values():
-        answer.result(10)
+    delete_topic(settings, f"{settings.prefix}.ledger")
     with pytest.raises(Refused, match=f"has lost {settings.prefix}.ledger"):
         init.initialise(settings)
 

@@ -32,7 +32,7 @@ from operations.rebuild.lag import ends_of, missing
 from operations.topic_settings import alter
 from sinks import shadow
 from sinks.postgres import connect
-from tests.integration.pipelines import as_record, open_transaction, transaction, wait_until
+from tests.integration.pipelines import as_record, delete_topic, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place
 
 pytestmark = pytest.mark.integration
@@ -105,8 +105,7 @@ def test_topics_and_tables_of_others_are_not_taken(unposted: Settings) -> None:
     begun = begin(there)
     with pytest.raises(ConfigurationError, match="begun with overdraft=allow"):
         place(unposted, overdraft="reject")
-    topic = rebuild_record.topic_of(there.shadow.prefix)
-    there.client.delete_topics([topic])[topic].result(30)
+    delete_topic(there.shadow, rebuild_record.topic_of(there.shadow.prefix))
     make_topic(place(unposted, partitions=4))
     with pytest.raises(Refused, match="exist and are no shadow"):
         begin(place(unposted))

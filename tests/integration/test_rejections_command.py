@@ -156,6 +156,7 @@ def test_resubmitting_is_a_dry_run_unless_it_is_told_to_do_it(rejections: Reject
         "executed": False,
         "resubmitted": {"INSUFFICIENT_FUNDS": 1},
         "skipped": {},
+        "not_found": [],
     }
     assert rejections.input() == before
     assert rejections("resubmit").returncode == 2
@@ -185,6 +186,7 @@ def test_running_it_again_resubmits_nothing_twice_and_the_next_attempt_counts_on
             "executed": True,
             "resubmitted": {"INVALID": 1},
             "skipped": {"resubmitted before": attempt - 1} if attempt > 1 else {},
+            "not_found": [],
         }
         rig.upstream.next_offsets[1] = 5 + attempt
         rig.wait_until_posted()
@@ -205,12 +207,17 @@ def test_a_file_of_offsets_says_what_to_resubmit_and_what_cannot_be_is_counted(
     rejections: Rejections, tmp_path: Path
 ) -> None:
     named = tmp_path / "offsets"
-    named.write_text("# poor\n1:0\n1:4  # too large\n")
+    named.write_text("# poor\n1:0\n1:10\n0:7  # posted\n1:4  # too large\n1:9\n")
     assert rejections.json("resubmit", "--offsets", str(named)) == {
         "executed": False,
         "resubmitted": {"INSUFFICIENT_FUNDS": 1},
         "skipped": {"too large, and would be again": 1},
+        "not_found": ["0:7", "1:9", "1:10"],
     }
+    assert (
+        "3 of --offsets without a wanted rejection: 0:7, 1:9, 1:10"
+        in rejections("resubmit", "--offsets", str(named)).stdout
+    )
     named.write_text("1:0\nnonsense\n")
     wrong = rejections("resubmit", "--offsets", str(named))
     assert wrong.returncode == 2

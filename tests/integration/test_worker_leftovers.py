@@ -117,10 +117,11 @@ def test_a_worker_does_not_commit_while_something_before_it_is_open(
     ("written", "offset"),
     [
         pytest.param(("ledger", "balances", "snapshots", "rejections"), True, id="a batch"),
-        pytest.param(("snapshots",), False, id="some snapshots", marks=pytest.mark.full),
-        pytest.param((), True, id="an offset", marks=pytest.mark.full),
+        pytest.param(("snapshots",), False, id="some snapshots"),
+        pytest.param((), True, id="an offset"),
     ],
 )
+@pytest.mark.full
 def test_what_kafka_rolled_back_without_marks_is_never_seen(
     written: tuple[str, ...], offset: bool, own_settings: Settings, own_stack: Stack, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from local.state import free_port
 from operations.init import create
 from operations.topic_settings import alter
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, initialise_topics, small
+from tests.integration.pipelines import Rig, delete_topic, initialise_topics, small
 from tests.integration.workers import Worker
 
 pytestmark = pytest.mark.integration
@@ -55,9 +55,7 @@ def test_without_init_the_worker_says_to_run_it(settings_here: Settings, tmp_pat
 def test_a_missing_topic_is_named(settings_here: Settings, tmp_path: Path) -> None:
     initialise_topics(settings_here)
     gone = Topics.of(settings_here).snapshots
-    admin = quiet_admin(settings_here)
-    for answer in admin.delete_topics([gone], operation_timeout=30).values():
-        answer.result(30)
+    delete_topic(settings_here, gone)
     code, line = refusal(settings_here, tmp_path)
     assert code == Refused.exit_code
     assert f"{gone}: does not exist" in line
