@@ -47,7 +47,7 @@ test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"
 
 test-full: check ## The same with more examples of every property, and the tests that take long
-	TEST_EFFORT=4 $(BIN)/pytest $(AT_ONCE)
+	TEST_EFFORT=8 $(BIN)/pytest $(AT_ONCE)
 
 # The same SEED plays the same schedule again. ONLY=kind,kind plays only these.
 SEED :=

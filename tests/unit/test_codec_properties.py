@@ -68,13 +68,13 @@ def by_fastavro(name: SchemaName, body: bytes) -> Any:
     return fastavro.schemaless_reader(BytesIO(body), schema(name), None)
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(bodies)
 def test_the_decoder_and_the_second_reader_agree_on_legal_bytes(body: bytes) -> None:
     assert outcome(body) == read_strictly(body)
 
 
-@settings(max_examples=examples(750), deadline=None)
+@settings(max_examples=examples(375), deadline=None)
 @given(damaged(bodies) | st.binary(max_size=200))
 @example(b"")
 def test_the_decoder_and_the_second_reader_agree_on_damaged_bytes(body: bytes) -> None:
@@ -91,7 +91,7 @@ def assert_all_ways_agree(value: bytes) -> None:
         assert usual_order(value) in {None, order}, value
 
 
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(bodies | damaged(transactions.map(encode_transaction)))
 def test_the_fast_path_and_the_strict_one_give_the_same(body: bytes) -> None:
     assert_all_ways_agree(HEADER + body)
@@ -119,21 +119,21 @@ def test_the_fast_path_and_the_strict_one_agree_on_every_change_of_a_single_byte
                 assert_all_ways_agree(HEADER + value)
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(transactions)
 def test_a_valid_transaction_comes_back_with_the_very_bytes_it_came_in(transaction: Transaction) -> None:
     body = encode_transaction(transaction)
     assert CODEC.decode(HEADER + body) == Decoded(transaction, body)
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(st.data(), transactions)
 def test_unusual_encodings_become_canonical(data: st.DataObject, transaction: Transaction) -> None:
     unusual = data.draw(unusual_encodings(transaction))
     assert CODEC.decode(HEADER + unusual) == Decoded(transaction, encode_transaction(transaction))
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(st.data(), transactions)
 def test_fastavro_reads_legal_bytes_the_same_way(data: st.DataObject, transaction: Transaction) -> None:
     body = data.draw(st.just(encode_transaction(transaction)) | unusual_encodings(transaction))
@@ -141,7 +141,7 @@ def test_fastavro_reads_legal_bytes_the_same_way(data: st.DataObject, transactio
     assert outcome(body) == (*list(fields.values())[:7], list(fields["metadata"].items()))
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(transactions)
 def test_what_is_written_is_what_fastavro_writes(transaction: Transaction) -> None:
     fields = transaction._asdict() | {"type": TYPES[transaction.type], "metadata": dict(transaction.metadata)}
@@ -151,7 +151,7 @@ def test_what_is_written_is_what_fastavro_writes(transaction: Transaction) -> No
     assert encode_transaction(transaction) == written.getvalue()
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(transactions, longs, longs, longs, ints, longs, hashes)
 def test_an_entry_round_trips_and_fastavro_reads_it(
     transaction: Transaction,
@@ -173,7 +173,7 @@ def test_an_entry_round_trips_and_fastavro_reads_it(
     assert list(by_fastavro("ledger_entry", body).values())[1:] == [*numbers, entry_hash]
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(balances, st.sampled_from([0, 1, 2]))
 def test_balances_and_snapshots_round_trip_and_fastavro_reads_them(balance: Balance, reason: int) -> None:
     body = encode_balance(balance)
@@ -185,7 +185,7 @@ def test_balances_and_snapshots_round_trip_and_fastavro_reads_them(balance: Bala
     assert tuple(by_fastavro("snapshot", snapshot).values())[:8] == balance
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(st.sampled_from([decode_entry, decode_balance, decode_snapshot, split_entry]), st.binary(max_size=150))
 def test_damage_to_our_own_records_is_a_value_error(decode: Callable[[bytes], object], body: bytes) -> None:
     try:

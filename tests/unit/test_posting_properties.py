@@ -16,7 +16,7 @@ from tests.unit.strategies import PARTITION, anything, inputs, pipelines, splits
 
 
 @given(pipelines, st.data())
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 def test_any_split_into_batches_and_any_redelivery_gives_the_same_bytes(
     pipeline: Pipeline, data: st.DataObject
 ) -> None:
@@ -27,7 +27,7 @@ def test_any_split_into_batches_and_any_redelivery_gives_the_same_bytes(
 
 
 @given(pipelines, inputs())
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 def test_every_record_has_exactly_one_outcome_which_names_it(
     pipeline: Pipeline, records: list[Source]
 ) -> None:
@@ -39,6 +39,7 @@ def test_every_record_has_exactly_one_outcome_which_names_it(
 
 
 @given(pipelines, inputs())
+@settings(max_examples=examples(50))
 def test_sequences_balances_and_hashes_chain_for_every_wallet(
     pipeline: Pipeline, records: list[Source]
 ) -> None:
@@ -57,6 +58,7 @@ def test_sequences_balances_and_hashes_chain_for_every_wallet(
 
 
 @given(pipelines, inputs())
+@settings(max_examples=examples(50))
 def test_recorded_at_never_goes_back_and_never_lies_before_the_record(
     pipeline: Pipeline, records: list[Source]
 ) -> None:
@@ -69,7 +71,7 @@ def test_recorded_at_never_goes_back_and_never_lies_before_the_record(
 
 
 @given(pipelines, st.data())
-@settings(max_examples=examples(125))
+@settings(max_examples=examples(62))
 def test_the_independent_fold_agrees(pipeline: Pipeline, data: st.DataObject) -> None:
     records = data.draw(inputs())
     written = folded(pipeline, data.draw(splits(records)))
@@ -78,7 +80,7 @@ def test_the_independent_fold_agrees(pipeline: Pipeline, data: st.DataObject) ->
 
 
 @given(pipelines, st.data())
-@settings(max_examples=examples(125))
+@settings(max_examples=examples(62))
 def test_whatever_bytes_come_as_key_value_headers_and_time_each_record_has_one_outcome(
     pipeline: Pipeline, data: st.DataObject
 ) -> None:
