@@ -6,7 +6,9 @@ written to the partition's derived topics meanwhile: what is read-committed now 
 
 import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Container
+from contextlib import nullcontext, suppress
+from typing import TypeVar
 
 from confluent_kafka import Message
 
@@ -14,9 +16,11 @@ from config.errors import Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from schemas.codec import HEADER_BYTES, decode_entry
+from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, decode_snapshot
+from schemas.records import PERIOD, Snapshot
 from streams.absorb import absorb
-from streams.reader import PartitionReader, Progress
+from streams.leftovers import Leftovers
+from streams.reader import Isolation, PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
 
 log = EventLog("streams.catchup")
@@ -28,8 +32,11 @@ PROGRESS_EVERY_S = 2.0
 MANY_RECORDS = 50_000
 
 
+T = TypeVar("T")
+
+
 class Torn(Refused):
-    """`ledger` and `balances` hold different transactions, or were read while a new owner wrote them."""
+    """Of a transaction a part is to be read and a part is not, or a new owner wrote it while it was read."""
 
 
 class CatchUp:
@@ -56,24 +63,92 @@ class CatchUp:
         progress, or records that nobody handled).
         """
         topics = self._topics
-        derived = (topics.ledger, topics.balances, topics.rejections)
-        with PartitionReader(
-            self._settings, self._partition, topics.transactions, derived, stopping, self._progress
-        ) as reader:
-            try:
-                self._restore(reader)
-            except StoreAhead:
-                self._store.clear()
-                self._restore(reader)
+        read = (topics.transactions, topics.ledger, topics.balances, topics.rejections)
+        with self._reader(read, stopping, offset_of=topics.transactions) as reader:
+            self._restore(reader)
             return self._position(reader)
 
-    def _restore(self, reader: PartitionReader) -> None:
+    def refuse_half_ended(self, left: Leftovers, stopping: threading.Event) -> None:
+        """Refuse with Torn what Kafka left open of a transaction of which something else is to be read.
+
+        What it may roll back stands behind everything that is to be read, by source and by sequence. Catches the
+        store up, too. Otherwise as `run`.
+        """
+        topics = self._topics
+        with self._reader(topics.partitioned[1:], stopping) as reader:
+            self._restore(reader, left.ends)
+            handled = self._last_handled(reader) + 1
+            last = self._last(reader, topics.snapshots, _snapshot_of)
+        if last is not None and not self._is_taken(last):
+            raise self._torn(
+                f"a snapshot of {last.wallet_id} after sequence {last.sequence} is there, its entry not"
+            )
+        if not left.ends:
+            return
+        with self._reader(tuple(left.ends), stopping, isolation_level="read_uncommitted") as reader:
+            for batch in reader.read(left.ends):
+                for message in batch:
+                    if self._belongs_before(message, handled):
+                        raise self._torn(
+                            f"the record at {message.offset()} of {message.topic()} is open, and what comes behind "
+                            "its source is there"
+                        )
+
+    def _belongs_before(self, message: Message, handled: int) -> bool:
+        """Whether a record comes of what was handled, as far as others tell: its transaction has committed."""
+        topics, body = self._topics, (message.value() or b"")[HEADER_BYTES:]
+        try:
+            match message.topic():
+                case topics.ledger:
+                    return decode_entry(body).source_offset < handled
+                case topics.balances:
+                    return decode_balance(body).source_offset < handled
+                case topics.snapshots:
+                    return self._is_taken(decode_snapshot(body))
+        except ValueError:
+            return False  # none of ours, so it will not be rolled back either
+        rejected = _rejected_offset(message)
+        return rejected is not None and rejected < handled
+
+    def _is_taken(self, snapshot: Snapshot) -> bool:
+        """Whether the entry that caused a snapshot is there."""
+        balance = self._store.balance(snapshot.wallet_id.encode())
+        caused_by = snapshot.sequence + (snapshot.reason == PERIOD)
+        return balance is not None and balance.sequence >= caused_by
+
+    def _reader(
+        self,
+        topics: tuple[str, ...],
+        stopping: threading.Event,
+        *,
+        offset_of: str | None = None,
+        isolation_level: Isolation = "read_committed",
+    ) -> PartitionReader:
+        return PartitionReader(
+            self._settings,
+            self._partition,
+            topics,
+            stopping,
+            self._progress,
+            offset_of=offset_of,
+            isolation_level=isolation_level,
+        )
+
+    def _restore(self, reader: PartitionReader, still_open: Container[str] = ()) -> None:
+        """Bring the store up to the ends; one that holds what Kafka does not, or leaves open, begins anew."""
+        try:
+            self._read_on(reader, still_open)
+        except StoreAhead:
+            self._store.clear()
+            self._read_on(reader, still_open)
+
+    def _read_on(self, reader: PartitionReader, still_open: Container[str]) -> None:
         """Read `ledger` and `balances` from the store's cursor to their ends, a batch at a time."""
         cursor, ledger, balances = self._store.cursor, self._topics.ledger, self._topics.balances
-        self._start(reader, ledger, cursor.ledger)
+        self._start(reader, ledger, cursor.ledger, still_open)
         start = {
             ledger: self._store.first_to_read(reader.end(ledger).begin),
-            balances: self._start(reader, balances, cursor.balances),
+            balances: self._start(reader, balances, cursor.balances, still_open),
         }
         behind = {topic: offset for topic, offset in start.items() if offset < reader.end(topic).end}
         total = sum(reader.end(topic).end - offset for topic, offset in behind.items())
@@ -84,6 +159,8 @@ class CatchUp:
             raise StoreAhead
         if newest is not None:
             self._refuse_torn(newest)
+        elif self._store.cursor.source and not reader.end(ledger).begin:
+            raise self._torn("balances are there, and no entry")
 
     def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> Message | None:
         """Take it all over; returns the newest entry."""
@@ -100,7 +177,7 @@ class CatchUp:
         return newest
 
     def _refuse_torn(self, newest: Message) -> None:
-        """Refuse to go on where `ledger` and `balances` do not end with the same transaction."""
+        """Refuse to go on where ledger and balances do not end with the same transaction."""
         entry = decode_entry((newest.value() or b"")[HEADER_BYTES:])
         balance = self._store.balance(newest.key() or b"")
         if (
@@ -108,17 +185,24 @@ class CatchUp:
             or balance.sequence != entry.sequence
             or self._store.cursor.source != entry.source_offset + 1
         ):
-            raise Torn(
-                f"partition {self._partition}: ledger and balances do not end with the same transaction (the newest "
-                f"entry has source offset {entry.source_offset} and sequence {entry.sequence}, its wallet's newest "
-                f"balance {f'sequence {balance.sequence}' if balance else 'is missing'}, the newest of both source "
-                f"offset {self._store.cursor.source - 1}): Kafka ended it in one of them only. `wallet verify` says "
-                "what is missing, `wallet rebuild start` makes the topics anew from the input"
+            raise self._torn(
+                f"ledger and balances do not end alike: the newest entry has source offset {entry.source_offset} and "
+                f"sequence {entry.sequence}, its wallet's newest balance "
+                f"{f'sequence {balance.sequence}' if balance else 'is missing'}, the newest of both source offset "
+                f"{self._store.cursor.source - 1}"
             )
 
-    def _start(self, reader: PartitionReader, topic: str, seen: int) -> int:
+    def _torn(self, what: str) -> Torn:
+        return Torn(
+            f"partition {self._partition}: Kafka has ended a transaction in a part of its topics only ({what}). "
+            "`wallet verify` says what is missing, `wallet rebuild start` makes the topics anew from the input"
+        )
+
+    def _start(self, reader: PartitionReader, topic: str, seen: int, still_open: Container[str]) -> int:
         """Where to read a topic from: the cursor, or the topic's begin where older records were deleted."""
         begin, end = reader.end(topic).begin, reader.end(topic).end
+        if seen > end and topic in still_open:
+            raise StoreAhead
         if seen > end:
             raise Refused(
                 f"the store {self._store.path} has seen offset {seen} of {topic}[{self._partition}], which "
@@ -136,7 +220,7 @@ class CatchUp:
         week) or lower, the newest entry and rejection do, since each names its source. Where it is higher,
         nothing may stand between.
         """
-        handled = max(self._store.cursor.source, self._last_rejected(reader) + 1)
+        handled = self._last_handled(reader) + 1
         committed = reader.committed
         begin, end = reader.end(self._topics.transactions).begin, reader.end(self._topics.transactions).end
         if committed is None or committed <= handled:
@@ -151,25 +235,29 @@ class CatchUp:
         log.info("position", partition=self._partition, offset=position, end=end, committed=committed)
         return position
 
-    def _last_rejected(self, reader: PartitionReader) -> int:
-        """The highest source offset in `rejections`, -1 where there is none: looked for from the end back."""
-        topic = self._topics.rejections
+    def _last_handled(self, reader: PartitionReader) -> int:
+        """The highest source offset of an entry or a rejection, -1 where there is none."""
+        rejected = self._last(reader, self._topics.rejections, _rejected_offset)
+        return max(self._store.cursor.source - 1, -1 if rejected is None else rejected)
+
+    def _last(self, reader: PartitionReader, topic: str, of: Callable[[Message], T | None]) -> T | None:
+        """What the last record of ours in a topic says, None where there is none: looked for from the end back."""
         begin, end = reader.end(topic).begin, reader.end(topic).end
         window = TAIL_RECORDS
         while begin < end:
             start = max(begin, end - window)
-            newest = -1
+            last = None
             for batch in reader.read({topic: start}):
-                newest = max(newest, *(_rejected_offset(message) for message in batch))
-            if newest >= 0 or start == begin:
-                return newest
+                last = next((said for message in reversed(batch) if (said := of(message)) is not None), last)
+            if last is not None or start == begin:
+                return last
             window *= TAIL_GROWTH
-        return -1
+        return None
 
     def _refuse_skipped(self, reader: PartitionReader, handled: int, committed: int) -> None:
         """Stop if the group's offset has moved past records that have neither entry nor rejection."""
-        if reader.end(self._topics.ledger).begin > 0:
-            return  # what was handled can no longer be told from the ledger: its older part was deleted
+        if reader.end(self._topics.rejections).begin > 0:
+            return  # what was handled can no longer be told: older rejections were deleted
         for batch in reader.read({self._topics.transactions: handled} if handled < committed else {}):
             first = batch[0].offset()
             if first is not None and first < committed:
@@ -180,9 +268,15 @@ class CatchUp:
             break
 
 
-def _rejected_offset(message: Message) -> int:
+def _snapshot_of(message: Message) -> Snapshot | None:
+    with suppress(ValueError):
+        return decode_snapshot((message.value() or b"")[HEADER_BYTES:])
+    return None
+
+
+def _rejected_offset(message: Message) -> int | None:
     """The source offset of a rejection: the last header of that name, as upstream may send one too."""
     for name, value in reversed(message.headers() or []):
         if name == "rejection.offset" and value:
             return int(value)
-    return -1
+    return None

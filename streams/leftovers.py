@@ -6,13 +6,14 @@ coordinator that ends a transaction in this moment takes its partitions for dele
 the partitions it is open, and ends as the next transaction of the same producer does that happens to touch them:
 what was rolled back could become visible beside the same batch posted again, what was committed could vanish.
 
-So a writer that opens its partition looks for such leftovers and rolls them back: nobody has read any of it, and the
-records are posted again. And a transaction does not commit while one before it is open.
+So a writer that opens its partition looks for such leftovers. Where nothing of their transaction is to be read, he
+rolls them back, and the records are posted again; where some of it is, he refuses (`streams.catchup`). And nothing
+is written behind a transaction that is open: whatever ended the one would end the other with it.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -27,10 +28,21 @@ ASK_S, ASK_PAUSE_S = 10.0, 0.1
 #: An offset that is not told for so long is taken for one that is left open: to roll it back does no harm.
 OFFSET_S = 3.0
 DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})
 #: Asks `offsets_for_times` for the end. (Kafka's LATEST_TIMESTAMP.)
 END = -1
 
 T = TypeVar("T")
+
+
+class LeftOpen(Stopped):
+    """Kafka has ended this partition's newest transaction, and in these topics it is open."""
+
+    def __init__(self, partition: int, topics: Iterable[str]) -> None:
+        super().__init__(
+            f"partition {partition}: Kafka has ended a transaction and left it open in {', '.join(topics)}: the next "
+            "start rolls it back, and its records are posted again"
+        )
 
 
 class Leftovers(NamedTuple):
@@ -71,18 +83,18 @@ class OpenTransactions:
 
         Raises Interrupted, and Stopped when Kafka does not tell for `WALLET_STALL_S`.
         """
-        return self._told(lambda: Leftovers(self._ends({}), self._is_offset_open()))
+        return self._told(lambda: Leftovers(self._ends(), self._is_offset_open()))
 
-    def refuse_before(self, own: dict[str, int]) -> None:
-        """Refuse with Stopped what is open before the caller's own transaction: its first offsets by topic.
+    def ends(self) -> dict[str, int]:
+        """Read-committed ends of the topics in which something is open; raises as `left`."""
+        return self._told(self._ends)
 
-        Otherwise as `left`.
-        """
-        if left := self._told(lambda: self._ends(own)):
-            raise Stopped(
-                f"partition {self._partition}: Kafka has ended a transaction and left it open in {', '.join(left)}: "
-                "it is rolled back at the next start, and its records are posted again"
-            )
+    def ends_now(self) -> dict[str, int]:
+        """The same, asked once: empty, too, where Kafka does not tell."""
+        try:
+            return self._ends()
+        except KafkaException:
+            return {}
 
     def _told(self, ask: Callable[[], T]) -> T:
         deadline = time.monotonic() + self._stall_s
@@ -98,9 +110,9 @@ class OpenTransactions:
             if self._stopping.wait(ASK_PAUSE_S):
                 raise Interrupted
 
-    def _ends(self, own: dict[str, int]) -> dict[str, int]:
+    def _ends(self) -> dict[str, int]:
         stable, there = self._ends_of(self._committed), self._ends_of(self._uncommitted)
-        return {topic: end for topic, end in stable.items() if end < own.get(topic, there[topic])}
+        return {topic: end for topic, end in stable.items() if end < there[topic]}
 
     def _ends_of(self, consumer: Consumer) -> dict[str, int]:
         asked = [TopicPartition(topic, self._partition, END) for topic in self._topics.partitioned[1:]]
@@ -113,14 +125,17 @@ class OpenTransactions:
 
     def _is_offset_open(self) -> bool:
         """Whether the group's offset waits for a transaction that ends."""
-        try:
-            (at,) = self._committed.committed(
-                [TopicPartition(self._topics.transactions, self._partition)], OFFSET_S
-            )
-        except KafkaException as failure:
-            if failure.args[0].code() == KafkaError._TIMED_OUT:
-                return True
-            raise
+        asked = [TopicPartition(self._topics.transactions, self._partition)]
+        # Who does not wait is answered in any case: a coordinator that is slow is not taken for one that waits.
+        (at,) = self._uncommitted.committed(asked, ASK_S)
         if at.error is not None:
             raise KafkaException(at.error)
-        return False
+        try:
+            (at,) = self._committed.committed(asked, OFFSET_S)
+        except KafkaException as failure:
+            if failure.args[0].code() in WAITS:
+                return True
+            raise
+        if at.error is not None and at.error.code() not in WAITS:
+            raise KafkaException(at.error)
+        return at.error is not None

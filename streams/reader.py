@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -19,6 +19,7 @@ READ_WAIT_S = 0.05
 #: One question to the broker, and the pause before it is asked again.
 ASK_S, ASK_PAUSE_S = 10.0, 0.1
 
+Isolation = Literal["read_committed", "read_uncommitted"]
 T = TypeVar("T")
 
 
@@ -36,16 +37,21 @@ class Progress:
 
 
 class PartitionReader:
-    """Reads partition `partition` of these topics, read-committed. Blocking; `stopping` ends it early."""
+    """Reads partition `partition` of these topics. Blocking; `stopping` ends it early.
+
+    `offset_of`: the topic whose offset of the group is asked for, too.
+    """
 
     def __init__(
         self,
         settings: Settings,
         partition: int,
-        source: str,
         topics: tuple[str, ...],
         stopping: threading.Event,
         progress: Progress,
+        *,
+        offset_of: str | None = None,
+        isolation_level: Isolation = "read_committed",
     ) -> None:
         self.partition = partition
         self._progress = progress
@@ -55,15 +61,16 @@ class PartitionReader:
             looking(
                 settings,
                 settings.group,
+                isolation_level=isolation_level,
                 fetch_wait_max_ms=50,
                 queued_min_messages=100_000,
                 queued_max_messages_kbytes=16_384,
             )
         )
-        #: The group's offset of the source, None where it has none. Asked for before the ends: if a successor
-        #: commits meanwhile, his entries lie before those ends, and nothing looks skipped.
-        self.committed = self._committed(source)
-        self._ends = {topic: self._known_end(topic) for topic in (source, *topics)}
+        #: The group's offset, None where it has none. Asked for before the ends: if a successor commits
+        #: meanwhile, his entries lie before those ends, and nothing looks skipped.
+        self.committed = self._committed(offset_of) if offset_of else None
+        self._ends = {topic: self._known_end(topic) for topic in topics}
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +81,7 @@ class PartitionReader:
         self._consumer.close()
 
     def end(self, topic: str) -> Offsets:
-        """Begin and read-committed end of the topic's partition, as they were when reading began."""
+        """Begin and end of the topic's partition, as they were when reading began."""
         return self._ends[topic]
 
     def _known_end(self, topic: str) -> Offsets:

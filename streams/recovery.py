@@ -21,6 +21,7 @@ from faust.types import TP, AppT
 from config.errors import Stopped
 from config.logs import EventLog
 from streams.batch import Source
+from streams.leftovers import LeftOpen
 from streams.reader import Interrupted
 from streams.standby import Standbys
 from streams.store import PartitionStore
@@ -45,6 +46,8 @@ class Assigned:
         self.held = False
         #: Opens the writer, or posts a run; None while there is nothing to do.
         self.work: asyncio.Task[None] | None = None
+        #: Looks at what is open when the partition has been quiet for long.
+        self.look: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -207,6 +210,8 @@ class TableManager(FaustTableManager):
     async def _close(self, one: Assigned) -> None:
         """Close a partition's writer after what it is doing has ended."""
         self.partitions.pop(one.tp, None)
+        if one.look is not None:
+            one.look.cancel()
         one.writer.stopping.set()
         if one.work is not None and one.work is not asyncio.current_task():
             await asyncio.wait([one.work])
@@ -244,6 +249,18 @@ class TableManager(FaustTableManager):
         else:
             if ahead is not None:
                 self._hold(one, ahead)
+            if one.look is not None:
+                one.look.cancel()
+            one.look = asyncio.create_task(self._look_back(one), name=f"look-{one.tp.partition}")
+
+    async def _look_back(self, one: Assigned) -> None:
+        """Look at what the newest transaction has left open, should no other come that would."""
+        await asyncio.sleep(self.parts.settings.transaction_timeout_s)
+        position = one.writer.next_offset
+        left = await self._running.run_in_executor(self._opening, one.writer.left_open)
+        undisturbed = one.ready and not one.busy and one.writer.next_offset == position
+        if left and undisturbed and self.partitions.get(one.tp) is one:
+            self.fail(LeftOpen(one.tp.partition, left))
 
     def _hold(self, one: Assigned, ahead: Source) -> None:
         """Stop a partition whose next record is ahead of the clock, and look again after a while."""

@@ -19,7 +19,8 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics, derived_message_bytes
 from streams.batch import Derived
-from streams.leftovers import OpenTransactions
+from streams.leftovers import LeftOpen, OpenTransactions
+from streams.reader import Interrupted
 
 log = EventLog("streams.transaction")
 
@@ -72,7 +73,6 @@ class PartitionProducer:
         #: When the last commit was asked for; None: no transaction of this producer has committed.
         self._committed_at: float | None = None
         self._failed: KafkaError | None = None
-        self._first_offsets: dict[str, int] = {}
         self._next_offsets: dict[str, int] = {}
         self._producer = Producer(
             transactional(
@@ -85,7 +85,10 @@ class PartitionProducer:
         )
 
     def open(self, stopping: threading.Event) -> None:
-        """Fence the former owner and wait until its open transaction has ended; `stopping` gives up early."""
+        """Fence the former owner and wait until its open transaction has ended.
+
+        Raises Interrupted when `stopping` is set meanwhile, and Stopped when Kafka does not take it.
+        """
         deadline = time.monotonic() + self._settings.stall_s
         while not stopping.is_set():
             try:
@@ -99,6 +102,7 @@ class PartitionProducer:
                 log.info("transactions_wait", partition=self._partition, reason=error.name())
             else:
                 return
+        raise Interrupted
 
     def write(
         self,
@@ -113,15 +117,16 @@ class PartitionProducer:
         Raises Aborted when nothing of it will ever be seen, Fenced when the partition has a new writer, and
         Stopped when the outcome is not known or not to be mended here: then only recovery may go on.
         """
-        self._failed, self._first_offsets, self._next_offsets = None, {}, {}
+        self._failed, self._next_offsets = None, {}
         try:
             self._producer.begin_transaction()
+            # First, because Kafka takes it only once the transaction before has ended.
+            self._send_offsets([TopicPartition(self._topics.transactions, self._partition, next_offset)])
+            self._look_back()
             self._produce(self._topics.ledger, entries)
             self._produce(self._topics.rejections, rejections)
             self._produce(self._topics.snapshots, snapshots)
             self._produce(self._topics.balances, balances)
-            self._send_offsets([TopicPartition(self._topics.transactions, self._partition, next_offset)])
-            self._look_back()
             self._committed_at = time.monotonic()
             self._commit()
         except KafkaException as failure:
@@ -156,14 +161,16 @@ class PartitionProducer:
                 ) from None
 
     def _look_back(self) -> None:
-        """Do not commit while the transaction before may be open: see `streams.leftovers`.
+        """Write nothing behind a transaction that Kafka has ended and left open: see `streams.leftovers`.
 
         Only a broker that was away leaves it open, and none is back in less time than LOOK_BACK_S.
         """
         if self._committed_at is None or time.monotonic() - self._committed_at < LOOK_BACK_S:
             return
-        if self._producer.flush(self._settings.transaction_timeout_s) == 0 and self._failed is None:
-            self._open_transactions.refuse_before(self._first_offsets)
+        if left := self._open_transactions.ends():
+            # Who was fenced is told so here, and has seen what his successor is writing.
+            self._producer.abort_transaction(self._settings.transaction_timeout_s)
+            raise LeftOpen(self._partition, left)
 
     def _produce(self, topic: str, records: list[Derived]) -> None:
         # Reports of two records tell where the transaction stands in the topic; one of each would cost as much again.
@@ -190,7 +197,6 @@ class PartitionProducer:
             return
         topic, offset = message.topic(), message.offset()
         if topic is not None and offset is not None:
-            self._first_offsets.setdefault(topic, offset)
             self._next_offsets[topic] = offset + 1
 
     def _send_offsets(self, offsets: list[TopicPartition]) -> None:

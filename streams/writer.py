@@ -7,6 +7,8 @@ of its own; which partitions there are is for `streams.recovery` to know.
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +96,7 @@ class PartitionWriter:
         parts, started = self._parts, time.monotonic()
         self._fence()
         self._store = open_store(parts, self.partition)
-        self._end_leftovers()
+        self._end_leftovers(self._store)
         self._catch_up(self._store)
         self._fold = Fold(
             parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
@@ -110,29 +112,37 @@ class PartitionWriter:
         )
         self._producer.open(self.stopping)
 
-    def _end_leftovers(self) -> None:
-        """Roll back what Kafka left open of a transaction that it has ended; nobody has read any of it."""
+    def _end_leftovers(self, store: PartitionStore) -> None:
+        """Roll back what Kafka left open of a transaction that it has ended, if nobody has read any of it."""
         for _ in range(END_TRIES):
             left = self._open_transactions.left()
             if not left or self._producer is None:
                 return
             log.warning("left_open", partition=self.partition, ends=left.ends, offset=left.offset)
+            with self._unless_fenced():
+                self._catching_up(store).refuse_half_ended(left, self.stopping)
             self._producer.roll_back_leftovers([*left.ends])
             # A producer that has rolled back may lose records (see _post_again).
             self._producer.close()
             self._fence()
         raise Stopped(
             f"partition {self.partition}: a transaction stays open in {', '.join(left.ends) or 'the group offset'}: "
-            "does another producer write there?"
+            "does another producer write there? `kafka-transactions.sh find-hanging` tells who"
         )
 
     def _catch_up(self, store: PartitionStore) -> None:
-        parts = self._parts
-        catch_up = CatchUp(parts.settings, parts.topics, self.partition, store, self.recovery)
+        with self._unless_fenced():
+            self.next_offset = self._catching_up(store).run(self.stopping)
+
+    def _catching_up(self, store: PartitionStore) -> CatchUp:
+        return CatchUp(self._parts.settings, self._parts.topics, self.partition, store, self.recovery)
+
+    @contextmanager
+    def _unless_fenced(self) -> Iterator[None]:
+        """Whoever was fenced meanwhile may have seen half of what his successor wrote, which says nothing."""
         try:
-            self.next_offset = catch_up.run(self.stopping)
+            yield
         except Torn:
-            # Whoever was fenced meanwhile may have seen half of what his successor wrote, which says nothing.
             if self._producer is not None:
                 self._producer.roll_back_leftovers([])
             raise
@@ -170,7 +180,7 @@ class PartitionWriter:
         before = self.next_offset
         self._producer.close()
         self._fence()
-        self._end_leftovers()
+        self._end_leftovers(self._store)
         self._catch_up(self._store)
         if self.next_offset < before:
             raise Stopped(
@@ -213,6 +223,10 @@ class PartitionWriter:
             if record.timestamp_ms > latest_ms:
                 return records[:index], record
         return records, None
+
+    def left_open(self) -> dict[str, int]:
+        """Topics in which something is open, which after a while of quiet nothing should be; by their ends."""
+        return self._open_transactions.ends_now()
 
     def close(self) -> None:
         """Let go of producer and store. Does not wait for Kafka."""

@@ -10,12 +10,16 @@ from itertools import count, cycle
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
+from config.clients import librdkafka
 from config.cluster import quiet_admin
-from config.errors import Stopped
+from config.errors import Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
+from schemas.codec import encode_balance, frame
+from schemas.records import Balance
+from schemas.registry import FIXED_IDS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, open_transaction, small, transaction, wallets_of
 
@@ -158,6 +162,27 @@ def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_
     rig.set_committed({2: first_unhandled})
     work_off(rig)
     assert_exact(rig.settings)
+
+
+@pytest.mark.parametrize("sent", [0, 40])
+def test_a_balance_that_no_entry_accounts_for_is_refused(rig: Rig, sent: int) -> None:
+    """As Kafka leaves it that ends a transaction in one topic and not in another."""
+    wallet = next(wallets_of(2))
+    rig.upstream.send(as_record(transaction(number, wallet)) for number in range(sent))
+    if sent:
+        work_off(rig)
+    balance = Balance(wallet, "EUR", 7, sent + 1, FIRST_MS, 2, sent, bytes(32))
+    ours = Producer(librdkafka(rig.settings))
+    ours.produce(
+        Topics.of(rig.settings).balances,
+        frame(FIXED_IDS.balance) + encode_balance(balance),
+        wallet.encode(),
+        2,
+    )
+    assert ours.flush(30) == 0
+    refusing = rig.start()
+    assert refusing.wait() == Refused.exit_code, refusing.told()
+    assert "partition 2: Kafka has ended a transaction in a part of its topics only" in refusing.last_line()
 
 
 @pytest.mark.full

@@ -12,13 +12,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from config.clients import librdkafka, looking
 from config.cluster import all_there, offsets_of, quiet_admin
-from config.errors import Stopped
+from config.errors import Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
 from local.stack import Stack
+from operations.checks import read_all
+from operations.generator import Record
 from streams.transaction import LOOK_BACK_S
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, small
+from tests.integration.pipelines import Rig, open_transaction, small
 from tests.integration.workers import Worker
 
 pytestmark = pytest.mark.integration
@@ -108,6 +110,42 @@ def test_a_worker_does_not_commit_while_something_before_it_is_open(
         assert second.wait() == Stopped.exit_code, second.told()
         assert "does another producer write there?" in second.told()
         stranger.abort_transaction(30)
+        rig.start()
+        rig.wait_until_posted()
+        assert_exact(settings)
+
+
+def test_an_idle_worker_notices_what_is_open_behind_its_newest_batch(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    settings = small(kafka_only_settings, transaction_timeout_s=5.0)
+    with Rig(settings, tmp_path) as rig:
+        rig.send(200)
+        worker = rig.start()
+        rig.wait_until_posted()
+        with open_transaction(
+            settings, Topics.of(settings).snapshots, Record(b"open", b"", [], PARTITION, None)
+        ):
+            assert worker.wait() == Stopped.exit_code, worker.told()
+            assert f"left it open in {Topics.of(settings).snapshots}" in worker.last_line()
+
+
+def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_not_rolled_back(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    settings = small(kafka_only_settings)
+    ledger = Topics.of(settings).ledger
+    with Rig(settings, tmp_path) as rig:
+        rig.send(200)
+        first = rig.start()
+        rig.wait_until_posted()
+        first.stop()
+        entry = next(one for one in read_all(settings, ledger, 4) if one.partition() == PARTITION)
+        again = Record(entry.key(), entry.value(), [], PARTITION, None)
+        with open_transaction(settings, ledger, again):
+            worker = rig.start()
+            assert worker.wait() == Refused.exit_code, worker.told()
+            assert f"of {ledger} is open, and what comes behind its source is there" in worker.last_line()
         rig.start()
         rig.wait_until_posted()
         assert_exact(settings)

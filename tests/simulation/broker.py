@@ -112,6 +112,10 @@ class Log:
             and (one.transaction is None or self.ended.get(one.transaction))
         ]
 
+    def records(self, start: int) -> list[Stored]:
+        """What a consumer gets from `start` on that does not ask how transactions end."""
+        return [one for one in self.stored if one.offset >= start and not one.marker]
+
     def compact(self) -> None:
         """Keep the newest record of every key; what is not stable yet is left alone."""
         newest = {one.key: one for one in self.visible()}
@@ -134,6 +138,8 @@ class Broker:
         self.stage = stage
         #: Whether what is produced is sent at once, or stays in the client until it commits.
         self.eager = False
+        #: Whether a transaction that commits may get its marks in a part of its logs only.
+        self.tearing = False
         self.logs: dict[str, Log] = {}
         self.ids: dict[str, TransactionalId] = {}
         self.offsets: dict[str, int] = {}
@@ -217,12 +223,16 @@ class Broker:
             self.finish()
 
     def _leave_open(self, transaction: Transaction) -> None:
-        """A broker was away and is back: marks are left out, all of them where it commits."""
+        """A broker was away and is back: marks are left out.
+
+        All of them where it commits, as with one broker; with several of which each has some partitions, any of them.
+        """
         self.stage.tell("marks are left out")
         self.stage.clock.sleep(AWAY_S)
-        kept = transaction.touched if not transaction.commits else []
-        transaction.unmarked = [log for log in kept if self.stage.choices.among("mark left out", 2)]
-        if transaction.offsets_pending:
+        any_of_them = self.tearing or not transaction.commits
+        kept = transaction.touched if any_of_them else []
+        transaction.unmarked = [log for log in kept if self.stage.choices.among("mark written", 2)]
+        if transaction.offsets_pending and not (any_of_them and self.stage.choices.among("mark written", 2)):
             self.offsets_left.setdefault(transaction.name, {}).update(transaction.offsets)
             transaction.offsets_pending = False
 
@@ -249,11 +259,13 @@ class Broker:
 
     # -- the group
 
-    def committed(self, topic: str) -> int | None:
-        """The group's offset; who asks waits for commits that are pending, and for their end by time-out.
+    def committed(self, topic: str, *, stable: bool = True) -> int | None:
+        """The group's offset; who asks for a stable one waits for commits that are pending, and their end by time-out.
 
         Raises Unstable for one that was left open.
         """
+        if not stable:
+            return self.offsets.get(topic)
         for name, one in self.ids.items():
             if one.transaction is not None and topic in one.transaction.offsets:
                 self.time_out(name)

@@ -27,12 +27,12 @@ class Consumer(Link):
     def get_watermark_offsets(
         self, at: TopicPartition, timeout: float = 0.0, cached: bool = False
     ) -> tuple[int, int] | None:
-        """Begin and last stable offset; None if there is no answer in time."""
+        """Begin and end, as far as this consumer reads; None if there is no answer in time."""
         self.effect(f"ask the end of {at.topic}")
         if self.stage.fault("no answer", 0.003):
             self.stage.clock.sleep(timeout)
             return None
-        return 0, self._stable(self.broker.log(at.topic))
+        return 0, self._end(self.broker.log(at.topic))
 
     def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         """The ends, read-committed or all there is: nobody asks for another time."""
@@ -42,7 +42,7 @@ class Consumer(Link):
             self.stage.clock.sleep(timeout)
             raise failed(KafkaError._TIMED_OUT)
         logs = [self.broker.log(one.topic) for one in asked]
-        ends = [log.stable if self._committed_only else log.end for log in logs]
+        ends = [self._end(log) for log in logs]
         return [TopicPartition(one.topic, one.partition, end) for one, end in zip(asked, ends, strict=True)]
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[TopicPartition]:
@@ -52,7 +52,9 @@ class Consumer(Link):
             self.stage.clock.sleep(timeout)
             raise failed(KafkaError._TIMED_OUT)
         try:
-            found = [(one, self.broker.committed(one.topic)) for one in partitions]
+            found = [
+                (one, self.broker.committed(one.topic, stable=self._committed_only)) for one in partitions
+            ]
         except Unstable:
             self.stage.clock.sleep(timeout)
             raise failed(KafkaError._TIMED_OUT) from None
@@ -98,22 +100,21 @@ class Consumer(Link):
     def _read(self, topic: str, most: int) -> list[Message]:
         """Records of one topic, and its end if it is reached."""
         log = self.broker.log(topic)
-        start, stable = self._positions[topic], self._stable(log)
-        records = log.visible(start)
+        start, end = self._positions[topic], self._end(log)
+        records = log.visible(start) if self._committed_only else log.records(start)
         if len(records) > most:
             self._positions[topic] = records[most].offset
             return [as_message(topic, one) for one in records[:most]]
-        self._positions[topic] = max(start, stable)
+        self._positions[topic] = max(start, end)
         found = [as_message(topic, one) for one in records]
         if self._ends_told.get(topic) != self._positions[topic]:
             self._ends_told[topic] = self._positions[topic]
-            end = KafkaError(KafkaError._PARTITION_EOF)
-            found.append(Message(topic, offset=self._positions[topic], error=end))
+            told = KafkaError(KafkaError._PARTITION_EOF)
+            found.append(Message(topic, offset=self._positions[topic], error=told))
         return found
 
-    def _stable(self, log: Log) -> int:
-        assert self._committed_only, "everything of ours reads read-committed"
-        return log.stable
+    def _end(self, log: Log) -> int:
+        return log.stable if self._committed_only else log.end
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -109,6 +109,26 @@ def small() -> Input:
     return _folded(log)
 
 
+@cache
+def mixed() -> Input:
+    """Eight records of which any two or four in a row are another mixture of entries, rejections and snapshots."""
+    log = Log(TOPIC)
+    first = Transaction(IDS[0], NAMES[0], CREDIT, 100, "EUR", 10**15)
+    other = first._replace(wallet_id=NAMES[1])
+    for at_ms, one in (
+        (START_MS, first),
+        (START_MS, first),
+        (START_MS, first._replace(transaction_id=IDS[1])),
+        (START_MS, first._replace(transaction_id=IDS[2])),
+        (START_MS, first),
+        (START_MS, other),
+        (START_MS + DAY_MS, other._replace(transaction_id=IDS[3])),
+        (START_MS + DAY_MS, first),
+    ):
+        log.append(Stored(0, one.wallet_id.encode(), FRAME + encode_transaction(one), at_ms))
+    return _folded(log)
+
+
 def _stored(dice: random.Random, at_ms: int, transaction: KafkaTransaction | None) -> Stored:
     posted = Transaction(
         dice.choice(IDS),

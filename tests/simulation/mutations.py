@@ -16,7 +16,14 @@ from streams.reader import PartitionReader
 from streams.store import PartitionStore
 from streams.transaction import PartitionProducer
 from streams.writer import PartitionWriter
-from tests.simulation.schedules import Play, play_endings, play_sinks, play_workers
+from tests.simulation.schedules import (
+    Play,
+    play_endings,
+    play_rolled_back,
+    play_sinks,
+    play_torn,
+    play_workers,
+)
 
 
 class Edit(NamedTuple):
@@ -66,7 +73,9 @@ _SEND_OFFSETS = "self._send_offsets([TopicPartition("
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
-_LEFTOVERS = "        self._end_leftovers()\n"
+_LOOK_BACK = "            self._look_back()\n"
+_PRODUCED = "            self._produce(self._topics.balances, balances)\n"
+_LEFTOVERS = "        self._end_leftovers(self._store)\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _FOLD = "        self._fold = Fold("
@@ -121,13 +130,49 @@ MUTATIONS = (
         (Edit(PartitionWriter._post_again, _LEFTOVERS, ""),),
     ),
     Mutation(
-        "a transaction commits while the one before is open",
+        "a transaction writes behind one that is open",
         play_workers,
-        (Edit(PartitionProducer.write, "            self._look_back()\n", ""),),
+        (Edit(PartitionProducer.write, _LOOK_BACK, ""),),
+    ),
+    Mutation(
+        "a transaction looks for an open one before it only when it has written",
+        play_torn,
+        (
+            Edit(PartitionProducer.write, _LOOK_BACK, ""),
+            Edit(PartitionProducer.write, _PRODUCED, _PRODUCED + _LOOK_BACK),
+        ),
+    ),
+    Mutation(
+        "what is open is rolled back whatever else of its transaction is there",
+        play_torn,
+        (
+            Edit(
+                PartitionWriter._end_leftovers,
+                "self._catching_up(store).refuse_half_ended(left, self.stopping)",
+                "pass",
+            ),
+        ),
+    ),
+    *(
+        Mutation(
+            f"{what} that is open is rolled back although others of its transaction are there",
+            play_torn,
+            (Edit(CatchUp._belongs_before, old, "False"),),
+        )
+        for what, old in (
+            ("an entry", "decode_entry(body).source_offset < handled"),
+            ("a snapshot", "self._is_taken(decode_snapshot(body))"),
+            ("a rejection", "rejected is not None and rejected < handled"),
+        )
+    ),
+    Mutation(
+        "a snapshot without its entry is left where it is",
+        play_torn,
+        (Edit(CatchUp.refuse_half_ended, "not self._is_taken(last)", "False"),),
     ),
     Mutation(
         "the store's newest entry is not looked for",
-        play_workers,
+        play_rolled_back,
         (Edit(PartitionStore.first_to_read, "newest if newest >= begin else None", "None"),),
     ),
     Mutation(
@@ -179,12 +224,12 @@ MUTATIONS = (
     Mutation(
         "the position is the last rejection's, not one past it",
         play_workers,
-        (Edit(CatchUp._position, "self._last_rejected(reader) + 1", "self._last_rejected(reader)"),),
+        (Edit(CatchUp._last_handled, "rejected)", "rejected - 1)"),),
     ),
     Mutation(
         "the position does not ask the rejections",
         play_workers,
-        (Edit(CatchUp._position, "self._last_rejected(reader) + 1", "0"),),
+        (Edit(CatchUp._last_handled, "-1 if rejected is None else rejected", "-1"),),
     ),
     Mutation(
         "nobody is fenced: each producer has a transactional id of its own",

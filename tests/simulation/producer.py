@@ -24,8 +24,8 @@ class Producer(Link):
         self._epoch: int | None = None
         self._fenced = False
         self._begun = False
-        #: A delivery that failed: what is left of the transaction must be aborted.
-        self._broken = False
+        #: Whether the broker has heard of the transaction: of its end it hears only then.
+        self._known = False
         self._queue: list[tuple[str, Stored, Report | None]] = []
         self._reports: list[tuple[Report, KafkaError | None, Message]] = []
         #: By topic: records that are written while their answer is not there yet, and those whose sequence
@@ -49,7 +49,7 @@ class Producer(Link):
         self._refuse_fenced()
         if self._epoch is None or self._begun:
             raise failed(KafkaError._STATE)
-        self._begun, self._broken = True, False
+        self._begun, self._known = True, False
 
     def produce(
         self,
@@ -99,9 +99,11 @@ class Producer(Link):
                 if self._repeated[topic]:
                     self._repeated[topic] -= 1
                     self.broker.current(self._id, self._epoch)
+                    self._known = True
                     offset = 0
                 else:
                     offset = self.broker.append(self._id, self._epoch, topic, record)
+                    self._known = True
                     self._unanswered[topic] += bool(unanswered)
             except OldEpoch:
                 self._fenced = True
@@ -134,13 +136,13 @@ class Producer(Link):
         if not self._begun:
             raise failed(KafkaError._STATE)
         self._send()
+        if self._unanswered and self.stage.fault("delivery", 0.3):
+            raise failed(KafkaError._INCONSISTENT, abortable=True)  # asked for too long
         self._unanswered.clear()  # asked again until it is known
         self._report()
         self._refuse_fenced()
         self.effect("commit")
         self._misbehave("commit", timeout)
-        if self._broken:
-            raise failed(KafkaError._INCONSISTENT, abortable=True)
         unanswered = self.stage.fault("commit unanswered", 0.04)
         self._end(commits=True)
         if unanswered:
@@ -195,12 +197,15 @@ class Producer(Link):
     def _asked(self) -> Transaction:
         try:
             assert self._epoch is not None
+            self._known = True
             return self.broker.current(self._id, self._epoch)
         except OldEpoch:
             self._fenced = True
             raise failed(KafkaError._FENCED, fatal=True) from None
 
     def _end(self, *, commits: bool) -> None:
+        if not self._known:
+            return
         try:
             assert self._epoch is not None
             self.broker.end(self._id, self._epoch, commits=commits)

@@ -1,11 +1,14 @@
 """Schedules by seed: how to play one again, and what to say when one fails."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import product, takewhile
 
 from tests.simulation.choices import Choices, Schedule, smallest
-from tests.simulation.inputs import nasty, small
+from tests.simulation.inputs import mixed, nasty, small
+from tests.simulation.processes import CRASH
 from tests.simulation.sink_run import SinkRun
 from tests.simulation.worker_run import WorkerRun
 
@@ -50,7 +53,9 @@ def play_endings(seed: int, choices: Choices) -> None:
     del seed, choices
     for first, ending in _endings({}):
         for second, another in _endings({first: ending}):
-            _four_batches({first: ending, second: another})
+            schedule = {first: ending, second: another}
+            if marks := _marks(_four_batches(schedule), second):
+                _four_batches(schedule | {marks[-1]: 1})  # the offset's is the last
 
 
 def _endings(before: Schedule) -> list[tuple[int, int]]:
@@ -61,6 +66,55 @@ def _endings(before: Schedule) -> list[tuple[int, int]]:
 
 def _four_batches(schedule: Schedule) -> WorkerRun:
     run = WorkerRun(Choices(schedule), small(), longest_run=1, eager=True)
+    run.run()
+    return run
+
+
+def play_torn(seed: int, choices: Choices) -> None:
+    """A commit of which Kafka writes every set of its marks but all: exact in the end, or refused as it is.
+
+    Raises AssertionError also where everything is refused, or nothing.
+    """
+    del seed, choices
+    refused = Counter[bool]()
+    for after_crash in ("same store", "other machine"):
+        for longest_run in (2, 4):
+            for schedule in _half_ended(longest_run):
+                run = _torn(schedule, longest_run, after_crash)
+                refused[run.torn is not None] += 1
+    assert min(refused[True], refused[False]) > 10, refused
+
+
+def play_rolled_back(seed: int, choices: Choices) -> None:
+    """A commit without any mark, a second worker that rolls it back and dies at some effect, and the first again."""
+    del seed, choices
+    for at in _commits(4):
+        for then in effects(_torn({at: 1}, 4, "other machine"), at):
+            assert _torn({at: 1, then: CRASH}, 4, "other machine").torn is None
+
+
+def _commits(longest_run: int) -> list[int]:
+    made = _torn({}, longest_run).stage.choices.made
+    return [at for at, one in enumerate(made) if one.about == "no markers"]
+
+
+def _half_ended(longest_run: int) -> Iterator[Schedule]:
+    for at in _commits(longest_run):
+        marks = _marks(_torn({at: 1}, longest_run), at)
+        for written in product((0, 1), repeat=len(marks)):
+            yield {at: 1} | {mark: 1 for mark, one in zip(marks, written, strict=True) if one}
+
+
+def _marks(run: WorkerRun, at: int) -> list[int]:
+    """The choices whether a mark is written, of a transaction whose marks are left out at `at`."""
+    after = enumerate(run.stage.choices.made[at + 1 :], at + 1)
+    return [number for number, _ in takewhile(lambda one: one[1].about == "mark written", after)]
+
+
+def _torn(schedule: Schedule, longest_run: int, after_crash: str = "same store") -> WorkerRun:
+    run = WorkerRun(
+        Choices(schedule), mixed(), longest_run=longest_run, eager=True, after_crash=after_crash, tearing=True
+    )
     run.run()
     return run
 

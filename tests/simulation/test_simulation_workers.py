@@ -5,7 +5,14 @@ import pytest
 from tests.simulation.choices import Choices, Schedule
 from tests.simulation.inputs import small
 from tests.simulation.processes import CRASH, MACHINE_CRASH, PAUSE
-from tests.simulation.schedules import assert_holds, effects, play_endings, play_workers
+from tests.simulation.schedules import (
+    assert_holds,
+    effects,
+    play_endings,
+    play_rolled_back,
+    play_torn,
+    play_workers,
+)
 from tests.simulation.worker_run import WorkerRun
 
 STRETCH = 500
@@ -65,6 +72,14 @@ def test_what_kafka_does_not_answer_in_time_is_asked_again_and_ends_no_worker(ab
 
 def test_however_kafka_ends_any_two_transactions_every_record_is_handled_exactly_once() -> None:
     assert_holds(play_endings, [0])
+
+
+def test_a_commit_that_kafka_ends_in_a_part_of_its_topics_is_mended_or_refused() -> None:
+    assert_holds(play_torn, [0])
+
+
+def test_a_store_whose_newest_entry_was_rolled_back_elsewhere_begins_anew() -> None:
+    assert_holds(play_rolled_back, [0])
 
 
 def test_a_machine_that_crashes_at_any_effect_may_lose_any_of_its_last_writes() -> None:
