@@ -120,13 +120,18 @@ class PartitionProducer:
         self._failed, self._next_offsets = None, {}
         try:
             self._producer.begin_transaction()
-            # First, because Kafka takes it only once the transaction before has ended.
-            self._send_offsets([TopicPartition(self._topics.transactions, self._partition, next_offset)])
-            self._look_back()
+            offsets = [TopicPartition(self._topics.transactions, self._partition, next_offset)]
+            if look_back := self._is_to_look_back():
+                # Kafka takes them only once the transaction before has ended. Not always first: whoever asks for the
+                # group's offsets waits for those that are in a transaction.
+                self._send_offsets(offsets)
+                self._look_back()
             self._produce(self._topics.ledger, entries)
             self._produce(self._topics.rejections, rejections)
             self._produce(self._topics.snapshots, snapshots)
             self._produce(self._topics.balances, balances)
+            if not look_back:
+                self._send_offsets(offsets)
             self._committed_at = time.monotonic()
             self._commit()
         except KafkaException as failure:
@@ -160,13 +165,12 @@ class PartitionProducer:
                     f"partition {self._partition}: what Kafka left open is not ended: {reason}"
                 ) from None
 
-    def _look_back(self) -> None:
-        """Write nothing behind a transaction that Kafka has ended and left open: see `streams.leftovers`.
+    def _is_to_look_back(self) -> bool:
+        """Whether the transaction before may be open: only a broker that was away leaves it so."""
+        return self._committed_at is not None and time.monotonic() - self._committed_at >= LOOK_BACK_S
 
-        Only a broker that was away leaves it open, and none is back in less time than LOOK_BACK_S.
-        """
-        if self._committed_at is None or time.monotonic() - self._committed_at < LOOK_BACK_S:
-            return
+    def _look_back(self) -> None:
+        """Write nothing behind a transaction that Kafka has ended and left open: see `streams.leftovers`."""
         if left := self._open_transactions.ends():
             # Who was fenced is told so here, and has seen what his successor is writing.
             self._producer.abort_transaction(self._settings.transaction_timeout_s)

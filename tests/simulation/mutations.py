@@ -69,11 +69,12 @@ def _compiled(function: FunctionType, source: str) -> CodeType:
 
 
 _DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)\n"
-_SEND_OFFSETS = "self._send_offsets([TopicPartition("
+_SEND_OFFSETS = "            if not look_back:\n                self._send_offsets(offsets)\n"
+_SEND_OFFSETS_FIRST = "                self._send_offsets(offsets)\n                self._look_back()\n"
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
-_LOOK_BACK = "            self._look_back()\n"
+_IS_TO_LOOK_BACK, _NEVER = "look_back := self._is_to_look_back()", "look_back := False"
 _PRODUCED = "            self._produce(self._topics.balances, balances)\n"
 _LEFTOVERS = "        self._end_leftovers(self._store)\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
@@ -101,16 +102,17 @@ MUTATIONS = (
         "the offset is committed before the transaction",
         play_workers,
         (
-            Edit(
-                PartitionProducer.write, _SEND_OFFSETS, f"(lambda offsets: {_COMMIT_ALONE})([TopicPartition("
-            ),
+            Edit(PartitionProducer.write, _SEND_OFFSETS, ""),
+            Edit(PartitionProducer.write, _SEND_OFFSETS_FIRST, "                self._look_back()\n"),
+            Edit(PartitionProducer.write, _PRODUCED, f"{_PRODUCED}            {_COMMIT_ALONE}\n"),
         ),
     ),
     Mutation(
         "the offset is committed after the transaction",
         play_workers,
         (
-            Edit(PartitionProducer.write, _SEND_OFFSETS, "offsets = list([TopicPartition("),
+            Edit(PartitionProducer.write, _SEND_OFFSETS, ""),
+            Edit(PartitionProducer.write, _SEND_OFFSETS_FIRST, "                self._look_back()\n"),
             Edit(PartitionProducer.write, _COMMIT, f"{_COMMIT}            {_COMMIT_ALONE}\n"),
         ),
     ),
@@ -132,14 +134,18 @@ MUTATIONS = (
     Mutation(
         "a transaction writes behind one that is open",
         play_workers,
-        (Edit(PartitionProducer.write, _LOOK_BACK, ""),),
+        (Edit(PartitionProducer.write, _IS_TO_LOOK_BACK, _NEVER),),
     ),
     Mutation(
         "a transaction looks for an open one before it only when it has written",
         play_torn,
         (
-            Edit(PartitionProducer.write, _LOOK_BACK, ""),
-            Edit(PartitionProducer.write, _PRODUCED, _PRODUCED + _LOOK_BACK),
+            Edit(PartitionProducer.write, _IS_TO_LOOK_BACK, _NEVER),
+            Edit(
+                PartitionProducer.write,
+                _PRODUCED,
+                f"{_PRODUCED}            if self._is_to_look_back():\n                self._look_back()\n",
+            ),
         ),
     ),
     Mutation(
