@@ -75,9 +75,12 @@ class CatchUp:
         store up, too. Otherwise as `run`.
         """
         topics = self._topics
-        with self._reader(topics.partitioned[1:], stopping) as reader:
+        # An offset that is open, too, is not told: who asked for it would wait for ever.
+        offset_of = None if left.offset else topics.transactions
+        with self._reader(topics.partitioned[1:], stopping, offset_of=offset_of) as reader:
             self._restore(reader, left.ends)
-            handled = self._last_handled(reader) + 1
+            committed = reader.committed or 0
+            handled, _ = self._handled(reader)
             last = self._last(reader, topics.snapshots, _snapshot_of)
         if last is not None and not self._is_taken(last):
             raise self._torn(
@@ -93,6 +96,8 @@ class CatchUp:
                             f"the record at {message.offset()} of {message.topic()} is open, and what comes behind "
                             "its source is there"
                         )
+                    if self._belongs_before(message, committed):
+                        raise self._skipped(handled, committed)
 
     def _belongs_before(self, message: Message, handled: int) -> bool:
         """Whether a record comes of what was handled, as far as others tell: its transaction has committed."""
@@ -220,14 +225,15 @@ class CatchUp:
         week) or lower, the newest entry and rejection do, since each names its source. Where it is higher,
         nothing may stand between.
         """
-        handled = self._last_handled(reader) + 1
+        handled, is_newest = self._handled(reader)
         committed = reader.committed
         begin, end = reader.end(self._topics.transactions).begin, reader.end(self._topics.transactions).end
         if committed is None or committed <= handled:
             position = max(handled, begin)
         else:
             position = committed
-            self._refuse_skipped(reader, max(handled, begin), committed)
+            if is_newest:
+                self._refuse_skipped(reader, max(handled, begin), committed)
         if begin > position or (handled == 0 and committed is None and begin > 0):
             log.warning(
                 "records_deleted", topic=self._topics.transactions, partition=self._partition, begin=begin
@@ -235,10 +241,14 @@ class CatchUp:
         log.info("position", partition=self._partition, offset=position, end=end, committed=committed)
         return position
 
-    def _last_handled(self, reader: PartitionReader) -> int:
-        """The highest source offset of an entry or a rejection, -1 where there is none."""
+    def _handled(self, reader: PartitionReader) -> tuple[int, bool]:
+        """One past the highest source offset of an entry or a rejection, and whether nothing was handled behind it.
+
+        That is not known where all rejections are gone: the newest of those that were deleted may be newer.
+        """
         rejected = self._last(reader, self._topics.rejections, _rejected_offset)
-        return max(self._store.cursor.source - 1, -1 if rejected is None else rejected)
+        is_newest = rejected is not None or not reader.end(self._topics.rejections).begin
+        return max(self._store.cursor.source, -1 if rejected is None else rejected + 1), is_newest
 
     def _last(self, reader: PartitionReader, topic: str, of: Callable[[Message], T | None]) -> T | None:
         """What the last record of ours in a topic says, None where there is none: looked for from the end back."""
@@ -256,16 +266,17 @@ class CatchUp:
 
     def _refuse_skipped(self, reader: PartitionReader, handled: int, committed: int) -> None:
         """Stop if the group's offset has moved past records that have neither entry nor rejection."""
-        if reader.end(self._topics.rejections).begin > 0:
-            return  # what was handled can no longer be told: older rejections were deleted
         for batch in reader.read({self._topics.transactions: handled} if handled < committed else {}):
             first = batch[0].offset()
             if first is not None and first < committed:
-                raise Stopped(
-                    f"partition {self._partition}: the group's offset is {committed}, but the record at "
-                    f"{first} has neither entry nor rejection: reset the group to {first}, start again"
-                )
+                raise self._skipped(first, committed)
             break
+
+    def _skipped(self, first: int, committed: int) -> Stopped:
+        return Stopped(
+            f"partition {self._partition}: the group's offset is {committed}, but the record at {first} has neither "
+            f"entry nor rejection: reset the group to {first}, start again"
+        )
 
 
 def _snapshot_of(message: Message) -> Snapshot | None:

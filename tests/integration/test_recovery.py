@@ -164,6 +164,22 @@ def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_
     assert_exact(rig.settings)
 
 
+def test_an_offset_moved_past_records_is_refused_also_where_older_rejections_were_deleted(rig: Rig) -> None:
+    wallet = next(wallets_of(2))
+    good = [as_record(transaction(number, wallet)) for number in range(60)]
+    rig.upstream.send([*good[:20], *(one._replace(value=None) for one in good[:20])])
+    work_off(rig)
+    admin, topic = quiet_admin(rig.settings), Topics.of(rig.settings).rejections
+    for answer in admin.delete_records([TopicPartition(topic, 2, 10)]).values():
+        answer.result(30)
+    first_unhandled = rig.upstream.next_offsets[2]
+    rig.upstream.send(good[20:])
+    rig.set_committed({2: rig.upstream.next_offsets[2]})
+    refusing = rig.start()
+    assert refusing.wait() == Stopped.exit_code, refusing.told()
+    assert f"the record at {first_unhandled} has neither entry nor rejection" in refusing.last_line()
+
+
 @pytest.mark.parametrize("sent", [0, 40])
 def test_a_balance_that_no_entry_accounts_for_is_refused(rig: Rig, sent: int) -> None:
     """As Kafka leaves it that ends a transaction in one topic and not in another."""

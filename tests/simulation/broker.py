@@ -12,6 +12,7 @@ What it keeps of the real one (KIP-98, KIP-447):
 - A transaction may end without its marks (`streams.leftovers`): its records stay open until the next mark of the
   same transactional id in their log, and end as that one does; so does its offset in the group.
 - Compaction removes older records of a key, and with them what was aborted; offsets stay.
+- Retention removes what is oldest; the log begins behind it.
 """
 
 from dataclasses import dataclass, field
@@ -73,7 +74,10 @@ class Log:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.stored: list[Stored] = []
+        self.begin = 0
         self.end = 0
+        #: How many committed records were deleted.
+        self.deleted = 0
         #: The first offset of each transaction that has no marker here yet.
         self.open: dict[Transaction, int] = {}
         #: How each transaction ended here.
@@ -121,6 +125,12 @@ class Log:
         newest = {one.key: one for one in self.visible()}
         stable = self.stable
         self.stored = [one for one in self.stored if one.offset >= stable or newest.get(one.key) is one]
+
+    def delete_all(self) -> None:
+        """Delete every record that is decided, as retention does with what is old."""
+        self.deleted += len(self.visible())
+        self.begin = self.stable
+        self.stored = [one for one in self.stored if one.offset >= self.begin]
 
 
 @dataclass

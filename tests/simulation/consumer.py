@@ -32,7 +32,8 @@ class Consumer(Link):
         if self.stage.fault("no answer", 0.003):
             self.stage.clock.sleep(timeout)
             return None
-        return 0, self._end(self.broker.log(at.topic))
+        log = self.broker.log(at.topic)
+        return log.begin, self._end(log)
 
     def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         """The ends, read-committed or all there is: nobody asks for another time."""
@@ -101,6 +102,7 @@ class Consumer(Link):
         """Records of one topic, and its end if it is reached."""
         log = self.broker.log(topic)
         start, end = self._positions[topic], self._end(log)
+        assert start >= log.begin, "auto.offset.reset is error"
         records = log.visible(start) if self._committed_only else log.records(start)
         if len(records) > most:
             self._positions[topic] = records[most].offset

@@ -177,6 +177,11 @@ MUTATIONS = (
         (Edit(CatchUp.refuse_half_ended, "not self._is_taken(last)", "False"),),
     ),
     Mutation(
+        "what is open is rolled back although the group's offset stands behind its source",
+        play_torn,
+        (Edit(CatchUp.refuse_half_ended, "self._belongs_before(message, committed)", "False"),),
+    ),
+    Mutation(
         "the store's newest entry is not looked for",
         play_rolled_back,
         (Edit(PartitionStore.first_to_read, "newest if newest >= begin else None", "None"),),
@@ -230,12 +235,12 @@ MUTATIONS = (
     Mutation(
         "the position is the last rejection's, not one past it",
         play_workers,
-        (Edit(CatchUp._last_handled, "rejected)", "rejected - 1)"),),
+        (Edit(CatchUp._handled, "rejected + 1)", "rejected)"),),
     ),
     Mutation(
         "the position does not ask the rejections",
         play_workers,
-        (Edit(CatchUp._last_handled, "-1 if rejected is None else rejected", "-1"),),
+        (Edit(CatchUp._handled, "-1 if rejected is None else rejected + 1", "-1"),),
     ),
     Mutation(
         "nobody is fenced: each producer has a transactional id of its own",

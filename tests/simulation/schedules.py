@@ -82,6 +82,9 @@ def play_torn(seed: int, choices: Choices) -> None:
             for schedule in _half_ended(longest_run):
                 run = _torn(schedule, longest_run, after_crash)
                 refused[run.torn is not None] += 1
+        for schedule in _half_ended(2, offset=True):
+            run = _torn(schedule, 2, after_crash, forgetful=True)
+            refused[run.torn is not None] += 1
     assert min(refused[True], refused[False]) > 10, refused
 
 
@@ -98,10 +101,13 @@ def _commits(longest_run: int) -> list[int]:
     return [at for at, one in enumerate(made) if one.about == "no markers"]
 
 
-def _half_ended(longest_run: int) -> Iterator[Schedule]:
+def _half_ended(longest_run: int, *, offset: bool = False) -> Iterator[Schedule]:
+    """Every set of marks, of one commit after the other; with `offset` those with the group's offset."""
     for at in _commits(longest_run):
         marks = _marks(_torn({at: 1}, longest_run), at)
         for written in product((0, 1), repeat=len(marks)):
+            if offset and not written[-1]:
+                continue
             yield {at: 1} | {mark: 1 for mark, one in zip(marks, written, strict=True) if one}
 
 
@@ -111,9 +117,17 @@ def _marks(run: WorkerRun, at: int) -> list[int]:
     return [number for number, _ in takewhile(lambda one: one[1].about == "mark written", after)]
 
 
-def _torn(schedule: Schedule, longest_run: int, after_crash: str = "same store") -> WorkerRun:
+def _torn(
+    schedule: Schedule, longest_run: int, after_crash: str = "same store", *, forgetful: bool = False
+) -> WorkerRun:
     run = WorkerRun(
-        Choices(schedule), mixed(), longest_run=longest_run, eager=True, after_crash=after_crash, tearing=True
+        Choices(schedule),
+        mixed(),
+        longest_run=longest_run,
+        eager=True,
+        after_crash=after_crash,
+        tearing=True,
+        forgetful=forgetful,
     )
     run.run()
     return run
