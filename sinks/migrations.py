@@ -15,7 +15,7 @@ from config.errors import Refused
 from config.logs import EventLog
 from config.settings import Settings
 from sinks.months import make_months_ahead
-from sinks.postgres import Connection, connect
+from sinks.postgres import ENCODING, Connection, connect
 
 log = EventLog("sinks.migrations")
 
@@ -58,6 +58,12 @@ def migrate(settings: Settings, migrations: list[Migration] | None = None) -> li
         if connection.info.server_version < OLDEST_SERVER:
             raise Refused(
                 f"PostgreSQL {connection.info.server_version // 10_000} is too old: 15 or later is needed"
+            )
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != ENCODING:
+            raise Refused(
+                f"the database of WALLET_POSTGRES is in {encoding}, which cannot hold every wallet id: make one with "
+                f"CREATE DATABASE {connection.info.dbname} TEMPLATE template0 ENCODING 'UTF8'"
             )
         try:
             applied = list(_apply_missing(connection, known))

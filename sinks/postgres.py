@@ -1,7 +1,7 @@
 """PostgreSQL: connections, and what the command line reads.
 
-Sessions run in UTC, with our schema as the only search path, in autocommit: whoever needs a transaction
-says so with `connection.transaction()`.
+Sessions run in UTF8 and UTC, with our schema as the only search path, whatever the server, the database, the login
+or the environment set; in autocommit: whoever needs a transaction says so with `connection.transaction()`.
 """
 
 import random
@@ -19,6 +19,7 @@ from psycopg.rows import class_row
 from config.errors import ConfigurationError, NotReachable
 from config.logs import EventLog
 from config.settings import Settings
+from sinks.poolers import refuse_shared_sessions
 
 log = EventLog("sinks.postgres")
 
@@ -36,17 +37,36 @@ PARAMETERS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
+#: What statements and answers of ours mean depends on these; anybody may have set them otherwise, for the server,
+#: the database, the login, in PGOPTIONS or in the DSN. The encoding is said at the start: it rules every byte.
+ENCODING = "UTF8"
+MEANING = {
+    "timezone": "UTC",
+    "search_path": "public",
+    "datestyle": "ISO, YMD",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    # Who waited for a lock must see what the other did meanwhile.
+    "default_transaction_isolation": "read committed",
+    # Rows that a policy hides must be an error, not missing.
+    "row_security": "off",
+}
 #: A writer says so when it waits for another's lock; and when its machine vanishes, the server lets go of
 #: its locks within half a minute, not after the two hours that are TCP's default.
-WRITER_LIMITS = """
-    SET lock_timeout = '5s';
-    SET tcp_keepalives_idle = 10;
-    SET tcp_keepalives_interval = 5;
-    SET tcp_keepalives_count = 3
-"""
+WRITER_LIMITS = {
+    "lock_timeout": "5s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
 #: Answers that waiting does not change. libpq gives no SQLSTATE for a connection that was refused.
 FINAL = re.compile(
     r'password authentication failed|no password supplied|database ".*" does not exist|no pg_hba'
+    r"|statement pooling mode"
 )
 
 
@@ -103,26 +123,33 @@ def _session(settings: Settings, role: Role | None, name: str) -> Connection:
             "WALLET_POSTGRES is not a DSN: it should look like postgresql://user:password@host:5432/database"
         ) from None
     connection: Connection = psycopg.Connection.connect(
-        dsn, autocommit=True, **PARAMETERS, application_name=name
+        dsn, autocommit=True, **PARAMETERS, application_name=name, client_encoding=ENCODING
     )
     try:
-        connection.execute("SET timezone = 'UTC'")
-        connection.execute("SET search_path = public")
+        refuse_shared_sessions(connection, dsn)
+        wanted = dict(MEANING)
         if role == WRITER:
-            connection.execute(WRITER_LIMITS)
-            limit = sql.SQL("SET idle_in_transaction_session_timeout = {}")
-            connection.execute(limit.format(sql.Literal(f"{settings.transaction_timeout_s}s")))
+            limit = {"idle_in_transaction_session_timeout": f"{settings.transaction_timeout_s}s"}
+            wanted |= WRITER_LIMITS | limit
+        connection.execute(
+            "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)",
+            [list(wanted), list(wanted.values())],
+        )
         if role:
-            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
-    except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
-        connection.close()
-        raise ConfigurationError(
-            f"the user of WALLET_POSTGRES may not be {role}: run `wallet init`, then GRANT {role} TO it"
-        ) from None
+            _take(connection, role)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _take(connection: Connection, role: Role) -> None:
+    try:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
+        raise ConfigurationError(
+            f"the user of WALLET_POSTGRES may not be {role}: run `wallet init`, then GRANT {role} TO it"
+        ) from None
 
 
 class WalletBalance(NamedTuple):
