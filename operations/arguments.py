@@ -1,5 +1,6 @@
 """Command lines, and arguments that several commands read alike."""
 
+import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import cast
@@ -11,12 +12,21 @@ from config.errors import ConfigurationError
 #: UsageError, for a command line that is not understood: click's, or the copy of it that newer typers have.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
+#: How Python shows a byte that is not UTF-8 in an argument.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
     """Run a command line and return its exit code; without any arguments it shows its help.
 
-    Raises ConfigurationError, in one line, where typer would draw a box around what it does not understand.
+    Raises ConfigurationError, in one line, where typer would draw a box around what it does not understand, and for
+    bytes that are no text: what is named by them could be neither looked up nor printed.
     """
+    for argument in arguments:
+        if not argument.isascii() and _SURROGATE.search(argument):
+            raise ConfigurationError(
+                f"argument {argument!a} is not text in UTF-8: write it so, or rename the file"
+            )
     try:
         code = app(args=[*arguments] or ["--help"], prog_name=name, standalone_mode=False)
     except _NotUnderstood as error:

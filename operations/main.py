@@ -1,5 +1,6 @@
 """The `wallet` command. Each command imports what it needs when it runs, so that `--help` is quick."""
 
+import io
 import signal
 import sys
 import threading
@@ -39,6 +40,8 @@ SINKS = ("ledger", "snapshots", "rejections")
 
 def main() -> None:
     """Run the command line: what a user can mend is one line on stderr and the error's exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(run(app, sys.argv[1:], "wallet"))
     except KeyboardInterrupt:

@@ -1,0 +1,72 @@
+"""Arguments of every kind: one line and an exit code of docs/commands.md, never a traceback."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.conftest import QUICK, Told
+
+#: An argument as a terminal may hand it over: any text, and bytes that are no text, which Python shows as surrogates.
+ARGUMENTS = st.text(st.characters(exclude_characters="\0"), max_size=20) | st.binary(max_size=12).filter(
+    lambda raw: b"\0" not in raw
+).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+
+#: Commands that look or read, with a hole in the place of an argument. Those that start servers are left out.
+COMMANDS = [
+    "balance {}",
+    "balance alice --at {}",
+    "statement {}",
+    "statement alice --from {}",
+    "inspect {}",
+    "inspect alice --effective-at {}",
+    "rejections list --key {}",
+    "rejections list --reason {}",
+    "rejections show {} 1",
+    "rejections resubmit --offsets {}",
+    "offsets --beginning --group {}",
+    "offsets --group g --back {}",
+    "offsets --group g --end --topic {}",
+    "replay ledger --from-time {}",
+    "archive status {}",
+    "archive verify --month {}",
+    "rebuild status --prefix {}",
+    "verify --to-time {}",
+    "verify --since {}",
+    "send --dry-run {}",
+    "send --format {} x.csv",
+    "import --dry-run {}",
+    "import --opening {}",
+    "import --check {}",
+    "{}",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@example(argument="M\udcfcller")
+@example(argument="9999-12-31T23:59:59Z")
+@given(argument=ARGUMENTS)
+@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_argument_of_any_kind_ends_in_an_exit_code_and_one_line(
+    command: str, argument: str, wallet_here: Callable[..., Told]
+) -> None:
+    told = wallet_here(*[argument if word == "{}" else word for word in command.split()])
+    assert told.returncode in {0, 1, 2, 3, 4, 6}
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["balance", b"M\xfcller"], ["inspect", b"M\xfcller"], ["rejections", "list", "--key", b"\xff"]],
+)
+def test_bytes_that_are_no_text_are_told_in_one_line(arguments: list[str | bytes]) -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "operations", *arguments], env=QUICK, capture_output=True, check=False
+    )
+    assert told.returncode == 2
+    assert told.stderr.count(b"\n") == 1
+    assert told.stderr.startswith(b"wallet: argument '")
+    assert b"is not text in UTF-8" in told.stderr
