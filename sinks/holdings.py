@@ -14,6 +14,9 @@ log = EventLog("sinks.consumer")
 
 #: How many session time-outs the group has to take a partition from us that another owner has.
 FENCED_SESSIONS = 3
+#: Whoever waited in vain has so many times that long to be fenced again. Two pipelines that write to one database
+#: take its positions from each other within two or three; what happened last year is another story.
+REMEMBERED = 10
 
 
 class Holdings:
@@ -29,8 +32,8 @@ class Holdings:
         self.astray = False
         #: Partitions that another owner took, and until when the group may still say that they are ours.
         self._fenced: dict[int, float] = {}
-        #: Those of which it has said so for too long once before.
-        self._waited_in_vain: set[int] = set()
+        #: Those of which it has said so for too long before, and until when that counts.
+        self._waited_in_vain: dict[int, float] = {}
 
     @property
     def stands(self) -> dict[int, int]:
@@ -74,12 +77,12 @@ class Holdings:
             self.astray = True
 
     def check_fences(self) -> None:
-        """Have patience with the group, ask it anew when that ends, and raise Stopped the second time."""
+        """Have patience with the group, ask it anew when that ends, and raise Stopped the second time soon after."""
         now = time.monotonic()
         late = [partition for partition, deadline in self._fenced.items() if now > deadline]
-        if late and self._waited_in_vain.isdisjoint(late):
+        if late and all(self._waited_in_vain.get(partition, now) <= now for partition in late):
             # A backup that was restored may name an owner that lives and has another share by now.
-            self._waited_in_vain.update(late)
+            self._waited_in_vain |= dict.fromkeys(late, now + REMEMBERED * self._patience_s)
             self.astray = True
         elif late:
             raise Stopped(

@@ -17,11 +17,13 @@ from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from schemas.records import EPOCH
-from sinks.postgres import Connection
+from sinks.postgres import Connection, one_line
 
 log = EventLog("sinks.months")
 
 LONGEST_PAUSE_S = 1.0
+#: Somebody else's lock is in the way.
+BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
 def months_of(days: Iterable[int]) -> set[date]:
@@ -36,9 +38,20 @@ def coming_months(ahead: int, today: date | None = None) -> list[date]:
     return [date(month // 12, month % 12 + 1, 1) for month in range(first, first + ahead + 1)]
 
 
-def make_months_ahead(connection: Connection, settings: Settings) -> list[date]:
-    """Make this month and `WALLET_MONTHS_AHEAD` more; returns those that were missing."""
-    return make_months(connection, coming_months(settings.months_ahead), settings, unless_sealed=True)
+def make_months_ahead(connection: Connection, settings: Settings) -> bool:
+    """Make this month and `WALLET_MONTHS_AHEAD` more; False where a lock was not to be had just now.
+
+    No row needs them yet, so nobody waits for them: a VACUUM of `wallets` may take hours.
+    """
+    for month in coming_months(settings.months_ahead):
+        try:
+            _try_to_make(connection, month, settings.lock_timeout_ms)
+        except BUSY as busy:
+            log.warning("month_ahead_not_made", month=month, reason=one_line(busy))
+            return False
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            continue  # sealed: it needs nothing
+    return True
 
 
 def make_months(
@@ -57,7 +70,7 @@ def _make(connection: Connection, month: date, settings: Settings, unless_sealed
     while True:
         try:
             return _try_to_make(connection, month, settings.lock_timeout_ms)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
+        except BUSY as busy:
             if time.monotonic() > deadline:
                 raise Stopped(
                     f"no lock on wallets in {settings.startup_wait_s:g} s to make {month:%Y-%m}: "

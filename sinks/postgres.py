@@ -253,6 +253,14 @@ def positions(settings: Settings) -> list[SinkPosition]:
         return cursor.execute(query).fetchall()
 
 
+def written(settings: Settings) -> dict[tuple[str, int], SinkPosition]:
+    """How far the rows of each topic and partition are in the tables.
+
+    The archive is left out: it reads the snapshots, which are another sink's, and writes no row of them.
+    """
+    return {(at.topic, at.partition): at for at in positions(settings) if at.sink != "archive"}
+
+
 def counts(settings: Settings) -> dict[str, int]:
     """Rows of each table, counted in one statement."""
     query = """

@@ -41,7 +41,8 @@ PASSING = (
     psycopg.errors.ReadOnlySqlTransaction,
     NotReachable,
 )
-MONTHS_EVERY_S = 3_600.0
+#: How often the months ahead are looked at, and how soon again where a lock was in the way.
+MONTHS_EVERY_S, MONTHS_AGAIN_S = 3_600.0, 60.0
 
 
 class Batch(NamedTuple):
@@ -96,7 +97,7 @@ class Writer:
         self._stop = stop
         self._observer = observer
         self._months: set[date] = set()
-        self._months_checked_s = float("-inf")
+        self._months_ahead_at_s = float("-inf")
         self._connection = self._connect(settings.startup_wait_s)
         self._until_done(lambda: check(self._connection))
 
@@ -115,7 +116,7 @@ class Writer:
         # What this session has seen may be gone: the database may have been restored from a backup since.
         check(self._connection)
         self._months.clear()
-        self._months_checked_s = float("-inf")
+        self._months_ahead_at_s = float("-inf")
         try:
             return {
                 partition: positions.claim(self._connection, self._place, partition, begin)
@@ -202,9 +203,9 @@ class Writer:
     def _make_months(self, fresh: Collection[int], replayed: Collection[int]) -> None:
         if not (fresh or replayed):
             return
-        if time.monotonic() - self._months_checked_s > MONTHS_EVERY_S:
-            make_months_ahead(self._connection, self._settings)
-            self._months_checked_s = time.monotonic()
+        if time.monotonic() >= self._months_ahead_at_s:
+            made = make_months_ahead(self._connection, self._settings)
+            self._months_ahead_at_s = time.monotonic() + (MONTHS_EVERY_S if made else MONTHS_AGAIN_S)
         needed = months_of(fresh) - self._months
         make_months(self._connection, needed, self._settings)
         self._months |= needed

@@ -76,7 +76,7 @@ def _written(settings: Settings, place: Place) -> list[Cut]:
     """The cut of each partition, lowered to what both its sinks have written."""
     topics = Topics.of(settings)
     found = cuts(settings, place.client, range(settings.partitions))
-    written = {(row.topic, row.partition): row.high_offset for row in postgres.positions(settings)}
+    written = {at: row.high_offset for at, row in postgres.written(settings).items()}
     for topic, kind in ((topics.ledger, LEDGER), (topics.rejections, REJECTIONS)):
         reading = Reading(settings, topic)
         try:

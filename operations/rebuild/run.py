@@ -176,4 +176,4 @@ def _folded(place: Place) -> dict[At, int | None]:
 
 
 def _written(settings: Settings) -> dict[At, int | None]:
-    return {(row.topic, row.partition): row.next_offset for row in postgres.positions(settings)}
+    return {at: row.next_offset for at, row in postgres.written(settings).items()}

@@ -130,4 +130,4 @@ def _written(place: Place) -> Mapping[At, int]:
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if "sink_positions" not in shadow.tables(connection):
             return {}
-    return {(row.topic, row.partition): row.next_offset for row in postgres.positions(place.shadow)}
+    return {at: row.next_offset for at, row in postgres.written(place.shadow).items()}

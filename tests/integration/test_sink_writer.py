@@ -9,15 +9,17 @@ import pytest
 from confluent_kafka import Message
 from psycopg import sql
 
+from config.errors import Stopped
 from config.settings import Settings
 from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.migrations import migrate
+from sinks.months import make_months, months_of
 from sinks.observer import Observer
 from sinks.positions import Lost, Move, Place, Position, advance, claim, session_name
 from sinks.sink import Record
 from sinks.writer import Batch, Writer, prepare
-from tests.ledgers import LEDGER_FRAME, Ledger
+from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger
 
 pytestmark = pytest.mark.integration
 
@@ -185,3 +187,48 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over
         assert successor.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
         successor.close()
     assert count(settings) == 10
+
+
+#: What a VACUUM of wallets and a CREATE INDEX CONCURRENTLY on it hold for as long as they take.
+AS_VACUUM_DOES = "LOCK TABLE wallets IN SHARE UPDATE EXCLUSIVE MODE"
+
+
+def months_of_tables(settings: Settings) -> int:
+    with postgres.connect(settings) as connection:
+        return connection.execute(
+            "SELECT FROM pg_inherits WHERE inhparent = 'transactions'::regclass"
+        ).rowcount
+
+
+def test_a_month_ahead_that_a_vacuum_is_in_the_way_of_keeps_no_row_from_being_written(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    migrate(settings.model_copy(update={"months_ahead": 1}))
+    batch = prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), []))
+    with postgres.connect(settings) as other:
+        make_months(other, months_of(batch.fresh.days), settings)
+        before = months_of_tables(settings)
+        with other.transaction():
+            other.execute(AS_VACUUM_DOES)
+            with closing(Writer(settings, SINK, "me", threading.Event(), Observer())) as writer:
+                writer.claim({0: 0})
+                assert writer.write(batch)
+    assert count(settings) == 10
+    assert "month_ahead_not_made" in caplog.messages
+    assert months_of_tables(settings) == before
+
+
+def test_a_month_that_a_row_needs_is_waited_for_and_then_ends_the_sink(settings: Settings) -> None:
+    migrate(settings)
+    impatient = settings.model_copy(update={"startup_wait_s": 0.1})
+    far = Ledger(0, NOVEMBER_MS + 4_000 * DAY_MS).post_many(10)
+    with (
+        postgres.connect(settings) as other,
+        other.transaction(),
+        closing(Writer(impatient, SINK, "me", threading.Event(), Observer())) as writer,
+    ):
+        other.execute(AS_VACUUM_DOES)
+        writer.claim({0: 0})
+        with pytest.raises(Stopped, match=r"no lock on wallets in 0\.1 s to make 2037-10"):
+            writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(far), [])))
+    assert count(settings) == 0

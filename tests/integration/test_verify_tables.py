@@ -253,6 +253,26 @@ def test_rows_that_a_sink_has_not_written_yet_are_no_difference(audited: Setting
     assert report.rows["transactions"] == sum(one.entries for one in report.covered) - 10 * PARTITIONS
 
 
+def test_where_the_archive_stands_says_nothing_of_the_rows_of_the_snapshots_that_it_reads_too(
+    audited: Settings, owner: Connection
+) -> None:
+    names = Topics.of(audited)
+    owner.execute(
+        "INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner)"
+        " SELECT 'archive', topic, partition, 0, 0, 'somebody' FROM sink_positions WHERE topic = %s",
+        [names.snapshots],
+    )
+    try:
+        assert told(verified(audited)) == []
+        assert all(
+            at.sink == "snapshots"
+            for (topic, _), at in postgres.written(audited).items()
+            if topic == names.snapshots
+        )
+    finally:
+        owner.execute("DELETE FROM sink_positions WHERE sink = 'archive'")
+
+
 def test_the_rows_of_a_sink_that_was_set_back_are_no_difference(audited: Settings, owner: Connection) -> None:
     """It compares what it reads a second time; what it wrote the first time is in the tables."""
     owner.execute("UPDATE sink_positions SET next_offset = 0")
