@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import (
+    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -297,6 +298,12 @@ class Rig:
             {at.partition for at in member.assignment.topic_partitions if at.topic == wanted}
             for member in found.members
         ]
+
+    def is_rebalancing(self) -> bool:
+        """Whether the group waits for members that must join again."""
+        answers = self._admin.describe_consumer_groups([self.settings.group], request_timeout=10)
+        state = answers[self.settings.group].result(15).state
+        return bool(state == ConsumerGroupState.PREPARING_REBALANCING)
 
     # -- waits
 

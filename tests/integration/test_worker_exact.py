@@ -2,7 +2,6 @@
 
 import random
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,11 +60,20 @@ def test_a_worker_that_is_told_to_stop_leaves_the_group_before_it_ends(rig: Rig)
 
 
 def test_a_worker_that_is_told_to_stop_at_any_moment_of_its_start_ends_in_order(rig: Rig) -> None:
-    for moment_s in (0.0, 0.1, 0.4):
+    for moment in ("starting", "assigned", "position", "ready"):
         worker = rig.start()
-        worker.wait_until_told("starting")
-        time.sleep(moment_s)
+        worker.wait_until_told(moment)
         worker.stop()
+
+
+def test_a_worker_that_is_told_to_stop_while_the_group_lets_it_wait_ends_in_order(rig: Rig) -> None:
+    silent = rig.start(session_timeout_s=60)
+    silent.wait_until_told("ready", 4)
+    silent.signal(signal.SIGSTOP)
+    joins = rig.start()
+    wait_until(rig.is_rebalancing, "the group waits for the silent one", joins.check_runs)
+    joins.stop()
+    silent.signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(20, marks=[pytest.mark.full, pytest.mark.timeout(600)])])

@@ -1,14 +1,13 @@
 """One partition's writer on a real Kafka, driven by hand: redelivery, roll-back, a fence between batches."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from config.clients import librdkafka, looking
 from config.cluster import quiet_admin
@@ -26,6 +25,7 @@ from streams.transaction import Aborted, Fenced, PartitionProducer
 from streams.writer import PartitionWriter, WriterParts
 from tests.integration.exactness import assert_exact, found
 from tests.integration.pipelines import (
+    PATIENCE_S,
     Upstream,
     as_record,
     initialise_topics,
@@ -139,9 +139,22 @@ def test_a_batch_that_kafka_does_not_take_leaves_no_trace_and_the_next_writer_go
 
 
 def set_message_bytes(settings: Settings, limit: int) -> None:
-    """Change what a derived topic takes; the broker needs a moment more to act on what it shows."""
-    alter(quiet_admin(settings), Topics.of(settings).rejections, {"max.message.bytes": str(limit)})
-    time.sleep(0.5)
+    """Change what a derived topic takes, and return when the broker acts on it."""
+    topic = Topics.of(settings).rejections
+    alter(quiet_admin(settings), topic, {"max.message.bytes": str(limit)})
+    producer = Producer(librdkafka(settings, transactional_id=f"{settings.prefix}-probe"))
+    producer.init_transactions(PATIENCE_S)
+
+    def acts() -> bool:
+        refused: list[KafkaError | None] = []
+        producer.begin_transaction()
+        producer.produce(topic, bytes(1_000), partition=0, on_delivery=lambda error, _: refused.append(error))
+        producer.flush(PATIENCE_S)
+        producer.abort_transaction(PATIENCE_S)
+        (error,) = refused
+        return (error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE) == (limit < 1_000)
+
+    wait_until(acts, f"the broker takes {limit} bytes a message")
 
 
 def test_a_writer_that_is_fenced_between_two_batches_writes_nothing_more(settings_here: Settings) -> None:
