@@ -40,8 +40,8 @@ check: $(READY) ## Lint and types
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Half of their time is waiting, hence six on two cores.
-AT_ONCE := -n 6 --dist worksteal
+# Half of their time is waiting, hence six on two cores. Tests that share a set-up stay in one process (conftest.py).
+AT_ONCE := -n 6 --dist loadgroup
 
 test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"

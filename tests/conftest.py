@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,9 +31,14 @@ from local.stack import Addresses, Stack
 if TYPE_CHECKING:
     from tests.containers import Containers
 
-# How long an example takes says how busy the machine is, not whether the code is right.
+# How long an example takes says how busy the machine is, not whether the code is right. Each run draws other
+# examples, on a build machine too, where Hypothesis would draw the same for ever; a failure prints how to see it again.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")
 
@@ -41,6 +46,35 @@ FOLDER = Path(__file__).parents[1] / ".local"
 IN_CONTAINERS = os.environ.get("WALLET_TEST_WITH", "local") == "testcontainers"
 CACHE = Path(os.environ.get("WALLET_LOCAL_CACHE", Settings.model_fields["local_cache"].default))
 NOWHERE = "postgresql://127.0.0.1:1/this-test-has-no-database"
+
+
+#: Why a test may be skipped on a build machine; whatever else it lacks, `.ci/run` has to bring.
+MAY_BE_SKIPPED = (
+    "root may write everywhere",
+    "no file system can be mounted",
+    "_testcapi",
+    "the machine is too busy",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what a module sets up run in one process, so that it is set up once."""
+    for item in items:
+        definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values()  # noqa: B009 - pytest's own
+        if any(one.scope == "module" for some in definitions for one in some):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """On a build machine a test that is skipped for what is lacking there has failed."""
+    report = yield
+    if report.skipped and "CI" in os.environ and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if not any(allowed in reason for allowed in MAY_BE_SKIPPED):
+            report.outcome, report.longrepr = "failed", f"not to be skipped on a build machine: {reason}"
+    return report
 
 
 @pytest.fixture(autouse=True)
