@@ -172,6 +172,12 @@ class Settings(BaseSettings):
     startup_wait_s: float = Field(
         60.0, ge=0.0, le=3_600.0, description="How long to wait for Kafka and Postgres."
     )
+    postgres_timeout_s: float = Field(
+        30.0,
+        ge=1.0,
+        le=3_600.0,
+        description="A PostgreSQL silent for so long, and for new connections too, is held to be away.",
+    )
     retry_wait_s: float = Field(10.0, ge=0.1, le=600.0, description="Longest pause between two attempts.")
 
     # -- health

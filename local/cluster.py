@@ -9,7 +9,6 @@ With three brokers every topic, Kafka's own included, has three replicas, of whi
 `local.stack` it lives no longer than the program that made it.
 """
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,12 +115,8 @@ class Cluster:
     @contextmanager
     def paused(self, node: int) -> Iterator[None]:
         """One broker says nothing meanwhile: it is stopped by SIGSTOP and goes on afterwards."""
-        running = self._running[node]
-        server.send(running, signal.SIGSTOP)
-        try:
+        with server.suspended(self._running[node]):
             yield
-        finally:
-            server.send(running, signal.SIGCONT)
 
     def __enter__(self) -> Self:
         try:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -142,6 +143,21 @@ def kill(running: Running) -> None:
         send(member, signal.SIGKILL)
     for member in family:
         wait_until_dead(member, patience_s=30.0)
+
+
+@contextlib.contextmanager
+def suspended(running: Running) -> Iterator[None]:
+    """It and what it started say nothing meanwhile: stopped by SIGSTOP, they go on afterwards."""
+    send(running, signal.SIGSTOP)
+    # After the parent, which starts no more of them now.
+    family = [running, *_children(running)]
+    for member in family[1:]:
+        send(member, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for member in family:
+            send(member, signal.SIGCONT)
 
 
 def send(running: Running, what: signal.Signals) -> None:

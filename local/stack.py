@@ -140,6 +140,14 @@ class Stack:
             if running := _running(state, name):
                 server.kill(running)
 
+    @contextlib.contextmanager
+    def suspended(self, name: Name) -> Iterator[None]:
+        """One server says nothing meanwhile, and nobody hears that it is gone."""
+        running = _running(self._known_state(), name)
+        assert running is not None  # noqa: S101 - of a stack that is up
+        with server.suspended(running):
+            yield
+
     def restart(self, name: Name) -> None:
         """Stop one server and start it again."""
         self.stop(name)

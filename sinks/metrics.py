@@ -37,6 +37,8 @@ FENCES = Counter("wallet_sink_fences", "Partitions that another owner took.", ["
 
 #: What a sink waits for is said again at each attempt; besides the pause between two, one takes so long.
 ATTEMPT_S = 30.0
+#: A sign of life that takes longer is none.
+SIGN_OF_LIFE_S = 5.0
 #: The sink whose rows bring balances up to date.
 LEDGER = "ledger"
 
@@ -52,6 +54,7 @@ class Vitals(Observer):
 
     def __init__(self, settings: Settings, topics: Mapping[str, str]) -> None:
         self._settings = settings
+        self._impatient = settings.model_copy(update={"postgres_timeout_s": SIGN_OF_LIFE_S})
         self._topics = topics
         self._positions: dict[str, dict[int, int]] = {}
         self._waits: dict[str, tuple[str, float]] = {}
@@ -154,7 +157,7 @@ class Vitals(Observer):
                 return
             try:
                 if self._connection is None or self._connection.closed:
-                    self._connection = connect(self._settings, READER, wait_s=0, name="wallet health")
+                    self._connection = connect(self._impatient, READER, wait_s=0, name="wallet health")
                 self._connection.execute("SELECT 1")
             except WalletError as failure:
                 self._postgres = str(failure)

@@ -5,7 +5,6 @@ or the environment set; in autocommit: whoever needs a transaction says so with 
 """
 
 import random
-import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,10 +15,12 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from config.errors import ConfigurationError, NotReachable
+from config.errors import NotReachable, Refused, WalletError
 from config.logs import EventLog
 from config.settings import Settings
+from sinks.dsn import checked, refusal
 from sinks.poolers import refuse_shared_sessions
+from sinks.silence import Attended
 
 log = EventLog("sinks.postgres")
 
@@ -63,11 +64,6 @@ WRITER_LIMITS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-#: Answers that waiting does not change. libpq gives no SQLSTATE for a connection that was refused.
-FINAL = re.compile(
-    r'password authentication failed|no password supplied|database ".*" does not exist|no pg_hba'
-    r"|statement pooling mode"
-)
 
 
 def connect(
@@ -75,8 +71,9 @@ def connect(
 ) -> Connection:
     """Connect within `wait_s` (`WALLET_STARTUP_WAIT_S` unless given) and take the role, if any.
 
-    Raises NotReachable when the server did not answer in time, ConfigurationError when the DSN is wrong.
-    The DSN, which may hold a password, appears in no message.
+    Raises NotReachable when the server did not answer in time, ConfigurationError when the DSN is wrong, Refused
+    when its user lacks a right. The DSN, which may hold a password, appears in no message.
+    A server that falls silent later (`WALLET_POSTGRES_TIMEOUT_S`) is an OperationalError of psycopg.
     """
     wait_s = settings.startup_wait_s if wait_s is None else wait_s
     deadline = time.monotonic() + wait_s
@@ -86,8 +83,8 @@ def connect(
             return _session(settings, role, name)
         except psycopg.OperationalError as error:
             reason = one_line(error)
-            if FINAL.search(reason):
-                raise ConfigurationError(f"PostgreSQL refuses WALLET_POSTGRES: {reason}") from None
+            if refused := refusal(reason):
+                raise refused from None
             if time.monotonic() + pause_s > deadline:
                 raise NotReachable(
                     f"PostgreSQL did not answer within {wait_s:g} s: {reason}: start it, or set WALLET_POSTGRES"
@@ -103,28 +100,29 @@ def one_line(error: psycopg.Error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def lost(failure: Exception) -> NotReachable | None:
-    """What a command says when its session ended on the server's side; None for any other failure."""
-    if not isinstance(failure, psycopg.OperationalError | psycopg.InterfaceError):
-        return None
-    return NotReachable(
-        f"PostgreSQL could not go on: {failure.diag.message_primary or one_line(failure)}; what was "
-        "begun is undone, run it again"
-    )
+def lost(failure: Exception) -> WalletError | None:
+    """What a command says when PostgreSQL ended its session or refused its statement; None for any other failure."""
+    if isinstance(failure, psycopg.errors.InsufficientPrivilege):
+        return Refused(
+            f"the user of WALLET_POSTGRES lacks a right: {failure.diag.message_primary}: run `wallet init`, or GRANT it"
+        )
+    if isinstance(failure, psycopg.DataError):
+        return Refused(
+            f"PostgreSQL holds a value that none of ours wrote: {one_line(failure)}: `wallet verify` names it"
+        )
+    if isinstance(failure, psycopg.OperationalError | psycopg.InterfaceError):
+        return NotReachable(
+            f"PostgreSQL could not go on: {failure.diag.message_primary or one_line(failure)}; what was "
+            "begun is undone, run it again"
+        )
+    return None
 
 
 def _session(settings: Settings, role: Role | None, name: str) -> Connection:
-    dsn = settings.postgres.get_secret_value()
-    try:
-        psycopg.conninfo.conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        # The parser's message quotes the DSN.
-        raise ConfigurationError(
-            "WALLET_POSTGRES is not a DSN: it should look like postgresql://user:password@host:5432/database"
-        ) from None
-    connection: Connection = psycopg.Connection.connect(
-        dsn, autocommit=True, **PARAMETERS, application_name=name, client_encoding=ENCODING
-    )
+    dsn = checked(settings.postgres.get_secret_value())
+    parameters = PARAMETERS | {"application_name": name, "client_encoding": ENCODING}
+    connection = Attended.connect(dsn, autocommit=True, **parameters)
+    connection.silence_s, connection.place = settings.postgres_timeout_s, (dsn, parameters)
     try:
         refuse_shared_sessions(connection, dsn)
         wanted = dict(MEANING)
@@ -147,7 +145,7 @@ def _take(connection: Connection, role: Role) -> None:
     try:
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
-        raise ConfigurationError(
+        raise Refused(
             f"the user of WALLET_POSTGRES may not be {role}: run `wallet init`, then GRANT {role} TO it"
         ) from None
 

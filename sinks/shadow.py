@@ -5,7 +5,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-from config.errors import ConfigurationError, NotReachable, Refused
+from config.errors import Refused, WalletError
 from config.settings import Settings
 from sinks.postgres import Connection, connect, one_line
 
@@ -46,7 +46,7 @@ def connect_shadow(settings: Settings) -> Connection:
     """Connect to the shadow's database; errors name the variable that it comes from."""
     try:
         return connect(settings)
-    except (ConfigurationError, NotReachable) as error:
+    except WalletError as error:
         told = str(error).replace("WALLET_POSTGRES", "WALLET_REBUILD_POSTGRES")
         raise type(error)(f"the shadow's database: {told}") from None
 

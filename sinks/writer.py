@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 import psycopg
 
-from config.errors import ConfigurationError, NotReachable, Stopped
+from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from sinks import positions
@@ -240,7 +240,7 @@ class Writer:
     def _connect_again(self) -> None:
         try:
             self._connection = self._connect(wait_s=0)
-        except ConfigurationError as refusal:
+        except (ConfigurationError, Refused) as refusal:
             # It was right before: a backup that is put in the database's place may be there in a moment.
             raise NotReachable(str(refusal)) from None
 

@@ -23,6 +23,8 @@ from sinks.postgres import Connection
 BLOCK = 65_536
 #: While only Postgres is waited for, `advance` hears so from time to time: it may want to stop.
 TELL_EVERY_S = 0.5
+#: A server that does not take a cancellation will not answer the question either.
+CANCEL_S = 5.0
 
 #: All of a month is read, whatever the server's statistics say, and sorted in few passes.
 WHOLE_MONTH = """
@@ -92,7 +94,7 @@ def both_sides(
             while not wait([rows], TELL_EVERY_S).done:
                 advance(sum(ends[at] - begins[at] for at in ends))
         except BaseException:
-            connection.cancel()
+            connection.cancel_safe(timeout=CANCEL_S)
             raise
         return rows.result(), topic
 

@@ -2,6 +2,8 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from local import server
@@ -38,6 +40,12 @@ class Postgres:
         """End it and all its sessions by SIGKILL, as a power cut would."""
         if self._running:
             server.kill(self._running)
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """It answers nobody meanwhile, by SIGSTOP."""
+        with server.suspended(self._running) if self._running else nullcontext():
+            yield
 
     def back_up(self) -> None:
         """Stop it in order, copy its files, start it again."""

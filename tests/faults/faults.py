@@ -24,6 +24,7 @@ FAULTS: dict[str, Callable[[Scene, Fault], None]] = {
     "broker_killed": server_faults.broker_killed,
     "broker_suspended": server_faults.broker_suspended,
     "postgres_killed": server_faults.postgres_killed,
+    "postgres_suspended": server_faults.postgres_suspended,
     "postgres_sessions_ended": server_faults.postgres_sessions_ended,
     "postgres_cut_in_copy": server_faults.postgres_cut_in_copy,
     "postgres_commit_unanswered": server_faults.postgres_commit_unanswered,

@@ -59,6 +59,8 @@ def kinds(brokers: int) -> dict[str, Kind]:
         "broker_killed": away,
         "broker_suspended": Kind(nodes, 2.0, 6.0),
         "postgres_killed": Kind(("postgres",), 0.5, 5.0),
+        # A blink, or so long that the sinks give their connections up (tests.faults.torture.LIMITS).
+        "postgres_suspended": Kind(("postgres",), 3.0, 20.0),
         "postgres_sessions_ended": Kind(("postgres",), 1.0, 3.0),
         "postgres_cut_in_copy": Kind(("postgres",), 1.0, 3.0),
         "postgres_commit_unanswered": Kind(("postgres",), 2.0, 6.0),

@@ -30,6 +30,12 @@ def postgres_killed(scene: Scene, fault: Fault) -> None:
     scene.postgres.start()
 
 
+def postgres_suspended(scene: Scene, fault: Fault) -> None:
+    """SIGSTOP to all of it: connections stay, what is sent is taken, and nobody answers."""
+    with scene.postgres.suspended():
+        scene.rest(fault.length_s)
+
+
 def postgres_sessions_ended(scene: Scene, fault: Fault) -> None:
     """Every session of the sinks is ended again and again by the server."""
     dice = random.Random(fault.dice)

@@ -47,6 +47,7 @@ LIMITS: dict[str, object] = {
     "retry_wait_s": 1.0,
     "startup_wait_s": 30.0,
     "stall_s": 30.0,
+    "postgres_timeout_s": 5.0,
     "watchdog_s": 60.0,
     "standbys": 1,
 }

@@ -26,3 +26,37 @@ def test_a_dsn_that_is_none_is_refused_without_showing_it(plain_settings: Settin
         connect(plain_settings.model_copy(update={"postgres": SecretStr(dsn)}), wait_s=0)
     assert "WALLET_POSTGRES" in str(failed.value)
     assert "sesame" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["p@sesame", "p@s:sesame", "12/sesame", "p/sesame", "sesame@", "p@ses:ame@sesame", "p@sesame/x"],
+)
+def test_of_a_password_that_is_not_escaped_nothing_is_shown(plain_settings: Settings, password: str) -> None:
+    dsn = SecretStr(f"postgresql://wallet:{password}@127.0.0.1:1/wallet")
+    with pytest.raises(ConfigurationError, match="%40") as failed:
+        connect(plain_settings.model_copy(update={"postgres": dsn}), wait_s=0)
+    assert "ses" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("sslmode=sometimes", 'invalid sslmode value: "sometimes"'),
+        (
+            "sslmode=verify-full&sslrootcert=/nowhere/ca.crt",
+            "sslrootcert of WALLET_POSTGRES is not a file: /nowhere",
+        ),
+        ("sslmode=verify-full&sslrootcert=/tmp", "sslrootcert of WALLET_POSTGRES is not a file: /tmp"),
+        ("sslmode=prefer&sslrootcert=system", "may not be used with sslrootcert"),
+        ("channel_binding=maybe", "invalid channel_binding value"),
+    ],
+)
+def test_an_option_that_is_wrong_is_told_at_once_though_nobody_answers(
+    plain_settings: Settings, option: str, said: str
+) -> None:
+    dsn = SecretStr(f"postgresql://wallet:sesame@127.0.0.1:1/wallet?{option}")
+    with pytest.raises(ConfigurationError) as failed:
+        connect(plain_settings.model_copy(update={"postgres": dsn}), wait_s=3_600)
+    assert said in str(failed.value)
+    assert "sesame" not in str(failed.value)
