@@ -121,7 +121,10 @@ class Settings(BaseSettings):
         8_000, ge=1, le=100_000, description="Records in one Kafka transaction, at most."
     )
     batch_bytes: int = Field(
-        4_194_304, ge=65_536, le=268_435_456, description="Bytes fetched of one partition at a time, about."
+        4_194_304,
+        ge=65_536,
+        le=268_435_456,
+        description="Bytes of one partition fetched at a time, and in one Kafka transaction, about.",
     )
     batch_threads: int = Field(
         2, ge=1, le=64, description="Partitions whose batches are worked on at the same time."

@@ -22,15 +22,13 @@ from schemas.digest import new_sha256
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.registry import SchemaIds
-from streams.batch import Derived, Outputs, Past, Source, posted_id
+from streams.batch import Derived, Outputs, Past, Sizes, Source, posted_id
 from streams.wallet import Known, Policy, Posted, apply, snapshots
 
 FIRST_PREVIOUS_HASH = bytes(32)
 #: Records taken from bytes to entries together: so many that a look-up is cheap, so few that what they become
 #: is still in the processor's cache at the next step.
 STRETCH_RECORDS = 500
-#: librdkafka reads no record with more than 100,000 headers, and a rejection adds six.
-MOST_HEADERS = 100_000 - 6
 
 #: Makes a named tuple of the fold at a third of its constructor's cost; eight are made for every event.
 _new = tuple.__new__
@@ -161,13 +159,13 @@ class Fold:
 
     def _read_carefully(self, record: Source) -> Order | Rejected:
         """The same for any record, in the order of the reasons."""
-        _, _, key, value, headers = record
-        size = (len(key) if key else 0) + (len(value) if value else 0)
-        size += sum(len(name.encode()) + len(content or b"") for name, content in headers)
-        if size > self.max_record_bytes or len(headers) > MOST_HEADERS:
-            return Rejected(Reason.TOO_LARGE, _sizes(record, size, self.max_record_bytes))
-        order = self.codec.order(value)
-        if isinstance(order, Order) and key != order.wallet:
+        sizes = Sizes.of(record)
+        if sizes.exceed(self.max_record_bytes):
+            # Since its bytes are not kept.
+            detail = f"{sizes.total} bytes, limit {self.max_record_bytes}: {sizes}"
+            return Rejected(Reason.TOO_LARGE, detail)
+        order = self.codec.order(record.value)
+        if isinstance(order, Order) and record.key != order.wallet:
             return Rejected.because(Reason.MISROUTED, f"the key is not the wallet id {order.wallet.decode()}")
         return order
 
@@ -225,7 +223,7 @@ class Fold:
     def _rejection(self, record: Source, rejected: Rejected) -> Derived:
         """A record kept as it came, with its reason in the headers; of a too large one, only the headers."""
         detail = rejected.detail
-        if any("\0" in name for name, _ in record.headers):
+        if Sizes.of(record).nul:
             detail += "; a header's name is cut at U+0000, as every client of librdkafka reads it"
         why: list[tuple[str, str | bytes | None]] = [
             ("rejection.reason", rejected.reason.encode()),
@@ -238,10 +236,3 @@ class Fold:
         if rejected.reason is Reason.TOO_LARGE:
             return Derived(None, None, record.timestamp_ms, why)
         return Derived(record.key, record.value, record.timestamp_ms, [*record.headers, *why])
-
-
-def _sizes(record: Source, size: int, limit: int) -> str:
-    """What a too large record measures, since its bytes are not kept."""
-    key, value = len(record.key or b""), len(record.value or b"")
-    headers = f"{len(record.headers)} headers {size - key - value}"
-    return f"{size} bytes, limit {limit}: key {key}, value {value}, {headers}"

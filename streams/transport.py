@@ -8,12 +8,11 @@ newest seek that was made before it, and a run that is stale is dropped only whe
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
-from aiokafka.consumer import fetcher
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage
@@ -22,12 +21,11 @@ from yarl import URL
 
 from config.settings import Settings
 from streams.batch import Source
-from streams.unreadable import UnreadableHeader, read_through
+from streams.fetching import consumer_options
+from streams.inflation import Bounds
 
 #: A fetch that finds nothing ends after this long, so that a partition that is resumed is soon part of one.
 FETCH_WAIT_S = 0.1
-
-_new = tuple.__new__
 
 
 class Run(NamedTuple):
@@ -35,27 +33,6 @@ class Run(NamedTuple):
 
     epoch: int
     records: list[Source]
-
-
-class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Unpacks records into what the fold reads; aiokafka's own ConsumerRecord costs 3 µs more each."""
-
-    def _consumer_record(self, tp: Any, record: Any) -> Source:
-        return _new(Source, (record.offset, record.timestamp, record.key, record.value, record.headers))
-
-    def __iter__(self) -> Iterator[Source]:
-        """The records that are left, without a call of `__next__` for each."""
-        return cast("Iterator[Source]", self._records_iterator)
-
-    def _unpack_records(self) -> Iterator[Source]:
-        try:
-            yield from super()._unpack_records()
-        except UnicodeDecodeError:
-            raise UnreadableHeader(self._tp.topic, self._tp.partition, self.next_fetch_offset) from None
-
-
-# aiokafka names the class in one place and offers no other way in; it has no other user in this process.
-fetcher.PartitionRecords = SourceRecords
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -71,6 +48,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Replaces the consumer that Faust makes: read-committed, and never starting from a guess."""
         settings = cast("Transport", transport).settings
         conf = self.app.conf
+        self._bounds = Bounds(settings.batch_bytes, settings.max_record_bytes)
         self._assignor = self.app.assignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -82,13 +60,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             isolation_level="read_committed",
             max_poll_records=settings.batch_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
-            max_partition_fetch_bytes=settings.batch_bytes,
-            fetch_max_bytes=max(52_428_800, settings.batch_bytes),
             fetch_max_wait_ms=500,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            **consumer_options(self._bounds),
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
@@ -123,33 +100,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             raise ConsumerStoppedError
         self._seek(consumer)
         epochs = dict(self._epochs)
-        positions = {tp: _position(fetching, tp) for tp in partitions}
+        self._bounds.left = self._bounds.batch_bytes
         try:
             with fetching._subscriptions.fetch_context():
                 # Never the live set, and never an empty one, which aiokafka takes for "all partitions".
                 fetched = await fetching.fetched_records(
                     partitions, timeout=FETCH_WAIT_S, max_records=max_records
                 )
-        except UnreadableHeader as bad:
-            fetched = await self._fetch_through(consumer, bad, positions)
         except NoOffsetForPartitionError:
             # aiokafka looked for a committed offset before recovery had sought the partition; it has by now.
             fetched = {}
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
-
-    async def _fetch_through(
-        self, consumer: aiokafka.AIOKafkaConsumer, bad: UnreadableHeader, positions: dict[TP, int | None]
-    ) -> dict[TP, list[Source]]:
-        """Fetch one run by other means, and put every partition back to where this fetch began."""
-        settings = cast("Transport", self.transport).settings
-        at = TP(bad.topic, bad.partition)
-        start = positions[at]
-        run = await asyncio.to_thread(read_through, settings, bad, bad.offset if start is None else start)
-        for tp, position in positions.items():
-            after = run[-1].offset + 1 if tp == at else position
-            if after is not None and consumer._subscription.is_assigned(tp):
-                consumer.seek(tp, after)
-        return {at: run}
 
     def _seek(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
         with self._lock:
@@ -159,15 +120,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 consumer.seek(tp, offset)
             except IllegalStateError:
                 self.log.info("seek_dropped partition=%d reason=not_assigned", tp.partition)
-
-
-def _position(fetching: fetcher.Fetcher, tp: TP) -> int | None:
-    """Where the next fetch of a partition begins; None while that is not known."""
-    assignment = fetching._subscriptions.subscription and fetching._subscriptions.subscription.assignment
-    if assignment is None or tp not in assignment.tps:
-        return None
-    state = assignment.state_value(tp)
-    return cast("int", state.position) if state.has_valid_position else None
 
 
 class Consumer(driver.Consumer):

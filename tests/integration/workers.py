@@ -49,6 +49,11 @@ class Worker:
         """Whether the process lives."""
         return self._process.poll() is None
 
+    def peak_bytes(self) -> int:
+        """The most memory that it has had so far (resident, as Linux tells it)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

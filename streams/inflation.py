@@ -1,0 +1,235 @@
+"""The batches of a fetch, inflated in bounded memory: how much a producer's bytes become is not for him to say.
+
+A batch of 1 MB on the wire can inflate to gigabytes. One that inflates to no more than a bound is inflated at once,
+into the same memory each time, and unpacked by aiokafka's compiled reader. Any other is inflated a piece at a time
+and read record by record (`streams.records`), which keeps only what a rejection or an entry may hold. Records with a
+header that aiokafka cannot read go the same way.
+"""
+
+import gzip
+import io
+import mmap
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import cramjam
+import lz4.frame
+import zstandard
+from aiokafka.codec import snappy_decode
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.memory_records import MemoryRecords
+
+from streams.records import Frame, Read, read_records
+
+#: A batch is its offset and its length, then so many bytes; the header ends before the records, which are compressed.
+LENGTH_AT, OVERHEAD, HEADER = 8, 12, 61
+#: The codec is in three bits of the attributes.
+ATTRIBUTES_AT = 22
+CODEC = 0b111
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
+#: What a zstd producer may have its readers keep of the past. Nearly all keep less than the first; a decoder that
+#: keeps more does not live longer than one run. Above the second no client inflates, and no broker takes it.
+WINDOW_BYTES, LARGEST_WINDOW_BYTES = 8 << 20, 128 << 20
+#: Inflated at a time where not all is kept.
+PIECE_BYTES = 256 * 1024
+#: Java's snappy streams: a header, then pieces with their lengths.
+XERIAL, XERIAL_HEADER = b"\x82SNAPPY\0", 16
+
+_length = struct.Struct(">i").unpack_from
+
+
+class Bounds:
+    """What one consumer may hold: of a batch, of a record, and of what one fetch returns (`left`)."""
+
+    def __init__(self, batch_bytes: int, record_bytes: int) -> None:
+        self.batch_bytes = batch_bytes
+        self.record_bytes = record_bytes
+        self.left = batch_bytes
+        self._scratch: memoryview | None = None
+
+    def __call__(self, value: bytes | None) -> bytes | None:
+        """Nothing: aiokafka takes the bounds for a deserializer, its one way to hand something to a reader."""
+        return value
+
+    @property
+    def scratch(self) -> memoryview:
+        """What a batch is inflated into: memory that is used again, and that costs nothing until it is written to."""
+        if self._scratch is None:
+            self._scratch = memoryview(mmap.mmap(-1, self.batch_bytes))
+        return self._scratch
+
+
+class Batches:
+    """The batches in the bytes of one fetch, in place of aiokafka's MemoryRecords, whose methods it has."""
+
+    #: Told by who reads them, before the first one.
+    bounds: Bounds
+    partition: int
+
+    def __init__(self, fetched: bytes) -> None:
+        self._fetched = fetched
+        self._records = MemoryRecords(fetched)
+        self._start = self._end = 0
+        self._batch: Any = None
+        self._again = False
+        self._compressed: Compressed | None = None
+
+    def size_in_bytes(self) -> int:
+        """All bytes, those of a batch that was cut off included."""
+        return len(self._fetched)
+
+    def has_next(self) -> bool:
+        """Whether another whole batch follows."""
+        return self._again or bool(self._records.has_next())
+
+    def next_batch(self) -> Any:
+        """The next one: aiokafka's own, unless it is compressed."""
+        if self._again:
+            self._again = False
+            # Anew: aiokafka's is in the middle of its records.
+            self._batch = DefaultRecordBatch(self._fetched[self._start : self._end])
+            return self._bounded(careful=True)
+        batch = self._batch = self._records.next_batch()
+        start = self._start = self._end
+        self._end = start + OVERHEAD + _length(self._fetched, start + LENGTH_AT)[0]
+        # What is older than Kafka 0.11 is another class; no broker of today takes such any more.
+        if isinstance(batch, DefaultRecordBatch) and batch.compression_type:
+            return self._bounded(careful=False)
+        self._compressed = None
+        self.bounds.left -= self._end - start
+        return batch
+
+    def _bounded(self, *, careful: bool) -> "Compressed":
+        raw = memoryview(self._fetched)[self._start : self._end]
+        self._compressed = Compressed(self.partition, self._batch, raw, self.bounds, careful=careful)
+        return self._compressed
+
+    def read_carefully(self) -> None:
+        """Go back to the batch that is being read, which has a header that aiokafka cannot read."""
+        self._again = True
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether what has been begun may not be kept for the next run."""
+        return self._compressed is not None and self._compressed.holds_much
+
+
+class Compressed:
+    """One batch, with what aiokafka asks of its own; nothing is inflated before its records are asked for."""
+
+    def __init__(self, partition: int, batch: Any, raw: memoryview, bounds: Bounds, *, careful: bool) -> None:
+        self.validate_crc = batch.validate_crc
+        self.producer_id = batch.producer_id
+        self.base_offset = batch.base_offset
+        self.next_offset = batch.next_offset
+        self.is_control_batch = batch.is_control_batch
+        self.is_transactional = batch.is_transactional
+        self.holds_much = False
+        self._partition, self._batch, self._raw = partition, batch, raw
+        self._bounds, self._careful = bounds, careful
+
+    def __iter__(self) -> Iterator[Any]:
+        plain = None if self._careful else self._inflated()
+        if plain is None:
+            return self._one_by_one()
+        self._bounds.left -= len(plain)
+        return iter(DefaultRecordBatch(plain))
+
+    def _inflated(self) -> bytes | None:
+        """The same batch as if it had come without compression; None where that is more than the bound."""
+        codec, packed, scratch = self._batch.compression_type, self._raw[HEADER:], self._bounds.scratch
+        try:
+            if codec == SNAPPY:
+                if HEADER + _snappy_size(packed) > len(scratch):
+                    return None
+                inflated = snappy_decode(packed)
+                end = HEADER + len(inflated)
+                scratch[HEADER:end] = inflated
+            else:
+                end = HEADER + _INTO[codec](packed, scratch[HEADER:])
+        except cramjam.DecompressionError:
+            # It does not fit; or it is broken, which is told by who reads it one by one.
+            return None
+        scratch[:HEADER] = self._raw[:HEADER]
+        scratch[ATTRIBUTES_AT] &= ~CODEC & 0xFF
+        return bytes(scratch[:end])
+
+    def _one_by_one(self) -> Iterator[Read]:
+        """The records, all but a piece of them let go of; aiokafka skips those that it has had.
+
+        A decoder that must keep more than the usual is made when one that keeps the usual cannot go on.
+        """
+        codec, packed = self._batch.compression_type, self._raw[HEADER:]
+        frame = Frame.of(self._partition, self._batch, self._raw)
+        for window in (WINDOW_BYTES, LARGEST_WINDOW_BYTES):
+            self.holds_much = window > WINDOW_BYTES or (codec == SNAPPY and not _is_xerial(packed))
+            stream = io.BufferedReader(_opened(codec, packed, window), PIECE_BYTES)
+            try:
+                yield from read_records(stream, frame, self._bounds.record_bytes)
+            except zstandard.ZstdError as failure:
+                if window == LARGEST_WINDOW_BYTES:
+                    raise CorruptRecordException(f"a batch cannot be inflated: {failure}") from None
+            else:
+                return
+
+
+class _Blocks(io.RawIOBase):
+    """The blocks of a snappy stream, one at a time; each says how much it is, and is at most 22 times its bytes."""
+
+    def __init__(self, packed: memoryview) -> None:
+        self._blocks = _blocks(packed)
+        self._block = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        while not self._block:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._block = memoryview(bytes(cramjam.snappy.decompress_raw(block)))
+        count = min(len(into), len(self._block))
+        into[:count], self._block = self._block[:count], self._block[count:]
+        return count
+
+
+def _is_xerial(packed: memoryview) -> bool:
+    return len(packed) > XERIAL_HEADER and packed[: len(XERIAL)] == XERIAL
+
+
+def _blocks(packed: memoryview) -> Iterator[memoryview]:
+    if not _is_xerial(packed):
+        yield packed
+        return
+    at = XERIAL_HEADER
+    while at < len(packed):
+        start = at + 4
+        at = start + cast("int", _length(packed, at)[0])
+        yield packed[start:at]
+
+
+def _snappy_size(packed: memoryview) -> int:
+    return sum(cramjam.snappy.decompress_raw_len(block) for block in _blocks(packed))
+
+
+_INTO: dict[int, Callable[[memoryview, memoryview], int]] = {
+    GZIP: cramjam.gzip.decompress_into,
+    LZ4: cramjam.lz4.decompress_into,
+    ZSTD: cramjam.zstd.decompress_into,
+}
+
+
+def _opened(codec: int, packed: memoryview, window: int) -> Any:
+    """A batch's records as a file, of which no more is inflated than is read."""
+    if codec == ZSTD:
+        decoder = zstandard.ZstdDecompressor(max_window_size=window)
+        return decoder.stream_reader(packed, read_across_frames=True)
+    if codec == SNAPPY:
+        return _Blocks(packed)
+    file = io.BytesIO(packed)
+    if codec == GZIP:
+        return gzip.GzipFile(fileobj=file)
+    return lz4.frame.LZ4FrameFile(file) if codec == LZ4 else file
