@@ -197,12 +197,18 @@ def sink(
     ] = "all",
 ) -> None:
     """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
+    from config.ending import END_S, end_within
     from operations.context import current
     from sinks import consumer
 
     stop = threading.Event()
+
+    def told_to_stop(*_: object) -> None:
+        stop.set()
+        end_within(END_S, lambda: None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, told_to_stop)
     consumer.run(current(), SINKS if name == "all" else (name,), stop)
 
 

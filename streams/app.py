@@ -46,7 +46,10 @@ class LedgerApp(faust.App):
     parts: WriterParts
 
     def _new_transport(self) -> TransportT:
-        return Transport(self.conf.broker_consumer, self, self.parts.settings, self.writers.wants)
+        writers = self.writers
+        return Transport(
+            self.conf.broker_consumer, self, self.parts.settings, writers.wants, writers.membership
+        )
 
     @property
     def writers(self) -> TableManager:

@@ -110,8 +110,8 @@ class Vitals:
         self._parts = writers.parts
 
     def standings(self) -> list[Standing]:
-        """How each partition of this worker stands."""
-        partitions = self._partitions()
+        """How each partition of this worker stands; one that ends is judged no more, for its end is bounded."""
+        partitions = [] if self._ending else self._partitions()
         topic = self._parts.topics.transactions
         # Only a few partitions are opened at a time: the others wait for those, so they are judged as one.
         recovered = (
@@ -130,6 +130,10 @@ class Vitals:
             for each in partitions
         ]
 
+    @property
+    def _ending(self) -> bool:
+        return self._parts.stopping.is_set() or self._writers.failure is not None
+
     def _waits_for(self, each: "Assigned") -> str | None:
         if each.held:
             return "a record ahead of the clock (WALLET_MAX_CLOCK_AHEAD_S)"
@@ -138,10 +142,10 @@ class Vitals:
         return self._parts.writers.waits_for
 
     def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
-        """Not joined, partitions that are being opened, and those that wait for something."""
-        if not self._writers.joined:
-            return ["the group has not given this worker its share yet"]
-        reasons = []
+        """What the group's coordinator says, partitions that are being opened, and those that wait for something."""
+        if self._ending:
+            return [f"it is ending: {self._writers.failure or 'it was told to'}"]
+        reasons = self._writers.membership.not_ready()
         for each in self._partitions():
             waits_for = self._waits_for(each)
             if waits_for is not None:

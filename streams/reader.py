@@ -12,6 +12,7 @@ from config.clients import looking
 from config.cluster import Offsets, passes
 from config.errors import Stopped
 from config.settings import Settings
+from streams.failures import forbidden
 
 BATCH_RECORDS = 10_000
 #: `consume` waits so long for a full batch; at the end of a topic that is time lost.
@@ -55,6 +56,7 @@ class PartitionReader:
     ) -> None:
         self.partition = partition
         self._progress = progress
+        self._settings = settings
         self._stall_s = settings.stall_s
         self._stopping = stopping
         self._consumer = Consumer(
@@ -115,7 +117,9 @@ class PartitionReader:
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
                 reason = error.str()
-                if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                if refused := forbidden(error, self._settings, self.partition):
+                    raise refused from None
+                if error.fatal():
                     raise self._stopped(f"{what} is not told: {reason}") from None
             if time.monotonic() > deadline:
                 raise self._stopped(f"{what} is not known after {self._stall_s:g} s: {reason}")
@@ -150,6 +154,8 @@ class PartitionReader:
         error, topic = message.error(), message.topic() or ""
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
             return (message.offset() or 0) >= self._ends[topic].end
+        if error is not None and (refused := forbidden(error, self._settings, self.partition)):
+            raise refused
         if error is not None and not passes(error):
             raise self._stopped(f"{topic} cannot be read: {error.str()}")
         return False

@@ -15,12 +15,16 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
 from faust.tables.manager import TableManager as FaustTableManager
 from faust.types import TP, AppT
 
-from config.errors import Stopped
+from config.errors import Stopped, WalletError
 from config.logs import EventLog
 from streams.batch import Source
+from streams.failures import in_one_line
+from streams.group import Membership
 from streams.leftovers import LeftOpen
 from streams.reader import Interrupted
 from streams.standby import Standbys
@@ -68,20 +72,15 @@ class TableManager(FaustTableManager):
         super().__init__(app, **kwargs)
         self.partitions: dict[TP, Assigned] = {}
         self._generation = -1
-        #: Why the worker must end, and the event that says so; Faust's own crash would log a traceback.
-        self.failure: BaseException | None = None
-        self.failed = asyncio.Event()
+        #: Why the worker must end; Faust's own crash would log a traceback.
+        self.failure: WalletError | None = None
         self.standbys = Standbys(self.parts)
+        self.membership = Membership(self.parts.settings, self.fail)
 
     def store_of(self, partition: int) -> PartitionStore | None:
         """The open store of a partition that this worker writes, for the table."""
         one = self.partitions.get(TP(self.parts.topics.transactions, partition))
         return one.writer.store if one is not None and one.ready else None
-
-    @property
-    def joined(self) -> bool:
-        """Whether the group has given this worker its share, which may be nothing."""
-        return self._generation >= 0
 
     # -- life cycle, as Faust calls it
 
@@ -121,10 +120,12 @@ class TableManager(FaustTableManager):
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def fail(self, failure: BaseException) -> None:
-        """End the worker because of this; the first failure is the one that is told."""
+        """End the worker because of this; the first failure is the one that is told. From any thread."""
         if self.failure is None:
-            self.failure = failure
-            self.failed.set()
+            self.failure = in_one_line(failure, self.parts.settings)
+            log.error("ending", reason=self.failure)
+            if not isinstance(failure, WalletError | KafkaException | KafkaError):
+                log.failure("crashed", failure)
 
     # -- rebalancing
 

@@ -19,6 +19,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics, derived_message_bytes
 from streams.batch import Derived
+from streams.failures import forbidden
 from streams.leftovers import LeftOpen, OpenTransactions
 from streams.reader import Interrupted
 
@@ -95,6 +96,8 @@ class PartitionProducer:
                 self._producer.init_transactions(OPEN_TRY_S)
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
+                if refused := forbidden(error, self._settings, self._partition):
+                    raise refused from None
                 if not error.retriable() or time.monotonic() > deadline:
                     raise Stopped(
                         f"partition {self._partition}: cannot open its transactions: {error.str()}"
@@ -242,6 +245,8 @@ class PartitionProducer:
             error = self._fatal()
         if error.code() in FENCED:
             raise Fenced(error.str())
+        if refused := forbidden(error, self._settings, self._partition):
+            raise refused
         if not error.txn_requires_abort():
             raise Stopped(
                 f"partition {self._partition}: a transaction failed, its outcome is not known: {error.str()}"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, NoOffsetForPartitionError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, NoOffsetForPartitionError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage
 from faust.types.transports import ConsumerT
@@ -22,6 +22,7 @@ from yarl import URL
 from config.settings import Settings
 from streams.batch import Source
 from streams.fetching import consumer_options
+from streams.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
 from streams.inflation import Bounds
 
 #: A fetch that finds nothing ends after this long, so that a partition that is resumed is soon part of one.
@@ -59,7 +60,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             auto_offset_reset="none",
             isolation_level="read_committed",
             max_poll_records=settings.batch_records,
-            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            max_poll_interval_ms=IDLE_MAY_BE_MS,
             fetch_max_wait_ms=500,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(settings.session_timeout_s * 1000),
@@ -68,6 +69,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             **consumer_options(self._bounds),
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+
+    async def on_start(self) -> None:
+        """Faust's, after which the group's coordinator is listened to."""
+        await super().on_start()
+        coordinator = self._ensure_consumer()._coordinator
+        cast("GroupCoordinator", coordinator).membership = cast("Transport", self.transport).membership
 
     async def on_thread_stop(self) -> None:
         """Faust's, without what aiokafka lets through while a broker is away.
@@ -109,6 +116,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 )
         except NoOffsetForPartitionError:
             # aiokafka looked for a committed offset before recovery had sought the partition; it has by now.
+            fetched = {}
+        except KafkaError as refused:  # a right that was taken away, say
+            cast("Transport", self.transport).membership.refused(refused)
             fetched = {}
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
 
@@ -204,7 +214,15 @@ class Transport(driver.Transport):
 
     Consumer: ClassVar[type[ConsumerT]] = Consumer
 
-    def __init__(self, url: list[URL], app: AppT, settings: Settings, wants: Callable[[TP], bool]) -> None:
+    def __init__(
+        self,
+        url: list[URL],
+        app: AppT,
+        settings: Settings,
+        wants: Callable[[TP], bool],
+        membership: Membership,
+    ) -> None:
         super().__init__(url, app)
         self.settings = settings
         self.wants = wants
+        self.membership = membership

@@ -2,20 +2,19 @@
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 import threading
 from collections.abc import Coroutine
-from typing import Any, NoReturn
+from typing import Any
 
-from aiokafka.errors import KafkaConnectionError
 from confluent_kafka import Consumer, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from config.clients import librdkafka, looking
 from config.cluster import ASK_S, answered, check, quiet_admin
-from config.errors import NotReachable, Stopped, WalletError
+from config.ending import END_S, end_now, end_within
+from config.errors import NotReachable
 from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
@@ -32,6 +31,8 @@ from streams.writer import WriterParts
 
 log = EventLog("streams.worker")
 
+#: So long a batch in hand may take to end. One that waits for Kafka for longer is rolled back, and posted by the next.
+CLOSE_S = 20.0
 #: Leaving the group takes milliseconds; what takes longer than this hangs.
 STOP_S = 5.0
 #: Python's threads take turns after so long; four times the default, since each turn costs the caches.
@@ -89,42 +90,47 @@ async def _run(parts: WriterParts) -> None:
         loop.add_signal_handler(number, stop.set)
     compiled = native.post is not None
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder, compiled=compiled)
+    # Watched and heard to the end: why it ends is told first, and its port is closed last.
     with observed(parts.settings, Vitals(app.writers)):
-        failure = await _until_stopped(app, stop)
-    failure = app.writers.failure or app.crash_reason or failure
-    if failure is not None and not isinstance(failure, WalletError):
-        log.failure("crashed", failure)
-    if isinstance(failure, Stuck):
-        _exit_now(failure)
-    # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
-    if not await _ended_within(app.writers.close(), 4 * parts.settings.transaction_timeout_s):
-        _exit_now(failure or Stuck("a batch in hand did not end"))
-    if not await _ended_within(app.stop(), STOP_S):
-        log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
-        _exit_now(failure)
-    if failure is not None:
-        raise _in_one_line(failure) from failure
+        await _until_stopped(app, stop)
+        await _end(app)
+    if app.writers.failure is not None:
+        raise app.writers.failure
     log.info("stopped", prefix=parts.settings.prefix)
 
 
-async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> BaseException | None:
-    """Return when a signal came, a writer failed or the app crashed; what kept the app from starting, if anything."""
+async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
+    """Return when a signal came, a writer failed, or the app crashed or did not start; why is in `writers.failure`."""
     starting = asyncio.create_task(app.start())
-    ends = [asyncio.create_task(end) for end in (stop.wait(), app.writers.failed.wait(), _crashed(app))]
+    ends = [asyncio.create_task(end) for end in (stop.wait(), _failed(app))]
     await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and not starting.cancelled():
-        failure = starting.exception()
-        if isinstance(failure, KafkaConnectionError):
-            return NotReachable(f"Kafka went away while the worker started: {failure}")
-        if failure is not None:
-            return failure
+        if (failure := starting.exception()) is not None:
+            app.writers.fail(app.crash_reason or failure)
+            return
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    return None
 
 
-async def _crashed(app: LedgerApp) -> None:
-    while not app.crashed:  # noqa: ASYNC110 - Faust keeps its event to itself
+async def _failed(app: LedgerApp) -> None:
+    while app.writers.failure is None and not app.crashed:  # noqa: ASYNC110 - Faust keeps its event to itself
         await asyncio.sleep(0.1)
+    if app.crash_reason is not None:
+        app.writers.fail(app.crash_reason)
+
+
+async def _end(app: LedgerApp) -> None:
+    """Let go of everything, within bounds."""
+    writers = app.writers
+    end_within(END_S, lambda: writers.failure)
+    if isinstance(writers.failure, Stuck):
+        end_now(writers.failure)
+    # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
+    if not await _ended_within(writers.close(), CLOSE_S):
+        writers.fail(Stuck(f"a batch in hand did not end within {CLOSE_S:g} s"))
+        end_now(writers.failure)
+    if not await _ended_within(app.stop(), STOP_S):
+        log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
+        end_now(writers.failure)
 
 
 async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bool:
@@ -137,24 +143,6 @@ async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bo
     if done and (failure := task.exception()) is not None:
         log.failure("ended_badly", failure)
     return bool(done)
-
-
-def _exit_now(failure: BaseException | None) -> NoReturn:
-    """End the process past what hangs. As after a crash, nothing is lost: whoever takes over goes on."""
-    if failure is None:
-        os._exit(0)
-    sys.stderr.write(f"wallet: {_in_one_line(failure)}\n")
-    sys.stderr.flush()
-    os._exit(_in_one_line(failure).exit_code)
-
-
-def _in_one_line(failure: BaseException) -> WalletError:
-    """What ended the worker, as an error for its reader."""
-    if isinstance(failure, WalletError):
-        return failure
-    if isinstance(failure, KafkaException):
-        return Stopped(f"Kafka: {failure.args[0].str()}")
-    return Stopped(f"{type(failure).__name__}: {failure}")
 
 
 def _identity(client: AdminClient, topics: Topics) -> tuple[str, str]:

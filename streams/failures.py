@@ -1,0 +1,77 @@
+"""What ended a worker, as an error for its reader: one line that says what to do, and an exit code."""
+
+from aiokafka import errors
+from confluent_kafka import KafkaError, KafkaException
+
+from config.cluster import ASK_S, answered, quiet_admin
+from config.errors import ConfigurationError, NotReachable, Refused, Stopped, WalletError
+from config.settings import Settings
+from config.topics import Topics
+
+#: Members of another kind that are named in an error.
+NAMED = 3
+ACLS = "see docs/operations/acls.md"
+
+
+def in_one_line(failure: BaseException, settings: Settings) -> WalletError:
+    """What ended the worker, in one line. Asks Kafka where it takes an answer to say what to do."""
+    match failure:
+        case WalletError():
+            return failure
+        case KafkaException():
+            return Stopped(f"Kafka: {failure.args[0].str()}")
+        case errors.KafkaConnectionError():
+            return NotReachable(f"Kafka went away: {failure}")
+        case errors.KafkaError():
+            return _of_the_group(failure, settings)
+        case _:
+            return Stopped(f"{type(failure).__name__}: {failure}")
+
+
+def _of_the_group(failure: errors.KafkaError, settings: Settings) -> WalletError:
+    """What the coordinator, or a broker that is fetched from, will not have."""
+    group = settings.group
+    match failure:
+        case errors.GroupAuthorizationFailedError():
+            return Refused(f"this login needs READ on the group {group}: {ACLS}")
+        case errors.TopicAuthorizationFailedError():
+            return Refused(f"this login needs READ on the topic {Topics.of(settings).transactions}: {ACLS}")
+        case errors.InconsistentGroupProtocolError():
+            return Refused(
+                f"the group {group} is in use by others than workers: {_members(settings)}. Stop them, or give them a "
+                "group of their own"
+            )
+        case errors.InvalidSessionTimeoutError():
+            return ConfigurationError(
+                f"WALLET_SESSION_TIMEOUT_S={settings.session_timeout_s:g} is not between the broker's "
+                "group.min.session.timeout.ms and group.max.session.timeout.ms"
+            )
+        case _:
+            return Stopped(f"Kafka: {type(failure).__name__}: {failure}")
+
+
+def forbidden(error: KafkaError, settings: Settings, partition: int) -> Refused | None:
+    """The right that a partition's writer lacks, if that is what Kafka's answer is about."""
+    rights = {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"WRITE on the topics that {settings.prefix} derives, READ on others",
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: f"WRITE on the transactional id {settings.group}-{partition}",
+        KafkaError.GROUP_AUTHORIZATION_FAILED: f"READ on the group {settings.group}",
+    }
+    right = rights.get(error.code())
+    return (
+        Refused(f"partition {partition}: this login needs {right}: {ACLS} ({error.str()})") if right else None
+    )
+
+
+def _members(settings: Settings) -> str:
+    """Who is in the group, for people."""
+    client = quiet_admin(settings)
+    try:
+        found = answered(
+            client.describe_consumer_groups([settings.group], request_timeout=ASK_S)[settings.group]
+        )
+    except KafkaException as failure:
+        return f"who, Kafka does not say ({failure.args[0].str()})"
+    named = [f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members[:NAMED]]
+    more = len(found.members) - len(named)
+    return ", ".join([*named, *([f"{more} more"] if more else [])]) or "somebody who has just left"

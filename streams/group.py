@@ -1,0 +1,95 @@
+"""This worker's membership of its group: what the coordinator said last, and what to do when it refuses.
+
+aiokafka keeps such news for whoever calls its `getmany`, and joins no more until it was heard. Here nobody calls
+that, so a worker that was refused would do nothing for ever, silently.
+"""
+
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka.consumer import consumer, group_coordinator
+
+from config.settings import Settings
+from streams.failures import in_one_line
+
+#: aiokafka leaves a group for good when nothing was fetched for so long, which for a spare worker, and for one whose
+#: partitions recover, is right. Whether a worker makes progress is for the watchdog to judge.
+IDLE_MAY_BE_MS = float("inf")
+
+
+class Membership:
+    """Where a worker stands with its group; written by the thread that talks to the coordinator, read by others."""
+
+    def __init__(self, settings: Settings, fail: Callable[[BaseException], None]) -> None:
+        self._settings = settings
+        self._fail = fail
+        #: Whether the worker has its share, which may be nothing, and no rebalance is under way.
+        self.joined = False
+        self._ever_joined = False
+        self._answered_at = time.monotonic()
+
+    def answered(self) -> None:
+        """The coordinator knows this member and said so."""
+        self._answered_at = time.monotonic()
+
+    def has_its_share(self) -> None:
+        """A generation of the group has begun with this member in it."""
+        self.answered()
+        self.joined = self._ever_joined = True
+
+    def seeks_its_share(self) -> None:
+        """The share that there was counts no more."""
+        self.joined = False
+
+    def refused(self, reason: BaseException) -> None:
+        """The coordinator will not have this member: the worker ends, and says why."""
+        # Who else is in the group is asked of the broker: not in the thread that talks to it.
+        threading.Thread(target=self._end, args=(reason,), name="refused", daemon=True).start()
+
+    def _end(self, reason: BaseException) -> None:
+        self._fail(in_one_line(reason, self._settings))
+
+    def not_ready(self) -> list[str]:
+        """Why the worker is not ready, as far as its group goes."""
+        if not self.joined:
+            if self._ever_joined:
+                return ["the group is sharing its partitions out"]
+            return ["the group has not given this worker its share yet"]
+        silent_s = time.monotonic() - self._answered_at
+        if silent_s > self._settings.session_timeout_s:
+            return [f"the group's coordinator has not answered for {silent_s:.0f} s"]
+        return []
+
+
+class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc]
+    """aiokafka's client of the coordinator, which tells a Membership what it hears."""
+
+    #: Given before anything is subscribed to, so before the group is joined.
+    membership: Membership
+
+    async def _on_join_prepare(self, previous_assignment: Any) -> None:
+        self.membership.seeks_its_share()
+        await super()._on_join_prepare(previous_assignment)
+
+    async def _do_rejoin_group(self, subscription: Any) -> bool:
+        joined: bool = await super()._do_rejoin_group(subscription)
+        if joined:
+            self.membership.has_its_share()
+        return joined
+
+    async def _do_heartbeat(self) -> bool:
+        answered: bool = await super()._do_heartbeat()
+        if answered:
+            self.membership.answered()
+        return answered
+
+    def _push_error_to_user(self, exc: BaseException) -> Awaitable[Any]:
+        self.membership.refused(exc)
+        waiting: Awaitable[Any] = super()._push_error_to_user(exc)
+        return waiting
+
+
+# aiokafka names the class in one place and offers no other way in; it has no other user in this process.
+consumer.GroupCoordinator = GroupCoordinator

@@ -1,0 +1,91 @@
+"""A worker and its group: a spare that idles for long, others in the group, sessions that Kafka does not allow."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer
+
+from config.clients import librdkafka
+from config.errors import ConfigurationError, Refused
+from config.settings import Settings
+from config.topics import Topics
+from tests.integration.exactness import assert_exact
+from tests.integration.pipelines import Rig, Worker, small, wait_until
+from tests.integration.test_watchdog import LOOKS, address_of, ask, value, wait_until_ready
+
+pytestmark = pytest.mark.integration
+
+#: A `wallet` command for which aiokafka counts every second without a fetch as an hour.
+IDLE_FOR_HOURS = """
+from aiokafka.consumer.subscription_state import SubscriptionState
+idle_s = SubscriptionState.fetcher_idle_time.fget
+SubscriptionState.fetcher_idle_time = property(lambda self: 3600 * idle_s(self))
+from operations.main import main
+main()
+"""
+#: A `wallet` command whose sessions are longer than any broker allows by default.
+SESSION_OF_AN_HOUR = """
+from aiokafka.consumer import consumer
+from streams.group import GroupCoordinator
+def of_an_hour(*given, **named):
+    return GroupCoordinator(*given, **named | {"session_timeout_ms": 3_600_000})
+consumer.GroupCoordinator = of_an_hour
+from operations.main import main
+main()
+"""
+
+
+def test_a_spare_worker_that_has_idled_for_long_takes_over(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings, partitions=1, watchdog_s=4.0), tmp_path) as rig:
+        owner = rig.start()
+        owner.wait_until_told("ready")
+        spare_settings = rig.settings.model_copy(update={"http_port": 0})
+        spare = Worker(spare_settings, tmp_path / "spare.log", program=["-c", IDLE_FOR_HOURS, "worker"])
+        rig.workers.append(spare)
+        address = address_of(rig.settings, "worker")
+        wait_until_ready(address)
+        assert len(rig.members()) == 2
+        # Two looks a second, as many heartbeats, and one of these would have it leave.
+        looks = value(ask(address, "/metrics")[1], LOOKS)
+        wait_until(lambda: value(ask(address, "/metrics")[1], LOOKS) > looks + 8, "it has idled for long")
+        assert len(rig.members()) == 2, spare.told()
+        assert ask(address, "/ready")[0] == 200
+        rig.send(200)
+        rig.wait_until_posted()
+        owner.kill()
+        rig.send(200)
+        rig.wait_until_posted()
+        spare.stop()
+        assert_exact(rig.settings)
+
+
+def test_a_worker_whose_group_others_are_in_names_them_and_is_refused(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings), tmp_path) as rig:
+        conf = librdkafka(rig.settings, group_id=rig.settings.group, auto_offset_reset="earliest")
+        stranger = Consumer(conf | {"client.id": "console-consumer", "enable.auto.commit": False})
+        stranger.subscribe([Topics.of(rig.settings).transactions])
+        rig.send(100)
+        wait_until(lambda: bool(stranger.consume(1, 0.1)), "it reads")
+        worker = rig.start()
+        assert worker.wait() == Refused.exit_code, worker.told()
+        assert worker.last_line() == (
+            f"wallet: the group {rig.settings.group} is in use by others than workers: console-consumer at 127.0.0.1. "
+            "Stop them, or give them a group of their own"
+        )
+        assert "Traceback" not in worker.text()
+        stranger.close()
+        rig.start()
+        rig.wait_until_posted()
+
+
+def test_a_session_time_out_that_the_broker_does_not_allow_is_named(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings), tmp_path) as rig:
+        worker = Worker(rig.settings, tmp_path / "worker.log", program=["-c", SESSION_OF_AN_HOUR, "worker"])
+        assert worker.wait() == ConfigurationError.exit_code, worker.told()
+        assert worker.last_line().startswith("wallet: WALLET_SESSION_TIMEOUT_S=")
