@@ -1,4 +1,4 @@
-"""What a store takes over from the topics: balances as they are, and the id index from the entries."""
+"""What a store takes over from the topics: what they tell of balances, and the id index from the entries."""
 
 import re
 from binascii import unhexlify
@@ -6,11 +6,12 @@ from functools import lru_cache
 
 from confluent_kafka import Message
 
+from config.errors import Refused
 from config.topics import Topics
 from schemas.avro import long_of
-from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, order_of, split_entry
+from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, order_of, split_entry
 from schemas.digest import digest
-from schemas.records import Balance
+from schemas.records import Balance, LedgerEntry
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
@@ -19,68 +20,98 @@ from streams.wallet import Known
 _recorded_ms = lru_cache(maxsize=256)(long_of)
 _new = tuple.__new__
 
-#: An entry of our own (so canonical and valid) with plain ASCII names of up to 63 characters and no metadata:
-#: transaction id and recorded_at, found without building the records. Names end where a
-#: control byte begins, so nothing else can match; what does not match is read field by field.
+#: An entry of our own (so canonical and valid) with plain ASCII names of up to 63 characters and no metadata: what the
+#: index and the balance need, found without building the records. Names end where a control byte begins, so nothing
+#: else can match; what does not match is read field by field.
 _PLAIN = re.compile(
     rb".{5}"  # the wire format
-    rb"H([0-9a-f-]{36}).[ -~]{1,63}+[\x00\x02]"  # transaction_id, wallet_id, type
-    rb"[\x80-\xff]*+[\x00-\x7f]\x06[A-Z]{3}[\x80-\xff]*+[\x00-\x7f]"  # amount, currency, occurred_at
+    rb"H([0-9a-f-]{36})(.[ -~]{1,63}+)[\x00\x02]"  # transaction_id, wallet_id, type
+    rb"[\x80-\xff]*+[\x00-\x7f](\x06[A-Z]{3})[\x80-\xff]*+[\x00-\x7f]"  # amount, currency, occurred_at
     rb"(?:\x00|\x02.[ -~]{1,63}+)\x00"  # group_id, no metadata
-    rb"()[\x80-\xff]*+[\x00-\x7f][\x80-\xff]*+[\x00-\x7f]"  # here the transaction ends; sequence, balance
-    rb"([\x80-\xff]*+[\x00-\x7f])[\x80-\xff]*+[\x00-\x7f]"  # recorded_at, source_partition
+    rb"([\x80-\xff]*+[\x00-\x7f])([\x80-\xff]*+[\x00-\x7f])"  # here the transaction ends; sequence, balance
+    rb"(([\x80-\xff]*+[\x00-\x7f])[\x80-\xff]*+[\x00-\x7f]"  # recorded_at, source_partition
     rb"[\x80-\xff]*+[\x00-\x7f]"  # source_offset
-    rb".{32}",
+    rb".{32})",
     re.DOTALL,
 ).fullmatch
+#: Of these groups a balance's body is made: wallet_id, currency, balance, sequence, and the rest as the entry has it.
+_OF_BALANCE = 2, 3, 5, 4, 6
 
 
 def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
     """Take a stretch of a partition's `ledger` and `balances` over, with the cursor, in one write.
 
-    Raises StoreAhead, and takes nothing over, if the store's newest entry is not in the ledger any more.
+    Takes nothing over and raises StoreAhead if the store's newest entry is not in the ledger any more, Refused if there
+    is a record that is no entry.
     """
-    newest: dict[bytes, bytes] = {}
+    changes: dict[bytes, bytes] = {}
+    newest: dict[bytes, re.Match[bytes] | bytes] = {}
     ids: dict[bytes, Known] = {}
-    ledger, changelog, source, recorded_ms = store.cursor
-    last_entry = b""
-    name, plain = topics.ledger, _PLAIN
-    if store.newest_entry is not None:
-        first = next((message.offset() for message in batch if message.topic() == name), None)
-        if first is not None:
-            store.find_newest(first)
+    cursor, name, plain = store.cursor, topics.ledger, _PLAIN
+    ledger, changelog = cursor.ledger, cursor.balances
+    first = last = None
     for message in batch:
-        key, value, offset = message.key(), message.value(), message.offset()
-        if key is None or value is None or offset is None:
-            continue
+        key, value, offset = message.key() or b"", message.value() or b"", message.offset() or 0
         if message.topic() != name:
-            newest[key] = value[HEADER_BYTES:]
+            changes[key] = value[HEADER_BYTES:]
             changelog = offset + 1
-        elif found := plain(value):
+            continue
+        if found := plain(value):
             # Nearly all, and there may be a billion: nothing is called here that need not be.
-            uuid, _, recorded = found.groups()
-            content = digest(value[HEADER_BYTES : found.start(2)])
+            uuid, recorded = found.group(1, 7)
+            content = digest(value[HEADER_BYTES : found.start(4)])
             posted = key + b"\0" + unhexlify(uuid.replace(b"-", b""))
             ids[posted] = _new(Known, (content, _recorded_ms(recorded)))
-            ledger, last_entry = offset + 1, value
+            newest[key] = found
         else:
-            posted, known = _posted(key, value)
+            posted, known, newest[key] = _read(message)
             ids[posted] = known
-            ledger, last_entry = offset + 1, value
-    if last_entry:
-        # Entries follow their sources, and their times never go back: the last one tells the newest of both.
-        entry = decode_entry(last_entry[HEADER_BYTES:])
-        source, recorded_ms = entry.source_offset + 1, max(recorded_ms, entry.recorded_ms)
-    balances: dict[bytes, Balance] = {wallet: decode_balance(body) for wallet, body in newest.items()}
-    # The ledger says both already, unless its older part was deleted.
-    for balance in balances.values():
-        source = max(source, balance[6] + 1)
-        recorded_ms = max(recorded_ms, balance[4])
-    store.write(balances, newest, ids, Cursor(ledger, changelog, source, recorded_ms))
+        first, last, ledger = first or message, message, offset + 1
+    cursor = cursor._replace(ledger=ledger, balances=changelog)
+    if first is not None and last is not None:
+        cursor = _moved(store, cursor, first, last)
+    entries = {
+        wallet: one if isinstance(one, bytes) else b"".join(one.group(*_OF_BALANCE))
+        for wallet, one in newest.items()
+    }
+    store.set_aside(entries, changes, ids, cursor)
 
 
-def _posted(wallet: bytes, value: bytes) -> tuple[bytes, Known]:
-    """What the id index holds of any entry: key and value."""
-    parts = split_entry(value[HEADER_BYTES:])
-    order = order_of(parts.transaction, parts.transaction_body)
-    return posted_id(wallet, order.transaction_id), Known(order.content, parts.recorded_ms)
+def _moved(store: PartitionStore, cursor: Cursor, first: Message, last: Message) -> Cursor:
+    """The cursor after a stretch with entries. They follow their sources, and their times never go back."""
+    store.find_newest(first.offset() or 0)
+    unseen = max(cursor.unseen, entry_of(first).source_offset) if store.missed else cursor.unseen
+    store.missed = False
+    entry = entry_of(last)
+    recorded_ms = max(cursor.recorded_ms, entry.recorded_ms)
+    return cursor._replace(source=entry.source_offset + 1, recorded_ms=recorded_ms, unseen=unseen)
+
+
+def _read(message: Message) -> tuple[bytes, Known, bytes]:
+    """Of any entry what the id index holds, key and value, and its balance's body."""
+    wallet = message.key() or b""
+    try:
+        parts = split_entry((message.value() or b"")[HEADER_BYTES:])
+        transaction = parts.transaction
+        order = order_of(transaction, parts.transaction_body)
+    except ValueError as damage:
+        raise damaged(message, damage) from None
+    balance = Balance(transaction.wallet_id, transaction.currency, parts.balance, parts.sequence, *parts[4:])
+    body = encode_balance(balance)
+    return posted_id(wallet, order.transaction_id), Known(order.content, parts.recorded_ms), body
+
+
+def entry_of(message: Message) -> LedgerEntry:
+    """A record of `ledger`; raises Refused if it is no entry."""
+    try:
+        return decode_entry((message.value() or b"")[HEADER_BYTES:])
+    except ValueError as damage:
+        raise damaged(message, damage) from None
+
+
+def damaged(message: Message, damage: object) -> Refused:
+    """Why nobody goes on from a record of our topics that we did not write, or not so."""
+    return Refused(
+        f"the record at {message.offset()} of {message.topic()}[{message.partition()}] is damaged, or none of ours "
+        f"({damage}). `wallet verify` says what differs, `wallet rebuild start` makes the topics anew from the input"
+    )

@@ -4,6 +4,7 @@ Runs after `init_transactions` has fenced the former owner and ended its open tr
 written to the partition's derived topics meanwhile: what is read-committed now is all there is.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Container
@@ -17,8 +18,10 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, decode_snapshot
+from schemas.digest import digest
 from schemas.records import PERIOD, Snapshot
-from streams.absorb import absorb
+from streams.absorb import absorb, damaged
+from streams.agreement import Told, agree
 from streams.leftovers import Leftovers
 from streams.reader import Isolation, PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
@@ -32,11 +35,14 @@ PROGRESS_EVERY_S = 2.0
 MANY_RECORDS = 50_000
 
 
+#: A header's value as we write it.
+_OFFSET = re.compile(rb"[0-9]{1,19}").fullmatch
+
 T = TypeVar("T")
 
 
 class Torn(Refused):
-    """Of a transaction a part is to be read and a part is not, or a new owner wrote it while it was read."""
+    """The topics do not agree: a part of a transaction is to be read, or a new owner wrote it while it was read."""
 
 
 class CatchUp:
@@ -159,48 +165,35 @@ class CatchUp:
         total = sum(reader.end(topic).end - offset for topic, offset in behind.items())
         self._progress.behind = total
         with self._store.filling() if total > MANY_RECORDS else nullcontext():
-            newest = self._absorb(reader, behind, total)
+            self._absorb(reader, behind, total)
         if self._store.newest_entry is not None:
             raise StoreAhead
-        if newest is not None:
-            self._refuse_torn(newest)
-        elif self._store.cursor.source and not reader.end(ledger).begin:
-            raise self._torn("balances are there, and no entry")
+        if (told := agree(self._store, everything_unseen=self._store.missed)) is not None:
+            raise self._differs(told)
 
-    def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> Message | None:
-        """Take it all over; returns the newest entry."""
-        said, done, newest, ledger = time.monotonic(), 0, None, self._topics.ledger
+    def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> None:
+        said, done = time.monotonic(), 0
         for batch in reader.read(behind):
             absorb(self._store, self._topics, batch)
-            newest = next((one for one in reversed(batch) if one.topic() == ledger), newest)
             done += len(batch)
             if time.monotonic() - said > PROGRESS_EVERY_S:
                 said = time.monotonic()
                 log.info("catching_up", partition=self._partition, records=done, of_about=total)
         if done > 1:  # the newest entry is read in any case
             log.info("caught_up", partition=self._partition, records=done)
-        return newest
 
-    def _refuse_torn(self, newest: Message) -> None:
-        """Refuse to go on where ledger and balances do not end with the same transaction."""
-        entry = decode_entry((newest.value() or b"")[HEADER_BYTES:])
-        balance = self._store.balance(newest.key() or b"")
-        if (
-            balance is None
-            or balance.sequence != entry.sequence
-            or self._store.cursor.source != entry.source_offset + 1
-        ):
-            raise self._torn(
-                f"ledger and balances do not end alike: the newest entry has source offset {entry.source_offset} and "
-                f"sequence {entry.sequence}, its wallet's newest balance "
-                f"{f'sequence {balance.sequence}' if balance else 'is missing'}, the newest of both source offset "
-                f"{self._store.cursor.source - 1}"
-            )
+    def _differs(self, told: Told) -> Torn:
+        """Why nobody goes on where the topics tell different things of a wallet."""
+        return self._torn(
+            f"of wallet {told.wallet.decode(errors='backslashreplace')!r} `ledger` tells {_said(told.entry)}, "
+            f"`balances` {_said(told.change)}"
+        )
 
     def _torn(self, what: str) -> Torn:
         return Torn(
-            f"partition {self._partition}: Kafka has ended a transaction in a part of its topics only ({what}). "
-            "`wallet verify` says what is missing, `wallet rebuild start` makes the topics anew from the input"
+            f"partition {self._partition}: {what}: Kafka has ended a transaction in a part of its topics only, or "
+            "somebody else has written to them. `wallet verify` says what differs, `wallet rebuild start` makes the "
+            "topics anew from the input"
         )
 
     def _start(self, reader: PartitionReader, topic: str, seen: int, still_open: Container[str]) -> int:
@@ -234,6 +227,12 @@ class CatchUp:
             position = committed
             if is_newest:
                 self._refuse_skipped(reader, max(handled, begin), committed)
+        if position > end:
+            raise Torn(
+                f"partition {self._partition}: it is to go on at {position}, but {self._topics.transactions} ends at "
+                f"{end}: Kafka lost records or is another one, or the group's offset was set too high (reset it to "
+                f"{min(handled, end)} then)"
+            )
         if begin > position or (handled == 0 and committed is None and begin > 0):
             log.warning(
                 "records_deleted", topic=self._topics.transactions, partition=self._partition, begin=begin
@@ -279,6 +278,18 @@ class CatchUp:
         )
 
 
+def _said(body: bytes | None) -> str:
+    """What a topic tells of a wallet, without its money."""
+    if not body:
+        return "nothing" if body is None else "a null"
+    try:
+        balance = decode_balance(body)
+    except ValueError as damage:
+        return f"what is no balance ({damage})"
+    content = digest(body).hex()[:8]
+    return f"sequence {balance.sequence} of source offset {balance.source_offset} (content {content})"
+
+
 def _snapshot_of(message: Message) -> Snapshot | None:
     with suppress(ValueError):
         return decode_snapshot((message.value() or b"")[HEADER_BYTES:])
@@ -288,6 +299,8 @@ def _snapshot_of(message: Message) -> Snapshot | None:
 def _rejected_offset(message: Message) -> int | None:
     """The source offset of a rejection: the last header of that name, as upstream may send one too."""
     for name, value in reversed(message.headers() or []):
-        if name == "rejection.offset" and value:
+        if name == "rejection.offset":
+            if not isinstance(value, bytes) or not _OFFSET(value):
+                raise damaged(message, "its rejection.offset is no offset")
             return int(value)
     return None

@@ -25,7 +25,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from config.errors import Refused, Stopped
+from config.errors import Refused, Stopped, WalletError
 from config.logs import EventLog
 from schemas.codec import decode_balance
 from schemas.records import Balance
@@ -33,9 +33,12 @@ from streams.wallet import Known
 
 log = EventLog("streams.store")
 
-FORMAT = 1
+#: A store of format 1 is taken over: it has nothing set aside, but its entries may be ahead of its balances.
+FORMAT, OLDER_FORMAT = 2, 1
 BALANCE, POSTED, CURSOR, IDENTITY = b"b", b"i", b"m:cursor", b"m:identity"
-_CURSOR = Struct(">qqqq")
+#: What `ledger` and `balances` tell of wallets, until `streams.agreement` has compared it.
+ENTRY, CHANGE = b"e", b"c"
+_CURSOR, _OLDER_CURSOR = Struct(">qqqqq"), Struct(">qqqq")
 _KNOWN = Struct(">32sq")
 Found = list[bytes | None]
 #: No entry yet: every timestamp of a record is later.
@@ -43,12 +46,16 @@ BEFORE_TIME = -(2**63)
 
 
 class Cursor(NamedTuple):
-    """What the store has seen: next offsets of the topics, one past the newest entry's source, its recorded_at (ms)."""
+    """What the store has seen: next offsets of the topics, one past the newest entry's source, its recorded_at (ms).
+
+    `unseen`: entries of sources below this may be missing among those that were set aside.
+    """
 
     ledger: int = 0
     balances: int = 0
     source: int = 0
     recorded_ms: int = BEFORE_TIME
+    unseen: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,16 +131,31 @@ class PartitionStore:
         self._cache: dict[bytes, Balance] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._opened()
+        #: Where the newest entry must be found again before anything is taken over; None: it was found.
+        self.newest_entry: int | None = None
+        #: Whether entries were deleted before they were read, and none behind them was read yet.
+        self.missed = False
         try:
-            self._identify()
-            saved = self._db.get(CURSOR)
-            self.cursor = Cursor(*_CURSOR.unpack(saved)) if saved else Cursor()
-            #: Where the newest entry must be found again before anything is taken over; None: it was found.
-            self.newest_entry: int | None = None
+            self._load()
         except BaseException:
             # Whatever it was, a full disk say: left open, it would keep the next attempt from opening it.
             self._db.close()
             raise
+
+    def _load(self) -> None:
+        try:
+            self._identify()
+            self.cursor = _cursor(self._db.get(CURSOR))
+        except WalletError:
+            raise
+        except Exception as failure:  # noqa: BLE001 - of rocksdict, or because what is there is damaged
+            raise self._unreadable(failure) from None
+
+    def _unreadable(self, failure: Exception) -> Refused:
+        return Refused(
+            f"the store {self.path} cannot be read ({failure}): mend the disk, or delete the store to have it rebuilt "
+            "from Kafka"
+        )
 
     def _opened(self, *, filling: bool = False) -> Rdict:
         try:
@@ -164,14 +186,15 @@ class PartitionStore:
         self.path.rename(gone)
         rmtree(gone, ignore_errors=True)
         self._db = self._opened()
-        self._identify()
-        self.cursor, self.newest_entry = Cursor(), None
+        self._load()
+        self.newest_entry = None
         self._cache.clear()
 
     def first_to_read(self, begin: int) -> int:
         """Where to read the ledger from, which begins there: the newest entry in here comes first, once more."""
         newest = self.cursor.ledger - 1
         self.newest_entry = newest if newest >= begin else None
+        self.missed = self.cursor.ledger < begin
         return max(newest, begin)
 
     def find_newest(self, entry: int) -> None:
@@ -182,12 +205,12 @@ class PartitionStore:
 
     def _identify(self) -> None:
         wanted, found = self._identity, self._db.get(IDENTITY)
-        if found is None:
-            self._db.put(IDENTITY, json.dumps(asdict(wanted)).encode())
-            return
+        there = json.loads(found) if found is not None else {}
+        if there.get("format") == OLDER_FORMAT:
+            found, there = None, there | {"format": FORMAT}
         differences = [
             f"{name} {value!r} instead of {getattr(wanted, name, None)!r}"
-            for name, value in json.loads(found).items()
+            for name, value in there.items()
             if getattr(wanted, name, None) != value
         ]
         if differences:
@@ -195,6 +218,10 @@ class PartitionStore:
                 f"the store {self.path} has {', '.join(differences)}: name another WALLET_STATE_DIR, "
                 f"or delete this one to have it rebuilt from Kafka"
             )
+        if found is None:
+            batch = WriteBatch(raw_mode=True)
+            batch.put(IDENTITY, json.dumps(asdict(wanted)).encode())
+            self._write(batch)
 
     @property
     def cached(self) -> int:
@@ -210,21 +237,24 @@ class PartitionStore:
         cache = self._cache
         found = {wallet: cache[wallet] for wallet in wallets if wallet in cache}
         missing = [wallet for wallet in wallets if wallet not in cache]
-        if missing:
-            values = cast("Found", self._db.get([BALANCE + wallet for wallet in missing]))
-            for wallet, value in zip(missing, values, strict=True):
-                if value is not None:
-                    found[wallet] = decode_balance(value)
+        for wallet, value in self.bodies(missing).items():
+            found[wallet] = decode_balance(value)
         return found
+
+    def bodies(self, wallets: list[bytes]) -> dict[bytes, bytes]:
+        """The same as Avro bodies, as they are on disk."""
+        return self._found(BALANCE, wallets)
 
     def known(self, ids: list[bytes]) -> dict[bytes, Known]:
         """What was posted under those of these ids that were posted."""
-        values = cast("Found", self._db.get([POSTED + one for one in ids]) if ids else [])
-        return {
-            one: Known(*_KNOWN.unpack(value))
-            for one, value in zip(ids, values, strict=True)
-            if value is not None
-        }
+        return {one: Known(*_KNOWN.unpack(value)) for one, value in self._found(POSTED, ids).items()}
+
+    def _found(self, prefix: bytes, keys: list[bytes]) -> dict[bytes, bytes]:
+        try:
+            values = cast("Found", self._db.get([prefix + one for one in keys]) if keys else [])
+        except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
+            raise self._unreadable(failure) from None
+        return {one: value for one, value in zip(keys, values, strict=True) if value is not None}
 
     def write(
         self,
@@ -233,19 +263,58 @@ class PartitionStore:
         ids: dict[bytes, Known],
         cursor: Cursor,
     ) -> None:
-        """Take over a committed batch, or a stretch of the topics, with the cursor: all of it or nothing.
+        """Take over a committed batch with the cursor: all of it or nothing.
 
         `changelog` holds the same balances as Avro bodies. Raises Stopped when the disk does not take it, which
         loses nothing: all of it is in Kafka.
         """
         batch = WriteBatch(raw_mode=True)
-        put = batch.put
-        for wallet, body in changelog.items():
-            put(BALANCE + wallet, body)
-        pack = _KNOWN.pack
+        _put(batch, BALANCE, changelog)
+        self._take_over(batch, ids, cursor)
+        self._remember(balances)
+
+    def set_aside(
+        self,
+        entries: dict[bytes, bytes],
+        changes: dict[bytes, bytes],
+        ids: dict[bytes, Known],
+        cursor: Cursor,
+    ) -> None:
+        """Take over a stretch of the topics with the cursor, as `write` does; balances count once confirmed.
+
+        Both are bodies of Balance: what the newest entries tell, and what `balances` tells, b"" for a null.
+        """
+        batch = WriteBatch(raw_mode=True)
+        _put(batch, ENTRY, entries)
+        _put(batch, CHANGE, changes)
+        self._take_over(batch, ids, cursor)
+
+    def aside(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """What was set aside of wallets under ENTRY or CHANGE, in the order of their names."""
+        for key, value in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=prefix)):
+            if key[:1] != prefix:
+                return
+            yield key[1:], value
+
+    def confirm(self, first: bytes, last: bytes, changelog: dict[bytes, bytes], cursor: Cursor) -> None:
+        """Take these balances over in place of all that was set aside from one wallet to another, as `write` does."""
+        batch = WriteBatch(raw_mode=True)
+        _put(batch, BALANCE, changelog)
+        for prefix in (ENTRY, CHANGE):
+            batch.delete_range(prefix + first, prefix + last + b"\0")
+        self._take_over(batch, {}, cursor)
+        for wallet in changelog:
+            self._cache.pop(wallet, None)
+
+    def _take_over(self, batch: WriteBatch, ids: dict[bytes, Known], cursor: Cursor) -> None:
+        put, pack = batch.put, _KNOWN.pack
         for one, known in ids.items():
             put(POSTED + one, pack(*known))
         put(CURSOR, _CURSOR.pack(*cursor))
+        self._write(batch)
+        self.cursor = cursor
+
+    def _write(self, batch: WriteBatch) -> None:
         try:
             self._db.write(batch)
         except Exception as failure:
@@ -253,8 +322,6 @@ class PartitionStore:
                 f"the store {self.path} cannot be written ({failure}); what it lacks is committed and nothing "
                 "is lost: mend the disk and start again"
             ) from failure
-        self.cursor = cursor
-        self._remember(balances)
 
     def _remember(self, balances: dict[bytes, Balance]) -> None:
         self._cache.update(balances)
@@ -275,3 +342,18 @@ class PartitionStore:
         # A database that cannot be flushed once more says so again, but lets go of the folder.
         with suppress(Exception):
             self._db.close()
+
+
+def _cursor(saved: bytes | None) -> Cursor:
+    if saved is None:
+        return Cursor()
+    if len(saved) == _OLDER_CURSOR.size:
+        older = Cursor(*_OLDER_CURSOR.unpack(saved))
+        return older._replace(unseen=older.source)
+    return Cursor(*_CURSOR.unpack(saved))
+
+
+def _put(batch: WriteBatch, prefix: bytes, values: dict[bytes, bytes]) -> None:
+    put = batch.put
+    for key, value in values.items():
+        put(prefix + key, value)

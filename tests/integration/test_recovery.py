@@ -17,7 +17,8 @@ from config.cluster import quiet_admin
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
-from schemas.codec import encode_balance, frame
+from operations.checks import read_all
+from schemas.codec import HEADER_BYTES, decode_balance, encode_balance, frame
 from schemas.records import Balance
 from schemas.registry import FIXED_IDS
 from tests.integration.exactness import assert_exact
@@ -198,7 +199,9 @@ def test_a_balance_that_no_entry_accounts_for_is_refused(rig: Rig, sent: int) ->
     assert ours.flush(30) == 0
     refusing = rig.start()
     assert refusing.wait() == Refused.exit_code, refusing.told()
-    assert "partition 2: Kafka has ended a transaction in a part of its topics only" in refusing.last_line()
+    last = refusing.last_line()
+    assert f"partition 2: of wallet {wallet!r} `ledger` tells " in last
+    assert "Kafka has ended a transaction in a part of its topics only" in last
 
 
 @pytest.mark.full
@@ -251,3 +254,13 @@ def test_a_ledger_whose_older_part_was_deleted_still_gives_every_balance(
     rig.wait_until_posted()
     worker.stop()
     assert not worker.events("records_deleted"), "a store that begins anew has missed nothing that it had"
+    assert newest_balances(rig) == dict.fromkeys(wallets, (110, 11_000))
+
+
+def newest_balances(rig: Rig) -> dict[str, tuple[int, int]]:
+    """Sequence and balance of every wallet, as `balances` tells them."""
+    messages = read_all(rig.settings, Topics.of(rig.settings).balances, 4)
+    balances = [decode_balance((one.value() or b"")[HEADER_BYTES:]) for one in messages]
+    return {
+        one.wallet_id: (one.sequence, one.balance) for one in sorted(balances, key=lambda one: one.sequence)
+    }

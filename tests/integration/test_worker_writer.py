@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -46,8 +46,8 @@ def settings_here(kafka_only_settings: Settings) -> Settings:
 
 
 @contextmanager
-def written_by(settings: Settings) -> Iterator[PartitionWriter]:
-    """An open writer of the partition, as a worker has it."""
+def parts_of(settings: Settings) -> Iterator[WriterParts]:
+    """What a worker's writers share."""
     stopping = threading.Event()
     known_writers = writers(settings, stopping)
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
@@ -67,14 +67,19 @@ def written_by(settings: Settings) -> Iterator[PartitionWriter]:
         offsets_of=offsets_of,
         uncommitted=uncommitted,
     )
-    writer = PartitionWriter(parts, PARTITION)
     try:
-        writer.open()
-        yield writer
+        yield parts
     finally:
-        writer.close()
         offsets_of.close()
         uncommitted.close()
+
+
+@contextmanager
+def written_by(settings: Settings) -> Iterator[PartitionWriter]:
+    """An open writer of the partition, as a worker has it."""
+    with parts_of(settings) as parts, closing(PartitionWriter(parts, PARTITION)) as writer:
+        writer.open()
+        yield writer
 
 
 def sent(settings: Settings, count: int) -> list[Source]:

@@ -5,6 +5,7 @@ newest writes may be gone, never an older one without those after it. A copy of 
 put back, as from a backup.
 """
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from tests.simulation.processes import Process, Stage
@@ -26,24 +27,31 @@ class WriteBatch:
     def __init__(self, raw_mode: bool) -> None:
         assert raw_mode
         self.changes: dict[bytes, bytes] = {}
+        self.ranges: list[tuple[bytes, bytes]] = []
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add one change."""
         self.changes[key] = value
+
+    def delete_range(self, begin: bytes, end: bytes) -> None:
+        """Delete what is there from one key to the one before another; nothing of it is put in the same batch."""
+        self.ranges.append((begin, end))
 
 
 class Disk:
     """One machine's disk: the writes that were made, in their order."""
 
     def __init__(self) -> None:
-        self.writes: list[dict[bytes, bytes]] = []
+        #: None where a key was deleted.
+        self.writes: list[dict[bytes, bytes | None]] = []
         self.flushed = 0
         self.user: Process | None = None
 
     @property
     def content(self) -> dict[bytes, bytes]:
         """What all writes together come to."""
-        return {key: value for write in self.writes for key, value in write.items()}
+        newest = {key: value for write in self.writes for key, value in write.items()}
+        return {key: value for key, value in newest.items() if value is not None}
 
     def back_to(self, writes: int) -> None:
         """Have only the first so many writes."""
@@ -67,20 +75,20 @@ class Store:
             return [self._content.get(one) for one in key]
         return self._content.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Write one value."""
-        self._write({key: value}, "put into the store")
+    def items(self, from_key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """All from a key on, in order, as they are now."""
+        return iter(sorted(item for item in self._content.items() if item[0] >= from_key))
 
     def write(self, batch: WriteBatch) -> None:
         """Write a batch, all of it or nothing."""
-        self._write(batch.changes, "write to the store")
-
-    def _write(self, changes: dict[bytes, bytes], what: str) -> None:
-        self._stage.effect(what)
+        deleted = [key for key in self._content if any(begin <= key < end for begin, end in batch.ranges)]
+        self._stage.effect("write to the store")
         if self._stage.fault("disk full", 0.003):
             raise OSError("no space left on device")
-        self._disk.writes.append(dict(changes))
-        self._content |= changes
+        self._disk.writes.append(dict.fromkeys(deleted) | batch.changes)
+        for key in deleted:
+            del self._content[key]
+        self._content |= batch.changes
 
     def flush(self) -> None:
         """Make what was written safe from a crash of the machine."""

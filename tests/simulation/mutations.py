@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 from sinks import positions
 from sinks.consumer import Consumption
 from sinks.writer import Writer
-from streams import absorb, writer
+from streams import absorb, agreement, writer
 from streams.catchup import CatchUp
 from streams.reader import PartitionReader
 from streams.store import PartitionStore
@@ -82,6 +82,12 @@ _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _FOLD = "        self._fold = Fold("
 _ADVANCE = "            positions.advance(self._connection, self._place, batch.moves)\n"
 _BEGIN = "        with self._connection.transaction():\n"
+_SAVE_CURSOR = "        put(CURSOR, _CURSOR.pack(*cursor))\n"
+_SAVE_CURSOR_ALONE = (
+    "        alone = WriteBatch(raw_mode=True)\n"
+    "        alone.put(CURSOR, _CURSOR.pack(*cursor))\n"
+    "        self._write(alone)\n"
+)
 _OWNER = "AND p.owner = %s"
 _OWNED = "AND owner = %s"
 _ANYBODY = "AND %s IS NOT NULL"
@@ -94,7 +100,8 @@ MUTATIONS = (
             Edit(
                 PartitionWriter._post,
                 _DECIDED,
-                _DECIDED + "        store.write(outputs.balances, outputs.new_ids, store.cursor)\n",
+                _DECIDED
+                + "        store.write(outputs.balances, outputs.changelog, outputs.new_ids, store.cursor)\n",
             ),
         ),
     ),
@@ -266,12 +273,12 @@ MUTATIONS = (
     Mutation(
         "the cursor is written before the batch",
         play_workers,
-        (Edit(PartitionStore.write, "        put(CURSOR,", "        self._db.put(CURSOR,"),),
+        (Edit(PartitionStore._take_over, _SAVE_CURSOR, _SAVE_CURSOR_ALONE),),
     ),
     Mutation(
         "the cursor is not saved",
         play_workers,
-        (Edit(PartitionStore.write, "        put(CURSOR,", "        (CURSOR,"),),
+        (Edit(PartitionStore._take_over, _SAVE_CURSOR, ""),),
     ),
     Mutation(
         "the cursor runs ahead of what was seen",
@@ -295,10 +302,29 @@ MUTATIONS = (
         (
             Edit(
                 absorb.absorb,
-                "newest[key] = value[HEADER_BYTES:]",
-                "newest.setdefault(key, value[HEADER_BYTES:])",
+                "changes[key] = value[HEADER_BYTES:]",
+                "changes.setdefault(key, value[HEADER_BYTES:])",
             ),
         ),
+    ),
+    Mutation(
+        "the oldest entry of a stretch tells its wallet's balance",
+        play_workers,
+        (Edit(absorb.absorb, "newest[key] = found", "newest.setdefault(key, found)"),),
+    ),
+    Mutation(
+        "a balance that no entry accounts for is taken",
+        play_torn,
+        (
+            Edit(agreement.agree, "if balance is None:", "if None:"),
+            Edit(agreement.agree, "balance.source_offset", "0"),
+            Edit(agreement.agree, "balance.recorded_ms", "0"),
+        ),
+    ),
+    Mutation(
+        "what was set aside is forgotten",
+        play_workers,
+        (Edit(PartitionStore.confirm, "_put(batch, BALANCE, changelog)", "pass"),),
     ),
     Mutation(
         "rows and position of a sink are two transactions",

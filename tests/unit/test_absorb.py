@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from config.settings import Settings
 from config.topics import Topics
-from schemas.codec import content_digest, encode_entry, encode_transaction, frame, split_entry
-from schemas.records import Transaction
+from schemas.codec import (
+    content_digest,
+    encode_balance,
+    encode_entry,
+    encode_transaction,
+    frame,
+    split_entry,
+)
+from schemas.records import Balance, Transaction
 from streams.absorb import _PLAIN, absorb
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
@@ -43,11 +50,17 @@ class Written:
     """A store as far as `absorb` knows one."""
 
     def __init__(self) -> None:
-        self.cursor, self.newest_entry = Cursor(), None
+        self.cursor, self.missed = Cursor(), False
+        self.entries: dict[bytes, bytes] = {}
         self.ids: dict[bytes, Known] = {}
 
-    def write(self, _: object, __: object, ids: dict[bytes, Known], cursor: Cursor) -> None:
-        self.ids, self.cursor = ids, cursor
+    def find_newest(self, _: int) -> None:
+        """There is none."""
+
+    def set_aside(
+        self, entries: dict[bytes, bytes], _: object, ids: dict[bytes, Known], cursor: Cursor
+    ) -> None:
+        self.entries, self.ids, self.cursor = entries, ids, cursor
 
 
 def absorbed(*messages: "Message[bytes, bytes]") -> Written:
@@ -65,7 +78,7 @@ def absorbed(*messages: "Message[bytes, bytes]") -> Written:
     LONGS,
     st.binary(min_size=32, max_size=32),
 )
-def test_an_entry_gives_the_index_the_same_whichever_way_it_is_read(
+def test_an_entry_gives_index_and_balance_the_same_whichever_way_it_is_read(
     transaction: Transaction,
     sequence: int,
     balance: int,
@@ -86,6 +99,10 @@ def test_an_entry_gives_the_index_the_same_whichever_way_it_is_read(
             content_digest(parts.transaction_body, transaction), recorded_ms
         )
     }
+    told = Balance(
+        transaction.wallet_id, transaction.currency, balance, sequence, recorded_ms, partition, offset, link
+    )
+    assert written.entries == {wallet: encode_balance(told)}
     assert written.cursor == Cursor(8, 0, offset + 1, recorded_ms)
 
 

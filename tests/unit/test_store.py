@@ -2,6 +2,7 @@
 
 import json
 import resource
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from rocksdict import Options, Rdict
 from config.errors import Refused, Stopped
 from schemas.codec import encode_balance
 from schemas.records import Balance
+from streams.agreement import Told, agree
 from streams.batch import posted_id
 from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
 from streams.wallet import Known
@@ -59,7 +61,7 @@ def test_a_store_that_fails_while_it_is_opened_does_not_stay_open(tmp_path: Path
     raw = Rdict(str(tmp_path / "store"), Options(raw_mode=True))
     raw.put(b"m:identity", b"not JSON")
     raw.close()
-    with pytest.raises(ValueError, match="Expecting value") as kept:
+    with pytest.raises(Refused, match=r"cannot be read .*Expecting value") as kept:
         PartitionStore(tmp_path / "store", IDENTITY, MEMORY, 100)
     # The exception, with all that it refers to, lives on: it is not the garbage collector that closes the store.
     assert kept.value
@@ -100,7 +102,7 @@ def test_a_store_that_is_opened_again_still_filters_ids_that_it_does_not_hold(tm
         ({"prefix": "other"}, "prefix 'wallet' instead of 'other'"),
         ({"ledger_topic_id": "made-again"}, "ledger_topic_id 'ledger-topic-1' instead of 'made-again'"),
         ({"partition": 4}, "partition 3 instead of 4"),
-        ({"format": 2}, "format 1 instead of 2"),
+        ({"format": 3}, "format 2 instead of 3"),
     ],
 )
 def test_a_store_of_another_place_is_refused_naming_what_differs(
@@ -128,7 +130,7 @@ def test_a_store_of_a_format_that_knows_more_fields_is_refused(tmp_path: Path) -
     db = Rdict(str(tmp_path / "store"), Options(raw_mode=True))
     db.put(b"m:identity", json.dumps(asdict(IDENTITY) | {"format": 9, "shard": 1}).encode())
     db.close()
-    with pytest.raises(Refused, match="format 9 instead of 1"), opened(tmp_path / "store"):
+    with pytest.raises(Refused, match="format 9 instead of 2"), opened(tmp_path / "store"):
         pass
 
 
@@ -291,3 +293,73 @@ def test_a_store_that_its_disk_does_not_take_is_closed_in_peace_and_opened_again
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with opened(tmp_path / "store") as store:
         assert store.cursor == Cursor(1, 1, 1, 1)
+
+
+def test_a_store_of_the_former_format_is_taken_over_and_not_taken_back(tmp_path: Path) -> None:
+    db = Rdict(str(tmp_path / "store"), Options(raw_mode=True))
+    db.put(b"m:identity", json.dumps(asdict(IDENTITY) | {"format": 1}).encode())
+    db.put(b"m:cursor", struct.pack(">qqqq", 5, 6, 7, 8))
+    db.put(b"ba", encode_balance(balance(b"a")))
+    db.close()
+    for _ in range(2):
+        with opened(tmp_path / "store") as store:
+            # Its balances may be behind the entries that it has seen.
+            assert store.cursor == Cursor(5, 6, 7, 8, unseen=7)
+            assert store.balance(b"a") == balance(b"a")
+    former = Identity(**asdict(IDENTITY) | {"format": 1})
+    with pytest.raises(Refused, match="format 2 instead of 1"), opened(tmp_path / "store", former):
+        pass
+
+
+def told(*wallets: Balance) -> dict[bytes, bytes]:
+    return {one.wallet_id.encode(): encode_balance(one) for one in wallets}
+
+
+def test_what_was_set_aside_counts_once_both_topics_tell_it_whatever_stretches_it_comes_in(
+    tmp_path: Path,
+) -> None:
+    first, second = balance(b"a", 1, 1), balance(b"a", 2, 2)
+    with opened(tmp_path / "store", cached_wallets=0) as store:
+        store.set_aside(told(first), {}, {}, Cursor(1, 0, 11, 0))
+        store.set_aside({}, told(second, balance(b"b")), {}, Cursor(1, 2, 11, 0))
+        assert store.balances({b"a", b"b"}) == {}
+    with opened(tmp_path / "store") as store:
+        difference = agree(store, everything_unseen=False)
+        assert difference == Told(b"a", encode_balance(first), encode_balance(second))
+        store.set_aside(told(second, balance(b"b")), {}, {}, Cursor(3, 2, 12, 0))
+        assert agree(store, everything_unseen=False) is None
+        assert store.balances({b"a", b"b"}) == {b"a": second, b"b": balance(b"b")}
+        assert [*store.aside(b"e"), *store.aside(b"c")] == []
+        # Told once more, it is the same.
+        store.set_aside(told(second), told(balance(b"b")), {}, Cursor(3, 3, 12, 0))
+        assert agree(store, everything_unseen=False) is None
+        assert store.cursor == Cursor(3, 3, 12, 0)
+
+
+def test_thousands_of_wallets_are_compared_and_one_that_differs_is_found_wherever_it_stands(
+    tmp_path: Path,
+) -> None:
+    many = [balance(b"wallet-%05d" % number) for number in range(2_500)]
+    for lacking in (0, 999, 1_000, 2_499):
+        with opened(tmp_path / str(lacking)) as store:
+            store.set_aside(told(*many), told(*many[:lacking], *many[lacking + 1 :]), {}, Cursor(1, 1, 11, 0))
+            wallet = many[lacking].wallet_id.encode()
+            assert agree(store, everything_unseen=False) == Told(wallet, encode_balance(many[lacking]), None)
+            store.set_aside({}, told(many[lacking]), {}, Cursor(1, 1, 11, 0))
+            assert agree(store, everything_unseen=False) is None
+            assert len(store.balances({one.wallet_id.encode() for one in many})) == len(many)
+
+
+def test_a_balance_alone_is_taken_only_where_its_entry_was_deleted_before_it_was_read(tmp_path: Path) -> None:
+    with opened(tmp_path / "store") as store:
+        write(store, {b"a": balance(b"a", 1, 1)}, {}, Cursor(1, 1, 11, 0))
+        store.set_aside({}, told(balance(b"a", 5, 5)), {}, Cursor(9, 2, 11, 0, unseen=15))
+        assert agree(store, everything_unseen=False) is not None  # source 15
+        store.set_aside({}, told(balance(b"a", 4, 4)), {}, Cursor(9, 3, 11, 0, unseen=15))
+        assert agree(store, everything_unseen=False) is None
+        assert store.cursor == Cursor(9, 3, 15, 1_800_000_000_000), "what was deleted counts, too"
+        store.set_aside({}, told(balance(b"a", 3, 3)), {}, store.cursor._replace(unseen=99))
+        assert agree(store, everything_unseen=False) is not None, "older than what is known"
+        store.set_aside({}, told(balance(b"a", 9, 9)), {}, store.cursor._replace(unseen=0))
+        assert agree(store, everything_unseen=False) is not None
+        assert agree(store, everything_unseen=True) is None

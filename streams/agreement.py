@@ -1,0 +1,83 @@
+"""A wallet's balance is what `ledger` and `balances` both tell: its newest entry has its balance, or nobody goes on.
+
+The topics are read in any order, so what they tell is set aside first (`streams.absorb`), and compared here once both
+were read to their ends. A balance that is missing, a null, another one, or of no entry would have its wallet go on from
+what is not so: Kafka has ended a transaction in one of the topics only, or somebody else has written to them. Of what
+was deleted from the ledger before it was read, `balances` alone tells.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from schemas.codec import decode_balance
+from schemas.records import Balance
+from streams.store import CHANGE, ENTRY, PartitionStore
+
+#: Wallets that are compared together.
+STRETCH_WALLETS = 1_000
+#: Beyond every offset.
+NEVER = 2**63
+
+
+class Told(NamedTuple):
+    """What is told of a wallet, as bodies of Balance: by its entries and by `balances` (b"" for a null)."""
+
+    wallet: bytes
+    entry: bytes | None
+    change: bytes | None
+
+
+def agree(store: PartitionStore, *, everything_unseen: bool) -> Told | None:
+    """Take over what both topics tell; returns a wallet of which they tell different things, None if there is none.
+
+    What was agreed about before is taken for an entry that was read. `everything_unseen`: no entry is left that the
+    store has not seen, but there were others.
+    """
+    told = _told(store)
+    while stretch := [*islice(told, STRETCH_WALLETS)]:
+        known, cursor = store.bodies([one.wallet for one in stretch]), store.cursor
+        agreed: dict[bytes, bytes] = {}
+        for one in stretch:
+            before = known.get(one.wallet)
+            entry = before if one.entry is None else one.entry
+            change = before if one.change is None else one.change
+            if entry != change:
+                balance = _of_unseen_entry(one, before, NEVER if everything_unseen else cursor.unseen)
+                if balance is None:
+                    return Told(one.wallet, entry, change)
+                source, recorded_ms = balance.source_offset + 1, balance.recorded_ms
+                cursor = cursor._replace(
+                    source=max(cursor.source, source), recorded_ms=max(cursor.recorded_ms, recorded_ms)
+                )
+            agreed[one.wallet] = change or b""
+        store.confirm(stretch[0].wallet, stretch[-1].wallet, agreed, cursor)
+    if store.cursor.unseen:
+        store.set_aside({}, {}, {}, store.cursor._replace(unseen=0))
+    return None
+
+
+def _told(store: PartitionStore) -> Iterator[Told]:
+    """What was set aside, wallet by wallet."""
+    entries, changes = store.aside(ENTRY), store.aside(CHANGE)
+    entry, change = next(entries, None), next(changes, None)
+    while entry or change:
+        wallet = min(one[0] for one in (entry, change) if one)
+        told = Told(wallet, None, None)
+        if entry and entry[0] == wallet:
+            told, entry = told._replace(entry=entry[1]), next(entries, None)
+        if change and change[0] == wallet:
+            told, change = told._replace(change=change[1]), next(changes, None)
+        yield told
+
+
+def _of_unseen_entry(told: Told, before: bytes | None, unseen: int) -> Balance | None:
+    """A wallet's balance that is newer than the one before, and of an entry that was not read; None if it is not."""
+    if told.entry is not None or not told.change:
+        return None
+    try:
+        balance, sequence = decode_balance(told.change), decode_balance(before).sequence if before else 0
+    except ValueError:
+        return None
+    is_newer = balance.sequence > sequence and balance.source_offset < unseen
+    return balance if is_newer and balance.wallet_id.encode() == told.wallet else None
