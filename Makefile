@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full torture benchmark lock clean
+.PHONY: help setup demo check test test-full test-later torture benchmark lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ test: check ## Lint, types and tests against the real local stack
 test-full: check ## The same with more examples of every property, and the tests that take long
 	TEST_EFFORT=8 $(BIN)/pytest $(AT_ONCE)
 
+# Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
+MONTHS := 1
+TESTS :=
+test-later: $(READY) ## The tests under a clock that is MONTHS= months ahead (1 unless said), with Kafka and PostgreSQL
+	$(BIN)/python -m tests.later $(MONTHS) $(AT_ONCE) -m "not full" $(TESTS)
+
 # The same SEED plays the same schedule again. ONLY=kind,kind plays only these.
 SEED :=
 MINUTES := 2
@@ -74,7 +80,7 @@ lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)
 EXPORT := --no-emit-project --no-annotate --no-header --format requirements-txt
 
 clean: ## Stop the local stacks and remove what was made, data included
-	@for folder in .local/stack .local/test-stack; do \
+	@for folder in .local/stack .local/test-stack*/; do \
 		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
 			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done
 	rm -rf .local $(VENV) schemas/_native*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

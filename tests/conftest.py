@@ -43,6 +43,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("any machine")
 
 FOLDER = Path(__file__).parents[1] / ".local"
+#: Servers live by the clock of the tests that start them (`tests.later`).
+STACK = "-".join(filter(None, ["test-stack", os.environ.get("TEST_MONTHS_LATER")]))
 IN_CONTAINERS = os.environ.get("WALLET_TEST_WITH", "local") == "testcontainers"
 CACHE = Path(os.environ.get("WALLET_LOCAL_CACHE", Settings.model_fields["local_cache"].default))
 NOWHERE = "postgresql://127.0.0.1:1/this-test-has-no-database"
@@ -89,7 +91,7 @@ def _no_logs_after_it() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack | Containers]:
     """The servers that all tests share; nobody stops or kills these."""
-    with _containers() if IN_CONTAINERS else _shared(FOLDER / "test-stack") as servers:
+    with _containers() if IN_CONTAINERS else _shared(FOLDER / STACK) as servers:
         yield servers
 
 

@@ -52,7 +52,7 @@ def worker_disk_full(scene: Scene, fault: Fault) -> None:
 def clock_jumped(scene: Scene, fault: Fault) -> None:
     """Its time of day jumps while it works, and back again; the broker's does not."""
     if scene.clock is None:
-        raise Skipped("libfaketime is not installed")
+        raise Skipped("there is no C compiler to make another clock with")
     program = scene.programs[fault.target]
     program.hold()
     program.stop()

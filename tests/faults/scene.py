@@ -9,7 +9,7 @@ from pathlib import Path
 
 from config.settings import Settings
 from local.cluster import Cluster
-from tests.faults.clock import Clock
+from tests.clock import Clock
 from tests.faults.database import Postgres
 from tests.faults.gate import Gate
 from tests.faults.load import Load
@@ -35,7 +35,7 @@ class Scene:
     visitor: Program
     #: The disk of one worker's stores, small enough to be filled; None where it could not be mounted.
     small_disk: Path | None
-    #: A clock that can jump; None without libfaketime.
+    #: A clock that can jump; None without a C compiler.
     clock: Clock | None
     #: Set when the run is cut short: nobody rests any longer.
     ended: threading.Event = field(default_factory=threading.Event)

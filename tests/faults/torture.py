@@ -16,7 +16,8 @@ from local.state import free_port
 from operations import status
 from operations.context import environment
 from operations.init import initialise
-from tests.faults import clock, small_disk
+from tests import clock
+from tests.faults import small_disk
 from tests.faults.audit import audit
 from tests.faults.database import Postgres
 from tests.faults.faults import FAULTS

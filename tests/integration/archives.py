@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from threading import Event
 from typing import Any
 
@@ -22,11 +22,22 @@ from sinks.rows import entry_row
 from sinks.tables import copy
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
 
-#: 2026-05-01, 2026-06-01, 2026-08-01, each at 00:00Z.
-MAY_MS = 1_777_593_600_000
-JUNE_MS = MAY_MS + 31 * DAY_MS
-AUGUST_MS = JUNE_MS + 61 * DAY_MS
-MAY, JUNE, AUGUST = date(2026, 5, 1), date(2026, 6, 1), date(2026, 8, 1)
+
+def month(ago: int) -> date:
+    """The first day of the month that was so many months ago, UTC."""
+    today = datetime.now(UTC)
+    years, months = divmod(today.year * 12 + today.month - 1 - ago, 12)
+    return date(years, months + 1, 1)
+
+
+def first_ms(month: date) -> int:
+    """Its first millisecond."""
+    return (month - date(1970, 1, 1)).days * DAY_MS
+
+
+#: Two months that are due, then two without entries, then one that is not due on any day of this month.
+FIRST, SECOND, EMPTY, RECENT = month(6), month(5), month(4), month(2)
+FIRST_MS, SECOND_MS, RECENT_MS = (first_ms(one) for one in (FIRST, SECOND, RECENT))
 
 PARTITIONS = 2
 
@@ -35,6 +46,16 @@ def rows(settings: Settings, query: Any, *values: object) -> list[tuple[Any, ...
     """What the owner sees."""
     with postgres.connect(settings) as connection:
         return connection.execute(query, values or None).fetchall()
+
+
+def table(month: date) -> str:
+    """The table of a month's entries."""
+    return f"transactions_{month:%Y_%m}"
+
+
+def name(month: date) -> str:
+    """A month as people write it."""
+    return f"{month:%Y-%m}"
 
 
 def change(settings: Settings, statement: Any, *values: object) -> None:
@@ -51,12 +72,12 @@ def change(settings: Settings, statement: Any, *values: object) -> None:
 
 
 def two_months(partition: int, wallets: int = 7) -> Ledger:
-    """90 entries: 40 of May, 40 of June, 10 of August. Two of the wallets end in May, one more in June."""
-    ledger = Ledger(partition, MAY_MS)
+    """90 entries: 40 of FIRST, 40 of SECOND, 10 of RECENT. Two of the wallets end in FIRST, one more in SECOND."""
+    ledger = Ledger(partition, FIRST_MS)
     ledger.post_many(40, wallets, step_ms=DAY_MS // 2)
-    ledger.recorded_ms = JUNE_MS
+    ledger.recorded_ms = SECOND_MS
     ledger.post_many(40, wallets - 2, step_ms=DAY_MS // 2)
-    ledger.recorded_ms = AUGUST_MS
+    ledger.recorded_ms = RECENT_MS
     return ledger.post_many(10, wallets - 3, step_ms=DAY_MS // 2)
 
 

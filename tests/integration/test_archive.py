@@ -4,7 +4,7 @@
 
 import json
 import os
-from datetime import date, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,21 @@ from schemas.records import DEBIT, from_ms
 from sinks import audit, postgres
 from sinks.archive.explain import Mismatch
 from tests.integration.archives import (
-    AUGUST,
-    JUNE,
-    MAY,
-    MAY_MS,
+    EMPTY,
+    FIRST,
+    FIRST_MS,
     PARTITIONS,
+    RECENT,
+    SECOND,
+    SECOND_MS,
     archiving,
     change,
+    month,
+    name,
     pipeline_with,
     reasons,
     rows,
+    table,
     two_months,
     work,
 )
@@ -46,7 +51,7 @@ TRUE_ROWS = """
     SELECT * FROM (SELECT xmin::text, * FROM transactions UNION ALL SELECT xmin::text, * FROM transaction_archive) AS e
     ORDER BY wallet_id, sequence
 """
-#: An entry of May in the middle of its wallet's sequence.
+#: An entry of FIRST in the middle of its wallet's sequence.
 ONE = "(wallet_id, sequence) = ('wallet-1-3', 3)"
 WHERE_ROWS_ARE = """
     SELECT tableoid::regclass::text, count(*), sum(amount)
@@ -68,7 +73,8 @@ def pipeline(settings: Settings, ledgers: list[Ledger]) -> Settings:
 def answers(settings: Settings) -> list[Any]:
     """What the functions say of every wallet, at a hundred times on and around the months' bounds."""
     times = [
-        from_ms(MAY_MS - DAY_MS) + timedelta(hours=31.5 * step, microseconds=step % 3) for step in range(100)
+        from_ms(FIRST_MS - DAY_MS) + timedelta(hours=31.5 * step, microseconds=step % 3)
+        for step in range(100)
     ]
     return rows(
         settings,
@@ -83,12 +89,14 @@ def answers(settings: Settings) -> list[Any]:
 
 
 def files(settings: Settings) -> list[Any]:
-    """The files of May's table and its indexes: new ones would mean that rows were copied or indexes rebuilt."""
+    """The files of FIRST's table and its indexes: new ones would mean that rows were copied or indexes rebuilt."""
     return rows(
         settings,
         "SELECT relname, relfilenode FROM pg_class"
-        " WHERE oid = 'transactions_2026_05'::regclass"
-        " OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'transactions_2026_05'::regclass) ORDER BY 1",
+        " WHERE oid = %s::regclass"
+        " OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = %s::regclass) ORDER BY 1",
+        table(FIRST),
+        table(FIRST),
     )
 
 
@@ -97,36 +105,34 @@ def test_months_are_sealed_and_moved_and_every_question_has_the_answer_it_had(
 ) -> None:
     before, files_before, where_before = answers(pipeline), files(pipeline), rows(pipeline, WHERE_ROWS_ARE)
     sealed, moved, waiting = work(pipeline)
-    assert [one.month.first for one in sealed] == [one.month.first for one in moved] == [MAY, JUNE]
+    assert [one.month.first for one in sealed] == [one.month.first for one in moved] == [FIRST, SECOND]
     assert waiting
-    assert waiting.month.name == "2026-08"
+    assert waiting.month.first == RECENT
     assert answers(pipeline) == before
     assert (files(pipeline), rows(pipeline, WHERE_ROWS_ARE)) == (files_before, where_before)
     assert rows(pipeline, "SELECT count(*) FROM transaction_archive") == [(80 * PARTITIONS,)]
     assert (
         rows(
             pipeline,
-            "SELECT conname FROM pg_constraint WHERE conrelid = 'transactions_2026_05'::regclass"
-            " AND contype = 'f'",
+            "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'f'",
+            table(FIRST),
         )
         == []
     )
     # What is sealed is the topic's, worked out here from the entries.
-    in_may = [
-        one for ledger in ledgers for one in ledger.written if one.entry.recorded_ms < MAY_MS + 31 * DAY_MS
-    ]
+    in_first = [one for ledger in ledgers for one in ledger.written if one.entry.recorded_ms < SECOND_MS]
     content = sealed[0].seal.content
     assert [tuple(one) for one in content.ranges] == [(partition, 0, 40) for partition in range(PARTITIONS)]
     assert (content.entries, content.hash) == (
         40 * PARTITIONS,
-        sha256(b"".join(one.entry.hash for one in in_may)).digest(),
+        sha256(b"".join(one.entry.hash for one in in_first)).digest(),
     )
     assert content.amount == sum(
         -one.entry.transaction.amount if one.entry.transaction.type == DEBIT else one.entry.transaction.amount
-        for one in in_may
+        for one in in_first
     )
     # Of every wallet of a month a snapshot brings the balance forward; they came from no topic.
-    newest = {one.entry.transaction.wallet_id: one.balance for one in in_may}
+    newest = {one.entry.transaction.wallet_id: one.balance for one in in_first}
     assert sealed[0].seal_rows == len(newest)
     # A second run has nothing to do.
     assert work(pipeline)[:2] == ([], [])
@@ -138,7 +144,7 @@ def test_months_are_sealed_and_moved_and_every_question_has_the_answer_it_had(
         assert list(audit.wrong_seals(connection)) == []
     # Whoever has the table can work the seals out, by the statement in the docs.
     statement = PAGE.read_text("utf-8").partition("```sql\n")[2].partition("```")[0]
-    assert rows(pipeline, statement.encode()) == [(MAY, True, True), (JUNE, True, True)]
+    assert rows(pipeline, statement.encode()) == [(FIRST, True, True), (SECOND, True, True)]
 
 
 def test_a_wallet_with_a_snapshot_at_its_last_entry_gets_no_other(pipeline: Settings) -> None:
@@ -146,43 +152,44 @@ def test_a_wallet_with_a_snapshot_at_its_last_entry_gets_no_other(pipeline: Sett
         pipeline,
         "INSERT INTO transaction_snapshots SELECT wallet_id, currency, balance, sequence, recorded_at,"
         " source_partition, source_offset, hash, 'PERIOD' FROM transactions WHERE (wallet_id, sequence) IN"
-        " (SELECT wallet_id, max(sequence) FROM transactions WHERE recorded_at < '2026-06-01 00:00Z' GROUP BY 1)"
+        " (SELECT wallet_id, max(sequence) FROM transactions WHERE recorded_at < %s GROUP BY 1)"
         " AND wallet_id <> 'wallet-0-6'",
+        from_ms(SECOND_MS),
     )
-    (may, *_), _, _ = work(pipeline, MAY)
-    assert may.seal_rows == 1
+    (sealed, *_), _, _ = work(pipeline, FIRST)
+    assert sealed.seal_rows == 1
     assert rows(pipeline, "SELECT wallet_id, sequence FROM transaction_snapshots WHERE reason = 'SEAL'") == [
         ("wallet-0-6", 5)
     ]
 
 
 def test_old_dates_among_the_marks_of_transactions_find_their_month(settings: Settings) -> None:
-    """The marks carry today's date, so the broker names one of them when it is asked for June."""
+    """The marks carry today's date, so the broker names one of them when it is asked for SECOND."""
     one = settings.model_copy(update={"partitions": 1})
     ledger = two_months(0)
     pipeline_with(one, ledger, transactions_of=10)
     change(one, "UPDATE sink_positions SET next_offset = 99, high_offset = 99")
     sealed, _, _ = work(one)
     assert [(s.month.first, s.seal.content.ranges, s.seal.content.entries) for s in sealed] == [
-        (MAY, ((0, 0, 43),), 40),
-        (JUNE, ((0, 44, 87),), 40),
+        (FIRST, ((0, 0, 43),), 40),
+        (SECOND, ((0, 44, 87),), 40),
     ]
 
 
 def test_a_month_is_not_sealed_before_all_of_it_is_in_the_tables(pipeline: Settings) -> None:
     change(pipeline, "UPDATE sink_positions SET next_offset = 39 WHERE partition = 1")
     topic = Topics.of(pipeline).ledger
-    assert reasons(pipeline, MAY) == [
+    assert reasons(pipeline, FIRST) == [
         f"{topic} partition 1: the ledger sink stands at offset 39, the month ends at offset 40"
     ]
     sealed, moved, waiting = work(pipeline)
     assert (sealed, moved) == ([], [])
     assert waiting
-    assert waiting.month.first == MAY
+    assert waiting.month.first == FIRST
     change(pipeline, "UPDATE sink_positions SET next_offset = 40 WHERE partition = 1")
-    assert reasons(pipeline, MAY) == []
-    assert len(reasons(pipeline, JUNE)) == 1
-    assert [one.month.first for one in work(pipeline)[0]] == [MAY]
+    assert reasons(pipeline, FIRST) == []
+    assert len(reasons(pipeline, SECOND)) == 1
+    assert [one.month.first for one in work(pipeline)[0]] == [FIRST]
 
 
 TAMPERED = {
@@ -237,27 +244,31 @@ def test_a_row_that_is_not_its_topics_is_named_and_nothing_is_sealed(pipeline: S
         if told:
             with pytest.raises(Mismatch, match=told) as refusal:
                 work(pipeline)
-            assert "2026-05" in str(refusal.value)
+            assert name(FIRST) in str(refusal.value)
         change(pipeline, mended)
     assert rows(pipeline, "SELECT count(*) FROM archive_seals") == [(0,)]
-    assert [one.month.first for one in work(pipeline)[0]] == [MAY, JUNE]
+    assert [one.month.first for one in work(pipeline)[0]] == [FIRST, SECOND]
 
 
 ARCHIVED = {
-    "an amount": (f"UPDATE transactions_2026_05 SET amount = 1 WHERE {ONE}", "wallet-1-3", True),
-    "a row that is gone": (f"DELETE FROM transactions_2026_05 WHERE {ONE}", "wallet-1-3", True),
+    "an amount": (f"UPDATE {table(FIRST)} SET amount = 1 WHERE {ONE}", "wallet-1-3", True),
+    "a row that is gone": (f"DELETE FROM {table(FIRST)} WHERE {ONE}", "wallet-1-3", True),
     "a balance, which no seal covers": (
-        f"UPDATE transactions_2026_05 SET balance = 1 WHERE {ONE}",
+        f"UPDATE {table(FIRST)} SET balance = 1 WHERE {ONE}",
         None,
         False,
     ),
     "what a seal says of its month": (
-        "UPDATE archive_seals SET entries = 79 WHERE month = '2026-05-01'",
+        f"UPDATE archive_seals SET entries = 79 WHERE month = '{FIRST}'",
         "chain",
         True,
     ),
-    "a seal that is gone": ("DELETE FROM archive_seals WHERE month = '2026-05-01'", "chain", True),
-    "the newest seal that is gone": ("DELETE FROM archive_seals WHERE month = '2026-06-01'", "2026-06", True),
+    "a seal that is gone": (f"DELETE FROM archive_seals WHERE month = '{FIRST}'", "chain", True),
+    "the newest seal that is gone": (
+        f"DELETE FROM archive_seals WHERE month = '{SECOND}'",
+        name(SECOND),
+        True,
+    ),
 }
 
 
@@ -292,11 +303,11 @@ def test_a_replayed_entry_is_compared_in_the_archive_and_one_that_is_missing_the
     change(pipeline, "UPDATE sink_positions SET next_offset = 0")
     drain(pipeline, "ledger")
     assert rows(pipeline, TRUE_ROWS) == before
-    change(pipeline, f"UPDATE transactions_2026_05 SET amount = 1 WHERE {ONE}")
+    change(pipeline, f"UPDATE {table(FIRST)} SET amount = 1 WHERE {ONE}")
     change(pipeline, "UPDATE sink_positions SET next_offset = 0")
     with pytest.raises(Stopped, match=r"transaction_archive .*amount is 1 in the table and 18 in the topic"):
         drain(pipeline, "ledger")
-    change(pipeline, f"DELETE FROM transactions_2026_05 WHERE {ONE}")
+    change(pipeline, f"DELETE FROM {table(FIRST)} WHERE {ONE}")
     change(pipeline, "UPDATE sink_positions SET next_offset = 0")
     with pytest.raises(Stopped, match=r"wallet_id='wallet-1-3', sequence=3.*its month is sealed"):
         drain(pipeline, "ledger")
@@ -304,31 +315,31 @@ def test_a_replayed_entry_is_compared_in_the_archive_and_one_that_is_missing_the
 
 def test_nobody_moves_a_month_that_is_not_sealed_or_changes_a_seal(pipeline: Settings) -> None:
     with postgres.connect(pipeline, postgres.WRITER) as writer:
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="2026-05 is not sealed"):
-            writer.execute("SELECT archive_month('2026-05-01', 500)")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"{name(FIRST)} is not sealed"):
+            writer.execute("SELECT archive_month(%s, 500)", [FIRST])
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            writer.execute("ALTER TABLE transactions DETACH PARTITION transactions_2026_05")
-    work(pipeline, MAY)
+            writer.execute(f"ALTER TABLE transactions DETACH PARTITION {table(FIRST)}".encode())
+    work(pipeline, FIRST)
     with postgres.connect(pipeline) as owner, pytest.raises(psycopg.errors.RestrictViolation):
         owner.execute("UPDATE archive_seals SET entries = 0")
     with (
         postgres.connect(pipeline, postgres.READER) as reader,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
-        reader.execute("SELECT archive_month('2026-05-01', 500)")
+        reader.execute("SELECT archive_month(%s, 500)", [FIRST])
 
 
 def test_status_says_of_every_month_how_far_it_is(
     pipeline: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work(pipeline, MAY)
+    work(pipeline, FIRST)
     change(pipeline, "UPDATE sink_positions SET next_offset = 79")
     commands.show_status(pipeline, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert [(one["month"], one["state"], one["entries"]) for one in told] == [
-        ("2026-05", "archived", 40 * PARTITIONS),
-        ("2026-06", "incomplete", 40 * PARTITIONS),
-        ("2026-08", "not due", 10 * PARTITIONS),
+        (name(FIRST), "archived", 40 * PARTITIONS),
+        (name(SECOND), "incomplete", 40 * PARTITIONS),
+        (name(RECENT), "not due", 10 * PARTITIONS),
     ]
     assert [len(one["reasons"]) for one in told] == [0, PARTITIONS, 1]
     commands.show_status(pipeline, as_json=False)
@@ -338,13 +349,14 @@ def test_status_says_of_every_month_how_far_it_is(
 def test_a_named_month_that_cannot_be_sealed_is_told_in_one_line_and_nothing_is_done(
     pipeline: Settings,
 ) -> None:
-    with pytest.raises(WalletError, match="month 2026-08 cannot be sealed yet: it is due on 2026-11-30"):
-        commands.run(pipeline, AUGUST, as_json=False)
-    with pytest.raises(WalletError, match="2026-07 has no rows"):
-        commands.run(pipeline, date(2026, 7, 1), as_json=False)
+    due = month(1) + timedelta(days=pipeline.archive_after_days)
+    with pytest.raises(WalletError, match=f"month {name(RECENT)} cannot be sealed yet: it is due on {due}"):
+        commands.run(pipeline, RECENT, as_json=False)
+    with pytest.raises(WalletError, match=f"{name(EMPTY)} has no rows"):
+        commands.run(pipeline, EMPTY, as_json=False)
     change(pipeline, "UPDATE sink_positions SET next_offset = 39 WHERE partition = 1")
-    with pytest.raises(WalletError, match=r"month 2026-05 cannot be sealed yet: .*offset 39"):
-        commands.run(pipeline, MAY, as_json=False)
+    with pytest.raises(WalletError, match=rf"month {name(FIRST)} cannot be sealed yet: .*offset 39"):
+        commands.run(pipeline, FIRST, as_json=False)
     assert rows(pipeline, "SELECT count(*) FROM archive_seals") == [(0,)]
 
 

@@ -14,21 +14,29 @@ from config.cluster import quiet_admin
 from config.settings import Settings
 from config.topics import Topics
 from operations import status
+from schemas.records import from_ms
 from sinks import postgres
 from sinks.archive.work import LocksTaken
 from tests.integration.archives import (
-    MAY_MS,
+    EMPTY,
+    FIRST,
+    FIRST_MS,
     PARTITIONS,
+    SECOND,
     archiving,
     change,
+    first_ms,
+    month,
+    name,
     pipeline_with,
     publish_dated,
     publish_snapshot,
     rows,
+    table,
     two_months,
     work,
 )
-from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger, running, stands, wait_until
+from tests.ledgers import DAY_MS, Ledger, running, stands, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -36,9 +44,8 @@ SEALS = "SELECT month::text FROM archive_seals ORDER BY 1"
 ARCHIVED = """
     SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'transaction_archive'::regclass ORDER BY 1
 """
-OLD_ROWS = """
-    SELECT count(*), count(DISTINCT hash), sum(amount) FROM wallet_entries WHERE recorded_at < '2026-07-01 00:00Z'
-"""
+OLD_ROWS = b"SELECT count(*), count(DISTINCT hash), sum(amount) FROM wallet_entries WHERE recorded_at < %s"
+STATEMENT = b"SELECT count(*), sum(balance) FROM wallet_statement('wallet-0-3', 'epoch', %s)"
 
 
 @pytest.fixture
@@ -52,25 +59,22 @@ def test_readers_see_every_row_exactly_once_while_months_move_and_the_ledger_sin
 ) -> None:
     """Six months, one day apart at their bounds, move while new entries are written."""
     one = settings.model_copy(update={"partitions": 1, "sink_batch_rows": 20})
-    ledger = Ledger(0, MAY_MS - 180 * DAY_MS)
+    ledger = Ledger(0, FIRST_MS - 180 * DAY_MS)
     pipeline_with(one, ledger.post_many(400, 20, step_ms=DAY_MS // 2))
-    right = rows(one, OLD_ROWS)
-    statement = (
-        "SELECT count(*), sum(balance) FROM wallet_statement('wallet-0-3', '2025-01-01', '2026-07-01')"
-    )
-    right += rows(one, statement)
+    bound = [from_ms(first_ms(EMPTY))]
+    right = [*rows(one, OLD_ROWS, *bound), *rows(one, STATEMENT, *bound)]
     stop, seen = Event(), list[list[Any]]()
 
     def read() -> None:
         with postgres.connect(one, postgres.READER) as reader:
             while not stop.is_set():
-                seen.append([*reader.execute(OLD_ROWS).fetchall(), *reader.execute(statement).fetchall()])
+                seen.append([row for asked in (OLD_ROWS, STATEMENT) for row in reader.execute(asked, bound)])
 
     readers = [Thread(target=read) for _ in range(2)]
     with running(one, "ledger") as sinks:
         for reader in readers:
             reader.start()
-        ledger.recorded_ms = NOVEMBER_MS
+        ledger.recorded_ms = first_ms(month(0))
         publish_dated(one, ledger.post_many(1_500, 500), start=400)
         _, moved, _ = work(one)
         wait_until(lambda: rows(one, "SELECT count(*) FROM wallet_entries") == [(1_900,)], "all is written")
@@ -132,12 +136,12 @@ def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
             with run_of(pipeline, environment, tmp_path / "log"):
                 wait_until(lambda: waits_for(pipeline, "transactions"), "it wants to move")
         wait_until_nobody_works(pipeline)
-        assert rows(pipeline, SEALS) == [("2026-05-01",)]
+        assert rows(pipeline, SEALS) == [(str(FIRST),)]
         assert rows(pipeline, ARCHIVED) == []
     with run_of(pipeline, environment, tmp_path / "log") as process:
         assert process.wait(60) == 0, (tmp_path / "log").read_text()
-    assert rows(pipeline, SEALS) == [("2026-05-01",), ("2026-06-01",)]
-    assert rows(pipeline, ARCHIVED) == [("transactions_2026_05",), ("transactions_2026_06",)]
+    assert rows(pipeline, SEALS) == [(str(FIRST),), (str(SECOND),)]
+    assert rows(pipeline, ARCHIVED) == [(table(FIRST),), (table(SECOND),)]
 
 
 def test_the_archive_sink_waits_its_turn_and_goes_on_when_snapshots_come(
@@ -167,7 +171,7 @@ def test_a_month_that_is_not_its_topics_stops_the_archive_sink(pipeline: Setting
     change(pipeline, "UPDATE transactions SET amount = 7 WHERE (wallet_id, sequence) = ('wallet-0-2', 1)")
     with running(pipeline, "archive") as sinks:
         failure = sinks.wait_until_ended()
-    assert "month 2026-05 is not what its topic says" in str(failure)
+    assert f"month {name(FIRST)} is not what its topic says" in str(failure)
     assert "'wallet-0-2' sequence 1: amount is 7 in the tables and 3 in the topic" in str(failure)
 
 
@@ -179,10 +183,10 @@ def test_a_month_whose_tables_are_in_use_is_moved_when_they_are_free(pipeline: S
     with postgres.connect(pipeline) as report:
         report.execute("BEGIN; SELECT count(*) FROM wallets")
         with archiving(impatient) as archive:
-            (may, *_) = archive.months()
-            archive.seal(may, archive.completeness(may), lambda _done: None)
-            with pytest.raises(LocksTaken, match="to move 2026-05, which is sealed"):
-                archive.move(may)
+            (first, *_) = archive.months()
+            archive.seal(first, archive.completeness(first), lambda _done: None)
+            with pytest.raises(LocksTaken, match=f"to move {name(FIRST)}, which is sealed"):
+                archive.move(first)
         with running(impatient, "archive") as sinks:
             wait_until(lambda: waits_for(pipeline, "wallets"), "the sink wants to move it")
             assert rows(pipeline, ARCHIVED) == []
