@@ -18,10 +18,8 @@ from config.topics import Topics
 from operations import group_offsets
 from operations.output import as_line, console
 from operations.reading import iso
-from operations.verify.cut import offsets_at
+from operations.time_lookup import MILLISECOND, offsets_at
 from schemas.records import EPOCH
-
-MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,9 @@ def show(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
     typer.echo("\nexactly these offsets (first as a dry run):")
     typer.echo(f"cat > offsets.csv <<'END'\n{_csv(topic, targets)}END")
     typer.echo("\n".join(commands["exact"]))
-    typer.echo("\nor let Kafka look them up when it runs:")
+    typer.echo(
+        "\nor let Kafka look them up when it runs (it counts transaction marks, too, and may begin earlier):"
+    )
     typer.echo("\n".join(commands["looked_up"]))
 
 

@@ -9,6 +9,7 @@ import typer
 from config.cluster import check, wait_for_kafka
 from config.errors import WalletError
 from config.settings import Settings
+from config.topic_log import TopicLog
 from config.topics import Topics
 from operations.output import as_line, progress
 from operations.verify.show import DIFFERENCES
@@ -19,7 +20,7 @@ from sinks.archive.compare import both_sides, row_side
 from sinks.archive.explain import Mismatch, first_named, refuse_difference, rows_that_contradict_themselves
 from sinks.archive.months import Month
 from sinks.archive.seals import Content, Seal
-from sinks.archive.topic import TopicLog
+from sinks.archive.topic import topic_log
 from sinks.migrations import check as check_database
 from sinks.postgres import READER, Connection
 
@@ -75,7 +76,7 @@ def _checked(
     for month in places.values():
         if month.archived and month.first not in sealed:
             raise Mismatch(f"month {month.name} is in the archive and has no seal: its seal was taken away")
-    ledger = TopicLog(settings, Topics.of(settings).ledger) if kafka else None
+    ledger = topic_log(settings, Topics.of(settings).ledger) if kafka else None
     try:
         for seal in known:
             content = seal.content

@@ -19,14 +19,15 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.output import progress
 from operations.reading import iso
-from operations.verify.cut import cuts, offsets_at
+from operations.time_lookup import MILLISECOND, offsets_at
+from operations.verify.cut import cuts
 from operations.verify.reading import Reading
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, EPOCH, LedgerEntry
 
-MILLISECOND, MICROSECOND = timedelta(milliseconds=1), timedelta(microseconds=1)
+MICROSECOND = timedelta(microseconds=1)
 #: The stretches that are scanned backwards, in offsets: the first one, and how they grow.
 FIRST_STRETCH, GROWTH = 2_000, 4
 CHUNK = 10_000
@@ -106,10 +107,10 @@ def _check_offset(settings: Settings, partition: int, offset: int, there: Offset
 def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
     """An offset of the ledger before which everything is that counts."""
     if place.at is not None:
-        # Kafka counts whole milliseconds, and what was recorded in that very one is included.
+        # What was recorded in that very millisecond is included.
         after = EPOCH + ((place.at - EPOCH) // MILLISECOND + 1) * MILLISECOND
         found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
-        return scan.log.end if found is None else found
+        return scan.log.end if found is None else min(found, scan.log.end)
     if place.at_offset is not None:
         return scan.behind_source(place.at_offset)
     return scan.log.end

@@ -32,7 +32,7 @@ from operations.rejections.listing import (
     read,
     transaction_in,
 )
-from operations.verify.cut import offsets_at
+from operations.time_lookup import offsets_at
 from operations.verify.kinds import headers_of
 from operations.verify.reading import Reading
 from schemas.partitioner import partition_of

@@ -10,7 +10,7 @@ from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from config.topics import Topics
 from operations.reading import iso
-from operations.verify.cut import offsets_at
+from operations.time_lookup import offsets_at
 from sinks import replay
 from sinks.ledger import LedgerSink
 from sinks.rejections import RejectionSink

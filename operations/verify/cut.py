@@ -7,21 +7,17 @@ offset), 2. the ends of the derived topics, with what is still open, 3. the end 
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from config.clients import librdkafka
-from config.cluster import ASK_S, Offsets, all_there, offsets_of
-from config.errors import NotReachable, Refused
+from config.cluster import Offsets, all_there, offsets_of
+from config.errors import Refused
 from config.settings import Settings
 from config.topics import Topics
 from operations import group_offsets
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
 from operations.verify.reading import Reading
-from schemas.records import EPOCH
 
 #: The newest outcomes are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
@@ -84,23 +80,6 @@ def earlier(cut: Cut, source: int) -> Cut:
             "worker, or name an earlier end"
         )
     return cut._replace(source=source)
-
-
-def offsets_at(
-    settings: Settings, partitions: Sequence[int], at: datetime, topic: str | None = None
-) -> dict[int, int | None]:
-    """The first offset of a topic, the input unless named, at or after a time; None where it ends before that."""
-    topic = topic or Topics.of(settings).transactions
-    # Kafka counts whole milliseconds; the first one at or after. What is below zero means something else to it.
-    wanted = max(0, -((EPOCH - at) // timedelta(milliseconds=1)))
-    asker = Consumer(librdkafka(settings, group_id=f"{settings.prefix}.verify"))
-    try:
-        found = asker.offsets_for_times([TopicPartition(topic, one, wanted) for one in partitions], ASK_S)
-    except KafkaException as error:
-        raise NotReachable(f"Kafka did not tell the offsets of {at}: {error.args[0].str()}") from None
-    finally:
-        asker.close()
-    return {one.partition: one.offset if one.offset >= 0 else None for one in found}
 
 
 def _newest_sources(

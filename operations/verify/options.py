@@ -9,8 +9,8 @@ from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.reading import iso
+from operations.time_lookup import offsets_at
 from operations.verify import point as verify_point
-from operations.verify.cut import offsets_at
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from config.errors import Stopped
+from config.topic_log import TopicLog
 from sinks.archive.entries import hashes, signed_sum, source_offset
 from sinks.archive.months import Month
 from sinks.archive.seals import Content, Range
-from sinks.archive.topic import TopicLog
 from sinks.postgres import Connection
 
 #: Source offsets in a block: 2 MB of hashes, which the server makes one value of.

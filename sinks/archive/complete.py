@@ -13,10 +13,11 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 from config.cluster import describe, quiet_admin
 from config.settings import Settings
+from config.topic_log import TopicLog
 from config.topics import LOG_APPEND_TIME, Topics
 from sinks.archive.entries import source_offset
 from sinks.archive.months import Month, ledger_positions, to_ms
-from sinks.archive.topic import TopicLog, committed
+from sinks.archive.topic import committed, topic_log
 from sinks.postgres import Connection
 from sinks.sink import Record, damaged
 
@@ -92,7 +93,7 @@ def _to_come(settings: Settings, connection: Connection, ledger: TopicLog, month
             f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is in",
         )
     found = dict[int, str]()
-    incoming = TopicLog(settings, topic)
+    incoming = topic_log(settings, topic)
     try:
         decided = committed(settings, topic, partitions)
         for partition in partitions:

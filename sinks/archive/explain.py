@@ -5,13 +5,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from config.errors import Stopped
+from config.topic_log import TopicLog
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.records import DEBIT
 from sinks import audit_rows
 from sinks.archive.compare import BLOCK, Place, Side, TopicSide, first_difference
 from sinks.archive.months import Month
-from sinks.archive.topic import TopicLog
 from sinks.postgres import Connection
 from sinks.rows import HASH_BYTES
 

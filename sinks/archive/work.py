@@ -21,6 +21,7 @@ import psycopg
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
+from config.topic_log import TopicLog
 from config.topics import Topics
 from sinks.archive import complete as archive_complete
 from sinks.archive import months as archive_months
@@ -30,7 +31,7 @@ from sinks.archive.complete import Completeness
 from sinks.archive.explain import refuse_difference
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
-from sinks.archive.topic import TopicLog
+from sinks.archive.topic import topic_log
 from sinks.migrations import check
 from sinks.postgres import WRITER, connect
 
@@ -102,7 +103,7 @@ class Archive:
     def ledger(self) -> TopicLog:
         """The ledger topic; connects when it is first asked for, since most looks find nothing that is due."""
         if self._ledger is None:
-            self._ledger = TopicLog(self._settings, Topics.of(self._settings).ledger)
+            self._ledger = topic_log(self._settings, Topics.of(self._settings).ledger)
         return self._ledger
 
     # -- one at a time

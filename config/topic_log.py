@@ -1,0 +1,188 @@
+"""One topic as those read it who join no group: its ends, its records in bulk, and where a time is in it.
+
+The place of a time in a partition is before the first record of that time or a later one. Kafka cannot tell it: the
+marks of transactions lie in the log, too, with the clock of the broker, and among records that carry older dates it
+names one of them. So what it says is where the search begins.
+"""
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from config.clients import looking
+from config.cluster import passes
+from config.errors import NotReachable
+from config.settings import Settings
+from config.topics import Topics
+
+ASK_S = 10.0
+#: Entries that are taken from librdkafka at a time; it waits for as many, or so long.
+SLICE_RECORDS = 10_000
+SLICE_WAIT_S = 0.05
+#: The last record is looked for in windows that grow by this factor: the newest offsets may be marks.
+TAIL_OFFSETS, TAIL_GROWTH = 16, 16
+
+
+class Log(NamedTuple):
+    """Where a partition begins and ends; `stable` is how far it can be read, read-committed."""
+
+    begin: int
+    stable: int
+    end: int
+
+
+class TopicLog:
+    """One topic, read by partition from offsets that are known. Not for several threads.
+
+    `group` is named to Kafka, for its rights, and never joined. Raises NotReachable when Kafka does not answer
+    within its time.
+    """
+
+    def __init__(self, settings: Settings, topic: str, group: str) -> None:
+        self.topic = topic
+        self._stall_s = settings.read_stall_s
+        # The ledger's times never go back. Elsewhere they may: in the input what its senders say, in rejections what
+        # their sources had, in snapshots the close of an earlier day after the newest entry's.
+        self._in_order = topic == Topics.of(settings).ledger
+        self._one = _reader(settings, group, fetch_message_max_bytes=65_536, queued_min_messages=1)
+        self._many = _reader(
+            settings,
+            group,
+            fetch_message_max_bytes=8 * 1024 * 1024,
+            queued_min_messages=300_000,
+            queued_max_messages_kbytes=64 * 1024,
+        )
+        self._all = _reader(settings, group, isolation_level="read_uncommitted")
+
+    def close(self) -> None:
+        """Close the connections."""
+        for consumer in (self._one, self._many, self._all):
+            consumer.close()
+
+    def log(self, partition: int) -> Log:
+        """The partition's ends at this moment; what is open is asked first, so that stable == end means none."""
+        begin, end = self._watermarks(self._all, partition)
+        return Log(begin, self._watermarks(self._one, partition)[1], end)
+
+    def first_from(self, partition: int, offset: int, end: int) -> Message | None:
+        """The first committed record from `offset` on and before `end`; None where there is none."""
+        if offset >= end:
+            return None
+        self._one.assign([TopicPartition(self.topic, partition, offset)])
+        deadline = time.monotonic() + self._stall_s
+        while time.monotonic() < deadline:
+            message = self._one.poll(1.0)
+            if message is None:
+                continue
+            if not self._is_end(message, partition, end):
+                return message if message.error() is None and (message.offset() or 0) < end else None
+            return None
+        raise self._away(partition, f"nothing came from offset {offset} on")
+
+    def first_at(self, partition: int, at_ms: int, begin: int, end: int) -> Message | None:
+        """The first record from `begin` on with a timestamp of `at_ms` or later; None where there is none.
+
+        In the ledger looked for by halves, elsewhere by reading on, from where the broker says first.
+        """
+        asked = TopicPartition(
+            self.topic, partition, max(0, at_ms)
+        )  # below zero means something else to Kafka
+        try:
+            (hint,) = self._one.offsets_for_times([asked], ASK_S)
+        except KafkaException as error:
+            raise self._away(partition, error.args[0].str()) from None
+        # Before the hint there is nothing of that time, neither records nor marks.
+        low = max(begin, hint.offset) if hint.offset >= 0 else end
+        found = self.first_from(partition, low, end)
+        if found is None or found.timestamp()[1] >= at_ms:
+            return found
+        low = (found.offset() or 0) + 1
+        return (self._by_halves if self._in_order else self._by_reading)(partition, at_ms, low, end)
+
+    def _by_halves(self, partition: int, at_ms: int, low: int, high: int) -> Message | None:
+        latest = None
+        while low < high:
+            middle = (low + high) // 2
+            found = self.first_from(partition, middle, high)
+            if found is None:
+                high = middle
+            elif found.timestamp()[1] >= at_ms:
+                high, latest = middle, found
+            else:
+                low = (found.offset() or 0) + 1
+        return latest
+
+    def _by_reading(self, partition: int, at_ms: int, begin: int, end: int) -> Message | None:
+        for messages in self.slices(partition, begin, end):
+            for message in messages:
+                if message.timestamp()[1] >= at_ms:
+                    return message
+        return None
+
+    def last_before(self, partition: int, begin: int, end: int) -> Message | None:
+        """The last committed record from `begin` on and before `end`, looked for from its end back."""
+        window = TAIL_OFFSETS
+        while begin < end:
+            start = max(begin, end - window)
+            last = None
+            for messages in self.slices(partition, start, end):
+                last = messages[-1]
+            if last is not None or start == begin:
+                return last
+            window *= TAIL_GROWTH
+        return None
+
+    def slices(self, partition: int, begin: int, end: int) -> Iterator[list[Message]]:
+        """Committed records from `begin` to before `end`, many at a time."""
+        if begin >= end:
+            return
+        self._many.assign([TopicPartition(self.topic, partition, begin)])
+        heard_at = time.monotonic()
+        ended = False
+        while not ended:
+            messages = self._many.consume(SLICE_RECORDS, SLICE_WAIT_S)
+            records = [message for message in messages if message.error() is None]
+            for message in messages if len(records) < len(messages) else ():
+                ended = self._is_end(message, partition, end) or ended
+            if records and (records[-1].offset() or 0) >= end:
+                records, ended = (
+                    records[: bisect_left(records, end, key=lambda message: message.offset() or 0)],
+                    True,
+                )
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > self._stall_s:
+                raise self._away(partition, f"nothing came for {self._stall_s:g} s")
+            if records:
+                yield records
+
+    def _is_end(self, message: Message, partition: int, end: int) -> bool:
+        """Whether this says that nothing more comes before `end`; raises for what waiting does not mend."""
+        error = message.error()
+        if error is None:
+            return False
+        if error.code() == KafkaError._PARTITION_EOF:
+            return (message.offset() or 0) >= end
+        if not passes(error):
+            raise self._away(partition, error.str())
+        return False
+
+    def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
+        try:
+            found: Any = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), ASK_S)
+        except KafkaException as error:
+            raise self._away(partition, error.args[0].str()) from None
+        if found is None:
+            raise self._away(partition, "its ends are not known")
+        begin, end = found
+        return begin, end
+
+    def _away(self, partition: int, reason: str) -> NotReachable:
+        return NotReachable(f"{self.topic} partition {partition} could not be read: {reason}")
+
+
+def _reader(settings: Settings, group: str, **more: str | int) -> Consumer:
+    return Consumer(looking(settings, group, fetch_wait_max_ms=10, **more))

@@ -1,0 +1,35 @@
+"""Where a time is in a topic, for every command that takes one (docs/commands.md, "Times")."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import datetime, timedelta
+
+from config.settings import Settings
+from config.topic_log import TopicLog
+from config.topics import Topics
+from schemas.records import EPOCH
+
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def first_ms(at: datetime) -> int:
+    """The first millisecond at or after a time: Kafka counts whole ones."""
+    return -((EPOCH - at) // MILLISECOND)
+
+
+def offsets_at(
+    settings: Settings, partitions: Iterable[int], at: datetime, topic: str | None = None
+) -> dict[int, int | None]:
+    """The first record of that time or later in each partition of a topic, the input unless named; None where none is.
+
+    What has that time or a later one follows it, in the ledger alone. Elsewhere earlier ones may follow, too.
+    """
+    found: dict[int, int | None] = {}
+    with closing(
+        TopicLog(settings, topic or Topics.of(settings).transactions, f"{settings.prefix}.verify")
+    ) as log:
+        for partition in partitions:
+            there = log.log(partition)
+            first = log.first_at(partition, first_ms(at), there.begin, there.stable)
+            found[partition] = None if first is None else first.offset()
+    return found
