@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import cast
 
 import typer
@@ -37,7 +37,10 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
 
 
 def aware_time(option: str, text: str | None) -> datetime | None:
-    """An aware time; one without a zone means something else on every machine, so it is refused."""
+    """An aware time in UTC; one without a zone means something else on every machine, so it is refused.
+
+    Raises ConfigurationError in one line for what is no such time.
+    """
     if text is None:
         return None
     try:
@@ -46,7 +49,12 @@ def aware_time(option: str, text: str | None) -> datetime | None:
         raise ConfigurationError(f"{option} {text!r} is no time: write 2026-11-22T10:00:00Z") from None
     if at.tzinfo is None:
         raise ConfigurationError(f"{option} {text!r} has no zone: add Z or an offset such as +01:00")
-    return at
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(
+            f"{option} {text!r} is not in the years 1 to 9999 in UTC: write one that is, or leave it out"
+        ) from None
 
 
 def month_of(option: str, text: str | None) -> date | None:

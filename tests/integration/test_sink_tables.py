@@ -1,6 +1,7 @@
 """Rows in a real Postgres: what COPY writes, and how a replay is compared with what is there."""
 
 from collections.abc import Iterator
+from datetime import date
 from operator import itemgetter
 from typing import Any
 
@@ -183,6 +184,7 @@ def test_a_row_in_another_month_than_its_entry_differs(
 ) -> None:
     ledger = Ledger(0).post_many(10)
     write(writer, settings, ledger)
+    make_months(writer, [date(2026, 12, 1)], settings)
     tamper(
         owner,
         "UPDATE transactions SET recorded_at = recorded_at + interval '31 days' WHERE source_offset = 7",

@@ -58,6 +58,39 @@ def test_an_argument_of_any_kind_ends_in_an_exit_code_and_one_line(
     assert "Traceback" not in told.stderr
 
 
+#: Commands with a hole in the place of every argument that is a time.
+TIMES = [
+    "balance alice --at {}",
+    "balance alice --effective-at {}",
+    "statement alice --from {}",
+    "statement alice --to {}",
+    "inspect alice --at {}",
+    "inspect alice --effective-at {}",
+    "verify --to-time {}",
+    "offsets --group g --time {}",
+    "replay ledger --from-time {}",
+    "replay ledger --from-beginning --to-time {}",
+    "rejections list --from {}",
+    "rejections list --to {}",
+]
+
+
+@pytest.mark.parametrize("command", TIMES)
+def test_a_time_at_the_end_of_the_calendar_is_told_in_one_line(
+    command: str, wallet_here: Callable[..., Told]
+) -> None:
+    for beyond in ("9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+00:01"):
+        told = wallet_here(*command.format(beyond).split())
+        assert told.returncode == 2
+        [line] = told.stderr.splitlines()
+        assert "is not in the years 1 to 9999 in UTC" in line
+    for last in ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
+        told = wallet_here(*command.format(last).split())
+        # What may not be in the future says so; the others find that nobody answers.
+        assert told.returncode in {2, 3}
+        assert "Traceback" not in told.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["balance", b"M\xfcller"], ["inspect", b"M\xfcller"], ["rejections", "list", "--key", b"\xff"]],
