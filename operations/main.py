@@ -33,6 +33,8 @@ GROUP: dict[str, Any] = {
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
+FileForm = Literal["jsonl", "csv", "parquet"]
+MAP_HELP = "How its columns become ours: docs/files.md."
 SinkName = Literal["ledger", "snapshots", "rejections", "all"]
 #: What `all` is. The archive moves tables, so it is asked for by its name.
 SINKS = ("ledger", "snapshots", "rejections")
@@ -133,11 +135,15 @@ def generate(
 
 @app.command()
 def send(
-    file: Annotated[Path, typer.Argument(help="JSON Lines or CSV; - for standard input.", metavar="FILE")],
-    form: Annotated[
-        Literal["jsonl", "csv"] | None, typer.Option("--format", help="Default: by name.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
+    file: Annotated[
+        Path, typer.Argument(help="JSON Lines, CSV or Parquet; - for standard input.", metavar="FILE")
+    ],
+    form: Annotated[FileForm | None, typer.Option("--format", help="Default: by name.")] = None,
+    mapping: Annotated[Path | None, typer.Option("--map", help=MAP_HELP)] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only check the lines, and show the first as they would be sent."),
+    ] = False,
 ) -> None:
     """Send the transactions of a file; every bad line is reported, the good ones are delivered.
 
@@ -146,7 +152,7 @@ def send(
     from operations import sending
     from operations.context import current
 
-    good, bad = sending.send_file(file, form, current(), dry_run=dry_run)
+    good, bad = sending.send_file(file, form, current(), mapping=mapping, dry_run=dry_run)
     typer.echo(f"{good} lines {'are good' if dry_run else 'sent'}, {bad} bad", err=True)
     if bad:
         raise typer.Exit(sending.BAD_LINES)
@@ -159,12 +165,18 @@ def import_(
         typer.Argument(help="JSON Lines, CSV or Parquet, in their order.", metavar="FILE"),
     ] = None,
     form: Annotated[
-        Literal["jsonl", "csv", "parquet"] | None,
-        typer.Option("--format", help="Of the files to import; default: by name."),
+        FileForm | None, typer.Option("--format", help="Of the files to import; default: by name.")
     ] = None,
+    mapping: Annotated[Path | None, typer.Option("--map", help=MAP_HELP)] = None,
     opening: Annotated[Path | None, typer.Option(help="Opening balances, which come first.")] = None,
     check: Annotated[Path | None, typer.Option(help="Compare these balances when all is through.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the lines.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only check the lines, and show the first as they would be sent."),
+    ] = False,
+    earliest: Annotated[
+        str | None, typer.Option(help="Take dates from this day on, YYYY-MM-DD.", show_default="2000-01-01")
+    ] = None,
     leave_out_bad: Annotated[
         bool, typer.Option("--leave-out-bad", help="Send the good lines though others are bad.")
     ] = False,
@@ -176,7 +188,16 @@ def import_(
     from operations.context import current
     from operations.importing import run as importing
 
-    options = importing.Options(tuple(files or ()), form, opening, check, dry_run, leave_out_bad)
+    options = importing.Options(
+        tuple(files or ()),
+        form,
+        opening,
+        check,
+        dry_run,
+        leave_out_bad,
+        mapping,
+        importing.first_day(earliest),
+    )
     raise typer.Exit(importing.run(current(), options))
 
 

@@ -31,6 +31,9 @@ LOG_EVERY_S = 2.0
 
 PIPED_COLUMNS = 200
 
+#: Rows of a file that a dry run shows as they would be sent.
+SHOWN = 3
+
 log = EventLog("operations")
 
 Advance = Callable[[int], None]

@@ -1,48 +1,95 @@
-"""`wallet send`: the transactions of a file to Kafka; what is bad is told by its line and left out."""
+"""`wallet send`: the transactions of a file to Kafka; what is bad is told by its line and left out.
+
+A file is read to its end before anything of it is sent, so that nothing is sent of one that turns out to be something
+else. Standard input is sent as it comes: it may have no end.
+"""
 
 import contextlib
-import sys
+import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import typer
 
 from config.cluster import check
-from config.errors import ConfigurationError
 from config.history import refuse_while_open
 from config.settings import Settings
-from operations.lines import Form, Line, parse
+from operations.files.file import Form, found
+from operations.files.mapping import load
+from operations.files.shape import BadLine, Row
+from operations.files.source import STDIN
+from operations.lines import TRANSACTION, to_json, to_transaction
+from operations.output import SHOWN, as_line
+from schemas.entries import decode_transaction, encode_transaction
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
 
 #: Exit code of `wallet send` when a line was bad or not delivered (docs/commands.md).
 BAD_LINES = 6
 
-_FORMS: dict[str, Form] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"}
-
 Tell = Callable[[int, str], None]
+#: A line's number, and its transaction.
+Good = tuple[int, Transaction]
+
+#: A line's number and the length of its transaction, in the file between reading and sending.
+_HEAD = struct.Struct("<QI")
+BUFFER_BYTES = 1024 * 1024
 
 
-def send_file(path: Path, form: Form | None, settings: Settings, *, dry_run: bool = False) -> tuple[int, int]:
+def send_file(
+    path: Path, form: Form | None, settings: Settings, *, mapping: Path | None = None, dry_run: bool = False
+) -> tuple[int, int]:
     """Send what is good, tell what is not on stderr; how many lines were good and how many bad.
 
-    Good lines are counted once Kafka has confirmed them, or, in a dry run, once they were read.
+    Good lines are counted once Kafka has confirmed them, or, in a dry run, once they were read; the first of those
+    are shown on stdout.
     """
-    form = form or _form(path)
+    [file] = found([path], form, TRANSACTION, load(mapping) if mapping else None)
     bad: list[int] = []
 
     def tell(number: int, reason: str) -> None:
         bad.append(number)
         typer.echo(f"line {number}: {reason}", err=True)
 
-    with _opened(path) as source:
-        good_ones = _good_ones(parse(source, form), tell)
-        good = sum(1 for _ in good_ones) if dry_run else _deliver(settings, good_ones, tell)
+    good_ones = _good_ones(file.rows(), tell)
+    if dry_run:
+        good = _show(good_ones)
+    elif path == STDIN:
+        good = _deliver(settings, good_ones, tell)
+    else:
+        with _read_first(good_ones) as kept:
+            good = _deliver(settings, kept, tell)
     return good, len(bad)
 
 
-def _deliver(settings: Settings, lines: Iterator[tuple[int, Transaction]], tell: Tell) -> int:
+def _show(lines: Iterator[Good]) -> int:
+    good = 0
+    for good, (_, transaction) in enumerate(lines, start=1):
+        if good <= SHOWN:
+            typer.echo(as_line(to_json(transaction)))
+    return good
+
+
+@contextlib.contextmanager
+def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
+    """The same lines, read to the end and kept in a temporary file (`TMPDIR`), about 100 bytes each."""
+    with tempfile.TemporaryFile("w+b", BUFFER_BYTES, prefix="wallet-send-") as kept:
+        for number, transaction in lines:
+            body = encode_transaction(transaction)
+            kept.write(_HEAD.pack(number, len(body)) + body)
+        kept.seek(0)
+        take = kept.read
+
+        def again() -> Iterator[Good]:
+            while head := take(_HEAD.size):
+                number, size = _HEAD.unpack(head)
+                yield number, decode_transaction(take(size))
+
+        yield again()
+
+
+def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
     """Send every line and return how many were confirmed; those that were not are told."""
     check(settings)
     refuse_while_open(settings)
@@ -62,31 +109,15 @@ def _deliver(settings: Settings, lines: Iterator[tuple[int, Transaction]], tell:
     return sent - failed
 
 
-def _good_ones(lines: Iterator[Line], tell: Tell) -> Iterator[tuple[int, Transaction]]:
+def _good_ones(rows: Iterator[Row], tell: Tell) -> Iterator[Good]:
     """The lines that hold a transaction; the others are told."""
-    for line in lines:
-        if isinstance(line.read, Transaction):
-            yield line.number, line.read
+    for number, row in rows:
+        if isinstance(row, str):
+            tell(number, row)
+            continue
+        try:
+            transaction = to_transaction(row)
+        except BadLine as bad:
+            tell(number, str(bad))
         else:
-            tell(line.number, line.read)
-
-
-def _opened(path: Path) -> contextlib.AbstractContextManager[BinaryIO]:
-    if str(path) == "-":
-        return contextlib.nullcontext(sys.stdin.buffer)
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _form(path: Path) -> Form:
-    """The form by the file's ending; standard input is JSON Lines."""
-    if str(path) == "-":
-        return "jsonl"
-    form = _FORMS.get(path.suffix.lower())
-    if form is None:
-        raise ConfigurationError(
-            f"{path} ends neither in .jsonl nor in .csv: say --format jsonl or --format csv"
-        )
-    return form
+            yield number, transaction

@@ -17,10 +17,10 @@ from config.cluster import all_there, check, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.topics import Topics
-from operations.importing.files import File
-from operations.importing.lines import moment_of
-from operations.importing.opening import only
-from operations.lines import BadLine, Fields, text_of, whole_of
+from operations.files.file import File
+from operations.files.shape import BadLine, Fields, Shape
+from operations.files.values import moment_of, text_of, whole_of
+from operations.importing.lines import not_before
 from operations.output import Advance, progress
 from operations.reading import iso
 from operations.status import look
@@ -28,8 +28,7 @@ from schemas.rules import broken_name
 from sinks import balances, postgres
 from sinks.balances import Asked, Found
 
-COLUMNS = ("wallet_id", "currency", "balance", "at")
-REQUIRED = ("wallet_id", "balance")
+KNOWN = Shape(("wallet_id", "balance"), ("currency", "at"))
 #: Exit code where balances differ (docs/commands.md).
 DIFFERENCES = 8
 #: Balances asked for at a time.
@@ -47,19 +46,19 @@ class Wanted(NamedTuple):
     at: datetime | None
 
 
-def lines_of(file: File) -> int:
+def lines_of(file: File, earliest: datetime) -> int:
     """How many balances it holds; raises ConfigurationError where it cannot be read, or a line is wrong."""
-    return sum(1 for _ in _wanted(file))
+    return sum(1 for _ in _wanted(file, earliest))
 
 
-def run(settings: Settings, file: File, lines: int) -> int:
+def run(settings: Settings, file: File, lines: int, earliest: datetime) -> int:
     """Compare every one of its lines and tell what differs; the exit code."""
     check(settings)
     client = quiet_admin(settings)
     _until_handled(client, settings)
     right = wrong = 0
     with postgres.connect(settings, postgres.READER) as connection, progress("comparing", lines) as advance:
-        wanted = _wanted(file)
+        wanted = _wanted(file, earliest)
         while chunk := [*islice(wanted, CHUNK)]:
             found = balances.balances(connection, [Asked(one.wallet_id, one.at) for one in chunk])
             told = [_difference(one, there) for one, there in zip(chunk, found, strict=True)]
@@ -72,25 +71,27 @@ def run(settings: Settings, file: File, lines: int) -> int:
     return DIFFERENCES if wrong else 0
 
 
-def _wanted(file: File) -> Iterator[Wanted]:
+def _wanted(file: File, earliest: datetime) -> Iterator[Wanted]:
     """The lines of the file; raises ConfigurationError for the first that is not one."""
     for number, row in file.rows():
         line = f"{file.path}: line {number}"
         if isinstance(row, str):
             raise ConfigurationError(f"{line}: {row}")
         try:
-            yield _read(line, row)
+            yield _read(line, row, earliest)
         except BadLine as bad:
             raise ConfigurationError(f"{line}: {bad}") from None
 
 
-def _read(line: str, fields: Fields) -> Wanted:
-    only(fields, REQUIRED, ("currency", "at"))
+def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
+    KNOWN.check(fields)
     wallet_id = text_of(fields, "wallet_id")
     if broken := broken_name("wallet_id", wallet_id):
         raise BadLine(broken)
     currency = text_of(fields, "currency") if "currency" in fields else None
     at = moment_of(fields, "at") if "at" in fields else None
+    if at:
+        not_before(earliest, at, "at")
     return Wanted(line, wallet_id, whole_of(fields, "balance"), currency, at)
 
 

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from operations.importing.files import File
-from operations.lines import BadLine, Fields, time_of, to_transaction
+from operations.files.file import File
+from operations.files.shape import BadLine, Fields, Shape
+from operations.files.values import moment_of
+from operations.lines import TRANSACTION, to_transaction
 from schemas.entries import encode_transaction
 from schemas.records import EPOCH, Transaction, from_ms
 
 RECORDED_AT = "recorded_at"
+RECORDED = Shape((*TRANSACTION.required, RECORDED_AT), TRANSACTION.optional, metadata=True)
 #: What the wire format and a schema id add to a body.
 FRAME_BYTES = 5
-#: Kafka's clients take a timestamp of 0 for "now".
-FIRST_MS = 1
+#: Nobody means a time before this, unless they say so: seconds that are taken for milliseconds lie in January 1970.
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
 
@@ -62,35 +65,24 @@ class Part:
 
 def recorded_transaction(fields: Fields) -> tuple[Transaction, datetime]:
     """A line of `wallet send` that also says when it was recorded."""
-    if RECORDED_AT not in fields:
-        raise BadLine(f"{RECORDED_AT} missing")
+    RECORDED.check(fields)
     rest = {name: value for name, value in fields.items() if name != RECORDED_AT}
     return to_transaction(rest), moment_of(fields, RECORDED_AT)
-
-
-def moment_of(fields: Fields, name: str) -> datetime:
-    """A time in ISO 8601 with a zone, or in milliseconds since 1970; raises BadLine."""
-    value = fields[name]
-    if isinstance(value, str) and value.isdecimal() and value.isascii():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return from_ms(value)
-        except OverflowError:
-            raise BadLine(f"{name} {value} is no time in milliseconds since 1970") from None
-    return time_of(fields, name)
 
 
 class Reader:
     """Reads the parts in their order, each line once; `newest_ms` is the newest recorded_at so far.
 
-    `ends_ms` is the present: nothing was recorded after it.
+    `ends_ms` is the present: nothing was recorded after it; nothing before `earliest` is taken for meant.
     """
 
-    def __init__(self, parts: Sequence[Part], max_record_bytes: int, ends_ms: int) -> None:
+    def __init__(
+        self, parts: Sequence[Part], max_record_bytes: int, ends_ms: int, earliest: datetime = EARLIEST
+    ) -> None:
         self._parts = parts
         self._max_record_bytes = max_record_bytes
         self._ends_ms = ends_ms
+        self._earliest = earliest
         self.newest_ms = 0
 
     def lines(self) -> Iterator[Line]:
@@ -109,9 +101,8 @@ class Reader:
             return str(bad)
 
     def _dated(self, transaction: Transaction, recorded_at: datetime) -> Dated:
+        not_before(self._earliest, recorded_at, RECORDED_AT)
         recorded_ms = (recorded_at - EPOCH) // _MS
-        if recorded_ms < FIRST_MS:
-            raise BadLine(f"it was recorded at {iso(recorded_ms)}: Kafka has no times before 1970")
         if recorded_ms > self._ends_ms:
             raise BadLine(f"it was recorded at {iso(recorded_ms)}, which lies ahead")
         if recorded_ms < self.newest_ms:
@@ -124,6 +115,15 @@ class Reader:
             raise BadLine(f"it has {size} bytes with its key, at most {self._max_record_bytes} are taken")
         self.newest_ms = recorded_ms
         return Dated(key, body, recorded_ms)
+
+
+def not_before(earliest: datetime, at: datetime, name: str) -> None:
+    """Raise BadLine for a time that cannot be meant."""
+    if at < earliest:
+        raise BadLine(
+            f"{name} {at.isoformat()} lies before {earliest.date()}: seconds? Write milliseconds or ISO 8601; if it is "
+            "right, say --earliest DATE"
+        )
 
 
 def iso(at_ms: int) -> str:

@@ -1,17 +1,17 @@
 """Opening balances: what a wallet held before the first line of its history, as its first transaction."""
 
-import sqlite3
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, uuid5
 
 from config.settings import Settings
-from operations.importing.lines import moment_of
-from operations.lines import BadLine, Fields, text_of, whole_of
+from operations.files.seen import Seen
+from operations.files.shape import BadLine, Fields, Shape
+from operations.files.values import moment_of, text_of, whole_of
 from schemas import producer
 from schemas.producer import InvalidTransaction
 from schemas.records import Transaction
 
-COLUMNS = ("wallet_id", "currency", "balance", "at")
+OPENING = Shape(("wallet_id", "currency", "balance", "at"))
 #: The ids of opening balances are made from this, the pipeline's prefix, the wallet and the time.
 _NAMESPACE = uuid5(NAMESPACE_URL, "urn:wallet-ledger:opening-balance")
 
@@ -24,21 +24,22 @@ class Opening:
         self._overdraft = settings.overdraft
         #: Balances of zero, which need no transaction.
         self.zeros = 0
-        self._seen = sqlite3.connect("")  # a file of its own that vanishes with it
-        self._seen.execute("CREATE TABLE wallets (wallet_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._seen = Seen()
 
     def __call__(self, fields: Fields) -> tuple[Transaction, datetime] | None:
         """A CREDIT or a DEBIT by the balance's sign, None for zero. Raises BadLine."""
-        only(fields, COLUMNS)
+        OPENING.check(fields)
         wallet_id, balance = text_of(fields, "wallet_id"), whole_of(fields, "balance")
         at = moment_of(fields, "at")
         if balance < 0 and self._overdraft == "reject":
             raise BadLine(f"balance {balance} is below zero, and this pipeline rejects overdrafts")
         try:
             transaction = self._transaction(wallet_id, text_of(fields, "currency"), balance, at)
-            self._once(wallet_id)
+            already = self._seen.times(wallet_id) > 1
         except UnicodeEncodeError:
             raise BadLine("wallet_id is not UTF-8") from None
+        if already:
+            raise BadLine(f"wallet {wallet_id!r} has an opening balance already")
         if transaction is None:
             self.zeros += 1
             return None
@@ -64,19 +65,3 @@ class Opening:
             )
         except InvalidTransaction as error:
             raise BadLine(str(error)) from None
-
-    def _once(self, wallet_id: str) -> None:
-        try:
-            self._seen.execute("INSERT INTO wallets VALUES (?)", [wallet_id])
-        except sqlite3.IntegrityError:
-            raise BadLine(f"wallet {wallet_id!r} has an opening balance already") from None
-
-
-def only(fields: Fields, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
-    """Raise BadLine for a field that lacks and for one that is not known."""
-    if not fields.get("metadata", True):  # CSV gathers columns for it, also where there are none
-        del fields["metadata"]
-    if missing := [name for name in columns if name not in fields]:
-        raise BadLine(f"{', '.join(missing)} missing")
-    if unknown := [name for name in fields if name not in columns + optional]:
-        raise BadLine(f"unknown field {unknown[0]!r}; known are {', '.join(columns + optional)}")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from datetime import time as clock
 from itertools import islice
 from pathlib import Path
 
@@ -17,17 +19,32 @@ from confluent_kafka.admin import AdminClient
 from config.cluster import check, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
+from operations.files import file as import_files
+from operations.files.mapping import Mapping, load
+from operations.files.shape import Shape
+from operations.files.source import STDIN, refuse_what_is_read_once
 from operations.importing import check as import_check
-from operations.importing import files as import_files
-from operations.importing import opening as import_opening
 from operations.importing import progress as import_progress
 from operations.importing import refusals as import_refusals
-from operations.importing.lines import RECORDED_AT, Dated, Line, Part, Read, Reader, recorded_transaction
-from operations.importing.opening import Opening
+from operations.importing.lines import (
+    EARLIEST,
+    RECORDED,
+    Dated,
+    Line,
+    Part,
+    Read,
+    Reader,
+    iso,
+    recorded_transaction,
+)
+from operations.importing.opening import OPENING, Opening
 from operations.importing.producer import BATCH_BYTES, BATCH_LINES, ImportProducer
 from operations.importing.progress import Progress
 from operations.importing.spool import Spool
-from operations.output import progress
+from operations.lines import to_json
+from operations.output import SHOWN, as_line, progress
+from schemas.entries import decode_transaction
+from schemas.records import EPOCH
 
 #: Exit code where a line was bad, as of `wallet send` (docs/commands.md).
 BAD_LINES = 6
@@ -51,6 +68,8 @@ class Options:
     check: Path | None = None
     dry_run: bool = False
     leave_out_bad: bool = False
+    mapping: Path | None = None
+    earliest: datetime = EARLIEST
 
 
 @dataclass
@@ -80,16 +99,41 @@ def run(settings: Settings, options: Options) -> int:
     """Import, check, or both; the exit code. Raises a WalletError where that is not possible."""
     if not (options.files or options.opening or options.check):
         raise ConfigurationError("nothing to import: name files, --opening or --check")
-    known = import_files.found([options.check] if options.check else [], None, import_check.COLUMNS)
+    known = _files([options.check] if options.check else [], None, import_check.KNOWN)
     # Before anything is sent, which cannot be taken back.
-    counts = [import_check.lines_of(file) for file in known]
+    counts = [import_check.lines_of(file, options.earliest) for file in known]
     code = 0
     if options.files or options.opening:
         code = _Import(settings, options).run()
     if not options.dry_run:
         for file, lines in zip(known, counts, strict=True):
-            code = import_check.run(settings, file, lines) or code
+            code = import_check.run(settings, file, lines, options.earliest) or code
     return code
+
+
+def first_day(text: str | None) -> datetime:
+    """What `--earliest` says, in UTC; raises ConfigurationError."""
+    if text is None:
+        return EARLIEST
+    try:
+        day = datetime.combine(date.fromisoformat(text), clock.min, UTC)
+    except ValueError:
+        raise ConfigurationError(f"--earliest {text!r} is no day: write 1998-01-01") from None
+    if day <= EPOCH:
+        raise ConfigurationError(f"--earliest {text!r} is too early: Kafka has no times before 1970-01-02")
+    return day
+
+
+def _files(
+    paths: Sequence[Path], form: import_files.Form | None, shape: Shape, mapping: Mapping | None = None
+) -> list[import_files.File]:
+    """Files that are read twice, which a pipe cannot be; raises ConfigurationError."""
+    if STDIN in paths:
+        raise ConfigurationError("an import is read twice and can be resumed: name a file, not -")
+    files = import_files.found(paths, form, shape, mapping)
+    for file in files:
+        refuse_what_is_read_once(file.path)
+    return files
 
 
 class _Import:
@@ -98,14 +142,15 @@ class _Import:
     def __init__(self, settings: Settings, options: Options) -> None:
         self._settings, self._options = settings, options
         self._openings = [options.opening] if options.opening else []
-        self._files = import_files.found(self._openings, None, import_opening.COLUMNS)
-        self._files += import_files.found(options.files, options.form, (RECORDED_AT,))
+        mapping = load(options.mapping) if options.mapping else None
+        self._files = _files(self._openings, None, OPENING)
+        self._files += _files(options.files, options.form, RECORDED, mapping)
         self._counts = Counts()
 
     def run(self) -> int:
         """1. Which files. 2. Others refused. 3. Others fenced. 4. What is done. 5. All is read. 6. All is sent."""
         with progress("reading bytes", import_files.size(self._files)) as advance:
-            digest, lines_about = import_files.contents(self._files, advance)
+            digest, lines_about = import_files.contents(self._files, advance, self._reading())
         begun_ms = int(time.time() * 1_000)
         if self._options.dry_run:
             self._read_all(begun_ms, lines_about)
@@ -129,6 +174,12 @@ class _Import:
                 self._send(producer, Progress(digest, self._counts.all, begun_ms), spool.reads())
         return self._tell("sent")
 
+    def _reading(self) -> str:
+        """What beside the files decides which lines are good; empty for an import that leaves all as it is."""
+        mapping = self._options.mapping and load(self._options.mapping).model_dump_json(exclude_unset=True)
+        earliest = self._options.earliest.isoformat() if self._options.earliest != EARLIEST else ""
+        return f"{mapping or ''}{earliest}"
+
     def _done_before(self, digest: str) -> Progress | None:
         """What is done of these files; raises Refused while others are unfinished."""
         newest = import_progress.read(self._settings)
@@ -137,7 +188,7 @@ class _Import:
         if not newest.finished:
             raise Refused(
                 f"an import of other files stands at line {newest.done} of {newest.lines}: finish that one first, "
-                "with the same files in the same order"
+                "with the same files in the same order, the same --map and the same --earliest"
             )
         return None
 
@@ -154,7 +205,9 @@ class _Import:
                 Part(file, opening if number < len(self._openings) else recorded_transaction)
                 for number, file in enumerate(self._files)
             ]
-            yield from Reader(parts, self._settings.max_record_bytes, begun_ms).lines()
+            yield from Reader(
+                parts, self._settings.max_record_bytes, begun_ms, self._options.earliest
+            ).lines()
 
     def _read_all(
         self, begun_ms: int, lines_about: int, to_send: tuple[AdminClient, Spool] | None = None
@@ -169,6 +222,8 @@ class _Import:
                 self._counts.add(line.read)
                 if isinstance(line.read, str):
                     typer.echo(f"{line}: {line.read}", err=True)
+                elif line.read and self._options.dry_run and self._counts.good <= SHOWN:
+                    typer.echo(as_line(_shown(line.read)))
                 if to_send:
                     client, spool = to_send
                     if isinstance(line.read, Dated) and self._counts.good == 1:
@@ -221,6 +276,11 @@ class _Import:
             f"{self._counts.good} transactions {verb}, {self._counts.bad} bad lines{zeros or ''}", err=True
         )
         return BAD_LINES if self._counts.bad else 0
+
+
+def _shown(read: Dated) -> dict[str, object]:
+    """A line as it would be sent."""
+    return to_json(decode_transaction(read.body)) | {"recorded_at": iso(read.recorded_ms)}
 
 
 def _batches(reads: Iterator[Read]) -> Iterator[Sequence[Dated]]:

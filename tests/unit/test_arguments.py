@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.effort import examples
 from tests.unit.conftest import QUICK, Told
 
 #: An argument as a terminal may hand it over: any text, and bytes that are no text, which Python shows as surrogates.
@@ -49,7 +50,9 @@ COMMANDS = [
 @example(argument="M\udcfcller")
 @example(argument="9999-12-31T23:59:59Z")
 @given(argument=ARGUMENTS)
-@settings(deadline=None, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_an_argument_of_any_kind_ends_in_an_exit_code_and_one_line(
     command: str, argument: str, wallet_here: Callable[..., Told]
 ) -> None:

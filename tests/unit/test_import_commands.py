@@ -33,11 +33,15 @@ LINE = {
         (
             "--check wrong.csv",
             2,
-            "wallet: wrong.csv: line 2: balance 1.5 is not a whole number of minor units",
+            "wallet: wrong.csv: line 2: balance '1.5' is not a whole number of minor units",
         ),
         # Before anything is sent: with a server that answers, the good file would be in by then.
         ("good.jsonl --check none.csv", 2, "wallet: none.csv cannot be read: No such file or directory"),
-        ("good.jsonl --check headless.csv", 2, "wallet: headless.csv: CSV column 'alice' is not known"),
+        (
+            "good.jsonl --check headless.csv",
+            2,
+            "wallet: headless.csv: columns do not fit: wallet_id, balance missing",
+        ),
     ],
 )
 def test_what_it_says_and_ends_with(

@@ -14,10 +14,9 @@ from pyarrow import parquet
 
 from config.errors import ConfigurationError
 from config.settings import Settings
-from operations.importing import files as import_files
-from operations.importing import opening as import_opening
-from operations.importing.lines import RECORDED_AT, Dated, Line, Part, Reader, recorded_transaction
-from operations.importing.opening import Opening
+from operations.files import file as import_files
+from operations.importing.lines import RECORDED, RECORDED_AT, Dated, Line, Part, Reader, recorded_transaction
+from operations.importing.opening import OPENING, Opening
 from operations.importing.spool import Spool
 from schemas.entries import decode_transaction
 from schemas.records import CREDIT, DEBIT
@@ -25,6 +24,8 @@ from schemas.records import CREDIT, DEBIT
 #: 2026-11-22T10:00:00Z, the present of these tests.
 NOW_MS = 1_795_341_600_000
 DAY_MS = 86_400_000
+#: 2026-08-01T10:00:00Z.
+BEGAN_MS = 1_785_578_400_000
 
 Fields = dict[str, object]
 Write = Callable[[Iterable[Fields]], Path]
@@ -53,13 +54,13 @@ def jsonl(tmp_path: Path) -> Write:
 
 
 def read(path: Path, max_record_bytes: int = 262_144) -> list[Line]:
-    files = import_files.found([path], None, (RECORDED_AT,))
+    files = import_files.found([path], None, RECORDED)
     parts = [Part(file, recorded_transaction) for file in files]
     return [*Reader(parts, max_record_bytes, NOW_MS).lines()]
 
 
 def read_opening(path: Path, settings: Settings) -> tuple[list[Line], Opening]:
-    [file] = import_files.found([path], None, import_opening.COLUMNS)
+    [file] = import_files.found([path], None, OPENING)
     with closing(Opening(settings)) as opening:
         return [*Reader([Part(file, opening)], 262_144, NOW_MS).lines()], opening
 
@@ -91,12 +92,19 @@ def test_recorded_at_becomes_the_records_timestamp(recorded_at: object, jsonl: W
     [
         ("2026-08-01T10:00:00", "has no zone"),
         ("yesterday", "no ISO 8601 time"),
-        (None, "recorded_at is not a string"),
-        (True, "recorded_at is not a string"),
-        (10**30, "no time in milliseconds"),
+        (None, "recorded_at missing"),
+        (True, "recorded_at is true or false, not a string"),
+        (10**30, "no time in milliseconds since 1970: microseconds?"),
+        (NOW_MS * 1_000, "no time in milliseconds since 1970: microseconds?"),
         (NOW_MS + 1, "which lies ahead"),
-        (0, "no times before 1970"),
-        ("1969-12-31T23:59:59Z", "no times before 1970"),
+        (0, "lies before 2000-01-01: seconds?"),
+        (-1, "lies before 2000-01-01: seconds?"),
+        (NOW_MS // 1_000, "recorded_at 1970-01-21T18:42:21.600000+00:00 lies before 2000-01-01: seconds?"),
+        (str(NOW_MS // 1_000), "lies before 2000-01-01: seconds?"),
+        (1e9, "lies before 2000-01-01: seconds?"),
+        ("1969-12-31T23:59:59Z", "lies before 2000-01-01"),
+        ("9999-12-31T23:59:59-05:00", "not within the years 1 to 9999"),
+        ("0001-01-01T00:00:00+02:00", "not within the years 1 to 9999"),
     ],
 )
 def test_a_date_that_could_not_be_kept_is_a_bad_line(recorded_at: object, reason: str, jsonl: Write) -> None:
@@ -112,15 +120,19 @@ def test_a_line_without_a_date_is_bad(jsonl: Write) -> None:
 def test_a_line_that_goes_back_in_time_is_bad_and_the_next_are_held_against_the_good_ones(
     jsonl: Write,
 ) -> None:
-    lines = read(jsonl(fields(n, 1_000 * at) for n, at in enumerate([5, 6, 4, 6, 5, 7])))
-    went_back = "before 1970-01-01T00:00:06.000Z of a line in front of it: sort by recorded_at"
+    lines = read(jsonl(fields(n, BEGAN_MS + 1_000 * at) for n, at in enumerate([5, 6, 4, 6, 5, 7])))
+    went_back = "before 2026-08-01T10:00:06.000Z of a line in front of it: sort by recorded_at"
     assert [isinstance(line.read, Dated) for line in lines] == [True, True, False, True, False, True]
     assert all(str(lines[at].read).endswith(went_back) for at in (2, 4))
     assert str(lines[2]).endswith("history.jsonl: line 3")
 
 
 def test_a_bad_line_does_not_move_the_time_that_others_are_held_against(jsonl: Write) -> None:
-    lines = read(jsonl([fields(1, 5_000), fields(2, 9_000, amount=0), fields(3, 6_000)]))
+    lines = read(
+        jsonl(
+            [fields(1, BEGAN_MS + 5_000), fields(2, BEGAN_MS + 9_000, amount=0), fields(3, BEGAN_MS + 6_000)]
+        )
+    )
     assert [isinstance(line.read, Dated) for line in lines] == [True, False, True]
 
 
@@ -130,9 +142,9 @@ def test_a_transaction_that_is_too_large_is_a_bad_line(jsonl: Write) -> None:
 
 
 def test_times_are_held_against_each_other_across_files(jsonl: Write, tmp_path: Path) -> None:
-    first = jsonl([fields(1, 5_000)]).rename(tmp_path / "first.jsonl")
-    second = jsonl([fields(2, 4_000)])
-    files = import_files.found([first, second], None, (RECORDED_AT,))
+    first = jsonl([fields(1, BEGAN_MS + 5_000)]).rename(tmp_path / "first.jsonl")
+    second = jsonl([fields(2, BEGAN_MS + 4_000)])
+    files = import_files.found([first, second], None, RECORDED)
     lines = [*Reader([Part(file, recorded_transaction) for file in files], 9_999, NOW_MS).lines()]
     assert [isinstance(line.read, Dated) for line in lines] == [True, False]
 
@@ -208,7 +220,7 @@ def _flat() -> pa.Schema:
 
 def test_a_metadata_key_that_comes_twice_in_parquet_is_a_bad_line(tmp_path: Path) -> None:
     path = tmp_path / "twice.parquet"
-    table = _typed([fields(1, 5_000)]).drop_columns("metadata")
+    table = _typed([fields(1, BEGAN_MS + 5_000)]).drop_columns("metadata")
     twice = pa.array([[("a", "1"), ("a", "2")]], pa.map_(pa.string(), pa.string()))
     parquet.write_table(table.append_column("metadata", twice), path)
     [line] = read(path)
@@ -219,15 +231,14 @@ def test_a_metadata_key_that_comes_twice_in_parquet_is_a_bad_line(tmp_path: Path
     ("name", "told"),
     [
         ("missing.jsonl", "missing.jsonl cannot be read: No such file"),
-        ("history.txt", "ends neither in .jsonl, .csv nor .parquet"),
+        ("history.txt", "ends neither in .jsonl, .csv nor .parquet: say --format"),
         ("no.parquet", "no.parquet cannot be read as Parquet"),
-        ("-", "an import is read twice"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(name: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "no.parquet").write_text("not at all")
     with pytest.raises(ConfigurationError, match=told) as caught:
-        read(Path(name) if name == "-" else tmp_path / name)
+        read(tmp_path / name)
     assert "\n" not in str(caught.value)
 
 
@@ -266,11 +277,12 @@ def test_opening_balances_have_the_same_ids_each_time_and_others_in_another_pipe
     ("change", "reason"),
     [
         ({"balance": 12.5}, "not a whole number"),
+        ({"at": 1_785_578_400}, "lies before 2000-01-01: seconds?"),
         ({"balance": 2**63}, "amount 9223372036854775808"),
         ({"currency": "eur"}, "three letters"),
         ({"wallet_id": ""}, "wallet_id has 0 characters"),
         ({"balance": -1}, "rejects overdrafts"),
-        ({"amount": 1}, "unknown field 'amount'"),
+        ({"amount": 1}, "'amount' not known; known are wallet_id"),
         ({"at": "2027-01-01T00:00:00Z"}, "lies ahead"),
     ],
 )
@@ -290,7 +302,12 @@ def test_a_wallet_has_one_opening_balance(jsonl: Write, plain_settings: Settings
 
 
 def test_what_was_checked_is_kept_as_it_is_until_it_is_sent(jsonl: Write) -> None:
-    reads = [line.read for line in read(jsonl([fields(1, 5_000), fields(2, 4_000), fields(3, 6_000)]))]
+    reads = [
+        line.read
+        for line in read(
+            jsonl([fields(1, BEGAN_MS + 5_000), fields(2, BEGAN_MS + 4_000), fields(3, BEGAN_MS + 6_000)])
+        )
+    ]
     with Spool() as spool:
         for one in (*reads, None):
             spool.add(one)

@@ -1,0 +1,137 @@
+"""A file as it is opened: what it is by its first bytes, gzip undone, anything else that is no text named."""
+
+import contextlib
+import gzip
+import io
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from config.errors import ConfigurationError
+
+#: Data that inflate to more than this must not inflate to more than so many times what they were.
+INFLATED_FREE_BYTES = 256 * 1024 * 1024
+INFLATED_RATIO = 200
+BUFFER_BYTES = 256 * 1024
+#: First bytes that are looked at.
+HEAD_BYTES = 16
+STDIN = Path("-")
+
+_GZIP = b"\x1f\x8b"
+PARQUET = b"PAR1"
+#: First bytes of what is not read: what it is, and what to do.
+_OTHERS = [
+    (re.compile(pattern, re.DOTALL), what, remedy)
+    for pattern, what, remedy in [
+        (rb"\x28\xb5\x2f\xfd", "compressed with zstd", "run `unzstd` on it"),
+        (rb"BZh[1-9]1AY&SY", "compressed with bzip2", "run `bunzip2` on it"),
+        (rb"\xfd7zXZ", "compressed with xz", "run `unxz` on it"),
+        (rb"\x04\x22\x4d\x18", "compressed with lz4", "run `unlz4` on it"),
+        (rb"\xff\x06\0\0sNaPpY", "compressed with snappy", "decompress it"),
+        (rb"\x1f[\x9d\xa0]", "compressed with compress", "run `uncompress` on it"),
+        (rb"7z\xbc\xaf", "a 7z archive", "take the file out of it"),
+        (
+            rb"PK[\3\5\7][\4\6\x08]",
+            "a ZIP archive or an Excel workbook",
+            "unzip it, or save the sheet as CSV",
+        ),
+        (rb"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV"),
+        (rb"%PDF", "a PDF", "ask for the export as CSV"),
+        (rb"Obj\x01", "an Avro file", "convert it to Parquet or JSON Lines"),
+        (rb"ORC", "an ORC file", "convert it to Parquet or JSON Lines"),
+        (rb"ARROW1", "an Arrow file", "convert it to Parquet or JSON Lines"),
+        (rb"SQLite format", "an SQLite database", "export the table as CSV"),
+        (rb"(?:\xef\xbb\xbf)?\s*<", "XML or HTML", "convert it to CSV or JSON Lines"),
+    ]
+]
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, gzip undone; `-` is standard input, which stays open.
+
+    Raises ConfigurationError for what is neither text nor gzip, without the file's name; OSError where it cannot be
+    opened.
+    """
+    with contextlib.ExitStack() as stack:
+        given = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
+        # Python has it buffered; an input that a program put in its place may not be.
+        source = cast("io.BufferedReader", given if hasattr(given, "peek") else io.BufferedReader(given))
+        if head_of(source).startswith(_GZIP):
+            source = io.BufferedReader(_Inflated(source), BUFFER_BYTES)
+            _refuse(head_of(source), "its gzip holds ")
+        else:
+            _refuse(head_of(source), "it is ")
+        yield cast("BinaryIO", source)
+
+
+def head_of(source: object) -> bytes:
+    """The first bytes, which stay to be read."""
+    return bytes(cast("io.BufferedReader", source).peek(HEAD_BYTES)[:HEAD_BYTES])
+
+
+def refuse_what_is_read_once(path: Path) -> None:
+    """Raise ConfigurationError for a pipe or a device: an import is read twice."""
+    with contextlib.suppress(OSError):  # told where it is opened
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ConfigurationError(
+                f"{path} is no file, and an import is read twice and can be resumed: write it to a file first"
+            )
+
+
+def _refuse(head: bytes, where: str) -> None:
+    if head.startswith(_GZIP):
+        raise ConfigurationError(f"{where}gzip once more: run `gunzip` on it")
+    if head.startswith(PARQUET):
+        raise ConfigurationError(
+            f"{where}Parquet: name it .parquet or say --format parquet, and do not compress it"
+        )
+    for pattern, what, remedy in _OTHERS:
+        if pattern.match(head):
+            raise ConfigurationError(f"{where}{what}: {remedy}")
+
+
+class _Counted:
+    """Counts what is read of the compressed bytes."""
+
+    def __init__(self, source: io.BufferedReader) -> None:
+        self._source = source
+        self.taken = 0
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._source.read(size)
+        self.taken += len(chunk)
+        return chunk
+
+
+class _Inflated(io.RawIOBase):
+    """What gzip holds, all members of it; raises ConfigurationError for what is damaged or swells too much."""
+
+    def __init__(self, source: io.BufferedReader) -> None:
+        self._compressed = _Counted(source)
+        self._gzip = gzip.GzipFile(fileobj=cast("BinaryIO", self._compressed), mode="rb")
+        self._given = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io calls it with
+        """Some more bytes; 0 at the end."""
+        try:
+            chunk = self._gzip.read(len(buffer))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ConfigurationError(f"its gzip data are damaged or cut off: {error}") from None
+        self._given += len(chunk)
+        if self._given > max(INFLATED_FREE_BYTES, INFLATED_RATIO * self._compressed.taken):
+            raise ConfigurationError(
+                f"its gzip data grow to more than {INFLATED_RATIO} times their size, which no export does: if it is "
+                "right, run `gunzip` on it"
+            )
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
