@@ -149,6 +149,12 @@ class Settings(BaseSettings):
     sink_batch_rows: int = Field(
         10_000, ge=1, le=200_000, description="Records in one Postgres transaction, at most."
     )
+    sink_batch_bytes: int = Field(
+        16_777_216,
+        ge=65_536,
+        le=268_435_456,
+        description="Bytes in one Postgres transaction, about: values, keys and headers.",
+    )
     sink_wait_ms: int = Field(
         200, ge=1, le=60_000, description="How long a sink gathers records for a batch."
     )

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.clients import looking
+from config.clients import Value, looking
 from config.cluster import passes
+from config.consuming import consume, ready
 from config.errors import NotReachable
 from config.settings import Settings
 from config.topics import Topics
@@ -47,13 +48,13 @@ class TopicLog:
         # The ledger's times never go back. Elsewhere they may: in the input what its senders say, in rejections what
         # their sources had, in snapshots the close of an earlier day after the newest entry's.
         self._in_order = topic == Topics.of(settings).ledger
+        self._upstreams = Topics.of(settings).is_upstreams(topic)
         self._one = _reader(settings, group, fetch_message_max_bytes=65_536, queued_min_messages=1)
         self._many = _reader(
             settings,
             group,
             fetch_message_max_bytes=8 * 1024 * 1024,
-            queued_min_messages=300_000,
-            queued_max_messages_kbytes=64 * 1024,
+            **ready(upstreams=self._upstreams),
         )
         self._all = _reader(settings, group, isolation_level="read_uncommitted")
 
@@ -143,7 +144,7 @@ class TopicLog:
         heard_at = time.monotonic()
         ended = False
         while not ended:
-            messages = self._many.consume(SLICE_RECORDS, SLICE_WAIT_S)
+            messages = consume(self._many, SLICE_RECORDS, SLICE_WAIT_S, upstreams=self._upstreams)
             records = [message for message in messages if message.error() is None]
             for message in messages if len(records) < len(messages) else ():
                 ended = self._is_end(message, partition, end) or ended
@@ -184,5 +185,5 @@ class TopicLog:
         return NotReachable(f"{self.topic} partition {partition} could not be read: {reason}")
 
 
-def _reader(settings: Settings, group: str, **more: str | int) -> Consumer:
+def _reader(settings: Settings, group: str, **more: Value) -> Consumer:
     return Consumer(looking(settings, group, fetch_wait_max_ms=10, **more))

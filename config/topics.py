@@ -38,6 +38,10 @@ class Topics:
         named = {name: f"{settings.prefix}.{name}" for name in cls.__dataclass_fields__}
         return cls(**named | ({"transactions": settings.input} if settings.input else {}))
 
+    def is_upstreams(self, topic: str) -> bool:
+        """Whether a topic's records have keys, values and headers of upstream's making, and not of ours."""
+        return topic not in {self.ledger, self.balances, self.snapshots, self.pipeline}
+
     @property
     def partitioned(self) -> tuple[str, ...]:
         """The five topics that have the pipeline's number of partitions."""

@@ -8,19 +8,16 @@ from typing import cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config.clients import librdkafka
+from config.consuming import bytes_of, ready, slice_of
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
+from config.topics import Topics
 from sinks.observer import Observer
 from sinks.sink import Record, Sink
 
 log = EventLog("sinks.topic")
 
-#: Records taken from librdkafka at a time, so that a batch of large ones is noticed before it is all there.
-SLICE_RECORDS = 250
-BATCH_BYTES = 16 * 1024 * 1024
-#: What librdkafka fetches ahead while Postgres works.
-QUEUE_KBYTES = 16 * 1024
 #: A write may wait long for Postgres; who is thought dead meanwhile is fenced, so being patient is safe.
 MAX_POLL_INTERVAL_MS = 600_000
 ASK_S = 10.0
@@ -49,6 +46,7 @@ class TopicReader:
         self._observer = observer
         self._away = False
         self._failure: BaseException | None = None
+        self._upstreams = Topics.of(settings).is_upstreams(sink.topic)
         #: Partitions that were taken away since the last slice: what was gathered of them is stale.
         self._let_go: set[int] = set()
         self._consumer = self._new_consumer()
@@ -64,7 +62,7 @@ class TopicReader:
                 partition_assignment_strategy="cooperative-sticky",
                 session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
                 max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-                queued_max_messages_kbytes=QUEUE_KBYTES,
+                **ready(upstreams=self._upstreams),
             )
             | {"error_cb": self._client_error}
         )
@@ -138,14 +136,15 @@ class TopicReader:
         deadline = time.monotonic() + self._settings.sink_wait_ms / 1_000
         gathered: list[Record] = []
         size = 0
-        while len(gathered) < self._settings.sink_batch_rows and size < BATCH_BYTES:
-            wanted = min(SLICE_RECORDS, self._settings.sink_batch_rows - len(gathered))
+        most_rows, most_bytes = self._settings.sink_batch_rows, self._settings.sink_batch_bytes
+        while len(gathered) < most_rows and size < most_bytes:
+            wanted = min(slice_of(upstreams=self._upstreams), most_rows - len(gathered))
             some = self._consumer.consume(wanted, max(0.0, deadline - time.monotonic()))
             # A partition may have gone and come back while this was waited for, from an earlier position.
             gathered = [record for record in gathered if record.partition() not in self._let_go]
             self._let_go.clear()
             gathered += some
-            size += sum(map(len, some))
+            size += bytes_of(some)
             if len(some) < wanted or self._failure:
                 break
         if self._failure:

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from config.clients import looking
 from config.cluster import Offsets, passes
+from config.consuming import consume, ready
 from config.errors import Stopped
 from config.settings import Settings
 from streams.failures import forbidden
@@ -65,8 +66,7 @@ class PartitionReader:
                 settings.group,
                 isolation_level=isolation_level,
                 fetch_wait_max_ms=50,
-                queued_min_messages=100_000,
-                queued_max_messages_kbytes=16_384,
+                **ready(upstreams=False),
             )
         )
         #: The group's offset, None where it has none. Asked for before the ends: if a successor commits
@@ -137,7 +137,7 @@ class PartitionReader:
             if self._stopping.is_set():
                 raise Interrupted
             batch = []
-            for message in self._consumer.consume(BATCH_RECORDS, timeout=READ_WAIT_S):
+            for message in consume(self._consumer, BATCH_RECORDS, READ_WAIT_S):
                 if message.error() is None:
                     batch.append(message)
                 elif self._is_end(message):

@@ -10,6 +10,7 @@ import time
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from config.clients import librdkafka
+from config.consuming import consume, ready
 from config.errors import WalletError
 from config.logs import EventLog
 from streams.absorb import absorb
@@ -101,7 +102,7 @@ class Standbys:
                 auto_offset_reset="error",
                 enable_auto_commit=False,
                 enable_auto_offset_store=False,
-                queued_max_messages_kbytes=16_384,
+                **ready(upstreams=False),
             )
         )
         try:
@@ -110,7 +111,7 @@ class Standbys:
             )
             looked = 0.0
             while not stopping.is_set():
-                messages = reader.consume(BATCH_RECORDS, timeout=FOLLOW_WAIT_S)
+                messages = consume(reader, BATCH_RECORDS, FOLLOW_WAIT_S)
                 if not self._take(messages, stores):
                     return
                 if time.monotonic() - looked > 1.0:

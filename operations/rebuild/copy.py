@@ -22,6 +22,7 @@ from confluent_kafka import (
 
 from config.clients import looking, transactional
 from config.cluster import all_there, describe, passes
+from config.consuming import bytes_of, consume, ready
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from operations import group_offsets
@@ -33,8 +34,8 @@ from operations.rebuild.place import Place
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
 CONSUMED = 2_000
 READ_WAIT_S = 0.1
-#: So many records of a partition wait for their turn before it is paused, and it goes on below a quarter.
-WAITING = 20_000
+#: So many records of a partition, or bytes, wait for their turn before it is paused; it goes on below a quarter.
+WAITING, WAITING_BYTES = 20_000, 8 * 1024 * 1024
 #: What librdkafka holds ready of each partition.
 FETCHED_KB = 2_048
 #: Brokers' clocks, and ours, may differ by so much without the order of records being another.
@@ -71,12 +72,14 @@ class Copy:
                 settings,
                 settings.group,
                 fetch_wait_max_ms=50,
-                queued_max_messages_kbytes=FETCHED_KB,
+                **ready(upstreams=True) | {"queued_max_messages_kbytes": FETCHED_KB},
             )
         )
         self._by_time = self._appended_times()
         self._merge: Merge[Message] = Merge(self._before)
         self._paused: set[int] = set()
+        #: What the records take that wait for their turn, by partition.
+        self._waiting_bytes = [0] * self._before
         self._read: list[int] = []
         self._ends: dict[int, int] = {}
         self._asked_ms, self._asked_s, self._told_s = 0.0, 0.0, 0.0
@@ -101,7 +104,7 @@ class Copy:
         `last`: nobody writes to the input any more, so what is at its end need not wait for what may come.
         Raises NotReachable or Stopped; what was not committed is copied by the next run.
         """
-        for message in self._reader.consume(CONSUMED, READ_WAIT_S):
+        for message in consume(self._reader, CONSUMED, READ_WAIT_S, upstreams=True):
             self._take(message)
         self._pace()
         if time.monotonic() - self._asked_s >= LOOK_EVERY_S:
@@ -110,6 +113,8 @@ class Copy:
             asked = [(self._from, at) for at in range(self._before)]
             self._ends = {at: end for (_, at), end in all_there(self._place.client, asked).items()}
         held = self._merge.ready([self._complete_to(at, last=last) for at in range(self._before)])
+        for one in held:
+            self._waiting_bytes[one.partition] -= bytes_of([one.record])
         if held and list_schemas(self._place, self._listed):
             log.info("schemas_listed", input=self._to)
         for batch in _batches(held):
@@ -169,15 +174,16 @@ class Copy:
             )
         self._read[partition] = offset + 1
         self._merge.add(partition, timestamp_ms, message)
+        self._waiting_bytes[partition] += bytes_of([message])
 
     def _pace(self) -> None:
         """Pause the partitions that are far ahead of the others in time, so that memory is bounded."""
         for at in range(self._before):
-            waiting = self._merge.waiting(at)
-            if waiting > WAITING and at not in self._paused:
+            waiting = max(self._merge.waiting(at) / WAITING, self._waiting_bytes[at] / WAITING_BYTES)
+            if waiting > 1 and at not in self._paused:
                 self._reader.pause([TopicPartition(self._from, at)])
                 self._paused.add(at)
-            elif waiting < WAITING // 4 and at in self._paused:
+            elif waiting < 1 / 4 and at in self._paused:
                 self._reader.resume([TopicPartition(self._from, at)])
                 self._paused.discard(at)
 
@@ -240,7 +246,7 @@ def _batches(held: list[Moved]) -> list[list[Moved]]:
             batches.append([])
             size = 0
         batches[-1].append(one)
-        size += len(one.record)
+        size += bytes_of([one.record])
     return batches
 
 

@@ -41,6 +41,7 @@ from schemas.records import Reason
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
 CHUNK = 5_000
+MOST_NAMED_BYTES = 40
 #: So many of the records without a rejection are shown to people; programs see them all.
 SHOWN = 20
 _NAMED = re.compile(r"(\d+)[\s:,]+(\d+)")
@@ -213,7 +214,8 @@ def _done_before(settings: Settings, since: datetime) -> set[str]:
 
 def _rejection_of(message: Message) -> str | None:
     for name, value in reversed(headers_of(message) or []):
-        if name == REJECTION_OF and isinstance(value, bytes):
+        # Anybody may have written it: what is longer than any position names none.
+        if name == REJECTION_OF and isinstance(value, bytes) and len(value) <= MOST_NAMED_BYTES:
             return value.decode(errors="replace")
     return None
 

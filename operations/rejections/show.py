@@ -21,19 +21,22 @@ from schemas.records import TYPES, Reason, from_us
 #: Of a field, people see so much.
 SHOWN_CHARACTERS = 2_000
 
+Summary = dict[str, object]
+
 
 def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> None:
     """Print the first `limit` of the wanted rejections, and how many there are by reason."""
     check(settings)
     counts: Counter[str] = Counter()
-    listed: list[Rejection] = []
+    # Not the rejections themselves: each may be as large as a record.
+    listed: list[Summary] = []
     for rejection in read(settings, wanted):
         counts[rejection.reason] += 1
         if len(listed) < limit:
-            listed.append(rejection)
+            listed.append(_summary(rejection))
     in_order = {str(reason): counts[reason] for reason in Reason if counts[reason]}
     if as_json:
-        typer.echo(as_line({"counts": in_order, "rejections": [_summary(one) for one in listed]}))
+        typer.echo(as_line({"counts": in_order, "rejections": listed}))
         return
     if listed:
         console().print(_table(listed))
@@ -78,7 +81,7 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
     console().print(table)
 
 
-def _summary(one: Rejection) -> dict[str, object]:
+def _summary(one: Rejection) -> Summary:
     return {
         "partition": one.partition,
         "source_offset": one.source_offset,
@@ -90,20 +93,20 @@ def _summary(one: Rejection) -> dict[str, object]:
     }
 
 
-def _table(listed: list[Rejection]) -> Table:
+def _table(listed: list[Summary]) -> Table:
     table = Table(box=None, header_style="bold")
     for name in ("partition", "offset", "at", "reason", "key", "attempt", "detail"):
         right = name in {"partition", "offset", "attempt"}
         table.add_column(name, justify="right" if right else "left", overflow="fold")
     for one in listed:
         table.add_row(
-            str(one.partition),
-            str(one.source_offset),
-            _iso(one.at),
-            one.reason,
-            escape(shown(one.key) or ""),
-            str(one.attempt or ""),
-            escape(one.detail),
+            str(one["partition"]),
+            str(one["source_offset"]),
+            str(one["at"]),
+            str(one["reason"]),
+            escape(str(one["key"] or "")),
+            str(one["attempt"] or ""),
+            escape(str(one["detail"])),
         )
     return table
 

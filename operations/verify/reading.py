@@ -6,18 +6,17 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from config.clients import looking
 from config.cluster import passes
+from config.consuming import consume, ready
 from config.errors import NotReachable
 from config.logs import EventLog
 from config.settings import Settings
+from config.topics import Topics
 from streams.batch import Headers, Source
 
 log = EventLog("operations.verify")
 
 #: `consume` waits so long for as many records as were asked for; at the end of a topic that is time lost.
 READ_WAIT_S = 0.05
-#: Records taken from librdkafka at a time, so that a stretch of large ones ends before it is all there.
-SLICE_RECORDS = 1_000
-STRETCH_BYTES = 16 * 1024 * 1024
 
 
 class Reading:
@@ -26,14 +25,14 @@ class Reading:
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
         self._stall_s = settings.read_stall_s
+        self._upstreams = Topics.of(settings).is_upstreams(topic)
         self._partition, self._end, self._at_end = -1, 0, True
         self._consumer = Consumer(
             looking(
                 settings,
                 f"{settings.prefix}.verify",
                 fetch_wait_max_ms=50,
-                queued_min_messages=50_000,
-                queued_max_messages_kbytes=16_384,
+                **ready(upstreams=self._upstreams),
             )
         )
 
@@ -47,14 +46,14 @@ class Reading:
             self._consumer.assign([TopicPartition(self.topic, partition, begin)])
 
     def next(self, count: int) -> list[Message]:
-        """The next records, up to about so many; none only at the end.
+        """The next records, up to so many or about GATHERED_BYTES; none only at the end.
 
         Raises NotReachable when nothing comes for `WALLET_STALL_S`.
         """
         found: list[Message] = []
-        size, heard_at = 0, time.monotonic()
-        while not self._at_end and len(found) < count and size < STRETCH_BYTES:
-            messages = self._consumer.consume(min(SLICE_RECORDS, count - len(found)), READ_WAIT_S)
+        heard_at = time.monotonic()
+        while not self._at_end and not found:
+            messages = consume(self._consumer, count, READ_WAIT_S, upstreams=self._upstreams)
             records = [message for message in messages if message.error() is None]
             if len(records) < len(messages):
                 self._end_or_raise(messages)
@@ -63,11 +62,8 @@ class Reading:
                 self._at_end = True
                 records.pop()
             found += records
-            size += sum(map(len, messages))
             if messages:
                 heard_at = time.monotonic()
-            elif found:
-                break
             elif time.monotonic() - heard_at > self._stall_s:
                 raise self._away(
                     f"nothing came for {self._stall_s:g} s: Kafka is away, or an open transaction is in the way"

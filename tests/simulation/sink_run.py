@@ -281,7 +281,7 @@ class SinkRun:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(topic, "Consumer", partial(SinkConsumer, self.group))
-            patch.setattr(topic, "SLICE_RECORDS", 2)
+            patch.setattr(topic, "slice_of", lambda **_: 2)
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
             for module in (consumer, holdings, topic, writer):
                 patch.setattr(module, "time", stage.clock)
