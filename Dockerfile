@@ -10,7 +10,7 @@ WORKDIR /src
 # The locked dependencies first: this layer stays while only the code changes.
 COPY requirements.txt requirements-build.txt ./
 RUN /opt/wallet/bin/pip install --require-hashes -r requirements.txt -r requirements-build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY schemas schemas
 COPY streams streams

@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 from config.clients import librdkafka, looking
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from config.pipeline import Pipeline
+from config.pipeline import KEY, Pipeline
 from config.settings import Settings
 from config.topics import (
     ANY_TIME,
@@ -278,7 +278,7 @@ def answered(answer: "Future[T]") -> T:
 
 
 def read_pipeline(settings: Settings) -> Pipeline | None:
-    """The last record of the pipeline topic, read-committed; None where it holds none yet."""
+    """The pipeline record, read-committed; None where there is none yet."""
     topic = Topics.of(settings).pipeline
     reader = Consumer(
         looking(
@@ -298,7 +298,8 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
             if message is None:
                 continue
             if (error := message.error()) is None:
-                newest = message.value()
+                if message.key() == KEY:  # the accepted schema ids of the partitions stand there, too
+                    newest = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:
                 return None if newest is None else Pipeline.from_json(newest)
             elif not passes(error):

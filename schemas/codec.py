@@ -53,6 +53,7 @@ __all__ = [
     "encode_snapshot",
     "encode_transaction",
     "frame",
+    "not_a_transactions",
     "order_of",
     "split_entry",
 ]
@@ -74,6 +75,11 @@ def body_of(value: bytes, schema_id: int) -> bytes:
             f"the value starts with {value[:HEADER_BYTES].hex()}, not with schema id {schema_id}"
         )
     return value[HEADER_BYTES:]
+
+
+def not_a_transactions(schema_id: int) -> str:
+    """The detail of a rejection for an id that does not count."""
+    return f"schema id {schema_id} is not a Transaction's"
 
 
 def content_digest(body: bytes, transaction: Transaction) -> bytes:
@@ -110,13 +116,14 @@ class Decoded(NamedTuple):
 class TransactionCodec:
     """Decodes values of the transactions topic, judging UNDECODABLE and INVALID (DESIGN section 4).
 
-    `schema_id` is the pipeline's schema, version 1 of Transaction. `writers` is asked about every other id
-    and answers with the producer's own schema, or None where the id is not a Transaction's. Without `compiled`
+    `schema_id` is the pipeline's schema, version 1 of Transaction. `writers` is asked about every other id, with the
+    offset of the record that has it, and answers with the producer's own schema, or None where the id does not count
+    as a Transaction's. Without `compiled`
     it does everything in Python, and so does a fold that decodes by it: an audit must not repeat what it checks.
     """
 
     def __init__(
-        self, schema_id: int, writers: Callable[[int], WriterSchema | None], *, compiled: bool = True
+        self, schema_id: int, writers: Callable[[int, int], WriterSchema | None], *, compiled: bool = True
     ) -> None:
         self.compiled = compiled
         #: What values in the pipeline's schema begin with.
@@ -126,22 +133,22 @@ class TransactionCodec:
         self.usual_order = usual_order(self.frame) if compiled else usual_order_in_python(self.frame)
         self._writers = writers
 
-    def order(self, value: bytes | None) -> Order | Rejected:
+    def order(self, value: bytes | None, offset: int = 0) -> Order | Rejected:
         """What of a record's value decides about it; `decode` gives all of it. Raises what `writers` raises."""
         if value and (usual := self.usual_order(value)):
             return usual
-        decoded = self.decode(value)
+        decoded = self.decode(value, offset)
         return decoded if isinstance(decoded, Rejected) else order_of(*decoded)
 
-    def decode(self, value: bytes | None) -> Decoded | Rejected:
-        """What a record's value is. Raises only what `writers` raises."""
+    def decode(self, value: bytes | None, offset: int = 0) -> Decoded | Rejected:
+        """What the value of the record at this source offset is. Raises only what `writers` raises."""
         if value:
             usual = self._usual(value)
             if usual and usual[1] == len(value):
                 return _new(Decoded, (usual[0], value[HEADER_BYTES:]))
-        return self.decode_unusual(value)
+        return self.decode_unusual(value, offset)
 
-    def decode_unusual(self, value: bytes | None) -> Decoded | Rejected:
+    def decode_unusual(self, value: bytes | None, offset: int = 0) -> Decoded | Rejected:
         """The same answers by the strict reader, for any value."""
         if not value:
             return Rejected.because(Reason.UNDECODABLE, "no value")
@@ -149,14 +156,14 @@ class TransactionCodec:
             start = value[:HEADER_BYTES].hex()
             return Rejected.because(Reason.UNDECODABLE, f"not the wire format: the value starts with {start}")
         try:
-            transaction = self._read(value)
+            transaction = self._read(value, offset)
         except IllegalAvro as error:
             return Rejected.because(Reason.UNDECODABLE, str(error))
         if broken := broken_rule(transaction):
             return Rejected.because(Reason.INVALID, broken)
         return Decoded(transaction, encode_transaction(transaction))
 
-    def _read(self, value: bytes) -> Transaction:
+    def _read(self, value: bytes, offset: int) -> Transaction:
         body = value[HEADER_BYTES:]
         if value.startswith(self.frame):
             reader = Reader(body)
@@ -164,7 +171,7 @@ class TransactionCodec:
             reader.end()
             return transaction
         schema_id = int.from_bytes(value[1:HEADER_BYTES], "big")
-        writer = self._writers(schema_id)
+        writer = self._writers(schema_id, offset)
         if writer is None:
-            raise IllegalAvro(f"schema id {schema_id} is not a Transaction's")
+            raise IllegalAvro(not_a_transactions(schema_id))
         return writer.read(body)

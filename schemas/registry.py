@@ -6,21 +6,30 @@ Subjects are `<topic>-value`. Only `register`, which `wallet init` calls, writes
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from threading import Event
 from typing import NamedTuple, TypeVar
 
 from config.errors import NotReachable, Refused
 from config.settings import Settings
 from config.topics import Topics
-from schemas.registry_api import SCHEMA_ID_MAX, Declined, NotFound, Registry, RegistryAway
+from schemas.references import SCHEMA_BYTES
+from schemas.registry_api import (
+    SCHEMA_ID_MAX,
+    Declined,
+    NotAllowed,
+    NotFound,
+    Registry,
+    RegistryAway,
+    Version,
+)
 from schemas.versions import NAMES, SchemaName, schema_text
 from schemas.writers import NotATransaction, WriterSchema
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 #: The first pause between two attempts; doubled up to WALLET_RETRY_WAIT_S.
 FIRST_PAUSE_S = 0.1
-#: How long an id counts as unknown before the registry is asked again.
-UNKNOWN_S = 1.0
 #: Ids remembered, of either kind.
 REMEMBERED = 1_000
 
@@ -94,6 +103,11 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
         try:
             ids.append(ask(registry, subject, schema_text(name)))
             del waiting[0]
+        except NotAllowed as error:
+            raise Refused(
+                f"{registry.url} does not let us at {subject}: {error}; is WALLET_REGISTRY_AUTH a user and password "
+                "that may read it, and for `wallet init` write it?"
+            ) from error
         except Declined as error:
             raise Refused(f"{registry.url} declines our schema in {subject}: {error}") from error
         except RegistryAway as error:
@@ -106,13 +120,12 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
 
 
 class Writers:
-    """Answers whose schema an id is, for TransactionCodec: called with an id, returns its schema or None.
+    """Answers whose schema an id is by the registry: called with an id, returns its schema or None.
 
-    An id counts if the input topic's subject lists it; without a registry only id 1 does. Ids never change
-    their meaning, so schemas are remembered for the life of the process. That an id is unknown is
-    remembered for UNKNOWN_S at most: a producer registers its schema before it first sends, so an answer is
-    certain for records fetched before the question. `forget_unknown`, called after each fetch, makes it
-    certain for all.
+    An id counts if the input topic's subject lists it, or has listed it; without a registry only id 1 does. Ids never
+    change their meaning, so schemas are remembered for the life of the process. That an id is unknown is remembered
+    until `forget_unknown`, called after each fetch: a producer registers its schema before it first sends, so an
+    answer is certain for records fetched before the question.
 
     Only the registry's "no such id" makes an id unknown. While the registry is away, or declines to
     answer, the call waits and asks again, with a warning each time, until `stop` is set: then it raises
@@ -127,7 +140,7 @@ class Writers:
         #: What is waited for at the moment, for readiness and the watchdog; None if nothing is.
         self.waits_for: str | None = None
         self._known: dict[int, WriterSchema | None] = {}
-        self._unknown: dict[int, float] = {}
+        self._unknown: dict[int, None] = {}
         if self._registry is None:
             self._known[FIXED_IDS.transaction] = WriterSchema(schema_text("transaction", 1))
 
@@ -135,48 +148,76 @@ class Writers:
         """The schema of this id, or None if it is not a Transaction's."""
         if schema_id in self._known:
             return self._known[schema_id]
-        if self._registry is None or schema_id > SCHEMA_ID_MAX:
-            return None
-        unknown, asked_at = self._unknown, time.monotonic()
-        if asked_at < unknown.get(schema_id, asked_at):
+        registry, unknown = self._registry, self._unknown
+        if registry is None or schema_id > SCHEMA_ID_MAX or schema_id in unknown:
             return None
         try:
-            writer = self._wait_for(self._registry, schema_id)
-        finally:
-            self.waits_for = None
-        if schema_id not in self._known:
+            writer = self._wait_for(
+                f"what schema id {schema_id} is", lambda: self._answer(registry, schema_id)
+            )
+        except NotFound:
             # Into the dict from before the question: what was forgotten meanwhile stays forgotten.
-            _remember(unknown, schema_id, asked_at + UNKNOWN_S)
+            _remember(unknown, schema_id, None)
+            return None
+        _remember(self._known, schema_id, writer)
         return writer
 
     def forget_unknown(self) -> None:
         """Ask again about ids that were unknown; to be called after records are fetched, before decoding."""
         self._unknown = {}
 
-    def _wait_for(self, registry: Registry, schema_id: int) -> WriterSchema | None:
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                if self._subject not in registry.subjects_of(schema_id):
-                    return None
-                return self._learn(schema_id, registry.schema(schema_id))
-            except NotFound:
-                return None
-            except (RegistryAway, Declined) as error:
-                self.waits_for = f"the registry to say what schema id {schema_id} is"
-                log.warning("waiting for the registry to say what schema id %d is: %s", schema_id, error)
-            if self._stop.wait(pause_s):
-                raise NotReachable(f"stopped while {registry.url} was waited for")
-            pause_s = min(2 * pause_s, self._longest_pause_s)
+    def listed(self) -> dict[int, WriterSchema]:
+        """The schemas of all ids that the input topic's subject lists or has listed: those that counted in releases
+        that kept no log of them.
+        """
+        registry, found = self._registry, dict[int, WriterSchema]()
+        if registry is None:
+            return found
+        for version in self._wait_for(f"what {self._subject} lists", lambda: self._versions(registry)):
+            with suppress(ValueError):
+                whole = self._wait_for(f"what {self._subject} lists", partial(registry.whole, version))
+                found[version.schema_id] = WriterSchema(whole)
+        return found
 
-    def _learn(self, schema_id: int, text: str) -> WriterSchema | None:
+    def _answer(self, registry: Registry, schema_id: int) -> WriterSchema | None:
+        if self._subject not in registry.subjects_of(schema_id):
+            raise NotFound
         try:
-            writer = WriterSchema(text)
-        except NotATransaction as error:
+            return usable(registry.schema(schema_id))
+        except ValueError as error:
             log.warning("schema id %d of %s cannot be read: %s", schema_id, self._subject, error)
-            writer = None
-        _remember(self._known, schema_id, writer)
-        return writer
+            return None
+
+    def _versions(self, registry: Registry) -> list[Version]:
+        try:
+            return [registry.version(self._subject, number) for number in registry.versions(self._subject)]
+        except NotFound:
+            return []
+
+    def _wait_for(self, what: str, ask: Callable[[], T]) -> T:
+        pause_s = FIRST_PAUSE_S
+        try:
+            while True:
+                try:
+                    return ask()
+                except (RegistryAway, Declined) as error:
+                    self.waits_for = f"the registry to say {what}"
+                    log.warning("waiting for the registry to say %s: %s", what, error)
+                if self._stop.wait(pause_s):
+                    raise NotReachable("stopped while the registry was waited for")
+                pause_s = min(2 * pause_s, self._longest_pause_s)
+        finally:
+            self.waits_for = None
+
+
+def usable(text: str) -> WriterSchema:
+    """A producer's schema that may be accepted; raises NotATransaction."""
+    if len(text.encode("utf-8", "surrogatepass")) > SCHEMA_BYTES:
+        raise NotATransaction(f"it is larger than {SCHEMA_BYTES} bytes")
+    writer = WriterSchema(text)
+    if hidden := writer.hides:
+        raise NotATransaction(hidden)
+    return writer
 
 
 def writers(settings: Settings, stop: Event | None = None) -> Writers:

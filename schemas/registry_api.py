@@ -7,21 +7,28 @@ it is away.
 
 import base64
 import json
+import time
 from collections.abc import Callable
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
+from ssl import SSLCertVerificationError
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from config.errors import ConfigurationError
 from config.settings import Settings
+from schemas.references import Reference, whole
 
+#: For a connection, for each piece of an answer, and for all of them together.
 TIMEOUT_S = 10.0
-ANSWER_BYTES = 16 * 2**20
+ANSWER_BYTES = 2**20
+PIECE_BYTES = 65_536
 #: Confluent's error codes for a subject, a version or a schema that does not exist.
 NOT_FOUND = {40401, 40402, 40403}
-DECLINED = {401, 403, 409, 422}
+DECLINED = {409, 422}
+NOT_ALLOWED = {401, 403}
+REDIRECTS = {301, 302, 303, 307, 308}
 #: An id is a positive Java int.
 SCHEMA_ID_MAX = 2**31 - 1
 _MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
@@ -37,8 +44,20 @@ class Declined(Exception):  # noqa: N818 - the name is the message
     """The registry will not do it: not allowed, not compatible, not valid."""
 
 
+class NotAllowed(Declined):
+    """The registry does not know who asks, or does not let him do it."""
+
+
 class RegistryAway(Exception):  # noqa: N818 - the name is the message
     """No answer, or none that a registry would give; trying again may help."""
+
+
+class Version(NamedTuple):
+    """A schema as the registry holds it: its id, its text, and what it refers to."""
+
+    schema_id: int
+    text: str
+    references: list[Reference]
 
 
 class Registry(NamedTuple):
@@ -61,38 +80,61 @@ class Registry(NamedTuple):
         return cls(settings.registry.rstrip("/"), auth.get_secret_value() if auth else None)
 
     def subjects_of(self, schema_id: int) -> set[str]:
-        """The subjects that list this id; raises NotFound if there is no such id."""
-        return self._ask("GET", f"/schemas/ids/{schema_id}/versions", _subjects)
+        """The subjects that list this id or have listed it; raises NotFound if there is no such id."""
+        return self._ask("GET", f"/schemas/ids/{schema_id}/versions?deleted=true", _subjects)
 
     def schema(self, schema_id: int) -> str:
-        """The text of a schema; raises NotFound if there is no such id."""
-        return self._ask("GET", f"/schemas/ids/{schema_id}", lambda answer: str(answer["schema"]))
+        """The text of a schema with all that it refers to in it.
 
-    def id_of(self, subject: str, text: str) -> int:
-        """The id of a schema under its subject; raises NotFound if it is not registered there."""
-        return self._ask("POST", f"/subjects/{quote(subject, '')}", _id, schema=text, schemaType="AVRO")
-
-    def register(self, subject: str, text: str) -> int:
-        """Register a schema, unless it is there already, and return its id; raises Declined."""
-        path = f"/subjects/{quote(subject, '')}/versions"
-        return self._ask("POST", path, _id, schema=text, schemaType="AVRO")
-
-    def versions(self, subject: str) -> list[int]:
-        """The numbers of a subject's versions, in their order; raises NotFound if there is no such subject."""
-        return self._ask(
-            "GET", f"/subjects/{quote(subject, '')}/versions", lambda answer: sorted(map(int, answer))
+        Raises NotFound if there is no such id, ValueError where its references cannot be put together.
+        """
+        return self.whole(
+            self._ask("GET", f"/schemas/ids/{schema_id}", lambda answer: _version(schema_id, answer))
         )
 
-    def version(self, subject: str, number: int) -> tuple[int, str]:
-        """The id and the text of one version of a subject; raises NotFound."""
-        path = f"/subjects/{quote(subject, '')}/versions/{number}"
-        return self._ask("GET", path, lambda answer: (_id(answer), str(answer["schema"])))
+    def whole(self, version: Version) -> str:
+        """As `schema`, of a version that was asked for."""
+
+        def referred(reference: Reference) -> tuple[str, list[Reference]]:
+            try:
+                found = self.version(reference.subject, reference.version)
+            except NotFound as error:
+                # Nobody can delete what is referred to, so this is no answer about the schema that was asked for.
+                raise RegistryAway(
+                    f"{self.url} lacks version {reference.version} of {reference.subject}, which schema id "
+                    f"{version.schema_id} refers to: {error}"
+                ) from error
+            return found.text, found.references
+
+        return whole(version.text, version.references, referred)
+
+    def id_of(self, subject: str, text: str) -> int:
+        """The id of a schema under its subject, also of a deleted version; raises NotFound if it never was there."""
+        return self._ask(
+            "POST", f"/subjects/{quote(subject, '')}?deleted=true", _id, schema=text, schemaType="AVRO"
+        )
+
+    def register(self, subject: str, text: str, references: list[Reference] | None = None) -> int:
+        """Register a schema, unless it is there already, and return its id; raises Declined."""
+        path = f"/subjects/{quote(subject, '')}/versions"
+        more = {"references": [one._asdict() for one in references]} if references else {}
+        return self._ask("POST", path, _id, schema=text, schemaType="AVRO", **more)
+
+    def versions(self, subject: str) -> list[int]:
+        """The numbers of a subject's versions in their order, deleted ones too; raises NotFound without a subject."""
+        path = f"/subjects/{quote(subject, '')}/versions?deleted=true"
+        return self._ask("GET", path, lambda answer: sorted(map(int, answer)))
+
+    def version(self, subject: str, number: int) -> Version:
+        """One version of a subject, also one that was deleted; raises NotFound."""
+        path = f"/subjects/{quote(subject, '')}/versions/{number}?deleted=true"
+        return self._ask("GET", path, lambda answer: _version(_id(answer), answer))
 
     def set_compatibility(self, subject: str, level: str) -> None:
         """What later versions of a subject must be to earlier ones."""
         self._ask("PUT", f"/config/{quote(subject, '')}", lambda _: None, compatibility=level)
 
-    def _ask(self, method: str, path: str, read: Callable[[Any], T], **body: str) -> T:
+    def _ask(self, method: str, path: str, read: Callable[[Any], T], **body: Any) -> T:
         headers = {"Accept": _MEDIA_TYPE, "Content-Type": _MEDIA_TYPE}
         if self.auth:
             headers["Authorization"] = f"Basic {base64.b64encode(self.auth.encode()).decode()}"
@@ -101,14 +143,44 @@ class Registry(NamedTuple):
             self.url + path, method=method, headers=headers, data=json.dumps(body).encode() if body else None
         )
         try:
-            with urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
-                return read(json.loads(response.read(ANSWER_BYTES)))
+            with build_opener(_StayHere).open(request, timeout=TIMEOUT_S) as response:
+                return read(json.loads(_all_of(response)))
         except HTTPError as error:
             raise _failure(error) from error
         except (OSError, HTTPException) as error:
-            raise RegistryAway(f"{self.url} does not answer: {error}") from error
-        except (LookupError, TypeError, ValueError) as error:
+            raise RegistryAway(f"{self.url} does not answer: {error}{_advice(error)}") from error
+        except _UNREADABLE as error:
             raise RegistryAway(f"{self.url}{path} answers what is not a registry's: {error!r}") from error
+
+
+class _StayHere(HTTPRedirectHandler):
+    """Follows no redirect: it would carry user and password to wherever it leads."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+#: What reading an answer may raise that is not a registry's.
+_UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
+
+
+def _all_of(response: HTTPResponse | HTTPError) -> bytes:
+    """An answer's body; OSError where it is too large, or comes too slowly."""
+    deadline = time.monotonic() + TIMEOUT_S
+    body = b""
+    while piece := response.read1(PIECE_BYTES):
+        body += piece
+        if len(body) > ANSWER_BYTES:
+            raise OSError(f"its answer is larger than {ANSWER_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"its answer took longer than {TIMEOUT_S:g} s")
+    return body
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(getattr(error, "reason", error), SSLCertVerificationError):
+        return "; where a CA of your own signed its certificate, name the CA's file in SSL_CERT_FILE"
+    return ""
 
 
 def _subjects(answer: Any) -> set[str]:
@@ -119,16 +191,28 @@ def _id(answer: Any) -> int:
     return int(answer["id"])
 
 
+def _version(schema_id: int, answer: Any) -> Version:
+    referred = answer.get("references") or ()
+    references = [Reference(str(one["name"]), str(one["subject"]), int(one["version"])) for one in referred]
+    return Version(schema_id, str(answer["schema"]), references)
+
+
 def _failure(error: HTTPError) -> Exception:
     """What an answer that is not 2xx means. A proxy's or a wrong path's 404 has no code of the registry's."""
     with error:
         try:
-            answer = json.loads(error.read(ANSWER_BYTES))
+            answer = json.loads(_all_of(error))
             code, message = int(answer["error_code"]), str(answer["message"])
-        except (OSError, HTTPException, LookupError, TypeError, ValueError):
+        except (OSError, HTTPException, *_UNREADABLE):
             code, message = 0, str(error.reason)
     if error.code == 404 and code in NOT_FOUND:
         return NotFound(message)
+    if error.code in NOT_ALLOWED:
+        return NotAllowed(f"{error.code} {message}")
     if error.code in DECLINED:
         return Declined(f"{error.code} {message}")
+    if error.code in REDIRECTS:
+        return RegistryAway(
+            f"{error.url} answers {error.code}, a redirect: set WALLET_REGISTRY to where it leads"
+        )
     return RegistryAway(f"{error.url} answers {error.code} {message}")

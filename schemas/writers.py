@@ -6,6 +6,7 @@ metadata key comes twice; then fastavro resolves it to our schema by Avro's rule
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ from schemas.versions import schema_text
 
 #: Records within records, at most: a schema may contain itself.
 DEPTH = 64
+#: Schemas that are remembered as they are read.
+REMEMBERED = 1_000
 #: Microseconds of one unit of occurred_at; a plain long is taken for what our own schema says.
 UNITS_US = {None: 1, "timestamp-micros": 1, "timestamp-millis": 1_000}
 #: Left out before fastavro sees a schema: with them it returns datetimes, which cannot hold every value.
@@ -46,6 +49,7 @@ class WriterSchema:
     """The schema of one producer's transactions; raises NotATransaction for a schema that cannot be one."""
 
     def __init__(self, text: str) -> None:
+        self.text = text
         try:
             source = json.loads(text)
             self._schema = cast("Any", fastavro.parse_schema(_plain(source)))
@@ -56,8 +60,22 @@ class WriterSchema:
             if missing := _REQUIRED - fields.keys():
                 raise NotATransaction(f"without {', '.join(sorted(missing))}")
             self._unit_us = UNITS_US[_logical_type(fields["occurred_at"])]
+            self._missing = _FIELDS - fields.keys()
+            self._unknown = fields.keys() - _FIELDS
         except _UNUSABLE as error:
             raise NotATransaction(f"not a schema of transactions: {error!r}") from error
+
+    @property
+    def hides(self) -> str | None:
+        """What this schema may keep from us: one of our fields under another name; None where it cannot.
+
+        Fields that we do not know are ignored where all of ours are there. Where `group_id` or `metadata` is not, the
+        one that we do not know may be it.
+        """
+        if self._missing and self._unknown:
+            named = ", ".join(sorted(self._unknown))
+            return f"it lacks {', '.join(sorted(self._missing))} and has {named}, which may be another name of it"
+        return None
 
     def read(self, body: bytes) -> Transaction:
         """Any legal encoding, whether its values obey the rules or not; raises IllegalAvro."""
@@ -91,6 +109,12 @@ class WriterSchema:
         return keys
 
 
+@lru_cache(maxsize=REMEMBERED)
+def writer_schema(text: str) -> WriterSchema:
+    """The schema of this text, remembered; raises NotATransaction."""
+    return WriterSchema(text)
+
+
 def _plain(schema: Any) -> Any:
     """The schema without its logical types, which do not change the bytes."""
     if isinstance(schema, list):
@@ -101,6 +125,7 @@ def _plain(schema: Any) -> Any:
 
 
 _OURS: Any = fastavro.parse_schema(_plain(json.loads(schema_text("transaction"))))
+_FIELDS = {field["name"] for field in _OURS["fields"]}
 _REQUIRED = {field["name"] for field in _OURS["fields"] if "default" not in field}
 
 

@@ -164,7 +164,7 @@ class Fold:
             # Since its bytes are not kept.
             detail = f"{sizes.total} bytes, limit {self.max_record_bytes}: {sizes}"
             return Rejected(Reason.TOO_LARGE, detail)
-        order = self.codec.order(record.value)
+        order = self.codec.order(record.value, record.offset)
         if isinstance(order, Order) and record.key != order.wallet:
             return Rejected.because(Reason.MISROUTED, f"the key is not the wallet id {order.wallet.decode()}")
         return order

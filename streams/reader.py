@@ -41,7 +41,7 @@ class Progress:
 class PartitionReader:
     """Reads partition `partition` of these topics. Blocking; `stopping` ends it early.
 
-    `offset_of`: the topic whose offset of the group is asked for, too.
+    `offset_of`: the topic whose offset of the group is asked for, too. `group`: another than the worker's.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class PartitionReader:
         *,
         offset_of: str | None = None,
         isolation_level: Isolation = "read_committed",
+        group: str | None = None,
     ) -> None:
         self.partition = partition
         self._progress = progress
@@ -63,7 +64,7 @@ class PartitionReader:
         self._consumer = Consumer(
             looking(
                 settings,
-                settings.group,
+                group or settings.group,
                 isolation_level=isolation_level,
                 fetch_wait_max_ms=50,
                 **ready(upstreams=False),

@@ -114,8 +114,9 @@ class PartitionProducer:
         snapshots: list[Derived],
         balances: list[Derived],
         next_offset: int,
+        accepted: list[Derived],
     ) -> Written:
-        """Write a batch in one transaction. Returns once it has committed.
+        """Write a batch in one transaction, with the schema ids that it uses first. Returns once it has committed.
 
         Raises Aborted when nothing of it will ever be seen, Fenced when the partition has a new writer, and
         Stopped when the outcome is not known or not to be mended here: then only recovery may go on.
@@ -129,6 +130,7 @@ class PartitionProducer:
                 # group's offsets waits for those that are in a transaction.
                 self._send_offsets(offsets)
                 self._look_back()
+            self._queue(self._topics.pipeline, accepted, self._reported, 0)
             self._produce(self._topics.ledger, entries)
             self._produce(self._topics.rejections, rejections)
             self._produce(self._topics.snapshots, snapshots)
@@ -155,7 +157,8 @@ class PartitionProducer:
         try:
             self._producer.begin_transaction()
             for topic in topics:
-                self._produce(topic, [Derived(b"rolled back", b"", 0)])
+                at = 0 if topic == self._topics.pipeline else self._partition
+                self._queue(topic, [Derived(b"rolled back", b"", 0)], self._reported, at)
             self._send_offsets([TopicPartition(self._topics.transactions, self._partition, 0)])
             if self._producer.flush(self._settings.transaction_timeout_s):
                 raise Stopped(f"partition {self._partition}: what Kafka left open cannot be ended")
@@ -181,12 +184,12 @@ class PartitionProducer:
 
     def _produce(self, topic: str, records: list[Derived]) -> None:
         # Reports of two records tell where the transaction stands in the topic; one of each would cost as much again.
-        self._queue(topic, records[:1], self._reported)
-        self._queue(topic, records[1:-1], None)
-        self._queue(topic, records[max(1, len(records) - 1) :], self._reported)
+        self._queue(topic, records[:1], self._reported, self._partition)
+        self._queue(topic, records[1:-1], None, self._partition)
+        self._queue(topic, records[max(1, len(records) - 1) :], self._reported, self._partition)
 
-    def _queue(self, topic: str, records: list[Derived], report: Report | None) -> None:
-        produce, partition = self._producer.produce, self._partition
+    def _queue(self, topic: str, records: list[Derived], report: Report | None, partition: int) -> None:
+        produce = self._producer.produce
         for key, value, timestamp_ms, headers in records:
             while True:
                 try:

@@ -20,7 +20,6 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
 from schemas import native
-from schemas.codec import TransactionCodec
 from schemas.registry import schema_ids, writers
 from streams.app import LedgerApp, create_app
 from streams.folder import numbered_folder
@@ -55,7 +54,6 @@ def run(settings: Settings) -> None:
             settings=settings,
             topics=topics,
             pipeline=pipeline,
-            codec=TransactionCodec(pipeline.transaction_schema_id, known_writers),
             writers=known_writers,
             stopping=stopping,
             ids=schema_ids(settings),

@@ -19,9 +19,11 @@ from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
+from schemas.accepted import AcceptedIds
 from schemas.codec import TransactionCodec
 from schemas.registry import SchemaIds, Writers
 from streams import metrics
+from streams.accepted import accepted_records, ids_to_write_with
 from streams.batch import Outputs, Source
 from streams.catchup import CatchUp, Torn
 from streams.leftovers import OpenTransactions
@@ -43,7 +45,6 @@ class WriterParts:
     settings: Settings
     topics: Topics
     pipeline: Pipeline
-    codec: TransactionCodec
     writers: Writers
     stopping: threading.Event
     ids: SchemaIds
@@ -81,6 +82,7 @@ class PartitionWriter:
         self._store: PartitionStore | None = None
         self._producer: PartitionProducer | None = None
         self._fold: Fold | None = None
+        self._ids = AcceptedIds(partition)
 
     @property
     def store(self) -> PartitionStore | None:
@@ -91,16 +93,14 @@ class PartitionWriter:
         """Become the partition's writer; afterwards `next_offset` says where its source goes on.
 
         The order is the correctness: 1. fence the former owner and end its transaction, also where Kafka did
-        not, 2. catch the store up with what he committed, 3. find the position. Only then may a record be read.
+        not, 2. catch the store up with what he committed, 3. find the position, 4. the schema ids that he accepted.
+        Only then may a record be read.
         """
-        parts, started = self._parts, time.monotonic()
+        started = time.monotonic()
         self._fence()
-        self._store = open_store(parts, self.partition)
+        self._store = open_store(self._parts, self.partition)
         self._end_leftovers(self._store)
         self._catch_up(self._store)
-        self._fold = Fold(
-            parts.topics.transactions, self.partition, parts.pipeline, parts.codec, parts.ids, self._store
-        )
         took_s = time.monotonic() - started
         metrics.recovered(self.recovery.records, took_s)
         log.info("ready", partition=self.partition, took_s=round(took_s, 3))
@@ -133,6 +133,29 @@ class PartitionWriter:
     def _catch_up(self, store: PartitionStore) -> None:
         with self._unless_fenced():
             self.next_offset = self._catching_up(store).run(self.stopping)
+            self._begin_fold(store)
+
+    def _begin_fold(self, store: PartitionStore) -> None:
+        parts = self._parts
+        self._ids = ids_to_write_with(
+            parts.settings,
+            parts.pipeline,
+            parts.writers,
+            self.partition,
+            self.next_offset,
+            self.stopping,
+            self._roll_back_ids,
+        )
+        codec = TransactionCodec(parts.pipeline.transaction_schema_id, self._ids)
+        self._fold = Fold(parts.topics.transactions, self.partition, parts.pipeline, codec, parts.ids, store)
+
+    def _roll_back_ids(self) -> None:
+        """Roll back what this partition has open in the pipeline topic."""
+        if self._producer is not None:
+            self._producer.roll_back_leftovers([self._parts.topics.pipeline])
+            # A producer that has rolled back may lose records (see _post_again).
+            self._producer.close()
+            self._fence()
 
     def _catching_up(self, store: PartitionStore) -> CatchUp:
         return CatchUp(self._parts.settings, self._parts.topics, self.partition, store, self.recovery)
@@ -201,7 +224,8 @@ class PartitionWriter:
         started = time.monotonic()
         # 1. Decide. Nothing outside of `outputs` changes.
         outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
-        # 2. One Kafka transaction: entries, rejections, snapshots, balances and the source's next offset.
+        # 2. One Kafka transaction: entries, rejections, snapshots, balances, the source's next offset, and the schema
+        # ids that were accepted for it.
         with metrics.transaction():
             written = producer.write(
                 outputs.entries,
@@ -209,7 +233,9 @@ class PartitionWriter:
                 outputs.snapshots,
                 fold.balance_records(outputs),
                 outputs.next_offset,
+                accepted_records(self._ids.unwritten),
             )
+        self._ids.unwritten.clear()
         # 3. The store, after the commit and in one write. A crash before this line: it catches up.
         cursor = _moved(store.cursor, outputs, *written)
         store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)

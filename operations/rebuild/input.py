@@ -68,8 +68,8 @@ def list_schemas(place: Place, known: set[int] | None = None) -> int:
         for number in registry.versions(before):
             if number in known:
                 continue
-            schema_id, text = registry.version(before, number)
-            if registry.register(after, text) != schema_id:
+            version = registry.version(before, number)
+            if registry.register(after, version.text, version.references) != version.schema_id:
                 raise Refused(
                     f"{registry.url} gives version {number} of {before} another id in {after}: records of the copy "
                     "would not be decoded; rebuild with the same partitions"

@@ -16,6 +16,7 @@ from operations.children import Children
 from operations.output import progress
 from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy
+from operations.rebuild.ids import take_ids_over
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes
 from operations.rebuild.lag import At, ends_of, missing
 from operations.rebuild.place import Place
@@ -45,6 +46,8 @@ def start(place: Place, *, follow: bool) -> Place:
         # That its copied input is on CreateTime is what a copy needs; `switch` ends it.
         if not (place.copied and (place.shadow.input or "") in warning):
             log.warning("retention", costs=warning)
+    # 3. Before anything is folded: which schema ids count.
+    take_ids_over(place)
     catch_up(place, follow=follow)
     return place
 

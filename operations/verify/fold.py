@@ -37,7 +37,7 @@ class WatchedFold(Fold):
         topic: str,
         partition: int,
         pipeline: Pipeline,
-        writers: Callable[[int], WriterSchema | None],
+        writers: Callable[[int, int], WriterSchema | None],
         ids: SchemaIds,
         past: Past,
     ) -> None:

@@ -18,9 +18,11 @@ from operations.verify.lane import Lane
 from operations.verify.reading import Reading, sources_of
 from operations.verify.report import Covered, Differences, Finding, Findings
 from operations.verify.samples import Samples
+from schemas.accepted import Accepted
 from schemas.codec import HEADER_BYTES, decode_snapshot
 from schemas.records import EPOCH, PERIOD
 from schemas.registry import SchemaIds, Writers
+from streams.accepted import ids_to_audit_with
 from streams.batch import Derived, Outputs
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 
@@ -37,6 +39,7 @@ class Audit:
     pipeline: Pipeline
     ids: SchemaIds
     writers: Writers
+    accepted: dict[int, list[Accepted]]
     cluster: str
     topic_id: str
     folder: Path
@@ -79,7 +82,12 @@ class PartitionAudit:
         self._store = audit.store(cut.partition)
         topics = audit.topics
         self._fold = WatchedFold(
-            topics.transactions, cut.partition, audit.pipeline, audit.writers, audit.ids, self._store
+            topics.transactions,
+            cut.partition,
+            audit.pipeline,
+            ids_to_audit_with(audit.accepted, audit.pipeline, audit.writers, cut.partition),
+            audit.ids,
+            self._store,
         )
         expected = audit.expected
         self._ledger = self._lane(LEDGER, topics.ledger, expected.entry_beyond)

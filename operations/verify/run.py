@@ -34,6 +34,7 @@ from operations.verify.topics import check_topics, finite, identity
 from schemas.partitioner import partition_of
 from schemas.registry import schema_ids, writers
 from sinks import audit as database
+from streams.accepted import read_accepted
 from streams.store import StoreMemory
 
 log = EventLog("operations.verify")
@@ -98,6 +99,7 @@ class _Verification:
             pipeline=self.pipeline,
             ids=schema_ids(self.settings),
             writers=writers(self.settings),
+            accepted=read_accepted(self.settings),  # after the cut: all that counts before it is there
             cluster=self.cluster,
             topic_id=self.topic_id,
             folder=self.work,

@@ -59,7 +59,7 @@ def test_what_is_sent_is_confirmed_and_lies_in_its_wallets_partition_in_order(
             producer.send(transaction)
     assert producer.confirmed == len(SENT)
 
-    codec = TransactionCodec(1, lambda _: None)
+    codec = TransactionCodec(1, lambda *_: None)
     found: dict[str, list[Transaction]] = {}
     for partition, key, value in read_all(settings, topic, len(SENT)):
         decoded = codec.decode(value)

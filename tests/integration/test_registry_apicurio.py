@@ -12,6 +12,7 @@ import pytest
 
 from config.errors import Refused
 from config.settings import Settings
+from schemas.accepted import AcceptedIds
 from schemas.codec import Decoded, TransactionCodec, encode_transaction, frame
 from schemas.records import Reason, Rejected, Transaction
 from schemas.registry import FIXED_IDS, register, schema_ids, subjects, writers
@@ -93,7 +94,7 @@ def test_a_producers_own_version_is_read_and_other_ids_are_not(settings: Setting
     theirs = registry.register(
         subjects(settings)["transaction"], schema_text("transaction").replace('"doc"', '"was"')
     )
-    codec = TransactionCodec(ids.transaction, writers(settings))
+    codec = TransactionCodec(ids.transaction, AcceptedIds(0, ask=writers(settings)))
     body = encode_transaction(Transaction(UUID, "alice", 0, 1_250, "EUR", 1_790_000_000_000_000))
 
     assert theirs != ids.transaction

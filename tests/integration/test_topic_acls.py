@@ -38,7 +38,7 @@ PIPELINE_TOPICS = ("transactions", "ledger", "balances", "snapshots", "rejection
 WRITES = {
     "upstream": {"transactions"},
     "init": {"pipeline"},
-    "worker": {"ledger", "balances", "snapshots", "rejections"},
+    "worker": {"ledger", "balances", "snapshots", "rejections", "pipeline"},
     "sink": set[str](),
     "archivist": set[str](),
     "auditor": set[str](),

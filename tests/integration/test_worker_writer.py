@@ -17,7 +17,6 @@ from config.topics import Topics
 from operations.checks import incoming, read_all
 from operations.generator import Mix, records
 from operations.topic_settings import alter
-from schemas.codec import TransactionCodec
 from schemas.registry import FIXED_IDS, writers
 from streams.batch import Source
 from streams.store import Cursor, PartitionStore, StoreMemory
@@ -56,7 +55,6 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
         settings=settings,
         topics=Topics.of(settings),
         pipeline=initialise_topics(settings),
-        codec=TransactionCodec(FIXED_IDS.transaction, known_writers),
         writers=known_writers,
         stopping=stopping,
         ids=FIXED_IDS,

@@ -156,7 +156,7 @@ def _stored(dice: random.Random, at_ms: int, transaction: KafkaTransaction | Non
 def _folded(log: Log) -> Input:
     """Fold the input by the pure code, one record at a time."""
     given = Input(log, [as_source(one) for one in log.visible()])
-    codec = TransactionCodec(FIXED_IDS.transaction, lambda _: None)
+    codec = TransactionCodec(FIXED_IDS.transaction, lambda *_: None)
     fold = Fold(TOPIC, PARTITION, PIPELINE, codec, FIXED_IDS, given)
     given.after.append(Standing(None, 0, 0, 0, {}))
     for source in given.sources:

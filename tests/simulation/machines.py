@@ -12,7 +12,6 @@ from rocksdict import Options
 
 from config.settings import Settings
 from config.topics import Topics
-from schemas.codec import TransactionCodec
 from schemas.registry import FIXED_IDS, Writers
 from streams import catchup, leftovers, reader, store, transaction, writer
 from streams.store import StoreMemory
@@ -69,7 +68,6 @@ class Machine:
             settings=settings(),
             topics=Topics.of(settings()),
             pipeline=PIPELINE,
-            codec=TransactionCodec(FIXED_IDS.transaction, known_writers()),
             writers=known_writers(),
             stopping=threading.Event(),
             ids=FIXED_IDS,

@@ -11,7 +11,7 @@ from streams.batch import Derived, Source
 from streams.posting import Fold
 from tests.unit.strategies import DAY_MS, PARTITION, Memory
 
-CODEC = TransactionCodec(FIXED_IDS.transaction, lambda _: None)
+CODEC = TransactionCodec(FIXED_IDS.transaction, lambda *_: None)
 TOPIC = "wallet.transactions"
 
 

@@ -22,7 +22,7 @@ from schemas.records import DETAIL_CHARACTERS, Reason, Rejected, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 from tests.unit.transactions import UUID, block, encoded_until_metadata, overlong, text
 
-CODEC = TransactionCodec(1, lambda _: None)
+CODEC = TransactionCodec(1, lambda *_: None)
 GOOD = Transaction(UUID, "alice", 0, 1_250, "EUR", 1_790_000_000_000_000)
 HEAD = encoded_until_metadata(GOOD)
 

@@ -33,7 +33,7 @@ from tests.unit.strict_reader import read as read_strictly
 from tests.unit.transactions import UUID, damaged, loose_transactions, transactions, unusual_encodings
 
 HEADER = frame(1)
-CODEC = TransactionCodec(1, lambda _: None)
+CODEC = TransactionCodec(1, lambda *_: None)
 #: The same function twice where it is not compiled.
 USUAL_ORDERS = (CODEC.usual_order, usual_order_in_python(HEADER))
 

@@ -28,7 +28,7 @@ def schema(*, without: tuple[str, ...] = (), extra: Any = (), **types: Any) -> A
 
 def decode(writer: Any, body: bytes) -> Decoded | Rejected:
     registered = WriterSchema(json.dumps(writer))
-    return TransactionCodec(1, {9: registered}.get).decode(frame(9) + body)
+    return TransactionCodec(1, lambda schema_id, _: {9: registered}.get(schema_id)).decode(frame(9) + body)
 
 
 def written(writer: Any, **fields: Any) -> bytes:

@@ -41,7 +41,7 @@ from tests.unit.strategies import (
 pytestmark = pytest.mark.skipif(native.post is None, reason="not compiled here")
 
 FRAME = frame(1)
-CODECS = {compiled: TransactionCodec(1, lambda _: None, compiled=compiled) for compiled in (True, False)}
+CODECS = {compiled: TransactionCodec(1, lambda *_: None, compiled=compiled) for compiled in (True, False)}
 PIPELINE = Pipeline(1, 4, 100, "allow", 1_024, None, 1)
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
@@ -356,7 +356,7 @@ def test_an_audit_does_nothing_that_is_compiled(monkeypatch: pytest.MonkeyPatch)
     for name in ("usual", "orders", "post", "longs"):
         monkeypatch.setattr(native, name, refuses)
     past, found = Memory(), list[tuple[object, ...]]()
-    fold = WatchedFold("wallet.transactions", PARTITION, PIPELINE, lambda _: None, FIXED_IDS, past)
+    fold = WatchedFold("wallet.transactions", PARTITION, PIPELINE, lambda *_: None, FIXED_IDS, past)
     assert fold._write is longs_in_python
     for batch in batches:
         out = fold.post(batch, past.next_offset, past.recorded_ms)

@@ -169,7 +169,7 @@ def spoiled(draw: st.DrawFn) -> bytes:
 
 @given(st.one_of(spoiled(), st.binary(max_size=80)))
 def test_on_any_bytes_the_plain_reader_agrees_with_the_codec(body: bytes) -> None:
-    decided = codec.TransactionCodec(1, lambda _: None).decode(codec.frame(1) + body)
+    decided = codec.TransactionCodec(1, lambda *_: None).decode(codec.frame(1) + body)
     try:
         transaction = plain_avro.read_transaction(body)
     except plain_avro.Undecodable:

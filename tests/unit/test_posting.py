@@ -24,7 +24,7 @@ def folded(*records: Source) -> Outputs:
         "wallet.transactions",
         PARTITION,
         PIPELINE,
-        TransactionCodec(1, lambda _: None),
+        TransactionCodec(1, lambda *_: None),
         FIXED_IDS,
         Memory(),
     )

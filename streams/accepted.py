@@ -1,0 +1,174 @@
+"""The schema ids that count in a partition, as the pipeline topic holds them: see `schemas.accepted`."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from confluent_kafka import Message
+
+from config.errors import Stopped
+from config.logs import EventLog
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import Topics
+from schemas.accepted import PREFIX, Accepted, AcceptedIds
+from schemas.codec import HEADER_BYTES, not_a_transactions
+from schemas.registry import Writers
+from schemas.versions import schema_text
+from streams.batch import Derived
+from streams.catchup import Torn
+from streams.reader import Interrupted, Isolation, PartitionReader, Progress
+
+log = EventLog("streams.accepted")
+
+LOOK_EVERY_S = 0.5
+
+
+def accepted_records(ids: Iterable[Accepted]) -> list[Derived]:
+    """The records that say so, on the clock of now."""
+    return [Derived(one.key, one.to_json(), 0) for one in ids]
+
+
+def read_accepted(
+    settings: Settings,
+    stopping: threading.Event | None = None,
+    look_at_open: Callable[[bytes, bytes], None] = lambda *_: None,
+) -> dict[int, list[Accepted]]:
+    """What counts in each partition that keeps its ids in the topic, as of now; the newest record of a key counts.
+
+    Nothing is read behind a transaction that is open in the topic, so its end is waited for; `look_at_open` is given
+    key and value of its first record. Raises Refused for a record that is none of ours, Interrupted, and Stopped
+    where it does not end.
+    """
+    topic, stopping = Topics.of(settings).pipeline, stopping or threading.Event()
+
+    def reading(isolation_level: Isolation) -> PartitionReader:
+        group = f"{settings.prefix}.pipeline"
+        return PartitionReader(
+            settings, 0, (topic,), stopping, Progress(), isolation_level=isolation_level, group=group
+        )
+
+    with reading("read_uncommitted") as everything:
+        there = everything.end(topic).end
+        deadline = time.monotonic() + max(settings.stall_s, 2 * settings.transaction_timeout_s)
+        while True:
+            with reading("read_committed") as reader:
+                if (end := reader.end(topic).end) >= there:
+                    return _by_partition(_newest(reader, topic))
+            if time.monotonic() > deadline:
+                raise Stopped(
+                    f"a transaction is open in {topic} and does not end: restart the workers, one of which may have "
+                    "left it; if it stays, `kafka-transactions.sh find-hanging` tells whose it is"
+                )
+            # The first record that cannot be read is one of the transaction that keeps us from it.
+            first = next(message for batch in everything.read({topic: end}) for message in batch)
+            look_at_open(first.key() or b"", first.value() or b"")
+            if stopping.wait(LOOK_EVERY_S):
+                raise Interrupted
+
+
+def _by_partition(found: dict[bytes, bytes]) -> dict[int, list[Accepted]]:
+    kept: dict[int, list[Accepted]] = {}
+    for key, value in found.items():
+        one = Accepted.from_record(key, value)
+        kept.setdefault(one.partition, []).append(one)
+    return kept
+
+
+def _newest(reader: PartitionReader, topic: str) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for batch in reader.read({topic: reader.end(topic).begin}):
+        for message in batch:
+            key, value = message.key() or b"", message.value()
+            if not key.startswith(PREFIX):
+                continue
+            found.pop(key, None)
+            if value is not None:
+                found[key] = value
+    return found
+
+
+def ids_to_audit_with(
+    kept: dict[int, list[Accepted]], pipeline: Pipeline, writers: Writers, partition: int
+) -> AcceptedIds:
+    """The ids of a partition for whoever folds it again: by the topic alone, where its writer keeps them there."""
+    written = kept.get(partition, [])
+    keeps = any(one.schema_id == pipeline.transaction_schema_id for one in written)
+    return AcceptedIds(partition, written, None if keeps else writers)
+
+
+def own(pipeline: Pipeline, partition: int, complete_to: int) -> Accepted:
+    """The record of the pipeline's own schema id, which says that a partition keeps its ids in the topic."""
+    return Accepted(
+        pipeline.transaction_schema_id, partition, 0, schema_text("transaction", 1), complete_to=complete_to
+    )
+
+
+def ids_to_write_with(
+    settings: Settings,
+    pipeline: Pipeline,
+    writers: Writers,
+    partition: int,
+    next_offset: int,
+    stopping: threading.Event,
+    roll_back: Callable[[], None],
+) -> AcceptedIds:
+    """The ids of a partition for its writer, who was made the only one before and goes on at `next_offset`.
+
+    Without a registry ids are fixed, and there is nothing to keep. `roll_back` ends what the writer's own transactional
+    id has open in the topic. Raises as `read_accepted`, and NotReachable as `writers` does.
+    """
+    if settings.registry is None:
+        return AcceptedIds(partition)
+
+    def end_ours(key: bytes, value: bytes) -> None:
+        """What is open and ours was left so by Kafka, which has ended it elsewhere: see `streams.leftovers`."""
+        if not key.startswith(PREFIX) or (one := Accepted.from_record(key, value)).partition != partition:
+            return
+        if max(one.from_offset, one.complete_to or 0) < next_offset:
+            raise Torn(
+                f"partition {partition}: Kafka has ended a transaction in a part of its topics only: its entries are "
+                f"there, the record {key.decode()!r} of the pipeline topic is open. `wallet rebuild start` makes the "
+                "topics anew from the input"
+            )
+        log.warning("left_open", partition=partition, key=key.decode())
+        roll_back()
+
+    written = read_accepted(settings, stopping, end_ours).get(partition, [])
+    if keeps := [one for one in written if one.schema_id == pipeline.transaction_schema_id]:
+        return AcceptedIds(partition, written, writers, keeps[0].complete_to or 0)
+    ids = AcceptedIds(partition, written, writers)
+    ids.accept(own(pipeline, partition, next_offset))
+    if next_offset:
+        # Written by a release that kept no ids: those that the subject lists counted, from the first record on that
+        # was not rejected for its id.
+        rejected = _last_rejected(settings, partition, stopping)
+        for schema_id, writer in writers.listed().items():
+            if schema_id != pipeline.transaction_schema_id:
+                from_offset = rejected.get(schema_id, -1) + 1
+                ids.accept(Accepted(schema_id, partition, from_offset, writer.text))
+        log.info("ids_kept_from_now_on", partition=partition, offset=next_offset, ids=len(ids.unwritten))
+    return ids
+
+
+def _last_rejected(settings: Settings, partition: int, stopping: threading.Event) -> dict[int, int]:
+    """The last source offset at which each schema id was rejected because it did not count."""
+    topic = Topics.of(settings).rejections
+    last: dict[int, int] = {}
+    with PartitionReader(settings, partition, (topic,), stopping, Progress()) as reader:
+        for batch in reader.read({topic: reader.end(topic).begin}):
+            for message in batch:
+                schema_id = int.from_bytes((message.value() or b"")[1:HEADER_BYTES])
+                headers = _headers(message)
+                # More may follow there: a remark about a header.
+                if (headers.get("rejection.detail") or b"").startswith(
+                    not_a_transactions(schema_id).encode()
+                ):
+                    last[schema_id] = int(headers.get("rejection.offset") or -1)
+    return last
+
+
+def _headers(message: Message) -> dict[str, bytes | None]:
+    """Headers by name, of which the last one of a name counts: ours."""
+    found = dict(message.headers() or [])
+    return {name: value for name, value in found.items() if not isinstance(value, str)}

@@ -1,0 +1,441 @@
+"""Which schema ids count is in the log: whatever becomes of them in the registry, the same records come out the same.
+
+The registry's ids begin at 100, so none of them is what it would be without a registry.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from config.clients import librdkafka, looking, transactional
+from config.cluster import read_pipeline
+from config.errors import Refused, Stopped
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import Topics
+from operations.checks import incoming, read_all
+from operations.init import claim, initialise
+from operations.rebuild import diff as rebuild_diff
+from operations.rebuild import discard as rebuild_discard
+from operations.rebuild import run as rebuild_run
+from operations.verify.report import Report
+from schemas.accepted import Accepted
+from schemas.codec import encode_transaction, frame
+from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
+from schemas.versions import schema_text
+from sinks import databases
+from streams.accepted import read_accepted
+from streams.batch import Source
+from streams.catchup import Torn
+from streams.store import StoreMemory
+from streams.transaction import PartitionProducer
+from streams.writer import PartitionWriter, WriterParts
+from tests.integration.pipelines import (
+    Upstream,
+    Worker,
+    as_record,
+    make_topics,
+    small,
+    transaction,
+    wait_until,
+    wallets_of,
+)
+from tests.integration.rebuilds import place
+from tests.integration.test_worker_writer import set_message_bytes
+from tests.integration.verify_copies import decided, verified, written
+from tests.ledgers import running as sinks
+from tests.unit.registry_server import RegistryServer, running
+
+pytestmark = pytest.mark.integration
+
+FIRST_ID = 100
+TEXT = schema_text("transaction", 1)
+
+
+@pytest.fixture
+def registry() -> Iterator[RegistryServer]:
+    with running(FIRST_ID) as server:
+        yield server
+
+
+@contextmanager
+def writer_of(scene: "Scene", partition: int = 0) -> Iterator[PartitionWriter]:
+    """The writer of a partition, driven by hand."""
+    settings, stopping = scene.settings, threading.Event()
+    pipeline = read_pipeline(settings)
+    assert pipeline
+    with (
+        closing(
+            Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
+        ) as offsets_of,
+        closing(
+            Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
+        ) as uncommitted,
+    ):
+        parts = WriterParts(
+            settings=settings,
+            topics=scene.topics,
+            pipeline=pipeline,
+            writers=writers(settings, stopping),
+            stopping=stopping,
+            ids=schema_ids(settings),
+            memory=StoreMemory(16),
+            folder=settings.state_dir,
+            cluster="cluster",
+            ledger_topic_id="ledger",
+            offsets_of=offsets_of,
+            uncommitted=uncommitted,
+        )
+        with closing(PartitionWriter(parts, partition)) as writer:
+            writer.open()
+            yield writer
+
+
+class Scene:
+    """A pipeline with a registry: records by schema id, and what became of them."""
+
+    def __init__(self, settings: Settings, registry: RegistryServer, folder: Path, *, tables: bool) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.subject = subjects(settings)["transaction"]
+        self.ids = initialise(settings).schemas if tables else register(settings)
+        if not tables:
+            make_topics(settings)
+            claim(settings, Pipeline.of(settings, self.ids.transaction))
+        self.tables = tables
+        self.folder = folder
+        self.sent = 0
+        self._upstream = Upstream(settings)
+
+    def registers(self, word: str) -> int:
+        """A producer's own version, told by a word in it."""
+        return self.registry.add(self.subject, TEXT.replace('"doc"', f'"{word}"'))
+
+    def next_id(self) -> int:
+        """What the registry will call the schema that comes next."""
+        return self.registry.first_id + len(self.registry.schemas)
+
+    def sends(self, schema_id: int, partition: int = 0) -> int:
+        """One record of this schema id; returns its offset."""
+        self.sent += 1
+        one = transaction(self.sent, next(wallets_of(partition, self.settings.partitions)))
+        record = as_record(one, self.settings.partitions)
+        self._upstream.send([record._replace(value=frame(schema_id) + encode_transaction(one))])
+        return self._upstream.next_offsets[partition] - 1
+
+    def works(self) -> None:
+        """All is decided: by a worker and the sinks, or where there are no tables by the writers alone."""
+        if not self.tables:
+            for partition in range(self.settings.partitions):
+                with writer_of(self, partition) as writer:
+                    writer.post(self.records(partition))
+            return
+        worker = Worker(self.settings, self.folder / "worker.log")
+        try:
+            with sinks(self.settings, "ledger", "snapshots", "rejections"):
+                wait_until(lambda: decided(self.settings) == self.sent, "all is decided", worker.check_runs)
+                wait_until(lambda: written(self.settings), "all rows are written")
+            worker.stop()
+        finally:
+            worker.kill()
+
+    def records(self, partition: int = 0) -> list[Source]:
+        """The input of a partition."""
+        reads = (incoming(one) for one in read_all(self.settings, self.topics.transactions, 2))
+        return [Source(*one[1:]) for one in reads if one.partition == partition]
+
+    def posted(self, partition: int = 0) -> set[int]:
+        """Source offsets that became entries."""
+        reads = (incoming(one) for one in read_all(self.settings, self.topics.rejections, 2))
+        rejected = {
+            int(dict(one.headers)["rejection.offset"] or b"") for one in reads if one.partition == partition
+        }
+        everything = read_all(self.settings, self.topics.transactions, 2)
+        return {one.offset() or 0 for one in everything if one.partition() == partition} - rejected
+
+    @property
+    def topics(self) -> Topics:
+        return Topics.of(self.settings)
+
+    def kept(self, partition: int = 0) -> dict[int, int]:
+        """From which offset on each id counts in a partition, but for the pipeline's own."""
+        found = read_accepted(self.settings).get(partition, [])
+        return {one.schema_id: one.from_offset for one in found if one.schema_id != self.ids.transaction}
+
+    def is_clean(self) -> Report:
+        report = verified(self.settings, postgres=self.tables)
+        assert report.clean, report.differences.shown
+        return report
+
+
+@pytest.fixture
+def scene(kafka_only_settings: Settings, registry: RegistryServer, tmp_path: Path) -> Scene:
+    """Without tables, and its partitions written by hand."""
+    return Scene(changed(kafka_only_settings, registry), registry, tmp_path, tables=False)
+
+
+@pytest.fixture
+def whole_scene(settings: Settings, registry: RegistryServer, tmp_path: Path) -> Scene:
+    """With worker, sinks and tables."""
+    return Scene(changed(settings, registry), registry, tmp_path, tables=True)
+
+
+def changed(settings: Settings, registry: RegistryServer) -> Settings:
+    return small(settings, registry=registry.url, partitions=2, retry_wait_s=0.2)
+
+
+def test_an_id_that_was_accepted_counts_whatever_becomes_of_it_in_the_registry(whole_scene: Scene) -> None:
+    scene = whole_scene
+    assert scene.ids == SchemaIds(100, 101, 102, 103)
+    theirs, other = scene.registers("was"), scene.registers("note")
+    own, first = scene.sends(scene.ids.transaction), scene.sends(theirs)
+    scene.sends(scene.ids.transaction, 1)
+    scene.works()
+    assert scene.kept() == {theirs: first}
+    assert scene.kept(1) == {}
+    scene.is_clean()
+
+    # Deleted softly, it counts where it was accepted, and is found where it was not. Gone for good, only the former.
+    scene.registry.deleted |= {(scene.subject, theirs), (scene.subject, other)}
+    waited = scene.sends(other)
+    scene.works()
+    assert scene.kept() == {theirs: first, other: waited}
+    scene.is_clean()
+    scene.registry.subjects[scene.subject] = [scene.ids.transaction]
+    again, elsewhere = scene.sends(theirs), scene.sends(theirs, 1)
+    scene.works()
+    assert scene.posted() == {own, first, waited, again}
+    assert elsewhere not in scene.posted(1)
+    scene.is_clean()
+
+
+def test_a_record_that_was_rejected_for_its_id_stays_rejected_when_the_registry_learns_it(
+    scene: Scene,
+) -> None:
+    later = scene.next_id()
+    early = scene.sends(later)
+    scene.works()
+    assert scene.posted() == set()
+    assert scene.registers("was") == later
+    scene.is_clean()
+    counts = scene.sends(later)
+    scene.works()
+    assert scene.posted() == {counts} == {early + 1}
+    assert scene.kept() == {later: counts}
+    scene.is_clean()
+
+
+def test_what_stands_in_the_topic_is_as_documented_and_the_pipeline_record_is_still_found(
+    scene: Scene,
+) -> None:
+    theirs = scene.registers("was")
+    first = scene.sends(theirs)
+    scene.works()
+    records = {
+        one.key(): json.loads(one.value() or b"")
+        for one in read_all(scene.settings, scene.topics.pipeline, 1)
+    }
+    own = scene.ids.transaction
+    assert records[b"pipeline"]["transaction_schema_id"] == own
+    assert records[b"schema:%d:0" % theirs] == {
+        "schema_id": theirs,
+        "partition": 0,
+        "from_offset": first,
+        "schema": TEXT.replace('"doc"', '"was"'),
+    }
+    assert records[b"schema:%d:0" % own] == {
+        "schema_id": own,
+        "partition": 0,
+        "from_offset": 0,
+        "schema": TEXT,
+        "complete_to": 0,
+    }
+    assert len(records) == 3, "one record of a key; nothing of a partition without records"
+
+
+def test_a_pipeline_of_the_last_release_goes_on_and_keeps_what_counted_before(scene: Scene) -> None:
+    later = scene.next_id()
+    scene.sends(later)
+    scene.works()
+    theirs = scene.registers("was")
+    assert theirs == later
+    early = scene.sends(theirs)
+    scene.sends(theirs, 1)
+    scene.works()
+    # The last release wrote the same, but nothing of this.
+    forget(scene.settings, [one for ids in read_accepted(scene.settings).values() for one in ids])
+    assert read_accepted(scene.settings) == {}
+    scene.registry.deleted.add((scene.subject, theirs))
+    scene.sends(scene.ids.transaction)
+    scene.sends(theirs, 1)
+    scene.works()
+    assert scene.kept() == {theirs: early}, "one past the record that was rejected for it"
+    assert scene.kept(1) == {theirs: 0}
+    scene.registry.subjects[scene.subject] = [scene.ids.transaction]
+    assert scene.posted() == {early, early + 1}
+    scene.is_clean()
+
+
+def forget(settings: Settings, records: list[Accepted]) -> None:
+    """Take these records back, as compaction does for good."""
+    producer = Producer(librdkafka(settings, acks="all"))
+    for one in records:
+        producer.produce(Topics.of(settings).pipeline, None, one.key, 0)
+    assert producer.flush(30) == 0
+
+
+def test_a_record_in_the_topic_that_is_none_of_ours_is_refused(scene: Scene) -> None:
+    producer = Producer(librdkafka(scene.settings, acks="all"))
+    producer.produce(scene.topics.pipeline, b"{}", b"schema:7:0", 0)
+    assert producer.flush(30) == 0
+    assert read_pipeline(scene.settings)
+    with pytest.raises(Refused, match="'schema:7:0' of the pipeline topic is none"):
+        read_accepted(scene.settings)
+
+
+@pytest.fixture
+def shadowed(whole_scene: Scene) -> Iterator[Settings]:
+    """The live pipeline's settings, with a prefix and a database for its shadow."""
+    scene = whole_scene
+    name = f"{scene.settings.prefix.replace('-', '_')}_shadow"
+    dsn = databases.create(scene.settings, name).postgres
+    yield scene.settings.model_copy(
+        update={"rebuild_postgres": dsn, "rebuild_prefix": f"{scene.settings.prefix}.shadow"}
+    )
+    databases.drop(scene.settings, name)
+
+
+def test_a_shadow_decides_as_the_live_pipeline_did(whole_scene: Scene, shadowed: Settings) -> None:
+    scene = whole_scene
+    later, own = scene.next_id(), scene.ids.transaction
+    scene.sends(later)
+    scene.sends(own)
+    scene.works()
+    assert scene.registers("was") == later
+    gone = scene.registers("gone")
+    scene.sends(gone)
+    scene.works()
+    scene.registry.subjects[scene.subject].remove(gone)
+
+    rebuild_run.start(place(shadowed), follow=False)
+    assert rebuild_diff.run(place(shadowed), 20).equal
+    shadow = place(shadowed).shadow
+    assert verified(shadow).clean
+    assert {one.schema_id: one.complete_to for one in read_accepted(shadow)[0]} == {own: 3, gone: None}
+    rebuild_discard.run(place(shadowed), execute=True, switched=False)
+
+
+@pytest.mark.full
+def test_in_a_copy_counts_what_counted_in_any_partition(whole_scene: Scene, shadowed: Settings) -> None:
+    scene = whole_scene
+    theirs = scene.registers("was")
+    for partition in (0, 1, 1):
+        scene.sends(theirs, partition)
+    scene.works()
+    scene.registry.subjects[scene.subject].remove(theirs)
+    scene.registry.schemas[theirs - FIRST_ID] = "gone"
+
+    rebuild_run.start(place(shadowed, partitions=3), follow=False)
+    assert rebuild_diff.run(place(shadowed), 20).equal
+    shadow = place(shadowed).shadow
+    assert verified(shadow).clean
+    assert {one.from_offset for ids in read_accepted(shadow).values() for one in ids} == {0}
+    rebuild_discard.run(place(shadowed), execute=True, switched=False)
+
+
+def test_an_id_is_written_with_its_batch_or_not_at_all(scene: Scene) -> None:
+    theirs = scene.registers("was")
+    scene.sends(theirs)
+    scene.sends(scene.next_id())  # rejected, for whose sake the batch does not fit
+    batch = scene.records()
+    set_message_bytes(scene.settings, 100)
+    with writer_of(scene) as writer, pytest.raises(Stopped, match="rolled back twice in a row"):
+        writer.post(batch)
+    assert read_accepted(scene.settings) == {}
+    set_message_bytes(scene.settings, 2_000_000)
+
+    # So another writer may come to another answer, and what he says is in the log.
+    scene.registry.subjects[scene.subject].remove(theirs)
+    with writer_of(scene) as writer:
+        writer.post(batch)
+        scene.registry.subjects[scene.subject].append(theirs)
+        counts = scene.sends(theirs)
+        writer.post([batch[0]._replace(offset=counts)])
+    assert scene.kept() == {theirs: counts}
+
+
+def test_what_is_behind_an_open_transaction_in_the_topic_is_waited_for(scene: Scene) -> None:
+    """A writer of another partition that died leaves one open for a while."""
+    theirs = scene.registers("was")
+    scene.sends(theirs)
+    batch = scene.records()
+    producer = Producer(transactional(scene.settings, f"{scene.settings.prefix}-another"))
+    with writer_of(scene) as writer:
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(scene.topics.pipeline, b"", b"open", 0)
+        assert producer.flush(30) == 0
+        writer.post(batch)
+    found = list[set[int]]()
+    reading = threading.Thread(target=lambda: found.append(set(scene.kept())))
+    reading.start()
+    reading.join(1.0)
+    assert not found, "what was committed is not to be read yet"
+    producer.abort_transaction(30)
+    reading.join(60)
+    assert found == [{theirs}]
+
+
+@contextmanager
+def left_open(scene: Scene, one: Accepted) -> Iterator[Producer]:
+    """A record of a batch that Kafka has ended elsewhere, and left open here."""
+    producer = Producer(transactional(scene.settings, f"{scene.settings.prefix}-left"))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(scene.topics.pipeline, one.to_json(), one.key, 0)
+    assert producer.flush(30) == 0
+    try:
+        yield producer
+    finally:
+        producer.abort_transaction(30)
+
+
+def test_a_record_that_is_open_though_its_batch_is_there_is_refused(scene: Scene) -> None:
+    scene.sends(scene.ids.transaction)
+    scene.works()
+    with (
+        left_open(scene, Accepted(104, 0, 0, TEXT)),
+        pytest.raises(Torn, match="the record 'schema:104:0' of the pipeline topic is open"),
+        writer_of(scene),
+    ):
+        pass
+
+
+def test_a_record_that_is_open_without_its_batch_is_rolled_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the writer's own transactional id, which is another's here: so he who has it must end it."""
+    scene.sends(scene.ids.transaction)
+    scene.works()
+    rolled_back = list[list[str]]()
+    with left_open(scene, Accepted(104, 0, 1, TEXT)) as producer:
+
+        def ended(writer: PartitionProducer, topics: list[str]) -> None:
+            as_it_is(writer, topics)
+            rolled_back.append(topics)
+            producer.abort_transaction(30)
+            producer.begin_transaction()
+
+        as_it_is = PartitionProducer.roll_back_leftovers
+        monkeypatch.setattr(PartitionProducer, "roll_back_leftovers", ended)
+        with writer_of(scene) as writer:
+            assert rolled_back == [[scene.topics.pipeline]]
+            scene.sends(scene.registers("was"))
+            writer.post(scene.records())
+    assert scene.kept() == {104: 1}
+    scene.is_clean()
