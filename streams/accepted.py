@@ -89,12 +89,22 @@ def _newest(reader: PartitionReader, topic: str) -> dict[bytes, bytes]:
 
 
 def ids_to_audit_with(
-    kept: dict[int, list[Accepted]], pipeline: Pipeline, writers: Writers, partition: int
+    settings: Settings,
+    pipeline: Pipeline,
+    writers: Writers,
+    kept: dict[int, list[Accepted]],
+    partition: int,
 ) -> AcceptedIds:
-    """The ids of a partition for whoever folds it again: by the topic alone, where its writer keeps them there."""
+    """The ids of a partition for whoever folds it again: the topic's, or those that its writer would begin with."""
     written = kept.get(partition, [])
-    keeps = any(one.schema_id == pipeline.transaction_schema_id for one in written)
-    return AcceptedIds(partition, written, None if keeps else writers)
+    if settings.registry is None or _keeper(written, pipeline):
+        return AcceptedIds(partition, written)
+    return AcceptedIds(partition, _counted_before(settings, pipeline, writers, partition, threading.Event()))
+
+
+def _keeper(written: list[Accepted], pipeline: Pipeline) -> Accepted | None:
+    """The record that says that a partition keeps its ids in the topic."""
+    return next((one for one in written if one.schema_id == pipeline.transaction_schema_id), None)
 
 
 def own(pipeline: Pipeline, partition: int, complete_to: int) -> Accepted:
@@ -135,20 +145,30 @@ def ids_to_write_with(
         roll_back()
 
     written = read_accepted(settings, stopping, end_ours).get(partition, [])
-    if keeps := [one for one in written if one.schema_id == pipeline.transaction_schema_id]:
-        return AcceptedIds(partition, written, writers, keeps[0].complete_to or 0)
+    if keeper := _keeper(written, pipeline):
+        return AcceptedIds(partition, written, writers, keeper.complete_to or 0)
     ids = AcceptedIds(partition, written, writers)
     ids.accept(own(pipeline, partition, next_offset))
     if next_offset:
-        # Written by a release that kept no ids: those that the subject lists counted, from the first record on that
-        # was not rejected for its id.
-        rejected = _last_rejected(settings, partition, stopping)
-        for schema_id, writer in writers.listed().items():
-            if schema_id != pipeline.transaction_schema_id:
-                from_offset = rejected.get(schema_id, -1) + 1
-                ids.accept(Accepted(schema_id, partition, from_offset, writer.text))
+        for one in _counted_before(settings, pipeline, writers, partition, stopping):
+            ids.accept(one)
         log.info("ids_kept_from_now_on", partition=partition, offset=next_offset, ids=len(ids.unwritten))
     return ids
+
+
+def _counted_before(
+    settings: Settings, pipeline: Pipeline, writers: Writers, partition: int, stopping: threading.Event
+) -> list[Accepted]:
+    """What counted in a partition that was written by a release that kept no ids.
+
+    Those that the subject lists, each from the first record on that was not rejected for its id.
+    """
+    rejected = _last_rejected(settings, partition, stopping)
+    return [
+        Accepted(schema_id, partition, rejected.get(schema_id, -1) + 1, writer.text)
+        for schema_id, writer in writers.listed().items()
+        if schema_id != pipeline.transaction_schema_id
+    ]
 
 
 def _last_rejected(settings: Settings, partition: int, stopping: threading.Event) -> dict[int, int]:

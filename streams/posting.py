@@ -22,13 +22,19 @@ from schemas.digest import new_sha256
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.registry import SchemaIds
-from streams.batch import Derived, Outputs, Past, Sizes, Source, posted_id
+from streams.batch import Derived, Headers, Outputs, Past, Sizes, Source, posted_id
 from streams.wallet import Known, Policy, Posted, apply, snapshots
 
 FIRST_PREVIOUS_HASH = bytes(32)
 #: Records taken from bytes to entries together: so many that a look-up is cheap, so few that what they become
 #: is still in the processor's cache at the next step.
 STRETCH_RECORDS = 500
+
+#: Remarks behind a detail, for people.
+CUT_NAME = "; a header's name is cut at U+0000, as every client of librdkafka reads it"
+ID_IN_HEADER = (
+    "; its schema id is in the header __value_schema_id: set the serializer to put it in front of the value"
+)
 
 #: Makes a named tuple of the fold at a third of its constructor's cost; eight are made for every event.
 _new = tuple.__new__
@@ -165,6 +171,12 @@ class Fold:
             detail = f"{sizes.total} bytes, limit {self.max_record_bytes}: {sizes}"
             return Rejected(Reason.TOO_LARGE, detail)
         order = self.codec.order(record.value, record.offset)
+        if (
+            isinstance(order, Rejected)
+            and order.reason is Reason.UNDECODABLE
+            and _has_id_in_header(record.headers)
+        ):
+            return Rejected(order.reason, order.detail + ID_IN_HEADER)
         if isinstance(order, Order) and record.key != order.wallet:
             return Rejected.because(Reason.MISROUTED, f"the key is not the wallet id {order.wallet.decode()}")
         return order
@@ -224,7 +236,7 @@ class Fold:
         """A record kept as it came, with its reason in the headers; of a too large one, only the headers."""
         detail = rejected.detail
         if Sizes.of(record).nul:
-            detail += "; a header's name is cut at U+0000, as every client of librdkafka reads it"
+            detail += CUT_NAME
         why: list[tuple[str, str | bytes | None]] = [
             ("rejection.reason", rejected.reason.encode()),
             ("rejection.detail", detail.encode()),
@@ -236,3 +248,11 @@ class Fold:
         if rejected.reason is Reason.TOO_LARGE:
             return Derived(None, None, record.timestamp_ms, why)
         return Derived(record.key, record.value, record.timestamp_ms, [*record.headers, *why])
+
+
+def _has_id_in_header(headers: Headers) -> bool:
+    """Whether a serializer has put the schema's id (0, 4 bytes) or its GUID (1, 16 bytes) there."""
+    return any(
+        name == "__value_schema_id" and content and (content[0], len(content)) in {(0, 5), (1, 17)}
+        for name, content in headers
+    )

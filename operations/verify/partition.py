@@ -85,7 +85,7 @@ class PartitionAudit:
             topics.transactions,
             cut.partition,
             audit.pipeline,
-            ids_to_audit_with(audit.accepted, audit.pipeline, audit.writers, cut.partition),
+            ids_to_audit_with(audit.settings, audit.pipeline, audit.writers, audit.accepted, cut.partition),
             audit.ids,
             self._store,
         )

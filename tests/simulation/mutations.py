@@ -79,7 +79,7 @@ _PRODUCED = "            self._produce(self._topics.balances, balances)\n"
 _LEFTOVERS = "        self._end_leftovers(self._store)\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
-_FOLD = "        self._fold = Fold("
+_OPENED = "        took_s = time.monotonic() - started"
 _ADVANCE = "            positions.advance(self._connection, self._place, batch.moves)\n"
 _BEGIN = "        with self._connection.transaction():\n"
 _SAVE_CURSOR = "        put(CURSOR, _CURSOR.pack(*cursor))\n"
@@ -268,7 +268,7 @@ MUTATIONS = (
     Mutation(
         "the former owner is fenced after the store has caught up",
         play_workers,
-        (Edit(PartitionWriter.open, _FENCE, ""), Edit(PartitionWriter.open, _FOLD, _FENCE + _FOLD)),
+        (Edit(PartitionWriter.open, _FENCE, ""), Edit(PartitionWriter.open, _OPENED, _FENCE + _OPENED)),
     ),
     Mutation(
         "the cursor is written before the batch",

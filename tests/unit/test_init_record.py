@@ -7,9 +7,11 @@ from config.settings import Settings
 from operations import init
 
 
-def test_a_record_that_shows_late_is_told_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Pipeline.of(Settings(), 1)
+def test_a_record_that_shows_late_is_told_as_written(
+    plain_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Pipeline.of(plain_settings, 1)
     answers = iter([None, None, wanted])
     monkeypatch.setattr(init, "read_pipeline", lambda _: next(answers))
     monkeypatch.setattr(init, "_write_first", lambda *_: "")
-    assert init.claim(Settings(), wanted) == (wanted, True)
+    assert init.claim(plain_settings, wanted) == (wanted, True)

@@ -1,13 +1,16 @@
 """The fold by example: rejections as written, sizes at the limit, bytes that are kept or encoded anew."""
 
+from dataclasses import replace
+
 import pytest
 
 from config.pipeline import Pipeline
+from operations.verify.lane import _same_but_for_people
 from schemas.codec import TransactionCodec, decode_entry, encode_transaction, frame
 from schemas.records import CREDIT, DEBIT, Reason, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.registry import FIXED_IDS, SchemaIds
 from streams.batch import Derived, Headers, Outputs, Source
-from streams.posting import Fold
+from streams.posting import ID_IN_HEADER, Fold
 from streams.store import BEFORE_TIME
 from tests.unit.strategies import ELSEWHERE, HERE, IDS, MAX_RECORD_BYTES, PARTITION, Memory
 from tests.unit.transactions import block, encoded_until_metadata
@@ -211,3 +214,46 @@ def test_an_empty_run_changes_nothing() -> None:
         [],
         [],
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\0" + (104).to_bytes(4, "big"), True),
+        (b"\1" + bytes(16), True),
+        (b"\0" * 4, False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_a_schema_id_in_a_header_is_told_with_what_to_set(content: bytes | None, told: bool) -> None:
+    """As Confluent's serializers write it, when they are told to: the value is the Avro body alone."""
+    body = encode_transaction(GOOD)
+    (rejection,) = folded(source(body, headers=[("__value_schema_id", content)])).rejections
+    detail = dict(rejection.headers or [])["rejection.detail"]
+    plain = f"not the wire format: the value starts with {body[:5].hex()}"
+    assert detail == (plain + ID_IN_HEADER * told).encode()
+    as_before: dict[str, object] = {"rejection.detail": plain}
+    assert not told or _same_but_for_people({"rejection.detail": plain + ID_IN_HEADER}, as_before)
+    assert not _same_but_for_people({"rejection.detail": "no value" + ID_IN_HEADER}, as_before)
+
+
+def test_a_record_that_can_be_read_may_have_any_header() -> None:
+    headers: Headers = [("__value_schema_id", b"\0\0\0\0\1")]
+    assert folded(source(FRAME + encode_transaction(GOOD), headers=headers)).entries
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("first", [100, 0x7F00_00FD, 2**31 - 4])
+def test_schema_ids_may_be_any_that_a_registry_gives(first: int, compiled: bool) -> None:
+    ids = SchemaIds(first, first + 1, first + 2, first + 3)
+    codec = TransactionCodec(first, lambda *_: None, compiled=compiled)
+    pipeline = replace(PIPELINE, snapshot_every=1, transaction_schema_id=first)
+    fold = Fold("wallet.transactions", PARTITION, pipeline, codec, ids, Memory())
+    body = encode_transaction(GOOD)
+    out = fold.post([source(frame(first) + body), source(FRAME + body, offset=1)], 0, BEFORE_TIME)
+    assert [reason_of(one) for one in out.rejections] == [Reason.UNDECODABLE]
+    written = [out.entries, fold.balance_records(out), out.snapshots]
+    assert [(one.value or b"")[:5] for (one,) in written] == [frame(schema_id) for schema_id in ids[1:]]
+    plain = folded(source(FRAME + body))
+    assert (out.entries[0].value or b"")[5:] == (plain.entries[0].value or b"")[5:]
