@@ -53,7 +53,8 @@ def _of_the_group(failure: errors.KafkaError, settings: Settings) -> WalletError
 def forbidden(error: KafkaError, settings: Settings, partition: int) -> Refused | None:
     """The right that a partition's writer lacks, if that is what Kafka's answer is about."""
     rights = {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"WRITE on the topics that {settings.prefix} derives, READ on others",
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"WRITE on the topics that {settings.prefix} derives "
+        "(with a registry on pipeline, too), READ on others",
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: f"WRITE on the transactional id {settings.group}-{partition}",
         KafkaError.GROUP_AUTHORIZATION_FAILED: f"READ on the group {settings.group}",
     }
