@@ -161,6 +161,7 @@ def times(dice: random.Random, recorded: Sequence[datetime], count: int) -> list
 KINDS = {"late": late, "imported": imported, "rebuilt": rebuilt, "copied": copied}
 
 
+@pytest.mark.timeout(900)  # hundreds of questions of a machine that may be busy, each a command's
 @pytest.mark.parametrize(
     "kind",
     ["late", "copied", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("imported", "rebuilt"))],
