@@ -17,6 +17,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
@@ -215,6 +216,16 @@ def describe(client: AdminClient, names: Iterable[str]) -> dict[str, FoundTopic]
         }
     except KafkaException as error:
         raise NotReachable(f"Kafka did not describe the topics: {_text(error)}") from None
+
+
+def identity(client: AdminClient, topic: str) -> tuple[str, str]:
+    """The ids of the cluster and of a topic: offsets and stores belong to these, whatever the names are."""
+    try:
+        cluster = answered(client.describe_cluster(request_timeout=ASK_S)).cluster_id
+        named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
+        return str(cluster), str(answered(named[topic]).topic_id)
+    except KafkaException as failure:
+        raise NotReachable(f"Kafka did not describe {topic}: {_text(failure)}") from None
 
 
 def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int], Offsets]:

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
+import psycopg
 from psycopg import IsolationLevel, sql
 from psycopg.rows import class_row
 
 from config.settings import Settings
 from sinks.migrations import check, shipped
-from sinks.postgres import READER, Connection, connect
+from sinks.postgres import READER, Connection, connect, one_line
 
 #: The tables whose rows nobody may change (migrations 0003 and 0007).
 APPEND_ONLY = (
@@ -49,6 +50,10 @@ class Answers(NamedTuple):
     balance: int | None
     balances_at: list[int | None]
     effective_at: list[int | None]
+
+
+class Unanswered(Exception):  # noqa: N818 - the name is the message
+    """The functions cannot answer for a wallet: its rows hold what no sum of theirs comes to."""
 
 
 class Unprotected(NamedTuple):
@@ -107,7 +112,17 @@ def positions(connection: Connection) -> dict[tuple[str, int], int]:
 def answers(
     connection: Connection, wallet_id: str, recorded: Sequence[datetime], occurred: Sequence[datetime]
 ) -> Answers:
-    """The balance functions for one wallet, at these times by recorded_at and by occurred_at."""
+    """The balance functions for one wallet, at these times by recorded_at and by occurred_at; raises Unanswered."""
+    try:
+        with connection.transaction():
+            return _answers(connection, wallet_id, recorded, occurred)
+    except psycopg.DataError as error:
+        raise Unanswered(one_line(error)) from error
+
+
+def _answers(
+    connection: Connection, wallet_id: str, recorded: Sequence[datetime], occurred: Sequence[datetime]
+) -> Answers:
     row = connection.execute(
         """
         SELECT

@@ -19,9 +19,10 @@ from sinks.rows import HASH_BYTES, entry_row
 from sinks.snapshots import SNAPSHOTS
 from sinks.tables import COPY_HEADER, COPY_TRAILER
 
-#: hash and entry first: their place in the row is known then.
+#: hash and entry first: their place in the row is found at once then.
 _OTHERS = TRANSACTIONS.columns[:-2]
-_ENTRY_START = 2 + 4 + HASH_BYTES + 4
+#: A row begins with the number of its fields, a field with its length.
+_COUNT, _LENGTH = 2, 4
 #: The last columns before hash and entry: source_partition and source_offset with their lengths.
 _PLACE = Struct(">iiiq")
 EVERY_ROW: sql.Composable = sql.SQL("true")
@@ -56,12 +57,13 @@ def entries(
     if recorded:
         where = sql.SQL("recorded_at >= {} AND recorded_at < {}").format(*map(sql.Literal, recorded))
     for row in _copied(connection, "wallet_entries", ("hash", "entry", *_OTHERS), partitions, where):
-        length = int.from_bytes(row[_ENTRY_START - 4 : _ENTRY_START])
-        end = _ENTRY_START + length
-        body = row[_ENTRY_START:end] + row[6 : 6 + HASH_BYTES]
+        # An owner may have put anything there: a hash need not have its 32 bytes.
+        own_hash, at = _field(row, _COUNT)
+        entry, end = _field(row, at)
+        body = entry + own_hash
         others = row[end:]
         _, partition, _, offset = _PLACE.unpack_from(others, len(others) - _PLACE.size)
-        yield StoredEntry(partition, offset, body, _agrees(others, body, length))
+        yield StoredEntry(partition, offset, body, _agrees(others, body, len(entry)))
 
 
 def snapshots(connection: Connection, partitions: Sequence[int]) -> Iterator[tuple[StoredRow, bool]]:
@@ -69,15 +71,17 @@ def snapshots(connection: Connection, partitions: Sequence[int]) -> Iterator[tup
     where = sql.SQL("reason <> 'SEAL'")
     for row in _copied(connection, "transaction_snapshots", SNAPSHOTS.columns, partitions, where):
         interval = row.endswith(b"INTERVAL")
-        place_end = len(row) - (4 + (8 if interval else 6)) - (4 + HASH_BYTES)
-        _, partition, _, offset = _PLACE.unpack_from(row, place_end - _PLACE.size)
+        _, at = _field(row, _COUNT)
+        _, at = _field(row, at)
+        # Behind wallet_id and currency: balance, sequence and recorded_at.
+        _, partition, _, offset = _PLACE.unpack_from(row, at + 3 * (_LENGTH + 8))
         yield StoredRow(partition, offset, row), interval
 
 
 def rejections(connection: Connection, partitions: Sequence[int]) -> Iterator[StoredRow]:
     """The rejections of these partitions; none: of all."""
     for row in _copied(connection, "rejections", REJECTIONS.columns, partitions):
-        _, partition, _, offset = _PLACE.unpack_from(row, 2)
+        _, partition, _, offset = _PLACE.unpack_from(row, _COUNT)
         yield StoredRow(partition, offset, row)
 
 
@@ -106,13 +110,20 @@ def _copied(
                 yield row
 
 
+def _field(row: bytes, at: int) -> tuple[bytes, int]:
+    """The field that begins there, which is not null, and where it ends."""
+    start = at + _LENGTH
+    end = start + int.from_bytes(row[at:start])
+    return row[start:end], end
+
+
 def _agrees(others: bytes, body: bytes, length: int) -> bool:
     """Whether the columns are what the entry says."""
+    if len(body) != length + HASH_BYTES:
+        return False
     try:
         wanted = entry_row(body).row
-    except (ValueError, IndexError, KeyError):
-        return False
-    if len(body) != length + HASH_BYTES:
+    except ValueError:
         return False
     wanted = wanted[2 : -(4 + HASH_BYTES + 4 + length)]
     return wanted == others or _same_fields(wanted, others)

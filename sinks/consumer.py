@@ -21,7 +21,7 @@ from contextlib import closing
 from threading import Event, Thread
 
 from config.cluster import check
-from config.errors import ConfigurationError, Stopped
+from config.errors import ConfigurationError
 from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
@@ -31,7 +31,7 @@ from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
 from sinks.observer import Observer, Observers
-from sinks.positions import Lost, Move, Position
+from sinks.positions import Lost, Move, Origin, Position
 from sinks.rejections import RejectionSink
 from sinks.sink import Record, Sink
 from sinks.snapshots import SnapshotSink
@@ -61,44 +61,80 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
     }
     if unknown := set(names) - set(sinks):
         raise ConfigurationError(f"no such sink: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    check(settings)
-    vitals = Vitals(settings, {name: sinks[name].topic for name in dict.fromkeys(names)})
+    if not _checked(settings, stop):
+        return
+    wanted = [sinks[name] for name in dict.fromkeys(names)]
+    vitals = Vitals(settings, {sink.name: sink.topic for sink in wanted})
     bell = Bell()
     observers = Observers(vitals, bell, observer) if observer else Observers(vitals, bell)
     failures: list[BaseException] = []
     keeper = Keeper(settings, bell, stop, vitals, failures) if "archive" in names else None
-    threads = [
-        Thread(
-            target=_run_one,
-            name=f"sink-{name}",
-            args=(settings, sinks[name], stop, observers, failures),
-        )
-        for name in dict.fromkeys(names)
-    ]
+    running = [_Running(settings, sink, stop, observers, failures) for sink in wanted]
     with closing(vitals), observed(settings, vitals):
-        for thread in threads:
-            thread.start()
+        for one in running:
+            one.start()
         if keeper:
             keeper.start()
-        for thread in threads:
-            while thread.is_alive():
-                # In short pieces, so that the main thread goes on to hear signals.
-                thread.join(JOIN_S)
+        for one in running:
+            one.wait()
         if keeper:
             keeper.join()
     if failures:
         raise failures[0]
 
 
-def _run_one(
-    settings: Settings, sink: Sink, stop: Event, observer: Observer, failures: list[BaseException]
-) -> None:
-    try:
-        Consumption(settings, sink, stop, observer).run()
-    except BaseException as error:  # noqa: BLE001 - raised again by run, in the thread that called it
-        log.warning("sink_stopped", sink=sink.name, reason=str(error) or type(error).__name__)
-        failures.append(error)
-        stop.set()
+def _checked(settings: Settings, stop: Event) -> bool:
+    """Whether Kafka is as it must be; False if told to stop while it was waited for.
+
+    librdkafka cannot be interrupted, so a thread asks, which is left behind then: nothing has begun.
+    """
+    failures: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            check(settings)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    thread = Thread(target=look, name="sink-check", daemon=True)
+    thread.start()
+    while thread.is_alive() and not stop.is_set():
+        # In short pieces, so that the main thread goes on to hear signals.
+        thread.join(JOIN_S)
+    if failures:
+        raise failures[0]
+    return not stop.is_set()
+
+
+class _Running:
+    """One sink in a thread of its own. Until it has connected it owns nothing, and may be left behind."""
+
+    def __init__(
+        self, settings: Settings, sink: Sink, stop: Event, observer: Observer, failures: list[BaseException]
+    ) -> None:
+        self._settings, self._sink, self._stop, self._observer = settings, sink, stop, observer
+        self._failures = failures
+        self._connected = Event()
+        self._thread = Thread(target=self._run, name=f"sink-{sink.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return when it has ended, or is told to stop while it waits for PostgreSQL at its start."""
+        while self._thread.is_alive() and (self._connected.is_set() or not self._stop.is_set()):
+            self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        try:
+            consumption = Consumption(self._settings, self._sink, self._stop, self._observer)
+            self._connected.set()
+            consumption.run()
+        except BaseException as error:  # noqa: BLE001 - raised again by run, in the thread that called it
+            log.warning("sink_stopped", sink=self._sink.name, reason=str(error) or type(error).__name__)
+            self._failures.append(error)
+            self._stop.set()
 
 
 class Consumption:
@@ -115,6 +151,7 @@ class Consumption:
         self._hand = ThreadPoolExecutor(1, thread_name_prefix=f"sink-{sink.name}-writer")
         self._in_hand: tuple[Batch, Future[bool]] | None = None
         self._holdings = Holdings(settings, sink, observer)
+        self._origin: Origin | None = None
         self._look_at_s = 0.0
 
     def run(self) -> None:
@@ -164,6 +201,8 @@ class Consumption:
     def _write(self, batch: Batch) -> None:
         """Prepare a batch while the one before is being written, then hand it over."""
         prepared = prepare(self._sink, batch)
+        if self._origin and not self._topic.is_still(self._origin):
+            return
         self._finish()
         if not batch.partitions <= self._holdings.positions.keys():
             prepared = prepare(self._sink, batch.only(self._holdings.positions))
@@ -221,18 +260,12 @@ class Consumption:
         self._tell_stands()
 
     def _claim(self, partitions: Iterable[int]) -> dict[int, Position]:
-        """Positions of these partitions, now ours; raises Stopped for one outside of its topic's log."""
-        logs = {partition: self._topic.ends(partition) for partition in partitions}
-        found = self._writer.claim({partition: begin for partition, (begin, _) in logs.items()}) or {}
-        for partition, position in found.items():
-            begin, end = logs[partition]
-            if not begin <= position.next_offset <= end:
-                raise Stopped(
-                    f"sink {self._sink.name} stands at offset {position.next_offset} of {self._sink.topic} "
-                    f"partition {partition}, which holds {begin} to {end}: records were deleted, or it is "
-                    "another topic than this database was filled from"
-                )
-        return found
+        """Positions of these partitions, now ours; raises what `positions.claim` raises."""
+        logs = {partition: self._topic.log(partition) for partition in partitions}
+        if not logs:
+            return {}
+        self._origin = self._topic.origin()
+        return self._writer.claim(logs, self._origin) or {}
 
     def _revoked(self, partitions: list[int]) -> None:
         """Finish what is in hand, so that the next owner begins after it."""

@@ -52,7 +52,7 @@ class LedgerSink:
         for record in records:
             try:
                 entry = entry_row(body_of(record))
-            except (ValueError, IndexError) as error:
+            except ValueError as error:
                 raise damaged(record, error) from error
             transactions.append(entry.row)
             days.add(entry.day)

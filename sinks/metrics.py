@@ -39,6 +39,7 @@ FENCES = Counter("wallet_sink_fences", "Partitions that another owner took.", ["
 ATTEMPT_S = 30.0
 #: A sign of life that takes longer is none.
 SIGN_OF_LIFE_S = 5.0
+CLOSE_S = 0.5
 #: The sink whose rows bring balances up to date.
 LEDGER = "ledger"
 
@@ -168,10 +169,13 @@ class Vitals(Observer):
                 self._postgres = None
 
     def close(self) -> None:
-        """Ask Postgres no more."""
-        with self._asking:
-            self._closed = True
-            self._close_connection()
+        """Ask Postgres no more. A question that is not answered yet is left alone: ending must not wait for it."""
+        self._closed = True
+        if self._asking.acquire(timeout=CLOSE_S):
+            try:
+                self._close_connection()
+            finally:
+                self._asking.release()
 
     def _close_connection(self) -> None:
         if self._connection is not None:

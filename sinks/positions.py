@@ -9,6 +9,7 @@ or of a database that went back in time.
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from config.errors import Refused, Stopped
 from sinks.postgres import Connection
 
 
@@ -56,23 +57,70 @@ class Place(NamedTuple):
     owner: str
 
 
-def claim(connection: Connection, place: Place, partition: int, begin: int) -> Position:
-    """Take the position over and return it; a partition never read starts at `begin`.
+class Origin(NamedTuple):
+    """What offsets are of, whatever its name: the ids that Kafka gave the cluster and the topic."""
 
-    Waits for a batch that the former owner is committing: it holds the row.
+    cluster_id: str
+    topic_id: str
+
+
+class Log(NamedTuple):
+    """The first offset of a partition and its end."""
+
+    begin: int
+    end: int
+
+
+def claim(connection: Connection, place: Place, origin: Origin, partition: int, log: Log) -> Position:
+    """Take the position over and return it; a partition never read starts at the beginning of its log.
+
+    Waits for a batch that the former owner is committing: it holds the row. Takes nothing over, and raises Refused
+    for a position in another topic, Stopped for one outside of this one's log. Positions that an earlier release
+    left do not say of which topic they are: then it is this one.
     """
     row = connection.execute(
         """
-        INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner)
-        VALUES (%s, %s, %s, %s, %s, %s)
-        ON CONFLICT (sink, topic, partition) DO UPDATE SET owner = excluded.owner
+        INSERT INTO sink_positions AS p (
+            sink, topic, partition, next_offset, high_offset, owner, cluster_id, topic_id
+        ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (sink, topic, partition) DO UPDATE
+        SET owner = excluded.owner, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id
+        WHERE p.next_offset BETWEEN %s AND %s
+            AND coalesce(p.cluster_id, excluded.cluster_id) = excluded.cluster_id
+            AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id
         RETURNING next_offset, high_offset
         """,
-        [place.sink, place.topic, partition, begin, begin, place.owner],
+        [place.sink, place.topic, partition, log.begin, log.begin, place.owner, *origin, *log],
     ).fetchone()
     if row is None:
-        raise AssertionError("INSERT ... RETURNING returned nothing")
+        refuse_other_topic(connection, place, origin)
+        stand = connection.execute(
+            "SELECT next_offset FROM sink_positions WHERE sink = %s AND topic = %s AND partition = %s",
+            [place.sink, place.topic, partition],
+        ).fetchone()
+        raise Stopped(
+            f"sink {place.sink} stands at offset {stand[0] if stand else 'none'} of {place.topic} partition "
+            f"{partition}, which holds {log.begin} to {log.end}: records were deleted, or it is another topic than "
+            "this database was filled from"
+        )
     return Position(*row)
+
+
+def refuse_other_topic(connection: Connection, place: Place, origin: Origin) -> None:
+    """Raise Refused where this sink has a position that is of another cluster, or of another topic of this name."""
+    others = connection.execute(
+        """
+        SELECT cluster_id, topic_id FROM sink_positions
+        WHERE sink = %s AND topic = %s AND (cluster_id <> %s OR topic_id <> %s) LIMIT 1
+        """,
+        [place.sink, place.topic, *origin],
+    ).fetchone()
+    if others:
+        raise Refused(
+            f"this database was filled from topic {place.topic} with id {others[1]} of cluster {others[0]}, and here "
+            f"it has id {origin.topic_id} in cluster {origin.cluster_id}: see that WALLET_KAFKA and WALLET_POSTGRES "
+            "belong together; where this topic takes the other's place, docs/operations/replay.md says how"
+        )
 
 
 def session_name(sink: str, owner: str) -> str:

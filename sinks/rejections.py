@@ -39,7 +39,7 @@ class RejectionSink:
         for record in records:
             try:
                 rows.append(rejection_row(_rejection(record)))
-            except (ValueError, IndexError) as error:
+            except ValueError as error:
                 raise damaged(record, error) from error
         return Rows(((REJECTIONS, rows),))
 

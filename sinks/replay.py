@@ -15,13 +15,14 @@ from threading import Event
 
 import psycopg
 
+from config.cluster import identity, quiet_admin
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from sinks import positions, replay_positions
 from sinks.migrations import check
 from sinks.months import make_months, months_of
-from sinks.positions import Fenced, Move, Place, Position
+from sinks.positions import Fenced, Move, Origin, Place, Position
 from sinks.postgres import READER, WRITER, Connection, connect, one_line
 from sinks.replay_positions import REPLAY, Stretch
 from sinks.sink import Record, Rows, Sink
@@ -60,6 +61,11 @@ def stands(settings: Settings, sink: Sink) -> dict[int, Position]:
     return {partition: Position(next_offset, high_offset) for partition, next_offset, high_offset in rows}
 
 
+def origin_of(settings: Settings, sink: Sink) -> Origin:
+    """Which cluster and topic a sink reads here."""
+    return Origin(*identity(quiet_admin(settings), sink.topic))
+
+
 class Replay:
     """Writes one sink's replay. Not for several threads. Raises WalletErrors only."""
 
@@ -69,6 +75,7 @@ class Replay:
         self._stop = stop
         owner = f"{REPLAY}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
         self._place = Place(sink.name, sink.topic, owner)
+        self._origin = origin_of(settings, sink)
         self._positions: dict[int, Position] = {}
         self._connection = self._connect(settings.startup_wait_s)
 
@@ -97,7 +104,7 @@ class Replay:
         replay_positions.refuse_if_living(self._connection, self._place)
         try:
             with self._connection.transaction():
-                self._positions = replay_positions.take(self._connection, self._place, begins)
+                self._positions = replay_positions.take(self._connection, self._place, self._origin, begins)
                 last = replay_positions.stretches(self._connection, self._place)
                 is_finished = all(one.finished for one in last)
                 if wanted is None:
@@ -235,6 +242,11 @@ class Trial:
         self._place = Place(sink.name, sink.topic, "")
         # Comparing needs a temporary table, and that the right of a writer.
         self._connection = _checked(connect(settings, WRITER, name="wallet replay, dry run"))
+        try:
+            positions.refuse_other_topic(self._connection, self._place, origin_of(settings, sink))
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connection."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from config.errors import Refused
 from sinks import positions
-from sinks.positions import Move, Place, Position
+from sinks.positions import Move, Origin, Place, Position
 from sinks.postgres import Connection
 
 #: What the owner of a position begins with when it is a replay: `replay:host:pid:uuid`.
@@ -87,8 +87,12 @@ def refuse_if_living(connection: Connection, place: Place) -> None:
         raise Refused(f"sink {place.sink} is running: {named}; stop it first, and start it again afterwards")
 
 
-def take(connection: Connection, place: Place, begins: Mapping[int, int]) -> dict[int, Position]:
-    """Become the owner of these partitions; must run in a transaction. Raises Refused while another lives.
+def take(
+    connection: Connection, place: Place, origin: Origin, begins: Mapping[int, int]
+) -> dict[int, Position]:
+    """Become the owner of these partitions; must run in a transaction.
+
+    Raises Refused while another lives, and for positions in another topic.
 
     `begins` are the first offsets of their logs, where a position that was never there begins.
     """
@@ -107,12 +111,14 @@ def take(connection: Connection, place: Place, begins: Mapping[int, int]) -> dic
         " WHERE sink = %s AND topic = %s AND partition = ANY(%s) ORDER BY partition FOR UPDATE",
         where,
     ).fetchall()
+    positions.refuse_other_topic(connection, place, origin)
     # 2. Whoever has claimed them has its session since before that.
     refuse_if_living(connection, place)
     # 3. Now they are ours.
     connection.execute(
-        "UPDATE sink_positions SET owner = %s WHERE sink = %s AND topic = %s AND partition = ANY(%s)",
-        [place.owner, *where],
+        "UPDATE sink_positions SET owner = %s, cluster_id = %s, topic_id = %s"
+        " WHERE sink = %s AND topic = %s AND partition = ANY(%s)",
+        [place.owner, *origin, *where],
     )
     return {partition: Position(next_offset, high_offset) for partition, next_offset, high_offset in rows}
 

@@ -1,7 +1,7 @@
 """What the consumer asks of a sink: its topic, and rows for a run of records."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from confluent_kafka import Message
 
@@ -50,7 +50,7 @@ def body_of(record: Record) -> bytes:
     return value[FRAME_BYTES:]
 
 
-def damaged(record: Record, error: Exception) -> Stopped:
+def damaged(record: "Message[Any, Any]", error: Exception) -> Stopped:
     """The error for a record of ours that cannot be read: nobody but a program of ours may write there."""
     return Stopped(
         f"{record.topic()} partition {record.partition()} offset {record.offset()} does not decode "

@@ -38,6 +38,6 @@ class SnapshotSink:
         for record in records:
             try:
                 rows.append(snapshot_row(body_of(record)))
-            except (ValueError, IndexError) as error:
+            except ValueError as error:
                 raise damaged(record, error) from error
         return Rows(((SNAPSHOTS, rows),))

@@ -4,18 +4,31 @@ Rows are binary COPY's, as `sinks.rows` makes them: their fields must be in the 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
-from config.errors import Stopped
+from config.errors import Refused, Stopped
+from config.logs import EventLog
 from sinks.postgres import Connection
+
+log = EventLog("sinks.tables")
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
+#: What a record came from, in the tables that tell it.
+SOURCE = ("source_partition", "source_offset")
 #: As much of a value as an error message shows.
 SHOWN_CHARACTERS = 200
+
+
+class Differs(Stopped):
+    """A row that is not what its topic says. `versions` are contents, for who asks for them: no log shows them."""
+
+    def __init__(self, told: str, versions: str) -> None:
+        super().__init__(told)
+        self.versions = versions
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,23 @@ class Table:
 
 #: Rows for one table, to be written in this order.
 TableRows = tuple[Table, Sequence[bytes]]
+
+
+def refuse_missing_rights(connection: Connection, tables: Iterable[str]) -> None:
+    """Raise Refused naming what a sink's role may not do that its sink will do."""
+    wanted = [(table, right) for table in tables for right in ("SELECT", "INSERT")]
+    wanted += [("sink_positions", right) for right in ("SELECT", "INSERT", "UPDATE")]
+    names, rights = zip(*wanted, strict=True)
+    lacking = connection.execute(
+        "SELECT privilege || ' on ' || name FROM unnest(%s::text[], %s::text[]) AS wanted (name, privilege)"
+        " WHERE NOT has_table_privilege(name, privilege) ORDER BY name, privilege",
+        [list(names), list(rights)],
+    ).fetchall()
+    if lacking:
+        raise Refused(
+            f"the role of a sink lacks rights in PostgreSQL: {', '.join(one for (one,) in lacking)}; run "
+            "`wallet init`, or GRANT them to wallet_writer"
+        )
 
 
 def copy(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
@@ -124,13 +154,24 @@ def _refuse_different(connection: Connection, table: Table, place: str) -> None:
     ).fetchone()
     if found:
         there, came = json.loads(found[0]), json.loads(found[1])
-        named = ", ".join(f"{name}={came[name]!r}" for name in table.identity)
-        versions = "; ".join(
-            f"{name} is {_shown(there[name])} in the table and {_shown(came[name])} in the topic"
-            for name in table.columns
-            if there[name] != came[name]
-        )
-        raise Stopped(f"{place} ({named}) differs from its topic: {versions}; find out which one was changed")
+        raise _differs(table, place, there, came)
+
+
+def _differs(table: Table, place: str, there: Mapping[str, object], came: Mapping[str, object]) -> Differs:
+    """Names the row by what it is known by and by its source, and which columns differ."""
+    known_by = dict.fromkeys((*table.identity, *SOURCE))
+    named = ", ".join(f"{name}={came[name]!r}" for name in known_by if name in came)
+    columns = [name for name in table.columns if there[name] != came[name]]
+    versions = "; ".join(
+        f"{name} is {_shown(there[name])} in the table and {_shown(came[name])} in the topic"
+        for name in columns
+    )
+    log.debug("row_differs", table=place, row=named, versions=versions)
+    return Differs(
+        f"{place} ({named}) differs from its topic in {', '.join(columns)}: find out which one was changed, "
+        "`wallet verify` and a dry run of `wallet replay` show both",
+        versions,
+    )
 
 
 def _refuse_missing_from_sealed(connection: Connection, table: Table) -> None:

@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Mapping
 from threading import Event, Thread
-from typing import cast
+from typing import TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from config.clients import librdkafka
+from config.cluster import identity, quiet_admin
 from config.consuming import bytes_of, ready, slice_of
-from config.errors import NotReachable, Stopped
+from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
 from sinks.observer import Observer
+from sinks.positions import Log, Origin
 from sinks.sink import Record, Sink
 
 log = EventLog("sinks.topic")
@@ -34,6 +37,7 @@ FINAL = frozenset(
 )
 
 Rebalance = Callable[[list[int]], None]
+T = TypeVar("T")
 
 
 class TopicReader:
@@ -49,6 +53,7 @@ class TopicReader:
         self._upstreams = Topics.of(settings).is_upstreams(sink.topic)
         #: Partitions that were taken away since the last slice: what was gathered of them is stale.
         self._let_go: set[int] = set()
+        self._admin: AdminClient | None = None
         self._consumer = self._new_consumer()
 
     def _new_consumer(self) -> Consumer:
@@ -152,22 +157,60 @@ class TopicReader:
             raise self._failure
         return [record for record in gathered if not self._is_error(record)]
 
-    def ends(self, partition: int) -> tuple[int, int]:
-        """First offset and end of a partition's log; waits for a Kafka that does not answer."""
+    def log(self, partition: int) -> Log:
+        """Where a partition begins and ends; waits for a Kafka that does not answer."""
         asked = TopicPartition(self._sink.topic, partition)
+
+        def ask() -> Log:
+            # The stubs leave out that a time-out is told by None.
+            ends = cast("tuple[int, int] | None", self._consumer.get_watermark_offsets(asked, ASK_S))
+            if ends is None:
+                raise NotReachable("no answer in time")
+            return Log(*ends)
+
+        return self._told(ask, f"the offsets of {asked.topic} {partition}")
+
+    def origin(self) -> Origin:
+        """Which cluster and which topic this is, as Kafka knows them; waits as `log` does."""
+        return self._told(self._ask_origin, "its id")
+
+    def is_still(self, origin: Origin) -> bool:
+        """Whether what was gathered up to now came from this topic; False if told to stop before Kafka answered.
+
+        A topic that is made again while it is read is read on from the old offsets, and nothing says so. An id never
+        comes back: whoever finds it unchanged has read no other. Raises Refused where it is another one.
+        """
+        while True:
+            try:
+                found = self._told(self._ask_origin, "its id")
+            except NotReachable:
+                if self._stop.is_set():
+                    return False
+                continue
+            if found != origin:
+                raise Refused(
+                    f"topic {self._sink.topic} was made again while sink {self._sink.name} read it: it had id "
+                    f"{origin.topic_id} and has {found.topic_id}; docs/operations/replay.md says what to do"
+                )
+            return True
+
+    def _ask_origin(self) -> Origin:
+        if self._admin is None:
+            self._admin = quiet_admin(self._settings)
+        return Origin(*identity(self._admin, self._sink.topic))
+
+    def _told(self, ask: Callable[[], T], what: str) -> T:
         deadline = time.monotonic() + self._settings.startup_wait_s
         while True:
             try:
-                # The stubs leave out that a time-out is told by None.
-                ends = cast("tuple[int, int] | None", self._consumer.get_watermark_offsets(asked, ASK_S))
-                if ends:
-                    return ends
-                reason = "no answer in time"
+                return ask()
             except KafkaException as error:
                 reason = error.args[0].str()
+            except NotReachable as error:
+                reason = str(error)
             self._say_away(reason)
             if self._stop.wait(1.0) or time.monotonic() > deadline:
-                raise NotReachable(f"Kafka does not tell the offsets of {asked.topic} {partition}: {reason}")
+                raise NotReachable(f"Kafka does not tell {what}: {reason}")
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()

@@ -21,10 +21,10 @@ from sinks import positions
 from sinks.migrations import check
 from sinks.months import make_months, make_months_ahead, months_of
 from sinks.observer import Observer
-from sinks.positions import Fenced, Move, Place, Position
-from sinks.postgres import WRITER, Connection, connect, one_line
+from sinks.positions import Fenced, Log, Move, Origin, Place, Position
+from sinks.postgres import WRITER, Connection, connect, lost, one_line
 from sinks.sink import Record, Rows, Sink
-from sinks.tables import copy, reconcile
+from sinks.tables import copy, reconcile, refuse_missing_rights
 
 log = EventLog("sinks.writer")
 
@@ -99,28 +99,36 @@ class Writer:
         self._months: set[date] = set()
         self._months_ahead_at_s = float("-inf")
         self._connection = self._connect(settings.startup_wait_s)
-        self._until_done(lambda: check(self._connection))
+        try:
+            self._until_done(self._check)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        check(self._connection)
+        refuse_missing_rights(self._connection, [table.name for table, _ in self._sink.rows(()).tables])
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
 
-    def claim(self, begins: Mapping[int, int]) -> dict[int, Position] | None:
-        """Become the owner of these partitions and return their positions; None if told to stop meanwhile.
+    def claim(self, logs: Mapping[int, Log], origin: Origin) -> dict[int, Position] | None:
+        """Become the owner of these partitions of this topic and return their positions; None if told to stop.
 
-        `begins` are the first offsets of their logs.
+        Raises what `positions.claim` raises.
         """
-        return self._until_done(lambda: self._claim(begins))
+        return self._until_done(lambda: self._claim(logs, origin))
 
-    def _claim(self, begins: Mapping[int, int]) -> dict[int, Position]:
+    def _claim(self, logs: Mapping[int, Log], origin: Origin) -> dict[int, Position]:
         # What this session has seen may be gone: the database may have been restored from a backup since.
         check(self._connection)
         self._months.clear()
         self._months_ahead_at_s = float("-inf")
         try:
             return {
-                partition: positions.claim(self._connection, self._place, partition, begin)
-                for partition, begin in begins.items()
+                partition: positions.claim(self._connection, self._place, origin, partition, log)
+                for partition, log in logs.items()
             }
         except psycopg.errors.LockNotAvailable:
             limit_s = self._settings.transaction_timeout_s
@@ -222,6 +230,8 @@ class Writer:
                 result = attempt()
             except (psycopg.Error, NotReachable) as error:
                 reason = str(error) if isinstance(error, NotReachable) else one_line(error)
+                if isinstance(error, psycopg.errors.InsufficientPrivilege) and (refused := lost(error)):
+                    raise refused from error
                 if not (isinstance(error, PASSING) or self._connection.closed):
                     raise Stopped(f"sink {self._sink.name} cannot write its rows: {reason}") from error
                 if not away:

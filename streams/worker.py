@@ -8,13 +8,11 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer
 
 from config.clients import librdkafka, looking
-from config.cluster import ASK_S, answered, check, quiet_admin
+from config.cluster import check, identity, quiet_admin
 from config.ending import END_S, end_now, end_within
-from config.errors import NotReachable
 from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
@@ -42,7 +40,7 @@ def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises a WalletError that says in one line why the worker ended itself."""
     pipeline = check(settings)
     topics = Topics.of(settings)
-    cluster, ledger_topic_id = _identity(quiet_admin(settings), topics)
+    cluster, ledger_topic_id = identity(quiet_admin(settings), topics.ledger)
     # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
     uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
@@ -141,13 +139,3 @@ async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bo
     if done and (failure := task.exception()) is not None:
         log.failure("ended_badly", failure)
     return bool(done)
-
-
-def _identity(client: AdminClient, topics: Topics) -> tuple[str, str]:
-    """The ids of the cluster and of the ledger topic: what a store must belong to."""
-    try:
-        cluster = answered(client.describe_cluster(request_timeout=ASK_S)).cluster_id
-        named = client.describe_topics(TopicCollection([topics.ledger]), request_timeout=ASK_S)
-        return str(cluster), str(answered(named[topics.ledger]).topic_id)
-    except KafkaException as failure:
-        raise NotReachable(f"Kafka did not describe {topics.ledger}: {failure.args[0].str()}") from None

@@ -222,9 +222,12 @@ class Scan:
 
 def _entry(message: Message) -> LedgerEntry:
     try:
-        return decode_entry((message.value() or b"")[HEADER_BYTES:])
-    except ValueError as error:
+        entry = decode_entry((message.value() or b"")[HEADER_BYTES:])
+        # Times are made when they are asked for; what no calendar has is damage, too.
+        _ = entry.recorded_at, entry.transaction.occurred_at
+    except (ValueError, OverflowError) as error:
         raise Refused(
             f"{message.topic()} partition {message.partition()} offset {message.offset()} does not decode ({error}): "
             "something else than this pipeline's worker wrote it; see `wallet verify`"
         ) from error
+    return entry

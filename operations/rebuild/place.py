@@ -7,7 +7,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import describe, quiet_admin, read_pipeline, wait_for_kafka
+from config.cluster import describe, identity, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Overdraft, Settings
@@ -15,7 +15,6 @@ from config.topics import Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.record import Record
 from operations.verify.run import as_the_pipeline
-from operations.verify.topics import identity as topic_identity
 from sinks import shadow
 from sinks.postgres import connect
 
@@ -131,7 +130,7 @@ def find(settings: Settings, prefix: str | None, policies: Policies | None = Non
     _refuse_shared_names(live, beside)
     record = rebuild_record.read(beside, client)
     beside = _with_policies(live, beside, record, policies)
-    _, input_id = topic_identity(client, Topics.of(live).transactions)
+    _, input_id = identity(client, Topics.of(live).transactions)
     place = Place(live, beside, record, _databases(live, beside), input_id, client)
     _refuse_another(place)
     return place

@@ -1,6 +1,7 @@
 """What `wallet replay` prints: counts of each partition, what stopped it, and how to go on."""
 
 from collections.abc import Iterable
+from copy import copy
 
 import typer
 from rich.table import Table
@@ -9,6 +10,7 @@ from config.errors import WalletError
 from operations.output import as_line, console
 from operations.replay.run import Outcome
 from sinks.replay_positions import Stretch
+from sinks.tables import Differs
 
 INTERRUPTED = 130
 
@@ -21,6 +23,8 @@ def show(outcomes: Iterable[Outcome], *, as_json: bool) -> int:
             typer.echo(as_line(_fields(outcome)))
         else:
             _print(outcome)
+            if isinstance(outcome.problem, Differs):
+                typer.echo(outcome.problem.versions)
         if outcome.problem is not None:
             raise _hinting(outcome)
         if not outcome.finished:
@@ -40,6 +44,7 @@ def _fields(outcome: Outcome) -> dict[str, object]:
         "inserted": sum(one.inserted for one in outcome.stretches),
         "equal": sum(one.equal for one in outcome.stretches),
         "problem": None if outcome.problem is None else str(outcome.problem),
+        "versions": outcome.problem.versions if isinstance(outcome.problem, Differs) else None,
         "seconds": round(outcome.seconds, 3),
         "running": outcome.running,
         "partitions": [one._asdict() | {"equal": one.equal} for one in outcome.stretches],
@@ -78,7 +83,9 @@ def _hinting(outcome: Outcome) -> WalletError:
     """What stopped a replay, of the same class and exit code, with what to do about it."""
     problem = outcome.problem
     assert problem is not None  # noqa: S101 - asked before
-    return type(problem)(f"{problem}; {_how_to_go_on(outcome)}")
+    told = copy(problem)
+    told.args = (f"{problem}; {_how_to_go_on(outcome)}",)
+    return told
 
 
 def _how_to_go_on(outcome: Outcome) -> str:

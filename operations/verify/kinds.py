@@ -20,6 +20,8 @@ Record = tuple[bytes | None, bytes | None, int, Headers]
 #: What stands in for headers that no Python client can read; no worker of ours writes such.
 UNREADABLE: list[tuple[str, str | bytes | None]] = [("(a name that is not UTF-8)", None)]
 OUR_HEADERS = 6
+#: Of the largest offset that there is.
+OFFSET_DIGITS = 19
 SHOWN_BYTES = 100
 
 
@@ -73,7 +75,7 @@ def source_of_rejection(record: Record) -> int | None:
     for name, value in reversed(record[3] or ()):
         if name == "rejection.offset":
             text = value if isinstance(value, bytes) else (value or "").encode()
-            return int(text) if text.isdigit() else None
+            return int(text) if text.isdigit() and len(text) <= OFFSET_DIGITS else None
     return None
 
 

@@ -104,7 +104,13 @@ class DatabaseAudit:
         asked = wallets = skipped = 0
         with audit.looking(self._settings) as connection:
             for wallet_id, history in samples.chosen():
-                answered = self._ask(connection, wallet_id, history)
+                try:
+                    answered = self._ask(connection, wallet_id, history)
+                except audit.Unanswered as reason:
+                    self._differences.add(
+                        Difference("wallet_balance", "altered", wallet_id=wallet_id, detail=str(reason))
+                    )
+                    continue
                 wallets += answered > 0
                 skipped += answered == 0
                 asked += answered
@@ -240,7 +246,7 @@ class DatabaseAudit:
 def _row(spec: Rows, message: object) -> Row | None:
     try:
         return spec.row(record_of(message))  # type: ignore[arg-type] # a Message, which is generic in its stubs only
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, OverflowError):
         return None  # told as a difference of its topic
 
 

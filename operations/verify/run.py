@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from config.cluster import quiet_admin, read_pipeline, wait_for_kafka
+from config.cluster import identity, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
@@ -30,7 +30,7 @@ from operations.verify.partition import Audit, PartitionAudit
 from operations.verify.point import Point
 from operations.verify.postgres import DatabaseAudit
 from operations.verify.report import Differences, Finding, Findings, Report
-from operations.verify.topics import check_topics, finite, identity
+from operations.verify.topics import check_topics, finite
 from schemas.partitioner import partition_of
 from schemas.registry import schema_ids, writers
 from sinks import audit as database

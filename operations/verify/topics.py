@@ -1,10 +1,9 @@
 """What `wallet verify` asks Kafka about the topics themselves: which they are, and how they are set."""
 
-from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import ASK_S, FoundTopic, answered, describe, differences, input_bytes, specs
-from config.errors import NotReachable, Refused
+from config.cluster import FoundTopic, describe, differences, input_bytes, specs
+from config.errors import Refused
 from config.settings import Settings
 from config.topics import Topics
 from operations.verify.report import Difference, Differences
@@ -32,13 +31,3 @@ def finite(found: dict[str, FoundTopic]) -> frozenset[str]:
         for name, topic in found.items()
         if topic.config.get("retention.ms", "-1") != "-1" or topic.config.get("retention.bytes", "-1") != "-1"
     )
-
-
-def identity(client: AdminClient, topic: str) -> tuple[str, str]:
-    """The ids of the cluster and of the input topic: what a verified point belongs to."""
-    try:
-        cluster = answered(client.describe_cluster(request_timeout=ASK_S)).cluster_id
-        named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
-        return str(cluster), str(answered(named[topic]).topic_id)
-    except KafkaException as failure:
-        raise NotReachable(f"Kafka did not describe {topic}: {failure.args[0].str()}") from None

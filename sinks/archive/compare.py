@@ -14,10 +14,12 @@ from confluent_kafka import Message
 
 from config.errors import Stopped
 from config.topic_log import TopicLog
+from schemas.codec import HEADER_BYTES, decode_entry
 from sinks.archive.entries import hashes, signed_sum, source_offset
 from sinks.archive.months import Month
 from sinks.archive.seals import Content, Range
 from sinks.postgres import Connection
+from sinks.sink import damaged
 
 #: Source offsets in a block: 2 MB of hashes, which the server makes one value of.
 BLOCK = 65_536
@@ -162,11 +164,7 @@ class _Adding:
                 self._add(partition, number, values[start:stop], messages[start].offset() or 0)
                 start = stop
         except (TypeError, ValueError, IndexError) as error:
-            first, last = messages[0].offset(), messages[-1].offset()
-            raise Stopped(
-                f"{messages[0].topic()} partition {partition}: an entry at offsets {first} to {last} does not decode "
-                f"({error}): something else than this pipeline's worker wrote it"
-            ) from error
+            raise _named(messages, error) from error
         begin = (
             self._ranges[partition].from_offset if partition in self._ranges else messages[0].offset() or 0
         )
@@ -197,6 +195,20 @@ class _Adding:
         return TopicSide(
             Side(self._blocks, self._whole.digest()), tuple(self._ranges.values()), self._block_begins
         )
+
+
+def _named(messages: Sequence[Message], error: Exception) -> Stopped:
+    """The first of these that the strict reader cannot read, or, were there none, what is wrong with them together."""
+    for message in messages:
+        try:
+            decode_entry((message.value() or b"")[HEADER_BYTES:])
+        except ValueError as damage:
+            return damaged(message, damage)
+    first, last = messages[0].offset(), messages[-1].offset()
+    return Stopped(
+        f"{messages[0].topic()} partition {messages[0].partition()} offsets {first} to {last}: {error}: something else "
+        "than this pipeline's worker wrote there"
+    )
 
 
 def first_difference(rows: Side, topic: Side) -> Place | None:

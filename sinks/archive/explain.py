@@ -14,6 +14,7 @@ from sinks.archive.compare import BLOCK, Place, Side, TopicSide, first_differenc
 from sinks.archive.months import Month
 from sinks.postgres import Connection
 from sinks.rows import HASH_BYTES
+from sinks.sink import damaged
 
 #: Rows that a message names.
 NAMED = 3
@@ -107,7 +108,10 @@ def _entries(ledger: TopicLog, place: Place, topic: TopicSide, end: int) -> dict
         return found
     for messages in ledger.slices(partition, topic.block_begins[place], end):
         for message in messages:
-            entry = decode_entry((message.value() or b"")[HEADER_BYTES:])
+            try:
+                entry = decode_entry((message.value() or b"")[HEADER_BYTES:])
+            except ValueError as error:
+                raise damaged(message, error) from error
             if entry.source_offset // BLOCK != number:
                 return found
             one = entry.transaction

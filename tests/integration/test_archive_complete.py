@@ -119,6 +119,6 @@ def test_an_entry_that_is_not_one_stops_the_sealing_with_its_place(pipeline: Set
     producer = Producer(librdkafka(pipeline))
     producer.produce(Topics.of(pipeline).ledger, b"no entry", b"key", 1, timestamp=SECOND_MS - 1)
     assert producer.flush(PATIENCE_S) == 0
-    change(pipeline, "UPDATE sink_positions SET next_offset = 21 WHERE partition = 1")
-    with pytest.raises(Stopped, match=r"partition 1: an entry at offsets 0 to 20 does not decode"):
+    change(pipeline, "UPDATE sink_positions SET next_offset = 21, high_offset = 21 WHERE partition = 1")
+    with pytest.raises(Stopped, match=r"partition 1 offset 20 does not decode"):
         work(pipeline, FIRST)

@@ -16,12 +16,15 @@ from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
 from sinks.migrations import migrate
 from sinks.observer import Observer
+from sinks.positions import Log, Origin
 from sinks.postgres import Connection
 from sinks.writer import Writer
 from tests.integration.workers import Worker
 from tests.ledgers import Ledger, drain, publish_entries, running, wait_until
 
 pytestmark = pytest.mark.integration
+
+HERE = Origin("this cluster", "this topic")
 
 
 @pytest.fixture
@@ -65,9 +68,9 @@ def test_a_sink_is_told_to_stop_while_postgres_is_suspended_and_stops(
     migrate(impatient)
     stop, heard = threading.Event(), Waits()
     with closing(Writer(impatient, LedgerSink("test.ledger"), "me", stop, heard)) as writer:
-        writer.claim({0: 0})
+        writer.claim({0: Log(0, 0)}, HERE)
         with own_stack.suspended("postgres"):
-            claiming = threading.Thread(target=writer.claim, args=({0: 0},))
+            claiming = threading.Thread(target=writer.claim, args=({0: Log(0, 0)}, HERE))
             claiming.start()
             wait_until(lambda: bool(heard.reasons), "it waits")
             stop.set()

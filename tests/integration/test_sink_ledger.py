@@ -3,8 +3,9 @@
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from operator import itemgetter
@@ -13,11 +14,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from config.errors import Stopped
+from config.errors import Refused, Stopped
 from config.settings import Settings
+from config.topics import Topics
 from operations.init import initialise
+from schemas.entries import NO_HASH, encode_entry, encode_transaction
 from sinks import postgres
-from sinks.positions import Place, claim, session_name
+from sinks.ledger import LedgerSink
+from sinks.positions import Log, Place, claim, session_name
+from sinks.replay import Replay, Trial, origin_of
+from sinks.replay_positions import Stretch
+from tests.integration.pipelines import delete_topic, make_topics, transaction
 from tests.ledgers import (
     DAY_MS,
     LEDGER_FRAME,
@@ -53,7 +60,10 @@ def everything(settings: Settings) -> list[tuple[Any, ...]]:
 
 def start_again_from(settings: Settings, offset: int) -> None:
     with postgres.connect(settings) as connection:
-        connection.execute("UPDATE sink_positions SET next_offset = %s", [offset])
+        connection.execute(
+            "UPDATE sink_positions SET next_offset = %s, high_offset = greatest(high_offset, %s)",
+            [offset, offset],
+        )
 
 
 def change_row(settings: Settings, statement: Any) -> None:
@@ -177,18 +187,71 @@ def test_a_position_beyond_the_end_of_the_topic_stops_the_sink_with_both_numbers
         drain(pipeline, "ledger")
 
 
+def made_again(settings: Settings, ledger: Ledger) -> None:
+    """The ledger topic is deleted, made again, and soon has more records than before."""
+    delete_topic(settings, Topics.of(settings).ledger)
+    make_topics(settings)
+    publish_entries(settings, ledger)
+
+
+def test_a_topic_that_was_made_again_is_refused_by_the_sink_and_by_a_replay(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(5))
+    drain(pipeline, "ledger")
+    made_again(pipeline, Ledger(0).post_many(50))
+    with pytest.raises(Refused, match=r"this database was filled from topic .*ledger with id"):
+        drain(pipeline, "ledger")
+    sink = LedgerSink(Topics.of(pipeline).ledger)
+    with pytest.raises(Refused, match=r"docs/operations/replay\.md says how"):
+        Trial(pipeline, sink)
+    with (
+        closing(Replay(pipeline, sink, threading.Event())) as replay,
+        pytest.raises(Refused, match="with id"),
+    ):
+        replay.begin([Stretch(0, 0, 5, 0)], {0: 0})
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(5,)]
+
+
+def test_where_a_topic_takes_anothers_place_its_records_are_compared_with_the_rows_that_are_there(
+    pipeline: Settings,
+) -> None:
+    ledger = Ledger(0).post_many(5)
+    publish_entries(pipeline, ledger)
+    drain(pipeline, "ledger")
+    made_again(pipeline, ledger.post_many(50))
+    with postgres.connect(pipeline) as owner:
+        # As docs/operations/replay.md has it.
+        owner.execute(
+            "UPDATE sink_positions SET cluster_id = NULL, topic_id = NULL, next_offset = 0 WHERE sink = 'ledger'"
+        )
+    drain(pipeline, "ledger")
+    assert rows(pipeline, "SELECT count(*), count(DISTINCT hash) FROM transactions") == [(55, 55)]
+
+
+def test_a_topic_that_is_made_again_while_the_sink_runs_is_not_read_on(pipeline: Settings) -> None:
+    publish_entries(pipeline, Ledger(0).post_many(5))
+    with running(pipeline, "ledger") as sinks:
+        sinks.wait_until_caught_up()
+        made_again(pipeline, Ledger(0).post_many(50))
+        failure = sinks.wait_until_ended()
+    assert isinstance(failure, Refused | Stopped), failure
+    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(5,)]
+
+
 @contextmanager
 def another_owner(settings: Settings) -> Iterator[Callable[[], object]]:
     """A sink that is not of our group, and lives; what this gives takes partition 0 over for it."""
     place = Place("ledger", f"{settings.prefix}.ledger", "the new owner")
     with postgres.connect(settings, name=session_name(place.sink, place.owner)) as connection:
-        yield partial(claim, connection, place, 0, 0)
+        yield partial(
+            claim, connection, place, origin_of(settings, LedgerSink(place.topic)), 0, Log(0, 1_000)
+        )
 
 
 def test_a_sink_waits_asks_its_group_anew_and_stops_when_its_partition_is_taken_once_more(
     pipeline: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.holdings.FENCED_SESSIONS", 0.3)
+    monkeypatch.setattr("sinks.holdings.REMEMBERED", 1_000)
     owner = "SELECT next_offset, owner FROM sink_positions WHERE partition = 0"
     ledger = Ledger(0).post_many(10)
     publish_entries(pipeline, ledger)
@@ -309,20 +372,39 @@ def test_rows_keep_their_months_in_utc_whatever_the_server_thinks(pipeline: Sett
     assert ledger.written[0].entry.recorded_at.utcoffset() == timedelta(0)
 
 
-def test_a_row_that_differs_stops_the_sink(pipeline: Settings) -> None:
+def test_a_row_that_differs_stops_the_sink_and_its_contents_are_in_no_log(
+    pipeline: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     publish_entries(pipeline, Ledger(0).post_many(40))
     drain(pipeline, "ledger")
-    change_row(pipeline, "UPDATE transactions SET amount = amount + 1 WHERE source_offset = 7")
+    change_row(
+        pipeline,
+        'UPDATE transactions SET amount = 123456, metadata = \'{"a": "sesame"}\' WHERE source_offset = 7',
+    )
     start_again_from(pipeline, 0)
-    with pytest.raises(Stopped, match="amount is 9 in the table and 8 in the topic"):
+    with pytest.raises(Stopped) as stopped, caplog.at_level("INFO"):
         drain(pipeline, "ledger")
+    assert str(stopped.value).startswith(
+        "transactions (wallet_id='wallet-0-7', sequence=1, source_partition=0, source_offset=7) differs from its "
+        "topic in amount, metadata: "
+    )
+    told = str(stopped.value) + caplog.text + "".join(str(record.__dict__) for record in caplog.records)
+    assert "sesame" not in told
+    assert "123456" not in told
 
 
-def test_a_record_that_does_not_decode_stops_the_sink_after_what_came_before(pipeline: Settings) -> None:
+#: An entry that decodes, of a partition that no column takes.
+HUGE = encode_entry(encode_transaction(transaction(1, "huge")), 1, 1, NOVEMBER_MS, 2**31, 3) + NO_HASH
+
+
+@pytest.mark.parametrize("body", [b"garbage", HUGE])
+def test_a_record_that_does_not_decode_stops_the_sink_after_what_came_before(
+    pipeline: Settings, body: bytes
+) -> None:
     publish_entries(pipeline, Ledger(2).post_many(3))
     with running(pipeline, "ledger") as sinks:
         sinks.wait_until_caught_up()
-        publish(pipeline, f"{pipeline.prefix}.ledger", [(2, b"wallet", LEDGER_FRAME + b"garbage", [])])
+        publish(pipeline, f"{pipeline.prefix}.ledger", [(2, b"wallet", LEDGER_FRAME + body, [])])
         failure = sinks.wait_until_ended()
     assert isinstance(failure, Stopped)
     assert "ledger partition 2 offset 3 does not decode" in str(failure)

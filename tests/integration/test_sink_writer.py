@@ -1,29 +1,31 @@
 """The writer against a real Postgres: one attempt more than needed changes nothing."""
 
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
+import psycopg
 import pytest
 from confluent_kafka import Message
-from psycopg import sql
+from psycopg import conninfo, sql
+from pydantic import SecretStr
 
-from config.errors import Stopped
+from config.errors import Refused, Stopped
 from config.settings import Settings
 from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.migrations import migrate
 from sinks.months import make_months, months_of
 from sinks.observer import Observer
-from sinks.positions import Lost, Move, Place, Position, advance, claim, session_name
+from sinks.positions import Log, Lost, Move, Origin, Place, Position, advance, claim, session_name
 from sinks.sink import Record
 from sinks.writer import Batch, Writer, prepare
-from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger
+from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
 
 pytestmark = pytest.mark.integration
 
 SINK = LedgerSink("test.ledger")
+HERE = Origin("this cluster", "this topic")
 
 
 @pytest.fixture
@@ -41,14 +43,21 @@ END_OTHERS = """
 
 
 class Waits(Observer):
-    """Remembers what was waited for."""
+    """Remembers what was waited for, and does something about it."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
         self.reasons: list[str] = []
+        self._then = then
 
     def waiting(self, sink: str, reason: str) -> None:
         assert sink == SINK.name
         self.reasons.append(reason)
+        self._then()
+
+
+def claimed(writer: Writer, begins: dict[int, int], origin: Origin = HERE) -> dict[int, Position] | None:
+    """Partitions taken over, whose logs begin there and end far behind."""
+    return writer.claim({partition: Log(begin, 1_000) for partition, begin in begins.items()}, origin)
 
 
 def records(ledger: Ledger) -> list[Record]:
@@ -65,7 +74,7 @@ def count(settings: Settings) -> int:
 def test_a_batch_whose_commit_was_not_answered_is_not_written_again(
     writer: Writer, settings: Settings
 ) -> None:
-    assert writer.claim({0: 0}) == {0: Position(0, 0)}
+    assert claimed(writer, {0: 0}) == {0: Position(0, 0)}
     batch = prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), []))
     assert writer.write(batch)
     assert writer.write(batch)
@@ -77,16 +86,22 @@ def test_a_writer_that_was_suspended_in_the_middle_of_a_transaction_writes_it_ag
 ) -> None:
     migrate(settings)
     impatient = settings.model_copy(update={"transaction_timeout_s": 0.2})
-    naps = iter([1.0])
+    suspended: list[int] = []
 
     def advance_slowly(connection: postgres.Connection, place: Place, moves: Sequence[Move]) -> None:
         advance(connection, place, moves)
-        time.sleep(next(naps, 0))
+        if not suspended:
+            suspended.append(connection.info.backend_pid)
+            with postgres.connect(settings) as other:
+                alive = "SELECT FROM pg_stat_activity WHERE pid = %s"
+                wait_until(
+                    lambda: other.execute(alive, suspended).fetchone() is None, "the server ends its session"
+                )
 
     monkeypatch.setattr("sinks.positions.advance", advance_slowly)
     observer = Waits()
     with closing(Writer(impatient, SINK, "me", threading.Event(), observer)) as writer:
-        writer.claim({0: 0})
+        claimed(writer, {0: 0})
         assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
     assert observer.reasons == ["terminating connection due to idle-in-transaction timeout"]
     assert count(settings) == 10
@@ -94,24 +109,21 @@ def test_a_writer_that_was_suspended_in_the_middle_of_a_transaction_writes_it_ag
 
 def test_a_postgres_that_is_read_only_just_now_is_waited_for(settings: Settings) -> None:
     migrate(settings)
-    observer = Waits()
     with postgres.connect(settings) as operator:
+        # This session stays read-only until somebody ends it, as after a failover.
+        observer = Waits(lambda: operator.execute(END_OTHERS))
         name = sql.Identifier(operator.info.dbname)
         operator.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
         with closing(Writer(settings, SINK, "me", threading.Event(), observer)) as writer:
             operator.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
-            # This session stays read-only until somebody ends it, as after a failover.
-            end = threading.Timer(1.0, operator.execute, [END_OTHERS])
-            end.start()
-            assert writer.claim({0: 0}) == {0: Position(0, 0)}
-            end.join()
+            assert claimed(writer, {0: 0}) == {0: Position(0, 0)}
     assert "read-only" in observer.reasons[0]
 
 
 def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(
     writer: Writer, settings: Settings
 ) -> None:
-    writer.claim({0: 0, 1: 0})
+    claimed(writer, {0: 0, 1: 0})
     first, second = records(Ledger(0).post_many(10)), records(Ledger(1).post_many(10))
     assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], first, [])))
     assert writer.write(prepare(SINK, Batch([Move(0, 0, 10), Move(1, 0, 10)], [*first, *second], [])))
@@ -122,7 +134,7 @@ def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(
     ("change", "found"),
     [
         ("UPDATE sink_positions SET next_offset = 5 WHERE partition = 1", 5),
-        ("UPDATE sink_positions SET next_offset = 15 WHERE partition = 1", 15),
+        ("UPDATE sink_positions SET next_offset = 15, high_offset = 15 WHERE partition = 1", 15),
         ("DELETE FROM sink_positions WHERE partition = 1", None),
         ("UPDATE sink_positions SET owner = 'of a session that has ended' WHERE partition = 1", 10),
         ("UPDATE sink_positions SET owner = 'somebody', next_offset = 9 WHERE partition = 1", 9),
@@ -131,7 +143,7 @@ def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(
 def test_nothing_is_written_where_a_position_was_moved_be_it_of_another_partition(
     writer: Writer, settings: Settings, change: str, found: int | None
 ) -> None:
-    writer.claim({0: 0, 1: 10})
+    claimed(writer, {0: 0, 1: 10})
     with postgres.connect(settings, name=session_name(SINK.name, "somebody")) as connection:
         connection.execute(change.encode())
         for attempt in (writer.look, lambda batch: writer.write(prepare(SINK, batch))):
@@ -144,7 +156,7 @@ def test_nothing_is_written_where_a_position_was_moved_be_it_of_another_partitio
 def test_a_position_that_is_lost_between_the_look_and_the_write_is_told_apart_too(
     writer: Writer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer.claim({0: 0})
+    claimed(writer, {0: 0})
 
     def advance_late(connection: postgres.Connection, place: Place, moves: Sequence[Move]) -> None:
         with postgres.connect(settings) as operator:
@@ -161,10 +173,10 @@ def test_a_position_that_is_lost_between_the_look_and_the_write_is_told_apart_to
 def test_a_claim_takes_the_position_over_and_keeps_what_was_reached(
     writer: Writer, settings: Settings
 ) -> None:
-    writer.claim({0: 0})
+    claimed(writer, {0: 0})
     writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
     other = Writer(settings, SINK, "another", threading.Event(), Observer())
-    assert other.claim({0: 0, 1: 42}) == {0: Position(10, 10), 1: Position(42, 42)}
+    assert claimed(other, {0: 0, 1: 42}) == {0: Position(10, 10), 1: Position(42, 42)}
     with pytest.raises(Lost) as lost:
         writer.write(prepare(SINK, Batch([Move(0, 10, 20)], [], [])))
     other.close()
@@ -178,12 +190,12 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over
     place = Place(SINK.name, SINK.topic, "host:1:hung")
     name = session_name(SINK.name, place.owner)
     with closing(postgres.connect(brief, postgres.WRITER, name=name)) as hung:
-        claim(hung, place, 0, 0)
+        claim(hung, place, HERE, 0, Log(0, 10))
         hung.execute("BEGIN")
         advance(hung, place, [Move(0, 0, 10)])
         hung.pgconn.exec_(b"COPY wallets FROM STDIN")
         successor = Writer(brief, SINK, "host:2:successor", threading.Event(), Observer())
-        assert successor.claim({0: 0}) == {0: Position(0, 0)}
+        assert claimed(successor, {0: 0}) == {0: Position(0, 0)}
         assert successor.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
         successor.close()
     assert count(settings) == 10
@@ -211,7 +223,7 @@ def test_a_month_ahead_that_a_vacuum_is_in_the_way_of_keeps_no_row_from_being_wr
         with other.transaction():
             other.execute(AS_VACUUM_DOES)
             with closing(Writer(settings, SINK, "me", threading.Event(), Observer())) as writer:
-                writer.claim({0: 0})
+                claimed(writer, {0: 0})
                 assert writer.write(batch)
     assert count(settings) == 10
     assert "month_ahead_not_made" in caplog.messages
@@ -228,7 +240,81 @@ def test_a_month_that_a_row_needs_is_waited_for_and_then_ends_the_sink(settings:
         closing(Writer(impatient, SINK, "me", threading.Event(), Observer())) as writer,
     ):
         other.execute(AS_VACUUM_DOES)
-        writer.claim({0: 0})
+        claimed(writer, {0: 0})
         with pytest.raises(Stopped, match=r"no lock on wallets in 0\.1 s to make 2037-10"):
             writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(far), [])))
     assert count(settings) == 0
+
+
+@pytest.mark.parametrize(
+    "other", [HERE._replace(cluster_id="another cluster"), HERE._replace(topic_id="a topic made again")]
+)
+def test_a_position_in_another_topic_of_the_same_name_is_refused_and_left_to_its_owner(
+    writer: Writer, settings: Settings, other: Origin
+) -> None:
+    claimed(writer, {0: 0})
+    with closing(Writer(settings, SINK, "another", threading.Event(), Observer())) as stranger:
+        for _ in range(2):
+            with pytest.raises(
+                Refused, match="see that WALLET_KAFKA and WALLET_POSTGRES belong together"
+            ) as told:
+                claimed(stranger, {0: 0, 1: 0}, other)
+            assert all(name in str(told.value) for name in (*HERE, *other))
+    assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+
+
+def test_positions_of_the_last_release_are_of_the_topic_that_they_are_first_claimed_in(
+    writer: Writer, settings: Settings
+) -> None:
+    claimed(writer, {0: 0, 1: 0})
+    with postgres.connect(settings) as owner:
+        owner.execute(
+            "UPDATE sink_positions SET cluster_id = NULL, topic_id = NULL, next_offset = 5, high_offset = 5"
+        )
+        # One that cannot be of this topic is not taken for it.
+        with pytest.raises(
+            Stopped, match=r"stands at offset 5 of test\.ledger partition 0, which holds 6 to 1000"
+        ):
+            claimed(writer, {0: 6})
+        assert claimed(writer, {0: 0, 1: 0}) == {0: Position(5, 5), 1: Position(5, 5)}
+        found = owner.execute("SELECT DISTINCT cluster_id, topic_id FROM sink_positions").fetchall()
+    assert found == [HERE]
+
+
+def test_a_position_is_never_beyond_what_was_written(writer: Writer, settings: Settings) -> None:
+    claimed(writer, {0: 0})
+    with postgres.connect(settings) as owner, pytest.raises(psycopg.errors.CheckViolation):
+        owner.execute("UPDATE sink_positions SET next_offset = 1")
+
+
+@pytest.mark.parametrize(
+    ("right", "named"),
+    [
+        ("INSERT ON transactions", "INSERT on transactions"),
+        ("UPDATE ON sink_positions", "UPDATE on sink_positions"),
+        ("SELECT ON wallet_migrations", "permission denied for table wallet_migrations"),
+    ],
+)
+def test_a_right_that_the_role_lacks_is_named_at_the_start(
+    settings: Settings, right: str, named: str
+) -> None:
+    migrate(settings)
+    with postgres.connect(settings) as owner:
+        owner.execute(f"REVOKE {right} FROM wallet_writer".encode())
+    with pytest.raises(Refused, match=named):
+        Writer(settings, SINK, "me", threading.Event(), Observer())
+
+
+def test_a_login_that_may_not_be_a_writer_is_refused_with_the_role(settings: Settings) -> None:
+    migrate(settings)
+    name = f"{settings.prefix.replace('-', '_')}_nobody"
+    with postgres.connect(settings) as owner:
+        login = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+        owner.execute(login.format(sql.Identifier(name), sql.Literal(name)))
+        try:
+            dsn = conninfo.make_conninfo(settings.postgres.get_secret_value(), user=name, password=name)
+            theirs = settings.model_copy(update={"postgres": SecretStr(dsn)})
+            with pytest.raises(Refused, match="GRANT wallet_writer TO it"):
+                Writer(theirs, SINK, "me", threading.Event(), Observer())
+        finally:
+            owner.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))

@@ -10,9 +10,11 @@ from config.settings import Settings
 from config.topics import Topics
 from operations.checks import read_all
 from operations.verify.report import Difference
+from schemas.entries import encode_entry, encode_transaction
 from sinks import postgres
 from sinks.postgres import Connection
 from tests.conftest import _addresses
+from tests.integration.pipelines import transaction
 from tests.integration.verify_copies import PARTITIONS, pipeline_that_ran, told, verified
 
 pytestmark = pytest.mark.integration
@@ -41,6 +43,8 @@ OLDEST_REJECTION = (
     "(source_partition, source_offset) ="
     " (SELECT source_partition, source_offset FROM rejections ORDER BY 1, 2 LIMIT 1)"
 )
+#: An entry that decodes, of a partition and of an offset that no column takes.
+HUGE = encode_entry(encode_transaction(transaction(1, "huge")), 1, 1, 10**15, 2**31, 2**63 - 1)
 AS_KEPT = "next_offset = k.next_offset, high_offset = k.high_offset"
 SAME = "(p.sink, p.topic, p.partition) = (k.sink, k.topic, k.partition)"
 FROM_FIRST = "(SELECT * FROM {table} ORDER BY source_partition, source_offset LIMIT 1) AS t"
@@ -100,6 +104,26 @@ TAMPERED: dict[str, tuple[str, tuple[str, str], set[str]]] = {
         ("transactions", "altered"),
         {"entry"},
     ),
+    "an entry whose numbers no column takes": (
+        f"UPDATE transactions SET entry = '\\x{HUGE.hex()}' WHERE {ONE}",
+        ("transactions", "altered"),
+        {"entry"},
+    ),
+    "an entry that is nothing": (
+        f"UPDATE transactions SET entry = '' WHERE {ONE}",
+        ("transactions", "altered"),
+        {"entry"},
+    ),
+    "a hash of another length": (
+        f"UPDATE transactions SET hash = '\\x00' WHERE {ONE}",
+        ("transactions", "altered"),
+        {"hash"},
+    ),
+    "an amount that no sum bears": (
+        f"UPDATE transactions SET amount = 9223372036854775807 WHERE {LATER}",
+        ("transactions", "altered"),
+        {"amount"},
+    ),
     "metadata": (
         "UPDATE transactions SET metadata = '{\"a\": \"1\"}' WHERE wallet_id = 'rich'",
         ("transactions", "altered"),
@@ -143,6 +167,11 @@ TAMPERED: dict[str, tuple[str, tuple[str, str], set[str]]] = {
         f"UPDATE transaction_snapshots SET balance = balance + 1 WHERE {OLDEST_SNAPSHOT}",
         ("transaction_snapshots", "altered"),
         {"balance"},
+    ),
+    "a snapshot's hash of another length": (
+        f"UPDATE transaction_snapshots SET hash = '' WHERE {OLDEST_SNAPSHOT}",
+        ("transaction_snapshots", "altered"),
+        {"hash"},
     ),
     "a SEAL of no entry": (
         "INSERT INTO transaction_snapshots VALUES ('rich', 'EUR', 1, 9, now(), 0, 0, sha256(''), 'SEAL')",

@@ -23,10 +23,11 @@ from tests.simulation.processes import Process, Stage
 
 LOCK_TRIES = 5
 _CLAIM = (
-    "INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner) "
-    "VALUES (%s, %s, %s, %s, %s, %s) "
-    "ON CONFLICT (sink, topic, partition) DO UPDATE SET owner = excluded.owner "
-    "RETURNING next_offset, high_offset"
+    "INSERT INTO sink_positions AS p ( sink, topic, partition, next_offset, high_offset, owner, cluster_id, topic_id ) "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (sink, topic, partition) DO UPDATE "
+    "SET owner = excluded.owner, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id "
+    "WHERE p.next_offset BETWEEN %s AND %s AND coalesce(p.cluster_id, excluded.cluster_id) = excluded.cluster_id "
+    "AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id RETURNING next_offset, high_offset"
 )
 _OWNED = "SELECT partition, next_offset FROM sink_positions WHERE "
 _ADVANCE = (

@@ -282,10 +282,12 @@ class SinkRun:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(topic, "Consumer", partial(SinkConsumer, self.group))
             patch.setattr(topic, "slice_of", lambda **_: 2)
+            patch.setattr(topic, "quiet_admin", nothing)
+            patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
             for module in (consumer, holdings, topic, writer):
                 patch.setattr(module, "time", stage.clock)
-            for name in ("check", "make_months", "make_months_ahead"):
+            for name in ("check", "make_months", "make_months_ahead", "refuse_missing_rights"):
                 patch.setattr(writer, name, nothing)
             patch.setattr(writer, "connect", connected)
             patch.setattr(writer, "copy", copy)

@@ -1,6 +1,7 @@
 """The reading of our records by position, and what it refuses."""
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.errors import Stopped
-from schemas.entries import NO_HASH, encode_entry, encode_snapshot, encode_transaction
-from schemas.records import INTERVAL, Transaction
+from schemas.entries import NO_HASH, decode_entry, encode_entry, encode_snapshot, encode_transaction
+from schemas.records import INTERVAL, TYPES, Transaction
 from sinks.ledger import LedgerSink
-from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, entry_row, snapshot_row
+from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, Rejection, entry_row, rejection_row, snapshot_row
 from sinks.sink import Sink
 from sinks.snapshots import SnapshotSink
 from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
@@ -109,7 +110,9 @@ def test_bytes_missing_or_left_over_are_noticed_wherever_they_are(
 
 
 def test_a_second_metadata_block_is_not_taken_for_something_else() -> None:
-    transaction = Transaction("0" * 36, "w", 0, 1, "EUR", 0, None, (("a", "b"),))
+    transaction = Transaction(
+        "00000000-0000-4000-8000-000000000000", "w", 0, 1, "EUR", 0, None, (("a", "b"),)
+    )
     canonical = encode_transaction(transaction)
     two_blocks = canonical[:-1] + canonical[-6:]
     with pytest.raises(ValueError, match="metadata is more than one block"):
@@ -138,3 +141,80 @@ def test_a_good_value_is_taken() -> None:
     record = Message("topic", partition=2, offset=3, value=SNAPSHOT_FRAME + SNAPSHOT)
     ((_, rows),) = SnapshotSink("topic").rows([record]).tables
     assert rows == [snapshot_row(SNAPSHOT)]
+
+
+def damaged_entries() -> st.SearchStrategy[bytes]:
+    """Bodies of entries in which some bytes are others, are missing or come twice."""
+    whole = [written.body for written in Ledger(0).post_many(12).written]
+
+    def hurt(body: bytes, at: int, gone: int, put: bytes) -> bytes:
+        at %= len(body)
+        return body[:at] + put + body[at + gone :]
+
+    numbers = st.integers(0, 10_000)
+    return st.builds(hurt, st.sampled_from(whole), numbers, st.integers(0, 3), st.binary(max_size=12))
+
+
+@given(damaged_entries())
+def test_what_is_damaged_is_a_value_error_or_is_read_as_the_strict_reader_does(body: bytes) -> None:
+    try:
+        row = entry_row(body)
+    except ValueError:
+        return
+    entry = decode_entry(body)
+    found = fields(row.row)
+    assert found[0] == entry.transaction.wallet_id.encode()
+    assert found[1] == number(entry.sequence)
+    assert found[3] == TYPES[entry.transaction.type].encode()
+    assert found[4] == number(entry.transaction.amount)
+    assert found[5] == entry.transaction.currency.encode()
+    assert found[9] == number(entry.balance)
+    assert found[11:13] == [number(entry.source_partition, 4), number(entry.source_offset)]
+    assert row.day == entry.recorded_ms // DAY_MS
+
+
+TRANSACTION = Transaction("00000000-0000-4000-8000-000000000000", "w", 0, 1, "EUR", 0, "g", (("a", "b"),))
+PLACE = (1, 1, NOVEMBER_MS, 0, 0)
+
+
+DAMAGES: list[tuple[dict[str, Any], tuple[int, int, int, int, int]]] = [
+    ({"currency": "EURO"}, PLACE),
+    ({"currency": ""}, PLACE),
+    ({"currency": "E\u00df"}, PLACE),
+    ({"wallet_id": "a\0b"}, PLACE),
+    ({"group_id": "a\0b"}, PLACE),
+    ({"metadata": (("a\0", "b"),)}, PLACE),
+    ({"type": 2}, PLACE),
+    ({"occurred_us": 2**62}, PLACE),
+    ({}, (1, 1, 2**62, 0, 0)),
+    ({}, (1, 1, -(2**62), 0, 0)),
+    ({}, (1, 1, NOVEMBER_MS, 2**31, 0)),
+    ({"amount": 2**64}, PLACE),
+]
+
+
+@pytest.mark.parametrize(("change", "place"), DAMAGES)
+def test_a_field_that_no_column_takes_is_damage(
+    change: dict[str, Any], place: tuple[int, int, int, int, int]
+) -> None:
+    body = encode_entry(encode_transaction(TRANSACTION._replace(**change)), *place) + NO_HASH
+    with pytest.raises(ValueError):  # noqa: PT011 - which words does not matter
+        entry_row(body)
+
+
+def test_a_length_below_zero_and_a_number_without_an_end_are_damage() -> None:
+    body = Ledger(0).post_many(1).written[0].body
+    for put in (b"\x01", b"\xff" * 100_000):
+        with pytest.raises(ValueError):  # noqa: PT011
+            entry_row(body[:37] + put + body[38:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"at_ms": 2**62}, {"at_ms": 10**40}, {"source_offset": 2**63}, {"reason": b"\xff"}, {"detail": b"a\0b"}],
+)
+def test_a_rejection_that_no_row_can_be_made_of_is_damage(change: dict[str, Any]) -> None:
+    whole = Rejection(0, 0, b"INVALID", b"", NOVEMBER_MS, None, None, [])
+    assert rejection_row(whole)
+    with pytest.raises(ValueError):  # noqa: PT011
+        rejection_row(whole._replace(**change))
