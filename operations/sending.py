@@ -6,7 +6,6 @@ else. Standard input is sent as it comes: it may have no end.
 
 import contextlib
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from operations.files.file import Form, found
 from operations.files.mapping import load
 from operations.files.shape import BadLine, Row
 from operations.files.source import STDIN
+from operations.files.temporary import room, temporary
 from operations.lines import TRANSACTION, to_json, to_transaction
 from operations.output import SHOWN, as_line
 from schemas.entries import decode_transaction, encode_transaction
@@ -34,7 +34,6 @@ Good = tuple[int, Transaction]
 
 #: A line's number and the length of its transaction, in the file between reading and sending.
 _HEAD = struct.Struct("<QI")
-BUFFER_BYTES = 1024 * 1024
 
 
 def send_file(
@@ -74,11 +73,13 @@ def _show(lines: Iterator[Good]) -> int:
 @contextlib.contextmanager
 def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
     """The same lines, read to the end and kept in a temporary file (`TMPDIR`), about 100 bytes each."""
-    with tempfile.TemporaryFile("w+b", BUFFER_BYTES, prefix="wallet-send-") as kept:
+    with temporary("send") as kept:
         for number, transaction in lines:
             body = encode_transaction(transaction)
-            kept.write(_HEAD.pack(number, len(body)) + body)
-        kept.seek(0)
+            with room():
+                kept.write(_HEAD.pack(number, len(body)) + body)
+        with room():
+            kept.seek(0)
         take = kept.read
 
         def again() -> Iterator[Good]:

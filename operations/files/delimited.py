@@ -101,8 +101,11 @@ def _fields(names: list[str], cells: list[str], number: int, columns: Columns) -
 
 def _broken(error: csv.Error, first: int, last: int) -> str:
     also = f", up to line {last}" if last > first else ""
-    if "unexpected end" in str(error) or "field larger" in str(error):
+    if "unexpected end" in str(error):
         return f"not CSV{also}: a quotation mark opens and is not closed"
+    if "field larger" in str(error):
+        most = csv.field_size_limit()
+        return f"not CSV{also}: a cell of more than {most} characters; or a quotation mark is not closed"
     return f"not CSV{also}: {error}"
 
 

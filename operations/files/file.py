@@ -57,7 +57,7 @@ class File:
         except OSError as error:
             raise _unreadable(self.path, error) from None
         except ConfigurationError as error:
-            raise _named(self.path, error) from None
+            raise _named(self.path, error, has_map=self.shape.metadata) from None
 
     def _raw(self, columns: Columns) -> Iterator[Row]:
         if self.form == "parquet":
@@ -141,8 +141,10 @@ def _form(path: Path) -> Form:
     return form
 
 
-def _named(path: Path, error: ConfigurationError) -> ConfigurationError:
+def _named(path: Path, error: ConfigurationError, *, has_map: bool = True) -> ConfigurationError:
     told, name = str(error), "standard input" if path == source.STDIN else str(path)
+    if "--map" in told and not has_map:
+        told += "; --map is not for balances: change the file"
     return ConfigurationError(told if told.startswith(name) else f"{name}: {told}")
 
 

@@ -1,37 +1,39 @@
 """What was checked, kept on disk until it is sent: a file that changes meanwhile changes nothing."""
 
 import struct
-import tempfile
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from operations.files.temporary import room, temporary
 from operations.importing.lines import Dated, Read
 
 #: recorded_at in milliseconds, and the lengths of key and body.
 _HEAD = struct.Struct("<qHI")
 #: Stand in the place of recorded_at for a line that is to have no transaction, and for a bad one.
 _NOTHING, _BAD = 0, -1
-BUFFER_BYTES = 1024 * 1024
 
 
 class Spool:
     """Lines in their order, in a temporary file (`TMPDIR`) that vanishes with it; about 100 bytes each."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("w+b", BUFFER_BYTES, prefix="wallet-import-")  # noqa: SIM115 - it is one
+        self._file = temporary("import")
 
     def add(self, read: Read) -> None:
         """Keep one more line; of a bad one only that it was there."""
         if isinstance(read, Dated):
             key, body, recorded_ms = read
-            self._file.write(_HEAD.pack(recorded_ms, len(key), len(body)) + key + body)
+            kept = _HEAD.pack(recorded_ms, len(key), len(body)) + key + body
         else:
-            self._file.write(_HEAD.pack(_NOTHING if read is None else _BAD, 0, 0))
+            kept = _HEAD.pack(_NOTHING if read is None else _BAD, 0, 0)
+        with room():
+            self._file.write(kept)
 
     def reads(self) -> Iterator[Read]:
         """The lines again, from the first."""
-        self._file.seek(0)
+        with room():
+            self._file.seek(0)
         take = self._file.read
         while head := take(_HEAD.size):
             recorded_ms, key_bytes, body_bytes = _HEAD.unpack(head)

@@ -1,9 +1,14 @@
 """Files as users have them: what is read, what is refused in one message, and what is a bad line."""
 
 import contextlib
+import errno
 import gzip
+import io
 import json
 import os
+import sqlite3
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +18,7 @@ import pytest
 
 from config.errors import ConfigurationError
 from operations.files import source, text
-from operations.files.file import File, Form, found
+from operations.files.file import File, Form, contents, found
 from operations.files.shape import BadLine
 from operations.importing.lines import RECORDED
 from operations.lines import TRANSACTION, to_transaction
@@ -361,3 +366,58 @@ def test_nothing_is_sent_of_a_file_that_turns_out_to_be_something_else(
     told = wallet_here("send", "a.csv")
     assert (told.returncode, told.stdout) == (2, "")
     assert told.stderr.startswith("wallet: a.csv: it is not UTF-8: line 4 has the byte 0xfc")
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "told"),
+    [
+        (JSONL.encode(), 0, "2 lines are good, 0 bad"),
+        (gzipped(JSONL.encode()), 0, "2 lines are good, 0 bad"),
+        (json.dumps(OBJECTS).encode(), 2, "wallet: standard input: it is one JSON array"),
+        (b"", 0, "0 lines are good, 0 bad"),
+    ],
+    ids=["lines", "gzip", "array", "nothing"],
+)
+def test_standard_input_is_read_as_a_file_is(
+    content: bytes, code: int, told: str, wallet_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    answer = wallet_here("send", "--dry-run", "-")
+    assert (answer.returncode, answer.stderr[: len(told)]) == (code, told)
+
+
+@pytest.mark.parametrize(
+    "command", ["send a.csv", "import --dry-run --opening b.csv", "send --dry-run --map m.toml a.csv"]
+)
+def test_no_room_for_a_temporary_file_is_one_line(
+    command: str, tmp_path: Path, wallet_here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(sqlite3, "connect", full)
+    (tmp_path / "a.csv").write_text(CSV)
+    (tmp_path / "b.csv").write_text("wallet_id,currency,balance,at\n")
+    (tmp_path / "m.toml").write_text('[wallet_id]\nconstant = "a"\n')
+    told = wallet_here(*command.split())
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1].startswith("wallet: ")
+    assert "temporary file cannot be written (No space left on device): name a folder" in told.stderr
+
+
+def test_a_file_of_balances_is_told_that_it_has_no_map(tmp_path: Path, wallet_here: Any) -> None:
+    (tmp_path / "known.csv").write_text("wallet_id;balance\nalice;1\n")
+    told = wallet_here("import", "--check", "known.csv")
+    assert told.returncode == 2
+    assert told.stderr.startswith("wallet: known.csv: its columns are separated by ';'")
+    assert "--map is not for balances: change the file" in told.stderr
+
+
+def test_an_import_is_another_one_with_another_map_or_first_day(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(CSV)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    plain, zipped = (found([tmp_path / name], None, RECORDED) for name in ("a.csv", "a.csv.gz"))
+    as_it_is = contents(plain, lambda _: None)
+    assert contents(zipped, lambda _: None) == as_it_is
+    assert contents(plain, lambda _: None, "{}").digest != as_it_is.digest
