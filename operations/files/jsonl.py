@@ -10,9 +10,6 @@ from operations.files.shape import BadLine, Fields, Row, Shape
 from operations.files.text import BOM
 from operations.files.values import FLOAT_EXACT
 
-#: Digits of a whole number that Python reads without a limit of its own.
-_SHORT = 1_000
-
 
 def rows(lines: Iterator[str], shape: Shape) -> Iterator[Row]:
     """The object of every line that is not blank; raises ConfigurationError for a file that is no JSON Lines."""
@@ -60,8 +57,10 @@ def _fields(text: str) -> Fields | str:
         if error.msg == "Extra data" and text[error.pos] in "{[":
             return "more than one JSON object: write one a line"
         return f"not JSON: {error.msg} at character {error.pos + 1}"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}"
+    except ValueError:  # Python's own limit of digits
+        return "a number has far too many digits"
+    except RecursionError:
+        return "not JSON: nested too deeply"
     return fields if isinstance(fields, dict) else "not a JSON object"
 
 
@@ -83,15 +82,9 @@ def _number(text: str) -> float | Decimal:
     return float(text) if rounded else exact
 
 
-def _whole(text: str) -> int | Decimal:
-    return int(text) if len(text) < _SHORT else Decimal(text)
-
-
 def _no_number(text: str) -> object:
     raise BadLine(f"not JSON: {text} is not a number")
 
 
 #: Made once; `json.loads` would make one for every line.
-_decoded = json.JSONDecoder(
-    object_pairs_hook=_once, parse_float=_number, parse_int=_whole, parse_constant=_no_number
-).decode
+_decoded = json.JSONDecoder(object_pairs_hook=_once, parse_float=_number, parse_constant=_no_number).decode

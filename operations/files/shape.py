@@ -31,6 +31,14 @@ class Shape:
         """Every name but those of metadata."""
         return self.required + self.optional
 
+    @cached_property
+    def _must(self) -> frozenset[str]:
+        return frozenset(self.required)
+
+    @cached_property
+    def _may(self) -> frozenset[str]:
+        return frozenset((*self.known, *["metadata"] * self.metadata))
+
     def wants(self, name: str) -> bool:
         """Whether a field or a column may have this name; nothing else is in a file that is taken."""
         return name in self.known or (self.metadata and (name == "metadata" or name.startswith(METADATA)))
@@ -49,6 +57,9 @@ class Shape:
 
     def check(self, fields: Fields) -> None:
         """Raise BadLine where a row has not the fields that it must have."""
+        there = fields.keys()
+        if self._must <= there <= self._may:
+            return
         if (problem := self.problem(fields)) is not None:
             raise BadLine(problem)
 
@@ -75,6 +86,8 @@ def gathered(fields: Fields) -> Fields:
 
     Raises BadLine for a key that comes twice.
     """
+    if None not in fields.values() and not any(name.startswith("metadata") for name in fields):
+        return fields
     there: Fields = {}
     pairs: list[tuple[object, object]] = []
     for name, value in fields.items():

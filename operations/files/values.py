@@ -23,6 +23,7 @@ _KINDS: list[tuple[type | tuple[type, ...], str]] = [
 ]
 #: No amount has as many digits.
 _DIGITS = 40
+_TOO_LARGE = 10**_DIGITS
 
 
 def text_of(fields: Fields, name: str) -> str:
@@ -39,6 +40,8 @@ def whole_of(fields: Fields, name: str) -> int:
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= _TOO_LARGE:
+            raise BadLine(f"{name} has more than {_DIGITS} digits")
         return value
     if isinstance(value, float | Decimal):
         return _whole(value, name)
