@@ -51,11 +51,13 @@ class Dialect:
 
 
 class _Header(NamedTuple):
-    """The first row that is not blank, the line it is in, and the lines up to there."""
+    """The first row that is not blank, or why it is no CSV; its line, the lines up to there, those before them."""
 
     names: list[str]
     line: int
     read: list[str]
+    before: int
+    broken: str | None = None
 
 
 def rows(lines: Iterator[str], dialect: Dialect, columns: Columns) -> Iterator[Row]:
@@ -66,7 +68,8 @@ def rows(lines: Iterator[str], dialect: Dialect, columns: Columns) -> Iterator[R
     before, lines = _skipped(lines, dialect)
     read: list[str] = []
     reader = dialect.reader(_noted(lines, read))
-    header = _Header([*dialect.columns], before, read) if dialect.columns else _header(reader, before, read)
+    given = _Header([*dialect.columns], before, read, before)
+    header = given if dialect.columns else _header(reader, before, read)
     _refuse(header, lines, dialect, columns)
     while True:
         number = before + _line_num(reader) + 1
@@ -136,56 +139,70 @@ def _header(reader: Iterator[list[str]], before: int, read: list[str]) -> _Heade
     try:
         names = next((cells for cells in reader if any(cells)), None)
     except csv.Error as error:
-        problem = _broken(error, 1, 1)
-        raise ConfigurationError(f"line {before + 1} is no header: {problem}") from None
+        first = next((number for number, line in enumerate(read, start=1) if line.strip()), 1)
+        return _Header([], before + first, read, before, _broken(error, 1, 1))
     if names is None:
         raise ConfigurationError("it is empty: not even a header is in it")
-    return _Header(names, before + _line_num(reader), read)
+    return _Header(names, before + _line_num(reader), read, before)
 
 
 def _refuse(header: _Header, rest: Iterator[str], dialect: Dialect, columns: Columns) -> None:
+    """Raise ConfigurationError for a header that is not right, and say what it is."""
     named = [name for name in header.names if name]
     if again := twice(named):
         raise ConfigurationError(f"column {quoted(again)} comes twice")
     problem = columns.problem(named)
     if "metadata" in named and "metadata" not in columns.known:
         problem = problem or f"column 'metadata' is not known in CSV: use {METADATA}<key>"
-    if problem is None:
+    if problem is None and header.broken is None:
         return
-    first = header.read[-1] if header.read else ""
+    first = next((line for line in header.read if line.strip()), "")
     if first.lstrip().startswith(("{", "[")):
         raise ConfigurationError("it begins like JSON: name it .jsonl or say --format jsonl")
     look = [*header.read, *islice(rest, LOOK_LINES - len(header.read))]
-    offset = header.line - len(header.read)
-    what = _what_it_is(look, offset, header.line, dialect, columns)
+    if what := _what_it_is(look, header, dialect, columns):
+        raise ConfigurationError(f"{what} (in a file for --map, docs/files.md, or change the file)")
+    if header.broken:
+        raise ConfigurationError(f"line {header.line} is no header: {header.broken}")
     raise ConfigurationError(
-        what or f"columns do not fit: {problem}; a file with columns of its own needs --map (docs/files.md)"
+        f"{_other_separator(header, first)}columns do not fit: {problem}; a file with columns of its own needs --map "
+        "(docs/files.md)"
     )
 
 
-def _what_it_is(
-    look: Sequence[str], offset: int, header_line: int, dialect: Dialect, columns: Columns
-) -> str | None:
+def _other_separator(header: _Header, first: str) -> str:
+    """Where nothing separates the columns, what may."""
+    mark = max(_SEPARATORS, key=first.count)
+    if len(header.names) > 1 or not first.count(mark):
+        return ""
+    return f"its columns may be separated by {mark!r} (delimiter = {_toml(mark)}); "
+
+
+def _what_it_is(look: Sequence[str], header: _Header, dialect: Dialect, columns: Columns) -> str | None:
     """Where the header is and how it is written, if some line looks like one and the way is what differs."""
     known = {name.casefold() for name in columns.known}
     hits, line, separator, written = 0, 0, "", [""]
-    for number, text in enumerate(look, start=offset + 1):
+    for number, text in enumerate(look, start=header.before + 1):
         for mark in _SEPARATORS:
-            cells = [cell.strip().lstrip(BOM).strip("\"'") for cell in text.split(mark)]
-            found = sum(cell.casefold() in known for cell in cells)
+            cells = text.strip().lstrip(BOM).split(mark)
+            found = sum(_bare(cell) in known for cell in cells)
             if found > hits:
                 hits, line, separator, written = found, number, mark, cells
     if hits < min(_HEADER_NAMES, len(known)):
         return None
     parts = []
-    if line != header_line:
+    if line != header.line:
         parts.append(f"its header is in line {line}: skip_lines = {line - 1}")
     if separator != dialect.delimiter:
         parts.append(f"its columns are separated by {separator!r}: delimiter = {_toml(separator)}")
-    other = [name for name in written if name.casefold() in known and name not in columns.known]
+    other = [name for name in written if _bare(name) in known and name.strip('"') not in columns.known]
     if other:
-        parts.append(f"its columns are written {quoted(other)}: capitals and small letters count")
-    return f"{'; '.join(parts)} (in a file for --map, docs/files.md, or change the file)" if parts else None
+        parts.append(f"its columns are written {quoted(other)}: capitals, spaces and quotation marks count")
+    return "; ".join(parts) or None
+
+
+def _bare(cell: str) -> str:
+    return cell.strip().strip("\"'").strip().casefold()
 
 
 def _toml(text: str) -> str:

@@ -107,6 +107,12 @@ REFUSED = [
     (CSV.replace(",", ";"), "separated by ';': delimiter = \";\""),
     (CSV.replace(",", "\t"), "separated by '\\t': delimiter = \"\\t\""),
     (CSV.replace(",", "|"), "separated by '|'"),
+    (CSV.replace(NAMES, NAMES.replace(",", '";"').join('""')), "separated by ';': delimiter = \";\""),
+    (f"sep=;\n{CSV.replace(',', ';')}", "in line 2: skip_lines = 1; its columns are separated by ';'"),
+    (CSV.replace(NAMES, NAMES.replace(",", ", ")), "are written ' wallet_id', ' type'"),
+    (CSV.replace(NAMES, NAMES.replace(",", "','").join("''")), "are written \"'transaction_id'\""),
+    ("Buchungstag;Betrag\n1;2\n", "may be separated by ';' (delimiter = \";\"); columns do not fit"),
+    (f'Konto "x\n{CSV}' + "\n" * 200, "its header is in line 2: skip_lines = 1"),
     (CSV.replace(NAMES, NAMES.title()), "are written 'Transaction_Id', 'Wallet_Id'"),
     (
         f"Account;DE12\n\n{CSV.replace(',', ';')}",
