@@ -7,13 +7,15 @@ the position is looked for; if there is none up to the end, there is no lag.
 
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from contextlib import suppress
+from typing import NamedTuple, Protocol
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from config.clients import looking
 from config.cluster import quiet_admin
+from config.errors import NotReachable
 from config.settings import Settings
 
 ASK_S = 5.0
@@ -37,14 +39,27 @@ class Lag(NamedTuple):
     oldest_ms: int | None = None
 
 
+class Oldest(Protocol):
+    """Looks for the oldest records of the input, in the memory that is for it (`streams.incoming`)."""
+
+    topic: str
+
+    def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
+        """The time of the first record at each position and before the end; None where there is none."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+
 class LagReader:
     """Asks Kafka for ends and for the oldest records at given positions. Blocking, never for long.
 
     Raises nothing: a place that Kafka does not answer for is missing from the answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, oldest: Oldest | None = None) -> None:
         self._settings = settings
+        self._oldest = oldest
         self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
         #: Places where nothing was found from the first offset up to the second.
@@ -55,6 +70,8 @@ class LagReader:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        if self._oldest is not None:
+            self._oldest.close()
 
     def look(self, positions: Mapping[Place, int | None]) -> dict[Place, Lag]:
         """How far behind these positions are (the next offset to read; None while that is not known)."""
@@ -70,7 +87,8 @@ class LagReader:
                 found[place] = Lag(stable_end, end, 0)
             else:
                 behind[place] = position
-        for place, oldest_ms in self._peek(behind).items():
+        ends_of = {place: lag.stable_end for place, lag in found.items()}
+        for place, oldest_ms in self._first(behind, ends_of).items():
             stable_end, end = found[place][:2]
             if oldest_ms is None:
                 self._empty[place] = behind[place], stable_end
@@ -100,6 +118,20 @@ class LagReader:
                 if failure.args[0].code() > 0:
                     self._admin = None
         return ends
+
+    def _first(self, positions: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, int | None]:
+        """The same as `_peek`; of the input, whose batches are upstream's, by who bounds what they inflate to."""
+        oldest = self._oldest
+        if oldest is None:
+            return self._peek(positions)
+        theirs = {at: offset for (topic, at), offset in positions.items() if topic == oldest.topic}
+        found = self._peek({place: at for place, at in positions.items() if place[0] != oldest.topic})
+        if theirs:
+            stable = {at: ends[oldest.topic, at] for at in theirs}
+            with suppress(NotReachable):
+                times = oldest.oldest_ms(theirs, stable)
+                found |= {(oldest.topic, at): at_ms for at, at_ms in times.items()}
+        return found
 
     def _peek(self, positions: Mapping[Place, int]) -> dict[Place, int | None]:
         """The timestamp of the first record at or after each position, None where none is before the end."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn, Protocol
 from prometheus_client import Counter
 
 from config.errors import Stalled
-from config.lag import Lag, LagReader, Place
+from config.lag import Lag, LagReader, Oldest, Place
 from config.logs import EventLog
 from config.settings import Settings
 
@@ -65,6 +65,10 @@ class Standing(NamedTuple):
 
 class Watched(Protocol):
     """What the watchdog asks of a worker or a sink; called from the watchdog's thread."""
+
+    @property
+    def oldest(self) -> Oldest | None:
+        """Who looks for the oldest records of the input, where that is read."""
 
     def standings(self) -> list[Standing]:
         """How every partition stands that this process has."""
@@ -159,7 +163,7 @@ class Watchdog:
         self.overdue_s = 2 * LOOK_EVERY_S + OVERDUE_S
         self._every_s = min(LOOK_EVERY_S, (self.limit_s or LOOK_EVERY_S) / LOOKS_IN_LIMIT)
         self._watched = watched
-        self._lag = LagReader(settings)
+        self._lag = LagReader(settings, watched.oldest)
         self._judge = Judge(self.limit_s)
         self._open: dict[Place, tuple[int, float]] = {}
         self._told_open: dict[Place, int] = {}

@@ -22,6 +22,7 @@ from config.topics import Topics
 from operations import group_offsets
 from operations.output import as_line, console
 from sinks import postgres
+from streams.incoming import Incoming
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _members(client: AdminClient, settings: Settings) -> int | None:
 def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:
     """The same places without a lag where no record lies between: offsets also count marks and rolled-back records."""
     exact: list[Place] = []
-    with closing(LagReader(settings)) as lags:
+    with closing(LagReader(settings, Incoming(settings, Topics.of(settings).transactions))) as lags:
         # Reader by reader: two may stand at different positions of one partition.
         for _, some in groupby(places, key=lambda place: place.reader):
             of_one = [*some]

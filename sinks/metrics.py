@@ -52,6 +52,8 @@ class Vitals(Observer):
     """
 
     role = "sink"
+    #: Sinks read what is ours.
+    oldest = None
 
     def __init__(self, settings: Settings, topics: Mapping[str, str]) -> None:
         self._settings = settings

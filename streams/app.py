@@ -1,17 +1,14 @@
 """The Faust app: its source, its table and its agent, where a reader who knows Faust looks for them."""
 
-import ssl
 from typing import Any, cast
 
 import faust
 from faust.app.base import BootStrategy
-from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import StreamT
-from faust.types.auth import CredentialsT
 from faust.types.transports import TransportT
 
-from config.settings import Settings
 from streams.assignor import PartitionAssignor
+from streams.credentials import credentials
 from streams.recovery import TableManager
 from streams.table import BalanceTable
 from streams.transport import Run, Transport
@@ -66,7 +63,7 @@ def create_app(parts: WriterParts) -> LedgerApp:
         settings.group,
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
         broker_client_id=f"{settings.prefix}-worker",
-        broker_credentials=_credentials(settings),
+        broker_credentials=credentials(settings),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=HEARTBEAT_S,
         broker_request_timeout=max(90.0, settings.session_timeout_s + 10),
@@ -107,29 +104,3 @@ def create_app(parts: WriterParts) -> LedgerApp:
         await app.writers.quiesce()
 
     return app
-
-
-def _credentials(settings: Settings) -> CredentialsT | None:
-    """TLS and SASL as aiokafka takes them; the same settings as librdkafka's."""
-    protocol = settings.kafka_security_protocol
-    if protocol == "PLAINTEXT":
-        return None
-    context = None
-    if protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.kafka_ssl_ca and str(settings.kafka_ssl_ca))
-        if settings.kafka_ssl_certificate is not None:
-            password = settings.kafka_ssl_key_password
-            context.load_cert_chain(
-                settings.kafka_ssl_certificate,
-                settings.kafka_ssl_key,
-                password.get_secret_value() if password is not None else None,
-            )
-    if protocol == "SSL":
-        return SSLCredentials(context=context)
-    password = settings.kafka_sasl_password
-    return SASLCredentials(
-        username=settings.kafka_sasl_username,
-        password=password.get_secret_value() if password is not None else None,
-        ssl_context=context,
-        mechanism=settings.kafka_sasl_mechanism,
-    )

@@ -17,6 +17,7 @@ from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
 from config.watchdog import Look, Standing
 from schemas.records import Reason
 from streams.batch import Outputs
+from streams.incoming import Incoming
 from streams.transaction import Aborted, Fenced
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Vitals:
     def __init__(self, writers: "TableManager") -> None:
         self._writers = writers
         self._parts = writers.parts
+        self.oldest = Incoming(self._parts.settings, self._parts.topics.transactions)
 
     def standings(self) -> list[Standing]:
         """How each partition of this worker stands; one that ends is judged no more, for its end is bounded."""

@@ -15,7 +15,7 @@ from operations.verify.expected import ExpectedRows
 from operations.verify.fold import GroupSums, WatchedFold
 from operations.verify.kinds import LEDGER, REJECTIONS, SNAPSHOTS, Kind, Record
 from operations.verify.lane import Lane
-from operations.verify.reading import Reading, sources_of
+from operations.verify.reading import Reading
 from operations.verify.report import Covered, Differences, Finding, Findings
 from operations.verify.samples import Samples
 from schemas.accepted import Accepted
@@ -24,6 +24,7 @@ from schemas.records import EPOCH, PERIOD
 from schemas.registry import SchemaIds, Writers
 from streams.accepted import ids_to_audit_with
 from streams.batch import Derived, Outputs
+from streams.incoming import Incoming
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 
 #: Records folded at a time.
@@ -52,12 +53,19 @@ class Audit:
     late_topics: frozenset[str]
     samples: Samples = field(default_factory=Samples)
     readings: dict[str, Reading] = field(default_factory=dict)
+    _incoming: Incoming | None = None
 
     def reading(self, topic: str) -> Reading:
         """The consumer of a topic, one for all partitions."""
         if topic not in self.readings:
             self.readings[topic] = Reading(self.settings, topic)
         return self.readings[topic]
+
+    def incoming(self) -> Incoming:
+        """What reads the input, one for all partitions."""
+        if self._incoming is None:
+            self._incoming = Incoming(self.settings, self.topics.transactions, self.pipeline.max_record_bytes)
+        return self._incoming
 
     def store(self, partition: int) -> PartitionStore:
         """The past of a partition's fold: on disk, so that memory is bounded."""
@@ -67,6 +75,8 @@ class Audit:
 
     def close(self) -> None:
         """Close the consumers and the sums of the groups."""
+        if self._incoming is not None:
+            self._incoming.close()
         for reading in self.readings.values():
             reading.close()
         self.groups.close()
@@ -112,12 +122,12 @@ class PartitionAudit:
 
     def _run(self, advance: Advance) -> None:
         audit, fold, store, covered = self._audit, self._fold, self._store, self.covered
-        incoming = audit.reading(audit.topics.transactions)
+        incoming = audit.incoming()
         incoming.start(self._cut.partition, covered.from_offset, self._cut.source)
-        while messages := incoming.next(BATCH_RECORDS):
+        while records := incoming.next(BATCH_RECORDS):
             audit.writers.forget_unknown()
             fold.entered, fold.again = [], []
-            out = fold.post(sources_of(messages), store.cursor.source, store.cursor.recorded_ms)
+            out = fold.post(records, store.cursor.source, store.cursor.recorded_ms)
             self._compare(out)
             cursor = Cursor(0, 0, out.next_offset, out.recorded_ms)
             store.write(out.balances, out.changelog, out.new_ids, cursor)
@@ -125,7 +135,7 @@ class PartitionAudit:
             self._tell_again()
             audit.groups.add(fold.entered)
             audit.samples.add(fold.entered)
-            covered.records += len(messages)
+            covered.records += len(records)
             covered.entries += len(out.entries)
             covered.rejections += len(out.rejections)
             covered.snapshots += len(out.snapshots)

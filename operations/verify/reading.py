@@ -8,12 +8,8 @@ from config.clients import looking
 from config.cluster import passes
 from config.consuming import consume, ready
 from config.errors import NotReachable
-from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
-from streams.batch import Headers, Source
-
-log = EventLog("operations.verify")
 
 #: `consume` waits so long for as many records as were asked for; at the end of a topic that is time lost.
 READ_WAIT_S = 0.05
@@ -102,24 +98,3 @@ class Reading:
 
     def _away(self, reason: str) -> NotReachable:
         return NotReachable(f"{self.topic} partition {self._partition} could not be read: {reason}")
-
-
-def sources_of(messages: list[Message]) -> list[Source]:
-    """Records of the input as the fold takes them."""
-    try:
-        return [
-            Source(m.offset() or 0, m.timestamp()[1], m.key(), m.value(), m.headers() or ())  # type: ignore[arg-type] # names are str, values bytes or None
-            for m in messages
-        ]
-    except (SystemError, UnicodeDecodeError):
-        return [_source(message) for message in messages]
-
-
-def _source(message: Message) -> Source:
-    """The same for one whose headers may be unreadable: the worker takes those as none."""
-    headers: Headers = ()
-    try:
-        headers = message.headers() or ()  # type: ignore[assignment] # names are str, values bytes or None
-    except (SystemError, UnicodeDecodeError):
-        log.warning("headers_unreadable", partition=message.partition(), offset=message.offset())
-    return Source(message.offset() or 0, message.timestamp()[1], message.key(), message.value(), headers)

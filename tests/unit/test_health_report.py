@@ -22,6 +22,7 @@ class Subject:
     """Ready or not, as it is told."""
 
     role = "worker"
+    oldest = None
 
     def __init__(self) -> None:
         self.reasons: list[str] = []

@@ -1,0 +1,161 @@
+"""The input as the worker reads it, for whoever else reads it: the same records, in memory that has the same bound.
+
+librdkafka inflates a batch as a whole, whatever that may be, gives no headers where there are too many, and cuts names
+at U+0000. So audits, and whoever looks for the oldest record that is not handled, read the input by aiokafka, too.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+
+from config.errors import NotReachable
+from config.settings import Settings
+from streams.batch import Source
+from streams.credentials import credentials
+from streams.fetching import consumer_options
+from streams.inflation import Bounds
+
+T = TypeVar("T")
+
+FETCH_WAIT_S = 0.1
+#: So long the oldest records are looked for; what has not come by then is not known.
+OLDEST_S = 5.0
+
+
+class Fetched(NamedTuple):
+    """Records of one partition in the order of the log, and the offset up to which it is read with them."""
+
+    records: list[Source]
+    position: int
+
+
+class Incoming:
+    """A reader of some partitions of one topic, read-committed, outside of any group. Blocking; for one thread.
+
+    Raises NotReachable when Kafka does not answer, or does not hold what is asked for.
+    """
+
+    def __init__(self, settings: Settings, topic: str, most_record_bytes: int | None = None) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._bounds = Bounds(settings.batch_bytes, most_record_bytes or settings.max_record_bytes)
+        self._runner = asyncio.Runner()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._partition, self._end = -1, 0
+
+    def assign(self, starts: Mapping[int, int]) -> None:
+        """Read these partitions, each from its offset, and no others."""
+        self._run(self._assign(starts))
+
+    def fetch(self, partitions: Iterable[int], most: int, wait_s: float = FETCH_WAIT_S) -> dict[int, Fetched]:
+        """What there is of these partitions, so many records at most, and how far each of them is read."""
+        return self._run(self._fetch([TopicPartition(self.topic, one) for one in partitions], most, wait_s))
+
+    def start(self, partition: int, begin: int, end: int) -> None:
+        """Go to a partition, to read what is committed of it from `begin` to before `end` by `next`."""
+        self._partition, self._end = partition, end
+        if begin < end:
+            self.assign({partition: begin})
+        else:
+            self._partition = -1
+
+    def next(self, count: int) -> list[Source]:
+        """The next records, up to so many or about `WALLET_BATCH_BYTES`; none only at the end.
+
+        An open transaction before the end is waited for, as long as anything comes within `WALLET_STALL_S`.
+        """
+        heard_at, at = time.monotonic(), self._partition
+        while at >= 0:
+            (fetched,) = self.fetch([at], count).values()
+            records = fetched.records
+            while records and records[-1].offset >= self._end:
+                records.pop()
+            if fetched.position >= self._end:
+                self._partition = at = -1
+            if records:
+                return records
+            if at >= 0 and time.monotonic() - heard_at > self._settings.read_stall_s:
+                raise self._away(
+                    f"nothing came for {self._settings.read_stall_s:g} s: Kafka is away, or an open transaction is in "
+                    "the way"
+                )
+        return []
+
+    def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
+        """The time of the first record at or after each position, None where none is before the end.
+
+        What is not known in time is missing.
+        """
+        found: dict[int, int | None] = {}
+        deadline = time.monotonic() + OLDEST_S
+        self.assign(positions)
+        while (left := positions.keys() - found) and time.monotonic() < deadline:
+            for at, fetched in self.fetch(left, 1).items():
+                if fetched.records:
+                    found[at] = fetched.records[0].timestamp_ms
+                elif fetched.position >= ends[at]:
+                    found[at] = None
+        self.assign({})
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._consumer is not None:
+            with suppress(KafkaError, NotReachable):
+                self._run(self._consumer.stop())
+        self._runner.close()
+
+    def _run(self, asking: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._runner.run(asking)
+        except KafkaError as error:
+            raise self._away(str(error) or type(error).__name__) from None
+
+    async def _assign(self, starts: Mapping[int, int]) -> None:
+        if self._consumer is None:
+            self._consumer = await self._connected()
+        if not starts:
+            self._consumer.unsubscribe()
+            return
+        places = {TopicPartition(self.topic, partition): offset for partition, offset in starts.items()}
+        self._consumer.assign([*places])
+        for place, offset in places.items():
+            self._consumer.seek(place, offset)
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        settings = self._settings
+        consumer = AIOKafkaConsumer(
+            client_id=settings.prefix,
+            bootstrap_servers=settings.kafka.split(","),
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=50,
+            **consumer_options(self._bounds),
+            **credentials_to_aiokafka_auth(credentials(settings)),
+        )
+        try:
+            await consumer.start()
+        except KafkaError:
+            await consumer.stop()
+            raise
+        return consumer
+
+    async def _fetch(self, places: list[TopicPartition], most: int, wait_s: float) -> dict[int, Fetched]:
+        consumer = self._consumer
+        if consumer is None or not places:
+            return {}
+        self._bounds.left = self._bounds.batch_bytes
+        found = await consumer.getmany(*places, timeout_ms=int(wait_s * 1000), max_records=most)
+        return {
+            place.partition: Fetched(found.get(place, []), await consumer.position(place)) for place in places
+        }
+
+    def _away(self, reason: str) -> NotReachable:
+        return NotReachable(f"{self.topic} could not be read: {reason}")
