@@ -73,6 +73,10 @@ class PartitionProducer:
         self._open_transactions = open_transactions
         #: When the last commit was asked for; None: no transaction of this producer has committed.
         self._committed_at: float | None = None
+        #: Whether a request to commit may still be on its way although its transaction has ended. It would end the next
+        #: one of this producer, half written, since librdkafka lacks the client's part of KIP-890; a new producer has a
+        #: newer epoch, for which Kafka refuses it.
+        self.is_spent = False
         self._failed: KafkaError | None = None
         self._next_offsets: dict[str, int] = {}
         self._producer = Producer(
@@ -239,6 +243,7 @@ class PartitionProducer:
                 if not error.retriable() or time.monotonic() > deadline:
                     raise
                 log.warning("commit_wait", partition=self._partition, reason=error.name())
+                self.is_spent = True
             else:
                 return
 

@@ -175,7 +175,8 @@ class PartitionWriter:
 
         Records below the next offset were posted already and are skipped. A record that is too far ahead
         of the clock ends the run before it and is returned: it is decided when the clock has come closer.
-        A transaction that was rolled back is tried once more. Raises Fenced, Stopped, and Interrupted when the
+        A transaction that was rolled back is tried once more, and the producer is renewed after one whose commit
+        was not answered in time. Raises Fenced, Stopped, and Interrupted when the
         partition was taken away between the two.
         """
         # A schema id that was unknown to the registry then may be known to it by the time of these records.
@@ -188,6 +189,8 @@ class PartitionWriter:
             except Aborted as reason:
                 log.warning("aborted", partition=self.partition, offset=records[0].offset, reason=reason)
                 self._post_again(records)
+            if self._producer is not None and self._producer.is_spent:
+                self._renew()
         return ahead
 
     def _post_again(self, records: list[Source]) -> None:
@@ -196,7 +199,20 @@ class PartitionWriter:
         The old one may lose records now: librdkafka gives the sequence numbers of records that an abort throws
         away to the next ones, also where a record was written already and only the broker's answer was lost. The
         broker takes the next one for its repetition, confirms it, and drops it. Those of a new producer begin
-        anew. To open it fences whoever has taken the partition over meanwhile, so what he committed comes first.
+        anew.
+        """
+        self._renew()
+        records = [record for record in records if record.offset >= self.next_offset]
+        try:
+            if records:
+                self._post(records)
+        except Aborted as reason:
+            raise Stopped(f"partition {self.partition}: rolled back twice in a row: {reason}") from None
+
+    def _renew(self) -> None:
+        """Go on with a new producer.
+
+        To open it fences whoever has taken the partition over meanwhile, so what he committed comes first.
         """
         if self._producer is None or self._store is None:
             raise Stopped(f"partition {self.partition} was closed with a batch in hand")
@@ -210,12 +226,6 @@ class PartitionWriter:
                 f"partition {self.partition}: Kafka has rolled back what it had confirmed: the next start goes on at "
                 f"{self.next_offset}, not at {before}"
             )
-        records = [record for record in records if record.offset >= self.next_offset]
-        try:
-            if records:
-                self._post(records)
-        except Aborted as reason:
-            raise Stopped(f"partition {self.partition}: rolled back twice in a row: {reason}") from None
 
     def _post(self, records: list[Source]) -> None:
         fold, producer, store = self._fold, self._producer, self._store

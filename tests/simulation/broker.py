@@ -9,12 +9,16 @@ What it keeps of the real one (KIP-98, KIP-447):
 - `init_transactions` raises the epoch, ends what the former owner had open, and answers when all markers are
   there. Every request of an older epoch is refused.
 - Offsets in a transaction count when it commits. A group's offsets can get lost.
+- A request that nobody waits for any more may arrive much later. It is judged by its epoch, not by its transaction: no
+  client's part of KIP-890.
 - A transaction may end without its marks (`streams.leftovers`): its records stay open until the next mark of the
   same transactional id in their log, and end as that one does; so does its offset in the group.
 - Compaction removes older records of a key, and with them what was aborted; offsets stay.
 - Retention removes what is oldest; the log begins behind it.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tests.simulation.processes import Process, Stage
@@ -155,6 +159,8 @@ class Broker:
         self.offsets: dict[str, int] = {}
         #: Who fenced all others last.
         self.owner: Process | None = None
+        #: Requests that are on their way although nobody waits for them, the oldest first.
+        self.underway: list[Callable[[], object]] = []
         #: Decided, with markers to be written.
         self.unfinished: list[Transaction] = []
         #: Offsets of transactions that ended without marks, by transactional id.
@@ -198,7 +204,16 @@ class Broker:
             one.transaction = Transaction(transactional_id)
         return one.transaction
 
+    def arrive(self) -> None:
+        """A late request is here."""
+        request = self.underway.pop(0)
+        self.stage.tell("a late request arrives")
+        with suppress(OldEpoch, Decided):
+            request()
+
     def _owned(self, transactional_id: str, epoch: int) -> TransactionalId:
+        if self.underway and self.stage.fault("late arrival", 0.3):
+            self.arrive()
         one = self.ids[transactional_id]
         if one.epoch != epoch:
             raise OldEpoch

@@ -19,6 +19,7 @@ from streams.writer import PartitionWriter
 from tests.simulation.schedules import (
     Play,
     play_endings,
+    play_late,
     play_rolled_back,
     play_sinks,
     play_torn,
@@ -35,11 +36,15 @@ class Edit(NamedTuple):
 
 
 class Mutation(NamedTuple):
-    """What is broken, in whose schedules that must show, and the edits that do it."""
+    """What is broken, in whose schedules that must show, the edits that do it, and the checks that may see it.
+
+    `seen_by` is a regular expression for the first line of what a schedule fails with.
+    """
 
     name: str
     play: Play
     edits: tuple[Edit, ...]
+    seen_by: str
 
 
 @contextmanager
@@ -92,6 +97,16 @@ _OWNER = "AND p.owner = %s"
 _OWNED = "AND owner = %s"
 _ANYBODY = "AND %s IS NOT NULL"
 
+#: What sees them: the topics' content, a partition that is not opened, what nobody gets through.
+_OUTPUTS = "ledger$|rejections$|snapshots$"
+_DIFFERS = ".*of wallet .* `ledger` tells "
+_OPEN = ".*the record at .* is open, and what comes behind its source is there"
+_SKIPPED = ".*has neither entry nor rejection"
+_AHEAD = ".*the store .* has seen offset "
+_NOT_THROUGH = "the last worker did not get through|the sinks did not get through"
+_ROWS = ".*rows that are not those of the positions' moves"
+_OWNERS = ".*moved by another than its owner"
+
 MUTATIONS = (
     Mutation(
         "the store is written before the commit",
@@ -104,6 +119,7 @@ MUTATIONS = (
                 + "        store.write(outputs.balances, outputs.changelog, outputs.new_ids, store.cursor)\n",
             ),
         ),
+        f"{_DIFFERS}|{_OUTPUTS}|the cursor's recorded_at$",
     ),
     Mutation(
         "the offset is committed before the transaction",
@@ -113,6 +129,7 @@ MUTATIONS = (
             Edit(PartitionProducer.write, _SEND_OFFSETS_FIRST, "                self._look_back()\n"),
             Edit(PartitionProducer.write, _PRODUCED, f"{_PRODUCED}            {_COMMIT_ALONE}\n"),
         ),
+        f"{_SKIPPED}|the group's offset$",
     ),
     Mutation(
         "the offset is committed after the transaction",
@@ -122,26 +139,37 @@ MUTATIONS = (
             Edit(PartitionProducer.write, _SEND_OFFSETS_FIRST, "                self._look_back()\n"),
             Edit(PartitionProducer.write, _COMMIT, f"{_COMMIT}            {_COMMIT_ALONE}\n"),
         ),
+        f"{_SKIPPED}|the group's offset$",
     ),
     Mutation(
         "a producer is used on after an abort",
         play_workers,
-        (Edit(PartitionWriter._post_again, "        self._producer.close()\n" + _FENCE, ""),),
+        (Edit(PartitionWriter._renew, "        self._producer.close()\n" + _FENCE, ""),),
+        f"the group's offset$|{_OUTPUTS}|{_OPEN}|{_DIFFERS}|{_SKIPPED}",
+    ),
+    Mutation(
+        "the producer is kept after a commit that was not answered in time",
+        play_late,
+        (Edit(PartitionWriter.post, "self._producer.is_spent", "None"),),
+        f"{_OUTPUTS}|{_DIFFERS}|{_SKIPPED}",
     ),
     Mutation(
         "what Kafka left open is not ended when a partition is opened",
         play_workers,
         (Edit(PartitionWriter.open, _LEFTOVERS, ""),),
+        f"{_OUTPUTS}|{_NOT_THROUGH}",
     ),
     Mutation(
         "what Kafka left open is not ended before a run is posted again",
         play_endings,
-        (Edit(PartitionWriter._post_again, _LEFTOVERS, ""),),
+        (Edit(PartitionWriter._renew, _LEFTOVERS, ""),),
+        _OUTPUTS,
     ),
     Mutation(
         "a transaction writes behind one that is open",
         play_workers,
         (Edit(PartitionProducer.write, _IS_TO_LOOK_BACK, _NEVER),),
+        _OPEN,
     ),
     Mutation(
         "a transaction looks for an open one before it only when it has written",
@@ -154,6 +182,7 @@ MUTATIONS = (
                 f"{_PRODUCED}            if self._is_to_look_back():\n                self._look_back()\n",
             ),
         ),
+        _OUTPUTS,
     ),
     Mutation(
         "what is open is rolled back whatever else of its transaction is there",
@@ -165,12 +194,14 @@ MUTATIONS = (
                 "pass",
             ),
         ),
+        _OUTPUTS,
     ),
     *(
         Mutation(
             f"{what} that is open is rolled back although others of its transaction are there",
             play_torn,
             (Edit(CatchUp._belongs_before, old, "False"),),
+            _OUTPUTS,
         )
         for what, old in (
             ("an entry", "decode_entry(body).source_offset < handled"),
@@ -182,21 +213,25 @@ MUTATIONS = (
         "a snapshot without its entry is left where it is",
         play_torn,
         (Edit(CatchUp.refuse_half_ended, "not self._is_taken(last)", "False"),),
+        "snapshots",
     ),
     Mutation(
         "what is open is rolled back although the group's offset stands behind its source",
         play_torn,
         (Edit(CatchUp.refuse_half_ended, "self._belongs_before(message, committed)", "False"),),
+        _OUTPUTS,
     ),
     Mutation(
         "the store's newest entry is not looked for",
         play_rolled_back,
         (Edit(PartitionStore.first_to_read, "newest if newest >= begin else None", "None"),),
+        "refused, though nothing of it was to be read",
     ),
     Mutation(
         "a run is posted again although the one before it was rolled back, too",
         play_endings,
-        (Edit(PartitionWriter._post_again, "if self.next_offset < before:", "if None:"),),
+        (Edit(PartitionWriter._renew, "if self.next_offset < before:", "if None:"),),
+        _OUTPUTS,
     ),
     Mutation(
         "the store vouches for records that left no entry",
@@ -208,11 +243,13 @@ MUTATIONS = (
                 "outputs.next_offset",
             ),
         ),
+        f"{_OPEN}|{_SKIPPED}|{_OUTPUTS}|{_AHEAD}|position",
     ),
     Mutation(
         "recovery stops at the first batch",
         play_workers,
         (Edit(CatchUp._absorb, "done += len(batch)\n", "done += len(batch)\n            break\n"),),
+        _DIFFERS,
     ),
     Mutation(
         "recovery stops when nothing comes",
@@ -224,6 +261,7 @@ MUTATIONS = (
                 _UNLESS_EMPTY + _STALLED,
             ),
         ),
+        f"{_SKIPPED}|{_DIFFERS}|{_OUTPUTS}",
     ),
     Mutation(
         "the position is compared with >",
@@ -233,21 +271,25 @@ MUTATIONS = (
                 PartitionWriter.post, "record.offset >= self.next_offset", "record.offset > self.next_offset"
             ),
         ),
+        _OUTPUTS,
     ),
     Mutation(
         "what comes again is not skipped",
         play_workers,
         (Edit(PartitionWriter.post, "record.offset >= self.next_offset", "record.offset >= 0"),),
+        _OUTPUTS,
     ),
     Mutation(
         "the position is the last rejection's, not one past it",
         play_workers,
         (Edit(CatchUp._handled, "rejected + 1)", "rejected)"),),
+        _SKIPPED,
     ),
     Mutation(
         "the position does not ask the rejections",
         play_workers,
         (Edit(CatchUp._handled, "-1 if rejected is None else rejected + 1", "-1"),),
+        _SKIPPED,
     ),
     Mutation(
         "nobody is fenced: each producer has a transactional id of its own",
@@ -259,31 +301,37 @@ MUTATIONS = (
                 "{settings.group}-{partition}-{id(self)}",
             ),
         ),
+        f"{_OPEN}|{_NOT_THROUGH}|{_OUTPUTS}",
     ),
     Mutation(
         "init_transactions is left out",
         play_workers,
         (Edit(PartitionProducer.open, "while not stopping.is_set():", "while False:"),),
+        _NOT_THROUGH,
     ),
     Mutation(
         "the former owner is fenced after the store has caught up",
         play_workers,
         (Edit(PartitionWriter.open, _FENCE, ""), Edit(PartitionWriter.open, _OPENED, _FENCE + _OPENED)),
+        f"{_OUTPUTS}|{_NOT_THROUGH}|{_AHEAD}",
     ),
     Mutation(
         "the cursor is written before the batch",
         play_workers,
         (Edit(PartitionStore._take_over, _SAVE_CURSOR, _SAVE_CURSOR_ALONE),),
+        _DIFFERS,
     ),
     Mutation(
         "the cursor is not saved",
         play_workers,
         (Edit(PartitionStore._take_over, _SAVE_CURSOR, ""),),
+        "the store's cursor of",
     ),
     Mutation(
         "the cursor runs ahead of what was seen",
         play_workers,
         (Edit(PartitionProducer._reported, "offset + 1", "offset + 3"),),
+        _AHEAD,
     ),
     Mutation(
         "balances are absorbed, ids are not",
@@ -295,6 +343,7 @@ MUTATIONS = (
                 "",
             ),
         ),
+        f"ids in the store$|{_OUTPUTS}",
     ),
     Mutation(
         "the oldest balance of a stretch is absorbed",
@@ -306,11 +355,13 @@ MUTATIONS = (
                 "changes.setdefault(key, value[HEADER_BYTES:])",
             ),
         ),
+        _DIFFERS,
     ),
     Mutation(
         "the oldest entry of a stretch tells its wallet's balance",
         play_workers,
         (Edit(absorb.absorb, "newest[key] = found", "newest.setdefault(key, found)"),),
+        _DIFFERS,
     ),
     Mutation(
         "a balance that no entry accounts for is taken",
@@ -320,11 +371,13 @@ MUTATIONS = (
             Edit(agreement.agree, "balance.source_offset", "0"),
             Edit(agreement.agree, "balance.recorded_ms", "0"),
         ),
+        _OUTPUTS,
     ),
     Mutation(
         "what was set aside is forgotten",
         play_workers,
         (Edit(PartitionStore.confirm, "_put(batch, BALANCE, changelog)", "pass"),),
+        f"{_OUTPUTS}|{_DIFFERS}",
     ),
     Mutation(
         "rows and position of a sink are two transactions",
@@ -333,40 +386,48 @@ MUTATIONS = (
             Edit(Writer._transaction, _ADVANCE, ""),
             Edit(Writer._transaction, _BEGIN, _ADVANCE[4:] + _BEGIN),
         ),
+        _ROWS,
     ),
     Mutation(
         "a sink writes rows without its position",
         play_sinks,
         (Edit(Writer._transaction, _ADVANCE, ""),),
+        _ROWS,
     ),
     Mutation(
         "a sink's position is moved whatever it is",
         play_sinks,
         (Edit(positions.advance, "AND p.next_offset = m.expected", ""),),
+        _ROWS,
     ),
     Mutation(
         "a sink's position is moved whosever it is",
         play_sinks,
         (Edit(positions.advance, _OWNER, _ANYBODY),),
+        _OWNERS,
     ),
     Mutation(
         "no owner of a sink's position at all",
         play_sinks,
         (Edit(positions.advance, _OWNER, _ANYBODY), Edit(positions.owned, _OWNED, _ANYBODY)),
+        _OWNERS,
     ),
     Mutation(
         "a sink compares its position with >",
         play_sinks,
         (Edit(Consumption._batch, "if offset >= stands", "if offset > stands"),),
+        _ROWS,
     ),
     Mutation(
         "an idle sink does not look at its positions",
         play_sinks,
         (Edit(Consumption.run, "self._look()", "pass"),),
+        _NOT_THROUGH,
     ),
     Mutation(
         "a sink whose positions went back does not join anew",
         play_sinks,
         (Edit(Consumption.run, "self._join_anew()", "pass"),),
+        _NOT_THROUGH,
     ),
 )

@@ -6,6 +6,7 @@ Errors are real KafkaErrors with the codes and flags that librdkafka gives.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
@@ -32,6 +33,8 @@ class Producer(Link):
         #: numbers an abort has given to others, which the broker then takes for repetitions (as librdkafka does).
         self._unanswered: Counter[str] = Counter()
         self._repeated: Counter[str] = Counter()
+        #: Whether a record of this transaction is on its way for too long.
+        self._undelivered = False
 
     def init_transactions(self, timeout: float) -> None:
         """Fence the former owner."""
@@ -49,7 +52,7 @@ class Producer(Link):
         self._refuse_fenced()
         if self._epoch is None or self._begun:
             raise failed(KafkaError._STATE)
-        self._begun, self._known = True, False
+        self._begun, self._known, self._undelivered = True, False, False
 
     def produce(
         self,
@@ -92,6 +95,12 @@ class Producer(Link):
     def _send(self) -> None:
         queue, self._queue = self._queue, []
         unanswered = bool(queue) and self.stage.fault("answers lost", 0.1)
+        if queue and self.stage.fault("produce late", 0.01):
+            # Its answer does not come in time; nor does it arrive, for now.
+            topic, record, _ = queue.pop()
+            assert self._epoch is not None
+            self.broker.underway.append(partial(self.broker.append, self._id, self._epoch, topic, record))
+            self._undelivered = True
         for topic, record, report in queue:
             partition = record.offset
             try:
@@ -136,13 +145,14 @@ class Producer(Link):
         if not self._begun:
             raise failed(KafkaError._STATE)
         self._send()
-        if self._unanswered and self.stage.fault("delivery", 0.3):
+        if self._undelivered or (self._unanswered and self.stage.fault("delivery", 0.3)):
             raise failed(KafkaError._INCONSISTENT, abortable=True)  # asked for too long
         self._unanswered.clear()  # asked again until it is known
         self._report()
         self._refuse_fenced()
         self.effect("commit")
         self._misbehave("commit", timeout)
+        self._end_late("commit late", timeout, commits=True)
         unanswered = self.stage.fault("commit unanswered", 0.04)
         self._end(commits=True)
         if unanswered:
@@ -153,6 +163,7 @@ class Producer(Link):
         """Roll back."""
         self._refuse_fenced()
         self.effect("abort")
+        self._end_late("abort late", timeout, commits=False)
         match self.stage.fault("abort", 0.03, 0.03):
             case 1:
                 self._timed_out(timeout)
@@ -202,6 +213,12 @@ class Producer(Link):
         except OldEpoch:
             self._fenced = True
             raise failed(KafkaError._FENCED, fatal=True) from None
+
+    def _end_late(self, about: str, timeout: float, *, commits: bool) -> None:
+        if self._known and self.stage.fault(about, 0.02):
+            assert self._epoch is not None
+            self.broker.underway.append(partial(self.broker.end, self._id, self._epoch, commits=commits))
+            self._timed_out(timeout)
 
     def _end(self, *, commits: bool) -> None:
         if not self._known:

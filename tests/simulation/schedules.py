@@ -58,6 +58,24 @@ def play_endings(seed: int, choices: Choices) -> None:
                 _four_batches(schedule | {marks[-1]: 1})  # the offset's is the last
 
 
+def play_late(seed: int, choices: Choices) -> None:
+    """A request to commit that was not answered and arrives at any later one, after which the worker may die."""
+    del seed, choices
+    arrived = 0
+    for at in _about("commit late", {}):
+        for later in _about("late arrival", {at: 1}):
+            played = _four_batches({at: 1, later: 1})
+            arrived += "late request arrives" in " ".join(played.stage.told)
+            for then in effects(played, later):
+                _four_batches({at: 1, later: 1, then: CRASH})
+    assert arrived > 10, "no request was late"
+
+
+def _about(what: str, before: Schedule) -> list[int]:
+    made = _four_batches(before).stage.choices.made
+    return [at for at, one in enumerate(made) if one.about == what and at > max(before, default=-1)]
+
+
 def _endings(before: Schedule) -> list[tuple[int, int]]:
     made = _four_batches(before).stage.choices.made
     after = max(before, default=-1)
@@ -93,7 +111,8 @@ def play_rolled_back(seed: int, choices: Choices) -> None:
     del seed, choices
     for at in _commits(4):
         for then in effects(_torn({at: 1}, 4, "other machine"), at):
-            assert _torn({at: 1, then: CRASH}, 4, "other machine").torn is None
+            torn = _torn({at: 1, then: CRASH}, 4, "other machine").torn
+            assert torn is None, f"refused, though nothing of it was to be read: {torn}"
 
 
 def _commits(longest_run: int) -> list[int]:
@@ -159,11 +178,11 @@ def explained(play: Play, seed: int) -> str:
     return f"{what}\n\nseed {seed}; again: {play.__name__}({seed}, Choices({kept}))"
 
 
-def caught_at(play: Play, seeds: Iterable[int]) -> int | None:
-    """How many schedules it takes until one fails; None if none does."""
-    for number, seed in enumerate(seeds, 1):
-        if failure(play, seed) is not None:
-            return number
+def caught_by(play: Play, seeds: Iterable[int]) -> str | None:
+    """The first line of what the first schedule that fails says; None if none fails."""
+    for seed in seeds:
+        if (wrong := failure(play, seed)) is not None:
+            return str(wrong).partition("\n")[0]
     return None
 
 

@@ -1,9 +1,11 @@
 """What the simulation is worth: it sees every one of these faults within a bounded number of schedules."""
 
+import re
+
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, Mutation, broken
-from tests.simulation.schedules import caught_at
+from tests.simulation.schedules import caught_by
 
 BOUND = 1_500
 
@@ -11,7 +13,9 @@ BOUND = 1_500
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_the_simulation_sees_that(mutation: Mutation) -> None:
     with broken(mutation):
-        assert caught_at(mutation.play, range(BOUND)) is not None, f"not seen in {BOUND} schedules"
+        seen = caught_by(mutation.play, range(BOUND))
+    assert seen is not None, f"not seen in {BOUND} schedules"
+    assert re.match(mutation.seen_by, seen), "seen by another check than those that are to see it"
 
 
 def test_a_mutation_is_undone_when_its_test_is_over() -> None:

@@ -24,9 +24,18 @@ def test_every_row_is_written_once_in_very_many_schedules(first: int) -> None:
     assert_holds(play_sinks, range(first, first + STRETCH))
 
 
-def played(schedule: Schedule) -> SinkRun:
+class NewestFirst(Choices):
+    """As the schedule says, but for whose turn it is: that of the sink that came last."""
+
+    def among(self, about: str, options: int) -> int:
+        if about == "whose turn" and options > 1:
+            return self._note(about, options, options - 1)
+        return super().among(about, options)
+
+
+def played(schedule: Schedule, choices: type[Choices] = Choices) -> SinkRun:
     """Sinks that read two partitions to their ends, and whatever the schedule says."""
-    run = SinkRun(Choices(schedule), 0, most=5)
+    run = SinkRun(choices(schedule), 0, most=5)
     try:
         run.run()
     except AssertionError as failure:
@@ -38,17 +47,29 @@ def test_a_sink_that_crashes_at_any_effect_and_its_successor_at_any_other_leave_
     points, pairs = effects(played({})), 0
     for first in points:
         for second in effects(played({first: CRASH}), first):
-            played({first: CRASH, second: CRASH})
-            pairs += 1
+            told = " ".join(played({first: CRASH, second: CRASH}).stage.told)
+            assert "sink-0: crashes" in told
+            pairs += "sink-1: crashes" in told
     assert len(points) > 20
     assert pairs > 500
 
 
 def test_a_sink_that_is_thought_dead_at_any_effect_writes_nothing_when_it_wakes() -> None:
+    taken, woken = 0, 0
     for first in effects(played({})):
-        # A second sink joins, then the dormant one is thought dead, and the second takes its partitions.
-        played({first: PAUSE, first + 1: ANOTHER_SINK, first + 2: 1})
-        played({first: PAUSE, first + 1: WEATHER, first + 2: 0, first + 3: THOUGHT_DEAD})
+        # A second sink joins; then the dormant one is thought dead, and the second takes its partitions over.
+        joins = {first: PAUSE, first + 1: ANOTHER_SINK}
+        made = played(joins, NewestFirst).stage.choices.made
+        turns = (number for number, one in enumerate(made) if one.about == "scheduler" and number > first + 1)
+        turn = next(turns, None)
+        if turn is None:
+            continue
+        told = played(joins | {turn: WEATHER, turn + 2: THOUGHT_DEAD}, NewestFirst).stage.told
+        lost = [number for number, what in enumerate(told) if "a sink is thought dead" in what]
+        after = told[lost[0] :] if lost else []
+        taken += any(what.startswith("sink-1: assigned") for what in after)
+        woken += any(what.startswith("sink-0: ") for what in after)
+    assert min(taken, woken) > 20, (taken, woken)
 
 
 def test_a_partition_that_is_lost_and_given_back_while_a_batch_is_gathered_leaves_no_gap() -> None:

@@ -9,6 +9,7 @@ from tests.simulation.schedules import (
     assert_holds,
     effects,
     play_endings,
+    play_late,
     play_rolled_back,
     play_torn,
     play_workers,
@@ -74,6 +75,10 @@ def test_however_kafka_ends_any_two_transactions_every_record_is_handled_exactly
     assert_holds(play_endings, [0])
 
 
+def test_a_request_to_commit_that_arrives_late_ends_no_other_transaction() -> None:
+    assert_holds(play_late, [0])
+
+
 def test_a_commit_that_kafka_ends_in_a_part_of_its_topics_is_mended_or_refused() -> None:
     assert_holds(play_torn, [0])
 
@@ -83,26 +88,49 @@ def test_a_store_whose_newest_entry_was_rolled_back_elsewhere_begins_anew() -> N
 
 
 def test_a_machine_that_crashes_at_any_effect_may_lose_any_of_its_last_writes() -> None:
+    losses = 0
     for first in effects(two_batches({}, eager=True)):
         run = two_batches({first: MACHINE_CRASH}, eager=True)
+        assert is_told(run, "machine crashes before")
         asked = run.stage.choices.made[first + 1]
         writes = asked.options if asked.about == "writes lost" else 1
         for lost in range(1, writes):
+            losses += 1
             run = two_batches({first: MACHINE_CRASH, first + 1: lost}, eager=True)
             for second in effects(run, first):
                 two_batches({first: MACHINE_CRASH, first + 1: lost, second: CRASH}, eager=True)
+    assert losses > 10
+
+
+def is_told(run: WorkerRun, what: str) -> bool:
+    return any(what in one for one in run.stage.told)
 
 
 @pytest.mark.parametrize("eager", [False, True], ids=["sent at commit", "sent at once"])
 def test_a_zombie_that_wakes_at_any_effect_of_its_successor_changes_nothing(eager: bool) -> None:
+    woken = 0
     for first in effects(two_batches({}, eager=eager)):
         asleep = {first: PAUSE, first + 1: OTHER_MACHINE}
         run = two_batches(asleep, eager=eager)
         for second in effects(run, first):
-            two_batches(asleep | {second: PAUSE, second + 1: A_ZOMBIE}, eager=eager)
-            two_batches(asleep | {second: CRASH, second + 1: A_ZOMBIE}, eager=eager)
+            woken += wakes(two_batches(asleep | {second: PAUSE, second + 1: A_ZOMBIE}, eager=eager), "pauses")
+            woken += wakes(
+                two_batches(asleep | {second: CRASH, second + 1: A_ZOMBIE}, eager=eager), "crashes"
+            )
+    assert woken > 100
+
+
+def wakes(run: WorkerRun, what: str) -> bool:
+    """Whether the first worker goes on right after what its successor does; everybody wakes in the end."""
+    told = run.stage.told
+    done = next((at for at, one in enumerate(told) if one.startswith(f"worker-1@1: {what} before")), None)
+    return done is not None and told[done + 1].startswith("worker-0@0: ")
 
 
 def test_a_worker_that_is_fenced_while_it_recovers_does_not_send_the_operator_to_reset_the_group() -> None:
+    fenced = 0
     for number in effects(two_batches({}, eager=False)):
-        assert two_batches({number: PAUSE, number + 1: OTHER_MACHINE}, eager=False).misled == 0
+        run = two_batches({number: PAUSE, number + 1: OTHER_MACHINE}, eager=False)
+        assert run.misled == 0
+        fenced += is_told(run, "worker-0@0: loses the partition: Fenced")
+    assert fenced > 10

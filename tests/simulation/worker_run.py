@@ -265,6 +265,8 @@ class WorkerRun:
         for machine in self.machines:
             if not machine.free:
                 self._resume(machine)
+        while self.broker.underway:
+            self.broker.arrive()
         self.broker.finish()
         self.check_topics(len(self.given.sources))
         for machine in {last, self.at}:
