@@ -120,7 +120,7 @@ class StoreMemory:
 class PartitionStore:
     """Balances and posted ids of one partition, with a bounded cache of balances in front.
 
-    One thread at a time uses it: the one that has the partition's batch in hand.
+    One thread at a time uses it: the one that has the partition's batch in hand. Any thread may ask for balances.
     """
 
     def __init__(self, path: Path, identity: Identity, memory: StoreMemory, cached_wallets: int) -> None:
@@ -235,8 +235,9 @@ class PartitionStore:
     def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
         """The newest balances of those of these wallets that have one."""
         cache = self._cache
-        found = {wallet: cache[wallet] for wallet in wallets if wallet in cache}
-        missing = [wallet for wallet in wallets if wallet not in cache]
+        # Each is looked up once: who asks by the table may do so while the writer's thread evicts.
+        found = {wallet: balance for wallet in wallets if (balance := cache.get(wallet)) is not None}
+        missing = [wallet for wallet in wallets if wallet not in found]
         for wallet, value in self.bodies(missing).items():
             found[wallet] = decode_balance(value)
         return found

@@ -2,7 +2,8 @@
 
 Replaces `faust.Table`'s store and changelog. The values live in the writers' RocksDB stores and are written
 there only after the transaction that published them, so there is nothing to set here: a balance changes by
-a transaction in the input, and in no other way.
+a transaction in the input, and in no other way. The worker asks it nothing: it is how Faust's assignor knows which
+copies to place where, and where code that somebody adds to the app asks for a balance, from any thread.
 """
 
 from collections.abc import Callable

@@ -363,3 +363,23 @@ def test_a_balance_alone_is_taken_only_where_its_entry_was_deleted_before_it_was
         store.set_aside({}, told(balance(b"a", 9, 9)), {}, store.cursor._replace(unseen=0))
         assert agree(store, everything_unseen=False) is not None
         assert agree(store, everything_unseen=True) is None
+
+
+class Evicting(dict[bytes, Balance]):
+    """A cache from which another thread takes and to which it adds between any two looks."""
+
+    def __contains__(self, wallet: object) -> bool:
+        there = super().__contains__(wallet)
+        if there:
+            del self[wallet]  # type: ignore[arg-type]  # every key is bytes
+        else:
+            self[wallet] = balance(wallet)  # type: ignore[index,arg-type]
+        return there
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_balance_is_found_while_another_thread_evicts_or_remembers_it(tmp_path: Path, cached: bool) -> None:
+    with opened(tmp_path / "store") as store:
+        write(store, {b"a": balance(b"a")}, {}, Cursor())
+        store._cache = Evicting(store._cache if cached else {})
+        assert store.balance(b"a") == balance(b"a")
