@@ -1,10 +1,13 @@
-"""Continuous nasty input, delivered for certain: single records, and transactions of which some are aborted."""
+"""Continuous nasty input, delivered for certain.
+
+Single records, transactions of which some are aborted, and batches that inflate to far more than they are on the wire.
+"""
 
 import random
 import threading
 import time
 from collections.abc import Callable
-from itertools import islice
+from itertools import cycle, islice
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -19,6 +22,9 @@ STRIDE = 20
 TRANSACTION_EVERY_S = 1.0
 #: The share of upstream transactions that are aborted.
 ABORTED = 0.3
+#: So often a record of zeros comes, compressed to nothing by one codec after the other; the audit holds them all.
+INFLATING_EVERY_S, INFLATED_BYTES = 20.0, 10_000_000
+CODECS = ("zstd", "gzip", "lz4", "snappy")
 FLUSH_S = 120.0
 #: One attempt to end a transaction; while a broker is away it is made again.
 ATTEMPT_S = 20.0
@@ -39,7 +45,7 @@ class Load:
         self.problems: list[str] = []
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=f"load-{work.__name__}")
-            for work in (self._singles, self._transactions)
+            for work in (self._singles, self._transactions, self._inflating)
         ]
 
     def start(self) -> None:
@@ -77,6 +83,28 @@ class Load:
             producer.poll(0)
         if left := producer.flush(FLUSH_S):
             self.problems.append(f"{left} records were not confirmed within {FLUSH_S:g} s")
+
+    def _inflating(self) -> None:
+        """Records that are too large, between two of the usual ones in the same batch."""
+        source = records(10**9, self._mix(self._seed + 3))
+        producers = [
+            self._producer(
+                compression_type=codec,
+                message_max_bytes=2 * INFLATED_BYTES,
+                batch_size=2 * INFLATED_BYTES,
+                linger_ms=200,
+            )
+            for codec in CODECS
+        ]
+        for producer in cycle(producers):
+            if self._stop.wait(INFLATING_EVERY_S):
+                break
+            before, after = islice(source, 2)
+            for record in (before, before._replace(value=bytes(INFLATED_BYTES)), after):
+                self._produce(producer, record, self._confirm)
+            producer.poll(0)
+        if left := sum(producer.flush(FLUSH_S) for producer in producers):
+            self.problems.append(f"{left} inflating records were not confirmed within {FLUSH_S:g} s")
 
     def _confirm(self, error: KafkaError | None, _: Message) -> None:
         if error:
@@ -163,14 +191,8 @@ class Load:
 
     def _producer(self, **more: str | int) -> Producer:
         size = 2 * self._settings.max_record_bytes + 16 * GROWTH_BYTES
-        conf = librdkafka(
-            self._settings,
-            enable_idempotence=True,
-            linger_ms=5,
-            message_max_bytes=size,
-            **more,
-        )
-        return Producer(conf)
+        conf = {"enable_idempotence": True, "linger_ms": 5, "message_max_bytes": size}
+        return Producer(librdkafka(self._settings, **conf | more))
 
     def _mix(self, seed: int) -> Mix:
         return Mix(

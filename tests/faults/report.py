@@ -18,6 +18,9 @@ LONG_S = 4.0
 #: A traceback is a fault of ours, except where the disk was full, as it is on purpose.
 TRACEBACK = re.compile(r"^(?!.*No space left on device).*(?:traceback=|^Traceback )", re.MULTILINE)
 
+#: No input may take a program to more (docs/scale.md).
+MOST_BYTES = 600_000_000
+
 
 @dataclass
 class Report:
@@ -72,6 +75,8 @@ class Report:
                     self.problems.append(
                         f"{program.name} ended with code {end.code} (we had sent {end.sent and end.sent.name})"
                     )
+            if program.peak_bytes > MOST_BYTES:
+                self.problems.append(f"{program.name} took {program.peak_bytes // 1_000_000} MB of memory")
             if program.overdue:
                 self.problems.append(
                     f"{program.name} did not end when it was told to, {program.overdue} times"

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,8 @@ class Program:
         self.ends: list[End] = []
         #: Told to stop, but killed since it did not within STOP_S.
         self.overdue = 0
+        #: The most memory of any of its lives, in bytes.
+        self.peak_bytes = 0
         self._words = [sys.executable, "-m", "operations", *words]
         self._environment = {**environment, "WALLET_STATE_DIR": str(state)}
         self._life: subprocess.Popen[bytes] | None = None
@@ -133,6 +135,8 @@ class Program:
                 self.ends.append(End(self.name, time.monotonic(), code, self._sent))
                 self._life = None
                 self._again_at = time.monotonic() + RESTART_S
+            if self._life is not None:
+                self.peak_bytes = max(self.peak_bytes, peak_bytes(self._life.pid))
             if self._life is None and not self._held and time.monotonic() >= self._again_at:
                 self._start({})
 
@@ -157,6 +161,16 @@ class Program:
             if self._life:
                 self._sent = number
                 self._life.send_signal(number)
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had so far, as Linux tells it; 0 for one that has just ended."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        for line in lines:
+            if line.startswith("VmHWM:"):
+                return 1_024 * int(line.split()[1])
+    return 0
 
 
 class Supervisor:

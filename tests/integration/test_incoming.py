@@ -1,0 +1,54 @@
+"""The input as audits and the watchdog read it: every record in its place, whatever it inflates to."""
+
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Producer
+
+from config.clients import librdkafka
+from config.settings import Settings
+from config.topics import Topics
+from streams.batch import Unkept
+from streams.incoming import Incoming
+from tests.integration.pipelines import (
+    PATIENCE_S,
+    as_record,
+    initialise_topics,
+    open_transaction,
+    transaction,
+    wallets_of,
+)
+
+pytestmark = pytest.mark.integration
+
+LARGE_BYTES = 10_000_000
+
+
+def test_each_record_is_read_once_up_to_the_end_and_what_is_too_large_by_its_sizes(
+    kafka_only_settings: Settings,
+) -> None:
+    settings = kafka_only_settings
+    initialise_topics(settings)
+    topic, here = Topics.of(settings).transactions, next(wallets_of(0))
+    with open_transaction(settings, topic, as_record(transaction(1, here))):
+        """Rolled back: in the log, and read by nobody."""
+    producer = Producer(
+        librdkafka(settings, compression_type="gzip", linger_ms=100, message_max_bytes=100_000_000)
+    )
+    for value in (b"small", bytes(LARGE_BYTES), b"after"):
+        producer.produce(topic, value, b"k", 0, headers=[("trace", b"1")])
+    assert producer.flush(PATIENCE_S) == 0
+    with open_transaction(settings, topic, as_record(transaction(2, here))):
+        """The end is behind the marks."""
+    with closing(Incoming(settings, topic)) as incoming:
+        incoming.start(0, 0, 7)
+        found = [one for run in iter(lambda: incoming.next(2), []) for one in run]
+        times = incoming.oldest_ms({0: 3, 1: 0}, {0: 7, 1: 0})
+        nothing = incoming.oldest_ms({0: 5}, {0: 7})
+    assert [one.offset for one in found] == [2, 3, 4]
+    assert [one.value for one in found] == [b"small", None, b"after"]
+    assert [*found[0].headers] == [("trace", b"1")]
+    assert isinstance(found[1], Unkept)
+    assert found[1].sizes[:4] == (1, LARGE_BYTES, 1, 6)
+    assert times == {0: found[1].timestamp_ms, 1: None}
+    assert nothing == {0: None}
