@@ -156,9 +156,13 @@ def check(settings: Settings) -> Pipeline:
     pipeline = read_pipeline(settings)
     if pipeline is None:
         raise Refused(f"topic {names.pipeline} holds no pipeline record: run `wallet init`")
-    pipeline.check(settings)
-    refuse_differences(settings, found)
+    refuse_differences(pipeline.check(settings), found)
     return pipeline
+
+
+def agreed(settings: Settings) -> Settings:
+    """The settings with what `init` fixed, after `check`."""
+    return check(settings).rule(settings)
 
 
 def refuse_differences(

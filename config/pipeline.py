@@ -1,6 +1,7 @@
 """The pipeline record: what decides outcomes, written once by `wallet init` to `<prefix>.pipeline`.
 
-Workers and sinks refuse to start with other settings, so the same input gives the same output for ever.
+Whoever works on a pipeline goes by its record, and refuses to start where a setting says something else, so the same
+input gives the same output for ever.
 """
 
 import json
@@ -52,15 +53,25 @@ class Pipeline:
             )
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
 
-    def check(self, settings: Settings) -> None:
-        """Raise ConfigurationError, naming each setting that differs from what `init` fixed."""
-        wanted = asdict(Pipeline.of(settings, self.transaction_schema_id))
+    def check(self, settings: Settings) -> Settings:
+        """These settings with what `init` fixed, which nobody has to repeat.
+
+        Raises ConfigurationError, naming each setting that was set and says something else.
+        """
+        fixed = {name: value for name, value in asdict(self).items() if name in Settings.model_fields}
         differences = [
-            f"WALLET_{name.upper()} is {wanted[name]}, the pipeline has {value}"
-            for name, value in asdict(self).items()
-            if wanted[name] != value
+            f"WALLET_{name.upper()} is {getattr(settings, name)}, the pipeline has {value}"
+            for name, value in fixed.items()
+            if name in settings.model_fields_set and getattr(settings, name) != value
         ]
         if differences:
             raise ConfigurationError(
-                f"settings are not those of the pipeline {settings.prefix!r}: {'; '.join(differences)}"
+                f"settings are not those of the pipeline {settings.prefix!r}: {'; '.join(differences)}: leave them "
+                "unset, or name another pipeline with WALLET_PREFIX"
             )
+        return self.rule(settings)
+
+    def rule(self, settings: Settings) -> Settings:
+        """These settings with what `init` fixed, whatever they say: for whoever only looks."""
+        fixed = {name: value for name, value in asdict(self).items() if name in Settings.model_fields}
+        return settings.model_copy(update=fixed)

@@ -21,6 +21,7 @@ from operations.output import as_line, progress
 def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None) -> None:
     """Send `count` records to the input topic and return when all are confirmed, saying how it went."""
     pipeline = check(settings)
+    settings = pipeline.rule(settings)
     refuse_while_open(settings)
     mix = fitted(mix, pipeline)
     began = time.monotonic()

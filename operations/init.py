@@ -90,7 +90,7 @@ def _topics(
     found = describe(client, everything)
     initialised = read_pipeline(settings) if names.pipeline in found else None
     if initialised:
-        initialised.check(settings)
+        settings = initialised.check(settings)
         if missing := [name for name in everything if name not in found]:
             raise Refused(
                 f"the pipeline {settings.prefix!r} was initialised and has lost {', '.join(missing)}: "

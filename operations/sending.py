@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from config.cluster import check
+from config.cluster import agreed
 from config.history import refuse_while_open
 from config.settings import Settings
 from operations.files.file import Form, found
@@ -92,7 +92,7 @@ def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
 
 def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
     """Send every line and return how many were confirmed; those that were not are told."""
-    check(settings)
+    settings = agreed(settings)
     refuse_while_open(settings)
     sent = failed = 0
     try:

@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from threading import Event, Thread
 
-from config.cluster import check
+from config.cluster import agreed
 from config.errors import ConfigurationError
 from config.health import observed
 from config.logs import EventLog
@@ -61,8 +61,10 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
     }
     if unknown := set(names) - set(sinks):
         raise ConfigurationError(f"no such sink: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    if not _checked(settings, stop):
+    checked = _checked(settings, stop)
+    if checked is None:
         return
+    settings = checked
     wanted = [sinks[name] for name in dict.fromkeys(names)]
     vitals = Vitals(settings, {sink.name: sink.topic for sink in wanted})
     bell = Bell()
@@ -83,16 +85,17 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
         raise failures[0]
 
 
-def _checked(settings: Settings, stop: Event) -> bool:
-    """Whether Kafka is as it must be; False if told to stop while it was waited for.
+def _checked(settings: Settings, stop: Event) -> Settings | None:
+    """The settings with the pipeline's once Kafka is as it must be; None if told to stop while it was waited for.
 
     librdkafka cannot be interrupted, so a thread asks, which is left behind then: nothing has begun.
     """
     failures: list[BaseException] = []
+    found: list[Settings] = []
 
     def look() -> None:
         try:
-            check(settings)
+            found.append(agreed(settings))
         except BaseException as error:  # noqa: BLE001 - raised again below
             failures.append(error)
 
@@ -103,7 +106,7 @@ def _checked(settings: Settings, stop: Event) -> bool:
         thread.join(JOIN_S)
     if failures:
         raise failures[0]
-    return not stop.is_set()
+    return None if stop.is_set() else found[0]
 
 
 class _Running:

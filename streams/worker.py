@@ -39,6 +39,7 @@ SWITCH_S = 0.02
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises a WalletError that says in one line why the worker ended itself."""
     pipeline = check(settings)
+    settings = pipeline.rule(settings)
     topics = Topics.of(settings)
     cluster, ledger_topic_id = identity(quiet_admin(settings), topics.ledger)
     # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.

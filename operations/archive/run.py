@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from config.cluster import check
+from config.cluster import agreed
 from config.errors import Refused, WalletError
 from config.settings import Settings
 from operations.output import as_line, console, progress
@@ -39,7 +39,7 @@ class Standing:
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """Print every month that has rows; asks Kafka about those that are due and not sealed."""
-    check(settings)
+    settings = agreed(settings)
     with Archive(settings, "archive status") as archive:
         known = archive.seals()
         standings = [_standing(archive, month, known.get(month.first)) for month in archive.months()]
@@ -87,7 +87,7 @@ def run(settings: Settings, only: date | None, *, as_json: bool) -> None:
 
     Raises Refused while another one archives, and WalletError for a month that was named and has to wait.
     """
-    check(settings)
+    settings = agreed(settings)
     with Archive(settings, "archive run") as archive, ExitStack() as bars:
         if not archive.is_ours():
             raise Refused(

@@ -6,7 +6,7 @@ from datetime import date
 
 import typer
 
-from config.cluster import check, wait_for_kafka
+from config.cluster import agreed, wait_for_kafka
 from config.errors import WalletError
 from config.settings import Settings
 from config.topic_log import TopicLog
@@ -40,7 +40,7 @@ def run(settings: Settings, only: date | None, *, kafka: bool, as_json: bool) ->
     done: list[Checked] = []
     problem = None
     if kafka:
-        check(settings)
+        settings = agreed(settings)
         wait_for_kafka(settings)
     with postgres.connect(settings, READER, name="wallet archive verify") as connection:
         check_database(connection)

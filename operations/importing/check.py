@@ -13,7 +13,7 @@ from typing import NamedTuple
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import all_there, check, quiet_admin
+from config.cluster import agreed, all_there, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.topics import Topics
@@ -53,7 +53,7 @@ def lines_of(file: File, earliest: datetime) -> int:
 
 def run(settings: Settings, file: File, lines: int, earliest: datetime) -> int:
     """Compare every one of its lines and tell what differs; the exit code."""
-    check(settings)
+    settings = agreed(settings)
     client = quiet_admin(settings)
     _until_handled(client, settings)
     right = wrong = 0

@@ -155,7 +155,8 @@ class _Import:
         if self._options.dry_run:
             self._read_all(begun_ms, lines_about)
             return self._tell("would be sent")
-        schema_id = check(self._settings).transaction_schema_id
+        pipeline = check(self._settings)
+        self._settings, schema_id = pipeline.rule(self._settings), pipeline.transaction_schema_id
         client = quiet_admin(self._settings)
         import_refusals.refuse_closed(client, self._settings)
         # Before anybody is fenced: an import of other files may be at work.

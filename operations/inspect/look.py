@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Message
 
-from config.cluster import Offsets, check, offsets_of, quiet_admin
+from config.cluster import Offsets, agreed, offsets_of, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from config.topics import Topics
@@ -71,7 +71,7 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
         raise ConfigurationError(f"--at {iso(place.at)} is in the future")
     if place.at and place.at_offset is not None:
         raise ConfigurationError("--at and --at-offset exclude each other")
-    check(settings)
+    settings = agreed(settings)
     partition = partition_of(wallet_id.encode(), settings.partitions)
     topic = Topics.of(settings).ledger
     client = quiet_admin(settings)

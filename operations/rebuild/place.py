@@ -14,7 +14,6 @@ from config.settings import Overdraft, Settings
 from config.topics import Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.record import Record
-from operations.verify.run import as_the_pipeline
 from sinks import shadow
 from sinks.postgres import connect
 
@@ -125,7 +124,7 @@ def find(settings: Settings, prefix: str | None, policies: Policies | None = Non
         raise Refused(
             f"there is no live pipeline {settings.prefix!r}: set WALLET_PREFIX to what is to be rebuilt"
         )
-    live = as_the_pipeline(settings, pipeline)
+    live = pipeline.rule(settings)
     beside = _shadow(live, named)
     _refuse_shared_names(live, beside)
     record = rebuild_record.read(beside, client)

@@ -107,6 +107,7 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
         )
     pipeline = check(settings)
+    settings = pipeline.rule(settings)
     refuse_while_open(settings)
     outcome = Outcome(options.execute)
     count, earliest, found = _looked_up(settings, wanted)

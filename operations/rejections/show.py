@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from config.cluster import check
+from config.cluster import agreed, check
 from config.errors import WalletError
 from config.settings import Settings
 from config.topics import Topics
@@ -26,7 +26,7 @@ Summary = dict[str, object]
 
 def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> None:
     """Print the first `limit` of the wanted rejections, and how many there are by reason."""
-    check(settings)
+    settings = agreed(settings)
     counts: Counter[str] = Counter()
     # Not the rejections themselves: each may be as large as a record.
     listed: list[Summary] = []
@@ -48,6 +48,7 @@ def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) 
 def show_one(settings: Settings, partition: int, source_offset: int, *, as_json: bool) -> None:
     """Print all there is about one rejection; raises WalletError if there is none of this source record."""
     pipeline = check(settings)
+    settings = pipeline.rule(settings)
     wanted = Wanted(partition=partition, from_offset=source_offset, to_offset=source_offset + 1)
     found = next(read(settings, wanted), None)
     if found is None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import typer
 
-from config.cluster import check
+from config.cluster import agreed
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from operations.output import as_line
@@ -36,7 +36,7 @@ def run(settings: Settings, names: Sequence[str], wanted: Range, how: How, *, as
             "an unfinished replay has its range already: say --resume or --abandon alone"
         )
     sinks = sinks_of(settings, names)
-    check(settings)
+    settings = agreed(settings)
     if how.abandon:
         _abandon(settings, sinks, as_json=as_json)
         return 0

@@ -48,18 +48,12 @@ def run(settings: Settings, options: Options) -> Report:
     pipeline = read_pipeline(settings)
     if pipeline is None:
         raise Refused(f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`")
-    settings = as_the_pipeline(settings, pipeline)
+    settings = pipeline.rule(settings)
     with ExitStack() as stack, _few_collections():
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-verify-")))
         report = _Verification(settings, pipeline, options, work, stack).run()
     report.took_s = time.monotonic() - began
     return report
-
-
-def as_the_pipeline(settings: Settings, pipeline: Pipeline) -> Settings:
-    """These settings with what `init` fixed: an auditor need not repeat the pipeline's."""
-    fixed = asdict(pipeline)
-    return settings.model_copy(update={name: fixed[name] for name in fixed if name in Settings.model_fields})
 
 
 class _Verification:

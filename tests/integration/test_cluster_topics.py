@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from config.cluster import check, offsets, quiet_admin, refuse_differences, specs
+from config.cluster import agreed, check, offsets, quiet_admin, refuse_differences, specs
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
@@ -68,6 +68,17 @@ def test_other_settings_than_the_pipelines_are_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match=named):
         check(ready.model_copy(update=changes))
+
+
+def test_what_was_not_set_is_the_pipelines(ready: Settings) -> None:
+    silent = Settings(_env_file=None, prefix=ready.prefix, kafka=ready.kafka)
+    assert silent.partitions == 12
+    found = agreed(silent)
+    assert (found.partitions, found.snapshot_every) == (4, 100)
+    assert found.prefix == ready.prefix
+    partitions = "WALLET_PARTITIONS is 12, the pipeline has 4: leave them unset, or"
+    with pytest.raises(ConfigurationError, match=partitions):
+        agreed(silent.model_copy(update={"partitions": 12}))
 
 
 @pytest.mark.parametrize(
