@@ -128,15 +128,16 @@ class Writers:
     answer is certain for records fetched before the question.
 
     Only the registry's "no such id" makes an id unknown. While the registry is away, or declines to
-    answer, the call waits and asks again, with a warning each time, until `stop` is set: then it raises
-    NotReachable.
+    answer, the call waits and asks again, with a warning each time, until `abandon` is set, which is `stop` unless
+    given: then it raises NotReachable. So does `listed` for `stop`.
     """
 
-    def __init__(self, settings: Settings, stop: Event | None = None) -> None:
+    def __init__(self, settings: Settings, stop: Event | None = None, abandon: Event | None = None) -> None:
         self._registry = Registry.of(settings)
         self._subject = subjects(settings)["transaction"]
         self._longest_pause_s = settings.retry_wait_s
         self._stop = stop or Event()
+        self._abandon = abandon or self._stop
         #: What is waited for at the moment, for readiness and the watchdog; None if nothing is.
         self.waits_for: str | None = None
         self._known: dict[int, WriterSchema | None] = {}
@@ -153,7 +154,7 @@ class Writers:
             return None
         try:
             writer = self._wait_for(
-                f"what schema id {schema_id} is", lambda: self._answer(registry, schema_id)
+                f"what schema id {schema_id} is", lambda: self._answer(registry, schema_id), self._abandon
             )
         except NotFound:
             # Into the dict from before the question: what was forgotten meanwhile stays forgotten.
@@ -173,9 +174,13 @@ class Writers:
         registry, found = self._registry, dict[int, WriterSchema]()
         if registry is None:
             return found
-        for version in self._wait_for(f"what {self._subject} lists", lambda: self._versions(registry)):
+        for version in self._wait_for(
+            f"what {self._subject} lists", lambda: self._versions(registry), self._stop
+        ):
             with suppress(ValueError):
-                whole = self._wait_for(f"what {self._subject} lists", partial(registry.whole, version))
+                whole = self._wait_for(
+                    f"what {self._subject} lists", partial(registry.whole, version), self._stop
+                )
                 found[version.schema_id] = WriterSchema(whole)
         return found
 
@@ -194,7 +199,7 @@ class Writers:
         except NotFound:
             return []
 
-    def _wait_for(self, what: str, ask: Callable[[], T]) -> T:
+    def _wait_for(self, what: str, ask: Callable[[], T], stop: Event) -> T:
         pause_s = FIRST_PAUSE_S
         try:
             while True:
@@ -203,7 +208,7 @@ class Writers:
                 except (RegistryAway, Declined) as error:
                     self.waits_for = f"the registry to say {what}"
                     log.warning("waiting for the registry to say %s: %s", what, error)
-                if self._stop.wait(pause_s):
+                if stop.wait(pause_s):
                     raise NotReachable("stopped while the registry was waited for")
                 pause_s = min(2 * pause_s, self._longest_pause_s)
         finally:
@@ -220,9 +225,9 @@ def usable(text: str) -> WriterSchema:
     return writer
 
 
-def writers(settings: Settings, stop: Event | None = None) -> Writers:
+def writers(settings: Settings, stop: Event | None = None, abandon: Event | None = None) -> Writers:
     """What TransactionCodec asks about schema ids other than the pipeline's."""
-    return Writers(settings, stop)
+    return Writers(settings, stop, abandon)
 
 
 def _remember(memory: dict[int, T], schema_id: int, answer: T) -> None:

@@ -9,6 +9,7 @@ from faust.types.transports import TransportT
 
 from streams.assignor import PartitionAssignor
 from streams.credentials import credentials
+from streams.folder import identity
 from streams.recovery import TableManager
 from streams.table import BalanceTable
 from streams.transport import Run, Transport
@@ -63,6 +64,8 @@ def create_app(parts: WriterParts) -> LedgerApp:
         settings.group,
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
         broker_client_id=f"{settings.prefix}-worker",
+        # A worker that is back before its session has ended has its partitions back at once, and disturbs no other.
+        consumer_group_instance_id=identity(parts.folder),
         broker_credentials=credentials(settings),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=HEARTBEAT_S,

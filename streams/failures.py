@@ -13,6 +13,16 @@ NAMED = 3
 ACLS = "see docs/operations/acls.md"
 
 
+class Replaced(Stopped):
+    """Another process has joined the group under this worker's name, so it was given its partitions."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another worker has joined the group under this one's name and has taken its place: this one was taken for "
+            "dead, or the other runs on a copy of its machine"
+        )
+
+
 def in_one_line(failure: BaseException, settings: Settings) -> WalletError:
     """What ended the worker, in one line. Asks Kafka where it takes an answer to say what to do."""
     match failure:

@@ -1,12 +1,15 @@
 """Numbered folders in `WALLET_STATE_DIR`: each worker of a machine takes one, the same after a restart."""
 
 import fcntl
+import hashlib
 import os
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from config.errors import ConfigurationError, Refused
+from config.errors import ConfigurationError, Refused, Stopped
 
 #: More workers than this on one machine are a mistake in somebody's configuration.
 MOST_WORKERS = 1_000
@@ -34,3 +37,19 @@ def numbered_folder(state_dir: Path) -> Iterator[Path]:
             os.close(lock)
         return
     raise Refused(f"all of {MOST_WORKERS} folders in {state_dir} are in use")
+
+
+def identity(folder: Path) -> str:
+    """The name of whoever holds this folder, the same after a restart, and no other worker's.
+
+    The folder holds a part that was drawn once. Machine and path are in it, too, so that a copy of a folder is
+    somebody else.
+    """
+    drawn = folder / "identity"
+    try:
+        if not drawn.exists() or not drawn.read_text():
+            drawn.write_text(secrets.token_hex(16))
+    except OSError as failure:
+        raise Stopped(f"{drawn} cannot be written: {failure.strerror}: make room, start again") from None
+    parts = (socket.gethostname(), str(folder.resolve()), drawn.read_text())
+    return f"worker-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}"

@@ -12,11 +12,13 @@ from typing import Any
 from aiokafka.consumer import consumer, group_coordinator
 
 from config.settings import Settings
-from streams.failures import in_one_line
+from streams.failures import Replaced, in_one_line
 
 #: aiokafka leaves a group for good when nothing was fetched for so long, which for a spare worker, and for one whose
 #: partitions recover, is right. Whether a worker makes progress is for the watchdog to judge.
 IDLE_MAY_BE_MS = float("inf")
+#: Kafka's answer to a member whose name another one has taken; aiokafka does not know it.
+FENCED_INSTANCE_ID = 82
 
 
 class Membership:
@@ -68,16 +70,47 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
 
     #: Given before anything is subscribed to, so before the group is joined.
     membership: Membership
+    member_id: str
+    _group_instance_id: str | None
+    _joining = False
 
     async def _on_join_prepare(self, previous_assignment: Any) -> None:
         self.membership.seeks_its_share()
         await super()._on_join_prepare(previous_assignment)
 
     async def _do_rejoin_group(self, subscription: Any) -> bool:
-        joined: bool = await super()._do_rejoin_group(subscription)
+        self._joining = True
+        try:
+            joined: bool = await super()._do_rejoin_group(subscription)
+        finally:
+            self._joining = False
         if joined:
             self.membership.has_its_share()
         return joined
+
+    async def _send_req(self, request: Any) -> Any:
+        answer = await super()._send_req(request)
+        if getattr(answer, "error_code", 0) == FENCED_INSTANCE_ID:
+            self.membership.refused(Replaced())
+        return answer
+
+    def reset_generation(self) -> None:
+        """Forget the generation, but the member's id only where the coordinator does not know it when it joins.
+
+        With its id a worker that was replaced by another of the same name is fenced; without, it would fence that one.
+        """
+        member_id = self.member_id
+        super().reset_generation()
+        if not self._joining:
+            self.member_id = member_id
+
+    async def _maybe_leave_group(self) -> None:
+        """Leave. aiokafka's member with a name stays, and its partitions would wait for the session time-out."""
+        name, self._group_instance_id = self._group_instance_id, None
+        try:
+            await super()._maybe_leave_group()
+        finally:
+            self._group_instance_id = name
 
     async def _do_heartbeat(self) -> bool:
         answered: bool = await super()._do_heartbeat()

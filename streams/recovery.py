@@ -36,6 +36,9 @@ from streams.writer import PartitionWriter, WriterParts
 log = EventLog("streams.recovery")
 
 OPENING_AT_ONCE = 4
+CLOSING_AT_ONCE = 4
+#: A batch in hand is waited for until so long before the group gives this worker up.
+GIVEN_UP_AFTER_S = 5.0
 
 
 class Assigned:
@@ -72,6 +75,9 @@ class TableManager(FaustTableManager):
         super().__init__(app, **kwargs)
         self.partitions: dict[TP, Assigned] = {}
         self._generation = -1
+        #: Writers that are being closed, by partition, and the copies that are being changed.
+        self._leaving: dict[TP, asyncio.Task[None]] = {}
+        self._following: asyncio.Task[None] | None = None
         #: Why the worker must end; Faust's own crash would log a traceback.
         self.failure: WalletError | None = None
         self.standbys = Standbys(self.parts)
@@ -85,14 +91,19 @@ class TableManager(FaustTableManager):
     # -- life cycle, as Faust calls it
 
     def on_init(self) -> None:
-        """Make the threads: those that post batches, and those that open writers."""
+        """Make the threads: those that post batches, those that open writers, and those that let go of them.
+
+        Opening may take hours; what lets go waits for nothing.
+        """
         self._posting: ThreadPoolExecutor | None = None
         self._opening: ThreadPoolExecutor | None = None
+        self._closing: ThreadPoolExecutor | None = None
 
     async def on_start(self) -> None:
         """Replaces Faust's, which waits a second and starts its recovery service."""
         self._posting = ThreadPoolExecutor(self.parts.settings.batch_threads, "post")
         self._opening = ThreadPoolExecutor(OPENING_AT_ONCE, "open")
+        self._closing = ThreadPoolExecutor(CLOSING_AT_ONCE, "close")
         await self._update_channels()
 
     async def _update_channels(self) -> None:
@@ -109,13 +120,15 @@ class TableManager(FaustTableManager):
         self._consumer.stop_flow()
         self.parts.stopping.set()
         await self.quiesce()
-        await asyncio.gather(*(self._close(one) for one in list(self.partitions.values())))
-        await self._running.run_in_executor(self._opening, self.standbys.stop)
+        for one in list(self.partitions.values()):
+            self._let_go(one)
+        await asyncio.gather(*self._leaving.values(), self._follow(set(), self._following))
+        await self._running.run_in_executor(self._closing, self.standbys.stop)
 
     async def on_stop(self) -> None:
         """Stop fetching; the writers were closed before the app stops."""
         await self.app._fetcher.stop()  # type: ignore[attr-defined]  # as Faust's own does
-        for pool in (self._posting, self._opening):
+        for pool in (self._posting, self._opening, self._closing):
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
 
@@ -134,9 +147,13 @@ class TableManager(FaustTableManager):
 
     async def quiesce(self) -> None:
         """Wait until no batch is in hand. Which partitions go is not known yet, so all writers stay open."""
+        self.parts.rebalancing.set()
         posting = [one.work for one in self.partitions.values() if one.ready and one.work is not None]
         if posting:
-            bound_s = 3 * self.parts.settings.transaction_timeout_s  # a batch bounds itself by two
+            bound_s = min(
+                3 * self.parts.settings.transaction_timeout_s,
+                self.app.conf.broker_rebalance_timeout - GIVEN_UP_AFTER_S,
+            )
             _, unfinished = await asyncio.wait(posting, timeout=bound_s)
             if unfinished:
                 self.fail(Stuck(f"a batch in hand did not end within {bound_s:g} s"))
@@ -150,18 +167,21 @@ class TableManager(FaustTableManager):
         self._generation = generation_id
         source = {tp for tp in assigned if tp.topic == self.parts.topics.transactions}
         going = [one for tp, one in self.partitions.items() if tp not in source or one.fenced or not unbroken]
-        await asyncio.gather(*(self._close(one) for one in going))
+        # None of this is waited for here: until this returns, the group hears nothing of this worker.
+        for one in going:
+            self._let_go(one)
         kept = set(self.partitions)
-        # A copy that is taken over is let go of before its writer opens it.
         copies = {
             tp.partition
             for tp in self.app.assignor.assigned_standbys()
             if tp.topic == self.parts.topics.transactions
         }
         copies -= {tp.partition for tp in source}
-        await self._running.run_in_executor(self._opening, self.standbys.follow, copies)
+        self._following = asyncio.create_task(self._follow(copies, self._following), name="follow")
         # A worker that is stopping may be given partitions before it has left: nobody would close them again.
         opening = set[TP]() if self.parts.stopping.is_set() else source - kept
+        if not self.parts.stopping.is_set():
+            self.parts.rebalancing.clear()
         for tp in opening:
             self._open(tp)
         log.info(
@@ -192,10 +212,13 @@ class TableManager(FaustTableManager):
 
     def _open(self, tp: TP) -> None:
         one = self.partitions[tp] = Assigned(tp, PartitionWriter(self.parts, tp.partition))
-        one.work = asyncio.create_task(self._opened(one), name=f"open-{tp.partition}")
+        # Its store may be open yet: by the writer that this worker had before, or as a copy.
+        before = [task for task in (self._leaving.get(tp), self._following) if task is not None]
+        one.work = asyncio.create_task(self._opened(one, before), name=f"open-{tp.partition}")
 
-    async def _opened(self, one: Assigned) -> None:
+    async def _opened(self, one: Assigned, before: list[asyncio.Task[None]]) -> None:
         try:
+            await asyncio.gather(*before)
             await self._running.run_in_executor(self._opening, one.writer.open)
         except Interrupted:
             return
@@ -208,15 +231,30 @@ class TableManager(FaustTableManager):
         one.ready, one.work = True, None
         self._resume(one.tp)
 
-    async def _close(self, one: Assigned) -> None:
-        """Close a partition's writer after what it is doing has ended."""
+    def _let_go(self, one: Assigned) -> None:
+        """Close a partition's writer in the background, after what it is doing has ended."""
         self.partitions.pop(one.tp, None)
         if one.look is not None:
             one.look.cancel()
         one.writer.stopping.set()
-        if one.work is not None and one.work is not asyncio.current_task():
+        self._leaving[one.tp] = asyncio.create_task(self._close(one), name=f"close-{one.tp.partition}")
+
+    async def _close(self, one: Assigned) -> None:
+        if one.work is not None:
             await asyncio.wait([one.work])
-        await self._running.run_in_executor(self._opening, one.writer.close)
+        try:
+            await self._running.run_in_executor(self._closing, one.writer.close)
+        except Exception as failure:  # noqa: BLE001 - a store that is not closed cannot be opened again
+            self.fail(failure)
+
+    async def _follow(self, copies: set[int], before: asyncio.Task[None] | None) -> None:
+        """Have these copies followed and no others, once the writers that had their stores are closed."""
+        leaving = [task for tp, task in self._leaving.items() if tp.partition in copies]
+        await asyncio.gather(*leaving, *([before] if before is not None else []))
+        try:
+            await self._running.run_in_executor(self._closing, self.standbys.follow, copies)
+        except Exception as failure:  # noqa: BLE001 - as above
+            self.fail(failure)
 
     @property
     def _running(self) -> asyncio.AbstractEventLoop:
@@ -258,7 +296,7 @@ class TableManager(FaustTableManager):
         """Look at what the newest transaction has left open, should no other come that would."""
         await asyncio.sleep(self.parts.settings.transaction_timeout_s)
         position = one.writer.next_offset
-        left = await self._running.run_in_executor(self._opening, one.writer.left_open)
+        left = await self._running.run_in_executor(self._closing, one.writer.left_open)
         undisturbed = one.ready and not one.busy and one.writer.next_offset == position
         if left and undisturbed and self.partitions.get(one.tp) is one:
             self.fail(LeftOpen(one.tp.partition, left))

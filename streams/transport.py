@@ -54,6 +54,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
             bootstrap_servers=settings.kafka.split(","),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,

@@ -46,15 +46,15 @@ def run(settings: Settings) -> None:
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
     uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
     spare_the_collector()
-    stopping = threading.Event()
-    known_writers = writers(settings, stopping)
+    stopping, rebalancing = threading.Event(), threading.Event()
     with numbered_folder(settings.state_dir) as folder:
         parts = WriterParts(
             settings=settings,
             topics=topics,
             pipeline=pipeline,
-            writers=known_writers,
+            writers=writers(settings, stopping, rebalancing),
             stopping=stopping,
+            rebalancing=rebalancing,
             ids=schema_ids(settings),
             memory=StoreMemory(settings.store_memory_mb),
             folder=folder,

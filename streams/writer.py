@@ -14,7 +14,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer
 
-from config.errors import Stopped
+from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
@@ -28,7 +28,7 @@ from streams.batch import Outputs, Source
 from streams.catchup import CatchUp, Torn
 from streams.leftovers import OpenTransactions
 from streams.posting import Fold
-from streams.reader import Progress
+from streams.reader import Interrupted, Progress
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.transaction import Aborted, PartitionProducer
 
@@ -47,6 +47,8 @@ class WriterParts:
     pipeline: Pipeline
     writers: Writers
     stopping: threading.Event
+    #: Set while the group shares its partitions out: a batch that has written nothing yet is abandoned.
+    rebalancing: threading.Event
     ids: SchemaIds
     memory: StoreMemory
     folder: Path
@@ -233,7 +235,10 @@ class PartitionWriter:
             raise Stopped(f"partition {self.partition} was closed with a batch in hand")
         started = time.monotonic()
         # 1. Decide. Nothing outside of `outputs` changes.
-        outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
+        try:
+            outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
+        except NotReachable:  # the registry, while a rebalance begins, which waits for this batch
+            raise Interrupted from None
         # 2. One Kafka transaction: entries, rejections, snapshots, balances, the source's next offset, and the schema
         # ids that were accepted for it.
         with metrics.transaction():

@@ -31,6 +31,8 @@ FAULTS: dict[str, Callable[[Scene, Fault], None]] = {
     "postgres_backup": server_faults.postgres_backup,
     "postgres_restored": server_faults.postgres_restored,
     "rebalances_in_succession": program_faults.rebalances_in_succession,
+    "kills_in_succession": program_faults.kills_in_succession,
+    "idle_spare": program_faults.idle_spare,
     "partitions_to_and_fro": program_faults.partitions_to_and_fro,
     "group_offsets_deleted": program_faults.group_offsets_deleted,
     "upstream_left_open": program_faults.upstream_left_open,

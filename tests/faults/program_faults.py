@@ -14,6 +14,12 @@ JUMPS = (-86_400, -7_200, -1_800, 1_800, 7_200, 86_400, 31 * 86_400)
 #: A program under another clock is given so long to have its partitions, so that the clock jumps while it works.
 BEGIN_S = 25.0
 DELETE_ATTEMPTS = 40
+#: A spare worker has the partitions of all others within this time: a session, a rebalance, and recovery.
+TAKE_OVER_S = 45.0
+
+
+class NotTakenOver(Exception):  # noqa: N818 - the name is the message
+    """Nobody did the work though somebody could."""
 
 
 def killed(scene: Scene, fault: Fault) -> None:
@@ -91,6 +97,41 @@ def rebalances_in_succession(scene: Scene, fault: Fault) -> None:
             scene.visitor.kill()
         left_s -= stay_s
         scene.told["workers that came and went"] += 1
+
+
+def kills_in_succession(scene: Scene, fault: Fault) -> None:
+    """One worker a second is killed, any of them; each comes back within another, under its own name."""
+    dice = random.Random(fault.dice)
+    for _ in range(round(fault.length_s)):
+        dice.choice(scene.workers).kill()
+        scene.rest(1.0)
+
+
+def idle_spare(scene: Scene, fault: Fault) -> None:
+    """More workers than partitions; then all but one are killed, and who is left has to do the work, the spare too."""
+    spares = [scene.visitor, scene.spare]
+    for spare in spares:
+        spare.hold()
+        spare.release()
+    scene.rest(fault.length_s)
+    for worker in scene.workers:
+        worker.hold()
+        worker.kill()
+    scene.visitor.hold()
+    scene.visitor.kill()
+    before = scene.spare.times_told("ready")
+    left_s = TAKE_OVER_S
+    while scene.spare.times_told("ready") == before and left_s > 0:
+        scene.rest(0.5)
+        left_s -= 0.5
+    taken = scene.spare.times_told("ready") > before
+    scene.spare.hold()
+    for worker in scene.workers:
+        worker.release()
+    scene.rest(1.0)
+    scene.spare.stop()
+    if not taken:
+        raise NotTakenOver(f"a spare worker was not ready {TAKE_OVER_S:g} s after all others were killed")
 
 
 def partitions_to_and_fro(scene: Scene, fault: Fault) -> None:

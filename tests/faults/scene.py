@@ -16,6 +16,9 @@ from tests.faults.load import Load
 from tests.faults.schedule import WORKERS, Fault
 from tests.faults.supervision import Program
 
+#: Faults that hold every worker.
+OF_ALL_WORKERS = frozenset({"group_offsets_deleted", "kills_in_succession", "idle_spare"})
+
 
 class Skipped(Exception):  # noqa: N818 - the name is the message
     """This kind of fault cannot be made here, and why."""
@@ -30,9 +33,10 @@ class Scene:
     postgres: Postgres
     gate: Gate
     load: Load
-    #: Workers and sinks by name, and one more worker that only comes and goes.
+    #: Workers and sinks by name, one more worker that only comes and goes, and one more than there is work for.
     programs: dict[str, Program]
     visitor: Program
+    spare: Program
     #: The disk of one worker's stores, small enough to be filled; None where it could not be mounted.
     small_disk: Path | None
     #: A clock that can jump; None without a C compiler.
@@ -58,7 +62,7 @@ class Scene:
         wanted = {fault.target if not fault.target.startswith("broker") else "broker"}
         if "clock" in fault.kind:
             wanted.add("clock")
-        if fault.kind == "group_offsets_deleted":
+        if fault.kind in OF_ALL_WORKERS:
             # No broker either: see Progress for what an admin client may do when one goes away.
             wanted |= {*WORKERS, "broker"}
         with ExitStack() as stack:

@@ -66,6 +66,8 @@ def kinds(brokers: int) -> dict[str, Kind]:
         "postgres_commit_unanswered": Kind(("postgres",), 2.0, 6.0),
         "postgres_restored": Kind(("postgres",), 0.5, 2.0),
         "rebalances_in_succession": Kind(("group",), 5.0, 8.0),
+        "kills_in_succession": Kind(("group",), 6.0, 6.0),
+        "idle_spare": Kind(("group",), 5.0, 8.0),
         "partitions_to_and_fro": Kind(WORKERS, 8.0, 12.0),
         "group_offsets_deleted": Kind(("group",)),
         "upstream_left_open": Kind(("upstream",), 3.0, 8.0),

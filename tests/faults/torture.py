@@ -64,7 +64,7 @@ def run(
     folder.mkdir(parents=True)
     with ExitStack() as stack:
         scene = stack.enter_context(_scene(folder, seed, brokers, rate, stack))
-        everybody = [*scene.programs.values(), scene.visitor]
+        everybody = [*scene.programs.values(), scene.visitor, scene.spare]
         supervisor = Supervisor(everybody)
         stack.callback(supervisor.kill_all)
         for program in scene.programs.values():
@@ -124,6 +124,7 @@ def _scene(folder: Path, seed: int, brokers: int, rate: float, stack: ExitStack)
             **{name: program(name, "sink", "all") for name in SINKS},
         },
         visitor=program("visitor-1", "worker"),
+        spare=program("spare-1", "worker"),
         small_disk=stack.enter_context(small_disk.mounted(folder / "state" / ON_SMALL_DISK)),
         clock=clock.Clock(library, folder / "clock") if library else None,
     )

@@ -83,6 +83,7 @@ def writer_of(scene: "Scene", partition: int = 0) -> Iterator[PartitionWriter]:
             pipeline=pipeline,
             writers=writers(settings, stopping),
             stopping=stopping,
+            rebalancing=threading.Event(),
             ids=schema_ids(settings),
             memory=StoreMemory(16),
             folder=settings.state_dir,

@@ -1,28 +1,22 @@
 """A worker and its group: a spare that idles for long, others in the group, sessions that Kafka does not allow."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer
 
 from config.clients import librdkafka
-from config.errors import ConfigurationError, Refused
+from config.errors import ConfigurationError, Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
+from tests.faults.supervision import IDLE_FOR_HOURS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, Worker, small, wait_until
 from tests.integration.test_watchdog import LOOKS, address_of, ask, value, wait_until_ready
 
 pytestmark = pytest.mark.integration
 
-#: A `wallet` command for which aiokafka counts every second without a fetch as an hour.
-IDLE_FOR_HOURS = """
-from aiokafka.consumer.subscription_state import SubscriptionState
-idle_s = SubscriptionState.fetcher_idle_time.fget
-SubscriptionState.fetcher_idle_time = property(lambda self: 3600 * idle_s(self))
-from operations.main import main
-main()
-"""
 #: A `wallet` command whose sessions are longer than any broker allows by default.
 SESSION_OF_AN_HOUR = """
 from aiokafka.consumer import consumer
@@ -33,6 +27,65 @@ consumer.GroupCoordinator = of_an_hour
 from operations.main import main
 main()
 """
+#: A `wallet` command whose worker has the same name as every other one of this kind.
+NAMESAKE = """
+from streams import app
+app.identity = lambda folder: "namesake"
+from operations.main import main
+main()
+"""
+#: Within the limits of a broker, and longer than any test waits.
+LONG_SESSION_S = 300.0
+
+
+def test_a_killed_worker_that_is_started_again_has_its_partitions_back_and_disturbs_no_other(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings, session_timeout_s=LONG_SESSION_S), tmp_path) as rig:
+        workers = [rig.start(), rig.start()]
+        rig.wait_until_shared_by(2)
+        for worker in workers:
+            worker.wait_until_told("ready", 2)
+        other = len(workers[1].events("assigned"))
+        rig.send(500)
+        workers[0].kill()
+        back = rig.start()
+        back.wait_until_told("ready", 2)
+        rig.send(500)
+        rig.wait_until_posted()
+        assert len(workers[1].events("assigned")) == other, workers[1].told()
+        # Told to stop it hands over at once, however long its session would last.
+        back.stop()
+        rig.wait_until_shared_by(1)
+        rig.send(500)
+        rig.wait_until_posted()
+        assert_exact(rig.settings)
+
+
+def test_a_worker_that_was_replaced_by_one_of_its_name_ends_and_leaves_it_alone(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings, session_timeout_s=LONG_SESSION_S), tmp_path) as rig:
+
+        def namesake(number: int) -> Worker:
+            log = tmp_path / f"namesake-{number}.log"
+            rig.workers.append(Worker(rig.settings, log, program=["-c", NAMESAKE, "worker"]))
+            return rig.workers[-1]
+
+        zombie = namesake(0)
+        zombie.wait_until_told("ready", 4)
+        rig.send(500)
+        rig.wait_until_posted()
+        zombie.signal(signal.SIGSTOP)
+        successor = namesake(1)
+        successor.wait_until_told("ready", 4)
+        zombie.signal(signal.SIGCONT)
+        assert zombie.wait() == Stopped.exit_code, zombie.told()
+        assert "another worker has joined the group under this one's name" in zombie.last_line()
+        rig.send(500)
+        rig.wait_until_posted()
+        assert len(successor.events("assigned")) == 1, successor.told()
+        assert_exact(rig.settings)
 
 
 def test_a_spare_worker_that_has_idled_for_long_takes_over(

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from schemas.registry import FIXED_IDS, register, subjects
 from schemas.versions import schema_text
 from tests.integration.exactness import assert_exact, found
 from tests.integration.pipelines import Rig, Worker, as_record, small, transaction, wait_until, wallets_of
+from tests.integration.test_watchdog import LOOKS, address_of, ask, value
 from tests.ledgers import Ledger, publish_entries, stands
 from tests.unit.registry_server import RegistryServer, running
 
@@ -27,6 +29,19 @@ from streams.transaction import PartitionProducer
 def hang(*_):
     PartitionProducer._send_offsets = lambda *_: time.sleep(3600)
 signal.signal(signal.SIGUSR1, hang)
+from operations.main import main
+main()
+"""
+#: Opening a partition takes as long as this file is there, and hears of nothing meanwhile.
+SLOW_OPENING = """
+import pathlib, time
+from streams.writer import PartitionWriter
+there, catch_up = pathlib.Path({file!r}), PartitionWriter._catch_up
+def slow(*given):
+    while there.exists():
+        time.sleep(0.1)
+    catch_up(*given)
+PartitionWriter._catch_up = slow
 from operations.main import main
 main()
 """
@@ -58,6 +73,50 @@ def test_a_batch_that_hangs_ends_its_worker_at_the_next_rebalance_and_another_go
         assert hangs.wait() == Stopped.exit_code, hangs.told()
         assert hangs.last_line() == "wallet: a batch in hand did not end within 15 s"
         follows.wait_until_told("ready", 4)
+        rig.wait_until_posted()
+        assert_exact(rig.settings)
+
+
+def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_meanwhile(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings, http_port=0), tmp_path) as rig:
+        hangs = Worker(rig.settings, tmp_path / "hangs.log", program=["-c", HANGING_BATCH, "worker"])
+        rig.workers.append(hangs)
+        hangs.wait_until_told("ready", 4)
+        address = address_of(rig.settings, "worker")
+        hangs.signal(signal.SIGUSR1)
+        rig.send(500)
+        wait_until(lambda: bool(rig.open_transactions()), "a batch is in hand", rig.check_workers)
+        hangs.ask_to_stop()
+        wait_until(lambda: "it is ending" in ask(address, "/ready")[1], "it says that it is ending")
+        assert hangs.wait() == Stopped.exit_code, hangs.told()
+        assert hangs.last_line() == "wallet: a batch in hand did not end within 20 s"
+        rig.start()
+        rig.wait_until_posted()
+        assert_exact(rig.settings)
+
+
+def test_a_rebalance_does_not_wait_for_partitions_that_are_being_opened(
+    kafka_only_settings: Settings, tmp_path: Path
+) -> None:
+    with Rig(small(kafka_only_settings, watchdog_s=4.0), tmp_path) as rig:
+        rig.send(500)
+        file = tmp_path / "opening takes long"
+        file.touch()
+        program = ["-c", SLOW_OPENING.format(file=str(file)), "worker"]
+        patient = rig.settings.model_copy(update={"watchdog_s": 0.0})
+        opens = Worker(patient, tmp_path / "opens.log", program=program)
+        rig.workers.append(opens)
+        opens.wait_until_told("assigned")
+        comes = rig.start(http_port=0)
+        comes.wait_until_told("ready", 2)
+        address = address_of(rig.settings, "worker")
+        # Two looks a second: for longer than a session, in which the other one has gone on with its heartbeats.
+        looks = value(ask(address, "/metrics")[1], LOOKS)
+        wait_until(lambda: value(ask(address, "/metrics")[1], LOOKS) > looks + 16, "time has passed")
+        assert len(comes.events("assigned")) == 1, comes.told()
+        file.unlink()
         rig.wait_until_posted()
         assert_exact(rig.settings)
 
@@ -123,6 +182,35 @@ def test_a_record_whose_schema_the_registry_cannot_tell_just_now_is_waited_for_a
         }
         assert not any(found(registered, names.rejections).values())
         worker.stop()
+
+
+def test_a_rebalance_does_not_wait_for_a_batch_that_waits_for_the_registry(
+    kafka_only_settings: Settings, registry: RegistryServer, tmp_path: Path
+) -> None:
+    registered = small(kafka_only_settings, registry=registry.url, retry_wait_s=0.2)
+    register(registered)
+    theirs = registry.add(
+        subjects(registered)["transaction"], schema_text("transaction", 1).replace('"doc"', '"was"')
+    )
+    with Rig(registered, tmp_path) as rig:
+
+        def told_to_wait(worker: Worker) -> bool:
+            return f"what schema id {theirs} is" in worker.text()
+
+        waits, goes = rig.start(), rig.start()
+        rig.wait_until_shared_by(2)
+        registry.before += [(503, "away")] * 10_000
+        for at in range(4):
+            one = transaction(at, next(wallets_of(at)))
+            rig.upstream.send([as_record(one)._replace(value=frame(theirs) + encode_transaction(one))])
+        for worker in (waits, goes):
+            wait_until(partial(told_to_wait, worker), "it waits", worker.check_runs)
+        goes.stop()
+        rig.wait_until_shared_by(1)
+        registry.before.clear()
+        rig.wait_until_posted()
+        assert sum(len(of) for of in found(registered, Topics.of(registered).ledger).values()) == 4
+        waits.stop()
 
 
 @pytest.mark.full

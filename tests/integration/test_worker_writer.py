@@ -57,6 +57,7 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
         pipeline=initialise_topics(settings),
         writers=known_writers,
         stopping=stopping,
+        rebalancing=threading.Event(),
         ids=FIXED_IDS,
         memory=StoreMemory(16),
         folder=settings.state_dir,

@@ -70,6 +70,7 @@ class Machine:
             pipeline=PIPELINE,
             writers=known_writers(),
             stopping=threading.Event(),
+            rebalancing=threading.Event(),
             ids=FIXED_IDS,
             memory=Memory(),
             folder=Folder(f"/{number}"),  # type: ignore[arg-type]  # a path without a disk under it
