@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import psycopg
 import pytest
 
 from config.settings import Settings
@@ -37,10 +38,11 @@ def write(settings: Settings, ledger: Ledger, *, snapshot_every: int | None = No
     entries = [entry_row(written.body) for written in ledger.written]
     with postgres.connect(settings, postgres.WRITER) as writer:
         make_months(writer, months_of({entry.day for entry in entries}), settings)
-        copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
-        copy(writer, TRANSACTIONS, [entry.row for entry in entries])
-        if snapshot_every:
-            copy(writer, SNAPSHOTS, [snapshot_row(body) for _, body in ledger.snapshots(snapshot_every)])
+        with writer.transaction():
+            copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+            copy(writer, TRANSACTIONS, [entry.row for entry in entries])
+            if snapshot_every:
+                copy(writer, SNAPSHOTS, [snapshot_row(body) for _, body in ledger.snapshots(snapshot_every)])
 
 
 def archive_november(settings: Settings) -> None:
@@ -188,6 +190,126 @@ def test_a_balance_reads_the_entries_after_its_snapshot_only(reader: Connection,
     }
     assert sum(scans for _, scans, _ in touched) == 0
     assert sum(fetched for _, _, fetched in touched) <= 1 + 50
+
+
+TEN_YEARS = 120
+LOCKED = """
+    SELECT DISTINCT c.relname FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+    WHERE l.pid = pg_backend_pid() AND c.relkind IN ('r', 'p') AND c.relname LIKE 'transactions%'
+"""
+
+
+def test_of_ten_years_of_months_a_balance_plans_and_locks_those_that_it_reads(
+    reader: Connection, settings: Settings
+) -> None:
+    ledger = Ledger(0)
+    ledger.post("old", 1)
+    for number in range(TEN_YEARS):
+        ledger.post("wallet", 1, recorded_ms=NOVEMBER_MS + number * 31 * DAY_MS)
+    write(settings, ledger, snapshot_every=1)
+    archive_november(settings)
+    hour = timedelta(hours=1)
+    questions = {
+        ("wallet", ledger.written[50].entry.recorded_at + hour): (50, 1),
+        ("wallet", ledger.written[TEN_YEARS].entry.recorded_at + hour): (TEN_YEARS, 1),
+        ("old", ledger.written[0].entry.recorded_at + hour): (1, 1),
+        ("old", ledger.written[0].entry.recorded_at - hour): (0, 0),
+        # Since its newest snapshot the wallet may have entries in every month.
+        ("old", ledger.written[3].entry.recorded_at): (1, 3),
+    }
+    for (wallet_id, at), (balance, months) in questions.items():
+        for _ in range(7):  # more often than a plan that fits all values takes to be made
+            with reader.transaction():
+                assert balance_at(reader, wallet_id, at) == balance
+                locked = {name for (name,) in reader.execute(LOCKED)} - {"transactions"}
+            assert len(locked) <= months
+    with reader.transaction():
+        assert reader.execute("SELECT wallet_balance('wallet')").fetchone() == (TEN_YEARS,)
+        assert len(reader.execute(LOCKED).fetchall()) <= 1 + 1
+
+
+def test_a_month_that_is_moved_between_two_questions_of_a_reader_is_not_missed(
+    reader: Connection, settings: Settings
+) -> None:
+    """The reader's state is of before the move, the months are where they are after it."""
+    ledger = two_months_of_entries()
+    write(settings, ledger, snapshot_every=30)
+    at = from_ms(NOVEMBER_MS + 20 * DAY_MS)
+    query = "SELECT wallet_balance_at('wallet', %(at)s), wallet_balance_before('wallet', %(at)s)"
+    reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    reader.execute("SELECT")  # its state is fixed, and no table is locked
+    archive_november(settings)
+    moved = reader.execute(query.encode(), {"at": at}).fetchone()
+    reader.execute("COMMIT")
+    assert moved == reader.execute(query.encode(), {"at": at}).fetchone()
+    assert moved
+    assert moved[0] != 0
+
+
+@pytest.mark.parametrize("snapshot_every", [None, 1, 7])
+def test_an_opening_balance_and_the_lines_count_an_entry_of_the_start_once(
+    reader: Connection, settings: Settings, snapshot_every: int | None
+) -> None:
+    ledger = two_months_of_entries()
+    write(settings, ledger, snapshot_every=snapshot_every)
+    times = [w.entry.recorded_at for w in ledger.written if w.entry.transaction.wallet_id == "wallet"]
+    for start, end in ((times[0], times[9]), (times[9], times[31]), (times[39], FAR_OFF)):
+        opening, lines, closing = reader.execute(
+            """
+            SELECT wallet_balance_before('wallet', %(start)s),
+                (SELECT sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END)
+                    FROM wallet_statement('wallet', %(start)s, %(end)s)),
+                wallet_balance_before('wallet', %(end)s)
+            """,
+            {"start": start, "end": end},
+        ).fetchone() or (None, None, None)
+        assert opening + lines == closing
+    assert reader.execute("SELECT wallet_balance_before('unknown', now())").fetchone() == (None,)
+
+
+def test_a_bound_that_is_null_is_none(reader: Connection, settings: Settings) -> None:
+    ledger = two_months_of_entries()
+    write(settings, ledger)
+    middle = ledger.written[20].entry.recorded_at
+    query = "SELECT count(*)::int FROM wallet_statement('wallet', %s, %s)"
+    found = [
+        reader.execute(query, bounds).fetchone() for bounds in ([None, None], [None, middle], [middle, None])
+    ]
+    assert found == [(40,), (10,), (30,)]
+
+
+#: Of a wallet with 11 at one time, and the answers of the four balances at these times.
+EDGES = {
+    "infinity": (11, 11, 11),
+    "-infinity": (0, 0, 0),
+    "4713-01-01 00:00Z BC": (0, 0, 0),
+    "0044-03-15 BC": (0, 0, 0),
+    "294276-12-31 23:59:59.999999Z": (11, 11, 11),
+}
+NAMES = ("", " ", "😀" * 128, "Zürich", "e\u0301", "%", "\\", "NULL", "NaN")
+
+
+def test_times_and_names_at_the_edges_have_answers(reader: Connection, settings: Settings) -> None:
+    ledger = Ledger(0)
+    for name in NAMES:
+        ledger.post(name, 5)
+        ledger.post(name, 6)
+    write(settings, ledger, snapshot_every=2)
+    query = "SELECT wallet_balance_at(%(w)s, %(at)s), wallet_balance_before(%(w)s, %(at)s),"
+    query += " wallet_balance_effective_at(%(w)s, %(at)s)::bigint"
+    for name in NAMES:
+        for at, answers in EDGES.items():
+            assert reader.execute(query.encode(), {"w": name, "at": at}).fetchone() == answers
+        assert postgres.balance(settings, name) == (name, "EUR", 11)
+        assert len(list(postgres.statement(settings, name))) == 2
+    # NULL in, NULL out; and what is no time is an error of one line.
+    assert reader.execute(query.encode(), {"w": None, "at": "infinity"}).fetchone() == (None, None, None)
+    assert reader.execute(query.encode(), {"w": "", "at": None}).fetchone() == (None, None, None)
+    with pytest.raises(psycopg.errors.InvalidDatetimeFormat):
+        reader.execute(query.encode(), {"w": "", "at": "NaN"})
+    statement = "SELECT count(*) FROM wallet_statement('', %s, %s)"
+    for start, end, lines in (("infinity", None, 0), (None, "-infinity", 0), ("-infinity", "infinity", 2)):
+        assert reader.execute(statement, [start, end]).fetchone() == (lines,)
 
 
 def test_a_wallet_that_is_named_like_an_attack_is_only_a_name(reader: Connection, settings: Settings) -> None:
