@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sinks.postgres import WRITER
 from sinks.rows import entry_row
 from sinks.sink import Record, Rows, body_of, damaged
 from sinks.tables import Table
@@ -35,6 +36,7 @@ TRANSACTIONS = Table(
     identity=("wallet_id", "sequence"),
     index=("wallet_id", "sequence", "recorded_at"),
     archive="transaction_archive",
+    refers_to="wallets",
 )
 
 
@@ -42,6 +44,7 @@ class LedgerSink:
     """Every entry becomes a row of `transactions`, a wallet's first one also a row of `wallets`."""
 
     name = "ledger"
+    role = WRITER
 
     def __init__(self, topic: str) -> None:
         self.topic = topic

@@ -37,6 +37,7 @@ class Table:
 
     `identity` is what a record is known by when it comes again. `index` is the columns of the index that
     finds it fastest: more than the identity where the table is partitioned. `archive` has the same columns.
+    `refers_to` is the table of its foreign key.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Table:
     identity: tuple[str, ...]
     index: tuple[str, ...]
     archive: str | None = None
+    refers_to: str | None = None
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -73,8 +75,9 @@ def refuse_missing_rights(connection: Connection, tables: Iterable[str]) -> None
 
 
 def copy(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
-    """Add rows that are new; a row that is there raises psycopg's UniqueViolation."""
+    """Add rows that are new; a row that is there raises psycopg's UniqueViolation. Must run in a transaction."""
     if rows:
+        _lock_in_order(connection, table)
         _copy_into(connection, table.name, table.columns, rows)
 
 
@@ -113,6 +116,7 @@ def _keep_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -
             _columns("{}", table.columns), sql.Identifier(table.name)
         )
     )
+    _lock_in_order(connection, table)
     _copy_into(connection, "incoming", table.columns, rows)
     # Few rows against a large table: one index look-up each, never a scan of the months.
     connection.execute("ANALYZE incoming")
@@ -123,6 +127,17 @@ def _keep_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -
         _refuse_different(connection, table, place)
     if table.archive:
         _refuse_missing_from_sealed(connection, table)
+
+
+def _lock_in_order(connection: Connection, table: Table) -> None:
+    """Lock what a table refers to before the table, as whoever makes and moves months does.
+
+    Its foreign key would lock it after the rows are in: then each of the two could hold what the other one waits for.
+    """
+    if table.refers_to:
+        connection.execute(
+            sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(table.refers_to))
+        )
 
 
 def _copy_into(connection: Connection, name: str, columns: Sequence[str], rows: Sequence[bytes]) -> None:

@@ -98,8 +98,9 @@ def test_names_are_stored_and_read_as_they_are(hostile: Settings) -> None:
     rows = [entry_row(written.body) for written in ledger.written]
     with postgres.connect(hostile, postgres.WRITER) as writer:
         make_months(writer, months_of({row.day for row in rows}), hostile)
-        copy(writer, WALLETS, [row.wallet for row in rows if row.wallet])
-        copy(writer, TRANSACTIONS, [row.row for row in rows])
+        with writer.transaction():
+            copy(writer, WALLETS, [row.wallet for row in rows if row.wallet])
+            copy(writer, TRANSACTIONS, [row.row for row in rows])
         with writer.transaction():
             assert reconcile(writer, TRANSACTIONS, [row.row for row in rows]) == 0
     for name in NAMES:

@@ -39,8 +39,9 @@ def writer(settings: Settings, owner: Connection) -> Iterator[Connection]:
 def write(connection: Connection, settings: Settings, ledger: Ledger, start: int = 0) -> None:
     entries = [entry_row(written.body) for written in ledger.written[start:]]
     make_months(connection, months_of({entry.day for entry in entries}), settings)
-    copy(connection, WALLETS, [entry.wallet for entry in entries if entry.wallet])
-    copy(connection, TRANSACTIONS, [entry.row for entry in entries])
+    with connection.transaction():
+        copy(connection, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+        copy(connection, TRANSACTIONS, [entry.row for entry in entries])
 
 
 def compare(connection: Connection, ledger: Ledger) -> tuple[int, int]:
