@@ -44,6 +44,7 @@ class TopicLog:
 
     def __init__(self, settings: Settings, topic: str, group: str) -> None:
         self.topic = topic
+        self.partitions = settings.partitions
         self._stall_s = settings.read_stall_s
         # The ledger's times never go back. Elsewhere they may: in the input what its senders say, in rejections what
         # their sources had, in snapshots the close of an earlier day after the newest entry's.

@@ -26,8 +26,12 @@ APPEND_ONLY = (
     "rejections",
     "archive_seals",
 )
-#: pg_trigger.tgtype of a statement trigger BEFORE DELETE, UPDATE and TRUNCATE.
-BEFORE_ANY_CHANGE = 2 + 8 + 16 + 32
+#: Guards of tables by the name of their trigger: pg_trigger.tgtype, its function, and what it must stand before.
+#: A statement trigger BEFORE DELETE, UPDATE and TRUNCATE; a row trigger BEFORE INSERT.
+GUARDS = {
+    "append_only": (2 + 8 + 16 + 32, "refuse_change", "every change"),
+    "sealed": (1 + 2 + 4, "refuse_insert", "every insert"),
+}
 
 Row = dict[str, Any]
 
@@ -94,6 +98,9 @@ def looking(settings: Settings) -> Iterator[Connection]:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
+            # First of all, as whoever moves months does: an audit that has read rows for an hour is not to be the
+            # victim of a deadlock.
+            connection.execute("LOCK TABLE wallets IN ACCESS SHARE MODE")
             yield connection
 
 
@@ -196,44 +203,55 @@ def stored(
 
 
 def unprotected(connection: Connection) -> list[Unprotected]:
-    """Append-only tables and partitions whose trigger is not as migration 0003 made it, or that have others."""
+    """Append-only tables and partitions whose guards are not as migrations 0003 and 0010 made them, or have others."""
     query = """
         WITH guarded AS (
             SELECT DISTINCT coalesce(tree.relid, named)::oid AS id
             FROM unnest(%s::regclass[]) AS named LEFT JOIN LATERAL pg_partition_tree(named) AS tree ON true
+        ), sealed AS (
+            SELECT inhrelid AS id FROM pg_inherits WHERE inhparent = 'transaction_archive'::regclass
+            UNION SELECT to_regclass(format('transactions_%%s', to_char(month, 'YYYY_MM')))::oid FROM archive_seals
         )
-        SELECT id::regclass::text, t.tgname, t.tgenabled::text, t.tgtype,
+        SELECT id::regclass::text, id IN (SELECT id FROM sealed), t.tgname, t.tgenabled::text, t.tgtype,
             t.tgqual IS NULL AND t.tgattr = ''::int2vector, p.proname, p.prosrc,
             (SELECT count(*) FROM pg_rewrite AS r WHERE r.ev_class = id)
         FROM guarded
         LEFT JOIN pg_trigger AS t ON t.tgrelid = id AND NOT t.tgisinternal
         LEFT JOIN pg_proc AS p ON p.oid = t.tgfoid
-        ORDER BY 1, 2
+        ORDER BY 1, 3
     """
     found: list[Unprotected] = []
-    guarded: dict[str, bool] = {}
-    for table, name, enabled, kind, always, function, source, rules in connection.execute(
+    missing: dict[tuple[str, str], None] = {}
+    there: set[tuple[str, str]] = set()
+    for table, sealed, name, enabled, kind, always, function, source, rules in connection.execute(
         query, [list(APPEND_ONLY)]
     ):
-        guarded.setdefault(table, False)
+        missing |= dict.fromkeys((table, guard) for guard in GUARDS if sealed or guard == "append_only")
         if rules:
             found.append(Unprotected(table, "has a rewrite rule"))
-        if name == "append_only":
-            guarded[table] = True
-            if enabled != "A":
-                found.append(
-                    Unprotected(table, f"trigger append_only is enabled {enabled!r}, must be 'A' (always)")
-                )
-            if kind != BEFORE_ANY_CHANGE or not always or function != "refuse_change":
-                found.append(Unprotected(table, "trigger append_only does not stand before every change"))
-            elif not any(source in migration.sql for migration in shipped()):
-                found.append(Unprotected(table, "function refuse_change is not the one that was shipped"))
+        if name in GUARDS:
+            there.add((table, name))
+            found += _not_as_shipped(table, name, enabled, (kind, function), always, source)
         elif name is not None:
             found.append(Unprotected(table, f"has a trigger {name} that this program did not make"))
     found += [
-        Unprotected(table, "trigger append_only is missing") for table, there in guarded.items() if not there
+        Unprotected(table, f"trigger {guard} is missing")
+        for table, guard in missing
+        if (table, guard) not in there
     ]
     return list(dict.fromkeys(found))
+
+
+def _not_as_shipped(
+    table: str, name: str, enabled: str, made: tuple[int, str], always: bool, source: str
+) -> Iterator[Unprotected]:
+    kind, function, before = GUARDS[name]
+    if enabled != "A":
+        yield Unprotected(table, f"trigger {name} is enabled {enabled!r}, must be 'A' (always)")
+    if made != (kind, function) or not always:
+        yield Unprotected(table, f"trigger {name} does not stand before {before}")
+    elif not any(source in migration.sql for migration in shipped()):
+        yield Unprotected(table, f"function {function} is not the one that was shipped")
 
 
 def _pairs(connection: Connection, query: LiteralString) -> Iterator[tuple[Row | None, Row | None]]:

@@ -10,10 +10,12 @@ from importlib import resources
 from typing import NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from config.errors import Refused
 from config.logs import EventLog
 from config.settings import Settings
+from sinks.locks import holder
 from sinks.months import make_months_ahead
 from sinks.postgres import ENCODING, Connection, connect
 
@@ -26,6 +28,15 @@ RECORD_TABLE = """
     CREATE TABLE IF NOT EXISTS wallet_migrations (
         name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
     )
+"""
+
+
+#: Rights of the database itself, set at every init: they are in no dump. Whoever may log in to the server is not let in
+#: for that alone: a session here can hold locks.
+DATABASE_RIGHTS = """
+    REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC;
+    GRANT CONNECT ON DATABASE {database} TO wallet_writer, wallet_reader, wallet_archiver;
+    GRANT TEMPORARY ON DATABASE {database} TO wallet_writer
 """
 
 
@@ -51,7 +62,8 @@ def migrate(settings: Settings, migrations: list[Migration] | None = None) -> li
     """Apply what is missing and make the coming months; returns the names applied now.
 
     `migrations` is what the code ships, unless a test says otherwise. Raises Refused for a database that
-    is newer than the code, differs from it, or does not let its owner do this.
+    is newer than the code, differs from it, does not let its owner do this, or in which others hold the locks
+    for `WALLET_STARTUP_WAIT_S`.
     """
     known = shipped() if migrations is None else migrations
     with connect(settings) as connection:
@@ -66,12 +78,17 @@ def migrate(settings: Settings, migrations: list[Migration] | None = None) -> li
                 f"CREATE DATABASE {connection.info.dbname} TEMPLATE template0 ENCODING 'UTF8'"
             )
         try:
-            applied = list(_apply_missing(connection, known))
+            applied = list(_apply_missing(connection, known, settings.startup_wait_s))
         except psycopg.errors.InsufficientPrivilege as denied:
             raise Refused(
                 f"the owner in WALLET_POSTGRES may not: {denied.diag.message_primary}; let it own the "
-                "database, and either have CREATEROLE or be GRANTed wallet_writer and wallet_reader"
+                "database, and either have CREATEROLE or be GRANTed wallet_writer, wallet_reader and wallet_archiver"
             ) from denied
+        except psycopg.errors.LockNotAvailable:
+            raise Refused(
+                f"no lock on the database in {settings.startup_wait_s:g} s, {_in_the_way(connection)}: wait until "
+                "it is done or end it (pg_terminate_backend), then run `wallet init` again; what was begun is undone"
+            ) from None
         make_months_ahead(connection, settings)
     return applied
 
@@ -86,16 +103,19 @@ def check(connection: Connection) -> None:
         raise Refused(f"the database lacks {', '.join(missing)}: run `wallet init`")
 
 
-def _apply_missing(connection: Connection, known: list[Migration]) -> Iterator[str]:
+def _apply_missing(connection: Connection, known: list[Migration], wait_s: float) -> Iterator[str]:
     """Apply one migration a transaction, reading anew each time what others may have applied meanwhile."""
     while True:
         with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{round(wait_s * 1_000)}ms"])
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
             connection.execute(RECORD_TABLE)
             recorded = _recorded(connection)
             _compare(known, recorded)
             migration = next((m for m in known if m.name not in recorded), None)
             if migration is None:
+                database = sql.Identifier(connection.info.dbname)
+                connection.execute(sql.SQL(DATABASE_RIGHTS).format(database=database))
                 return
             connection.execute(migration.sql.encode())
             connection.execute(
@@ -104,6 +124,13 @@ def _apply_missing(connection: Connection, known: list[Migration]) -> Iterator[s
             )
         log.debug("migration_applied", name=migration.name)
         yield migration.name
+
+
+def _in_the_way(connection: Connection) -> str:
+    """Who keeps `wallet init` waiting, as far as it can be seen."""
+    if other := holder(connection, LOCK):
+        return f"which {other} has"
+    return "which others use: pg_stat_activity shows the long transactions in it"
 
 
 def _recorded(connection: Connection) -> dict[str, str]:

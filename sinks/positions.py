@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from config.errors import Refused, Stopped
-from sinks.postgres import Connection
+from sinks.postgres import Connection, Role, as_login
 
 
 class Position(NamedTuple):
@@ -128,7 +128,7 @@ def session_name(sink: str, owner: str) -> str:
     return f"wallet sink {sink} {owner.rpartition(':')[2]}"
 
 
-def end_hung_sessions(connection: Connection, place: Place, open_for_s: float) -> int:
+def end_hung_sessions(connection: Connection, role: Role, place: Place, open_for_s: float) -> int:
     """End sessions of this sink's owners whose transaction is open for so long; returns how many.
 
     A process that is suspended in the middle of a COPY would keep its locks for ever: the server waits for
@@ -138,8 +138,7 @@ def end_hung_sessions(connection: Connection, place: Place, open_for_s: float) -
     owners = connection.execute(
         "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s", place
     ).fetchall()
-    connection.execute("RESET ROLE")
-    try:
+    with as_login(connection, role):
         return connection.execute(
             """
             SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -148,8 +147,6 @@ def end_hung_sessions(connection: Connection, place: Place, open_for_s: float) -
             """,
             [[session_name(place.sink, owner) for (owner,) in owners], open_for_s],
         ).rowcount
-    finally:
-        connection.execute("SET ROLE wallet_writer")
 
 
 def owned(connection: Connection, place: Place) -> dict[int, int]:

@@ -7,6 +7,7 @@ or the environment set; in autocommit: whoever needs a transaction says so with 
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
@@ -25,10 +26,11 @@ from sinks.silence import Attended
 log = EventLog("sinks.postgres")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-Role = Literal["wallet_writer", "wallet_reader"]
+Role = Literal["wallet_writer", "wallet_reader", "wallet_archiver"]
 
 WRITER: Role = "wallet_writer"
 READER: Role = "wallet_reader"
+ARCHIVER: Role = "wallet_archiver"
 
 #: A server that does not answer, or vanished without a word, is noticed within half a minute.
 PARAMETERS: dict[str, Any] = {
@@ -126,7 +128,7 @@ def _session(settings: Settings, role: Role | None, name: str) -> Connection:
     try:
         refuse_shared_sessions(connection, dsn)
         wanted = dict(MEANING)
-        if role == WRITER:
+        if role in {WRITER, ARCHIVER}:
             limit = {"idle_in_transaction_session_timeout": f"{settings.transaction_timeout_s}s"}
             wanted |= WRITER_LIMITS | limit
         connection.execute(
@@ -148,6 +150,16 @@ def _take(connection: Connection, role: Role) -> None:
         raise Refused(
             f"the user of WALLET_POSTGRES may not be {role}: run `wallet init`, then GRANT {role} TO it"
         ) from None
+
+
+@contextmanager
+def as_login(connection: Connection, role: Role) -> Iterator[None]:
+    """Lay the session's role down for a while: the login sees more of its own sessions, and may end them."""
+    connection.execute("RESET ROLE")
+    try:
+        yield
+    finally:
+        connection.execute(f"SET ROLE {role}")
 
 
 class WalletBalance(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+from sinks.postgres import WRITER
 from sinks.rows import Rejection, rejection_row
 from sinks.sink import Record, Rows, damaged
 from sinks.tables import Table
@@ -29,6 +30,7 @@ class RejectionSink:
     """Every rejected record becomes a row."""
 
     name = "rejections"
+    role = WRITER
 
     def __init__(self, topic: str) -> None:
         self.topic = topic

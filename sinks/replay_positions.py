@@ -11,7 +11,7 @@ from typing import NamedTuple
 from config.errors import Refused
 from sinks import positions
 from sinks.positions import Move, Origin, Place, Position
-from sinks.postgres import Connection
+from sinks.postgres import WRITER, Connection, as_login
 
 #: What the owner of a position begins with when it is a replay: `replay:host:pid:uuid`.
 REPLAY = "replay:"
@@ -62,8 +62,7 @@ def living(connection: Connection, place: Place) -> list[Session]:
         )
     }
     # The login sees more of its sessions than the role it has taken: their addresses.
-    connection.execute("RESET ROLE")
-    try:
+    with as_login(connection, WRITER):
         rows = connection.execute(
             """
             SELECT pid, host(client_addr), application_name FROM pg_stat_activity
@@ -72,8 +71,6 @@ def living(connection: Connection, place: Place) -> list[Session]:
             """,
             [f"wallet sink {place.sink} "],
         ).fetchall()
-    finally:
-        connection.execute("SET ROLE wallet_writer")
     return [Session(pid, address, owners.get(name)) for pid, address, name in rows]
 
 

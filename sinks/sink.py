@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from confluent_kafka import Message
 
 from config.errors import Stopped
+from sinks.postgres import Role
 from sinks.tables import TableRows
 
 FRAME_BYTES = 5
@@ -37,6 +38,10 @@ class Sink(Protocol):
     @property
     def topic(self) -> str:
         """The topic it reads."""
+
+    @property
+    def role(self) -> Role:
+        """The role by which it writes its rows and its position."""
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """Rows for these records; raises Stopped for one that does not decode."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sinks.postgres import WRITER
 from sinks.rows import snapshot_row
 from sinks.sink import Record, Rows, body_of, damaged
 from sinks.tables import Table
@@ -28,6 +29,7 @@ class SnapshotSink:
     """Every snapshot becomes a row."""
 
     name = "snapshots"
+    role = WRITER
 
     def __init__(self, topic: str) -> None:
         self.topic = topic

@@ -22,7 +22,7 @@ from sinks.migrations import check
 from sinks.months import make_months, make_months_ahead, months_of
 from sinks.observer import Observer
 from sinks.positions import Fenced, Log, Move, Origin, Place, Position
-from sinks.postgres import WRITER, Connection, connect, lost, one_line
+from sinks.postgres import Connection, connect, lost, one_line
 from sinks.sink import Record, Rows, Sink
 from sinks.tables import copy, reconcile, refuse_missing_rights
 
@@ -132,7 +132,7 @@ class Writer:
             }
         except psycopg.errors.LockNotAvailable:
             limit_s = self._settings.transaction_timeout_s
-            if ended := positions.end_hung_sessions(self._connection, self._place, limit_s):
+            if ended := positions.end_hung_sessions(self._connection, self._sink.role, self._place, limit_s):
                 log.warning("hung_sessions_ended", sink=self._sink.name, sessions=ended, open_for_s=limit_s)
             raise
 
@@ -255,4 +255,4 @@ class Writer:
             raise NotReachable(str(refusal)) from None
 
     def _connect(self, wait_s: float) -> Connection:
-        return connect(self._settings, WRITER, wait_s=wait_s, name=self._session_name)
+        return connect(self._settings, self._sink.role, wait_s=wait_s, name=self._session_name)

@@ -19,6 +19,7 @@ from sinks.archive.compare import Advance
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
 from sinks.archive.work import Archive, Moved, Sealed
+from sinks.postgres import READER
 
 #: Reasons that people see of an incomplete month; programs see all.
 SHOWN_REASONS = 3
@@ -40,7 +41,7 @@ class Standing:
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """Print every month that has rows; asks Kafka about those that are due and not sealed."""
     settings = agreed(settings)
-    with Archive(settings, "archive status") as archive:
+    with Archive(settings, "archive status", READER) as archive:
         known = archive.seals()
         standings = [_standing(archive, month, known.get(month.first)) for month in archive.months()]
     if as_json:

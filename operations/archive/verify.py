@@ -9,17 +9,16 @@ import typer
 from config.cluster import agreed, wait_for_kafka
 from config.errors import WalletError
 from config.settings import Settings
-from config.topic_log import TopicLog
 from config.topics import Topics
 from operations.output import as_line, progress
 from operations.verify.show import DIFFERENCES
 from sinks import postgres
 from sinks.archive import months as archive_months
 from sinks.archive import seals
-from sinks.archive.compare import both_sides, row_side
-from sinks.archive.explain import Mismatch, first_named, refuse_difference, rows_that_contradict_themselves
+from sinks.archive.check import refuse_other_than_sealed
+from sinks.archive.explain import Mismatch
 from sinks.archive.months import Month
-from sinks.archive.seals import Content, Seal
+from sinks.archive.seals import Seal
 from sinks.archive.topic import topic_log
 from sinks.migrations import check as check_database
 from sinks.postgres import READER, Connection
@@ -69,8 +68,8 @@ def _checked(
     known = seals.read(connection)
     if only and only not in {seal.content.month for seal in known}:
         raise WalletError(f"month {only:%Y-%m} is not sealed: `wallet archive status` shows those that are")
-    for broken in seals.broken_links(known):
-        raise Mismatch(f"the chain of seals is broken at {broken.month:%Y-%m}: it {broken.reason}")
+    for fault in seals.faults(known):
+        raise Mismatch(f"the chain of seals is broken at {fault.month:%Y-%m}: it {fault.reason}")
     places = {month.first: month for month in archive_months.with_rows(connection)}
     sealed = {seal.content.month for seal in known}
     for month in places.values():
@@ -82,7 +81,9 @@ def _checked(
             content = seal.content
             if only in {None, content.month}:
                 month = places.get(content.month, Month(content.month, archived=True))
-                _check_month(connection, ledger, month, content)
+                size = sum(one.to_offset - one.from_offset for one in content.ranges)
+                with progress(f"verifying {month.name}", size) as advance:
+                    refuse_other_than_sealed(connection, ledger, month, content, advance)
                 yield _told(seal, with_topic=kafka)
     finally:
         if ledger:
@@ -92,39 +93,3 @@ def _checked(
 def _told(seal: Seal, *, with_topic: bool) -> Checked:
     content = seal.content
     return Checked(f"{content.month:%Y-%m}", content.entries, seal.seal.hex(), with_topic)
-
-
-def _check_month(connection: Connection, ledger: TopicLog | None, month: Month, content: Content) -> None:
-    """Raise Mismatch where rows, seal and topic are not all the same."""
-    sealed = (content.entries, content.amount, content.hash)
-    if ledger is None:
-        rows = row_side(connection, month)
-        _refuse_other(connection, month, sealed, (rows.entries, rows.amount, rows.hash))
-        return
-    begins = {one.partition: one.from_offset for one in content.ranges}
-    ends = {one.partition: one.to_offset for one in content.ranges}
-    size = sum(end - begins[at] for at, end in ends.items())
-    with progress(f"verifying {month.name}", size) as advance:
-        rows, topic = both_sides(connection, ledger, month, begins, ends, advance)
-    refuse_difference(connection, ledger, month, rows, topic, ends)
-    _refuse_other(connection, month, sealed, (rows.entries, rows.amount, rows.hash))
-
-
-def _refuse_other(
-    connection: Connection, month: Month, sealed: tuple[int, int, bytes], found: tuple[int, int, bytes]
-) -> None:
-    if sealed == found:
-        return
-    named = first_named(rows_that_contradict_themselves(connection, month))
-    where = f": {named}" if named else ", though each follows from the one before: compare with the topic"
-    names = ("entries", "amount", "hash")
-    differs = ", ".join(
-        f"{name} {_shown(is_now)} sealed as {_shown(was)}"
-        for name, was, is_now in zip(names, sealed, found, strict=True)
-        if was != is_now
-    )
-    raise Mismatch(f"the rows of {month.name} do not match its seal ({differs}){where}")
-
-
-def _shown(value: object) -> str:
-    return f"{value.hex()[:16]}..." if isinstance(value, bytes) else str(value)

@@ -50,7 +50,7 @@ class DatabaseAudit:
 
     # -- 1. before the fold
 
-    def read(self, connection: Connection, advance: Advance) -> None:
+    def read(self, connection: Connection, advance: Advance, *, seals_beside_topic: bool) -> None:
         """Count all rows, and tell what is wrong by itself: guards that are gone, SEALs without their entry."""
         asked = () if self._all else self._partitions
         self.positions = audit.positions(connection)
@@ -71,8 +71,10 @@ class DatabaseAudit:
         self._wallets = list(_bounded(audit.wrong_wallets(connection)))
         for expected, found in _bounded(audit.wrong_seals(connection)):
             self._tell("transaction_snapshots", expected, found)
-        for difference in verify_archive.differences(connection) if self._all else ():
-            self._differences.add(difference)
+        if self._all:
+            sealed = verify_archive.differences(self._settings, connection, topic=seals_beside_topic)
+            for difference in sealed:
+                self._differences.add(difference)
         for table, reason in audit.unprotected(connection):
             self._differences.add(Difference(table, "unprotected", detail=reason))
 

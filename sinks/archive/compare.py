@@ -113,7 +113,8 @@ def row_side(connection: Connection, month: Month) -> Side:
             GROUP BY 1, 2 ORDER BY 1, 2
         ) TO STDOUT (FORMAT binary)
     """  # noqa: S608 - COPY takes no parameters; these are numbers and times of ours
-    with connection.transaction(), connection.cursor() as cursor:
+    # Rolled back, for an audit asks within a transaction of its own: the settings must not stay in that.
+    with connection.transaction(force_rollback=True), connection.cursor() as cursor:
         cursor.execute(WHOLE_MONTH)
         with cursor.copy(query.encode()) as stream:
             stream.set_types(["int4", "int8", "int8", "numeric", "bytea"])

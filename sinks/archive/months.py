@@ -8,7 +8,9 @@ from typing import NamedTuple
 from config.settings import Settings
 from sinks.postgres import Connection
 
-_NAME = re.compile(r"transactions_(\d{4,})_(\d\d)")
+_NAME = re.compile(r"transactions_(\d{4})_(\d\d)")
+#: The months that there can be (migration 0010).
+FIRST_MONTH, LAST_MONTH = date(1970, 1, 1), date(9998, 12, 1)
 
 
 class Month(NamedTuple):
@@ -20,12 +22,12 @@ class Month(NamedTuple):
     @property
     def starts(self) -> datetime:
         """Its first moment."""
-        return datetime(self.first.year, self.first.month, 1, tzinfo=UTC)
+        return midnight(self.first)
 
     @property
     def ends(self) -> datetime:
         """The first moment that is not of it."""
-        return following(self.starts)
+        return following(self.first)
 
     @property
     def name(self) -> str:
@@ -37,10 +39,15 @@ class Month(NamedTuple):
         return self.ends + timedelta(days=settings.archive_after_days)
 
 
-def following(month: datetime) -> datetime:
-    """The first moment of the next month."""
+def midnight(day: date) -> datetime:
+    """The first moment of a day, UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def following(month: date) -> datetime:
+    """The first moment of the next month, UTC."""
     years, months = divmod(month.month, 12)
-    return month.replace(year=month.year + years, month=months + 1)
+    return midnight(month.replace(year=month.year + years, month=months + 1))
 
 
 def to_ms(at: datetime) -> int:
@@ -59,7 +66,11 @@ def with_rows(connection: Connection) -> list[Month]:
     ).fetchall()
     named = ((_NAME.fullmatch(name), archived) for name, archived in tables)
     months = [Month(date(int(name[1]), int(name[2]), 1), archived) for name, archived in named if name]
-    return [month for month in sorted(months) if _has_rows(connection, month)]
+    return [
+        month
+        for month in sorted(months)
+        if FIRST_MONTH <= month.first <= LAST_MONTH and _has_rows(connection, month)
+    ]
 
 
 def _has_rows(connection: Connection, month: Month) -> bool:

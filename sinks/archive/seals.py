@@ -6,12 +6,15 @@ that is filled anew gets the same seals. `sealed_at` is not covered.
 """
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
+from config.errors import Stopped
+from sinks.archive.months import FIRST_MONTH, LAST_MONTH, following
 from sinks.postgres import Connection
 
 NO_SEAL = bytes(32)
@@ -62,70 +65,80 @@ def seal_of(content: Content, previous: bytes | None) -> bytes:
 
 
 def read(connection: Connection) -> list[Seal]:
-    """All seals by month, which is the order in which months are sealed."""
+    """All seals by month, which is the order in which months are sealed.
+
+    Raises Stopped for a month that no calendar here has; the owner's functions do not make one.
+    """
+    beyond = connection.execute(
+        "SELECT month::text FROM archive_seals WHERE month NOT BETWEEN %s AND %s ORDER BY month LIMIT 1",
+        [FIRST_MONTH, LAST_MONTH],
+    ).fetchone()
+    if beyond:
+        raise Stopped(
+            f"archive_seals has the month {beyond[0]}, which is out of {FIRST_MONTH:%Y-%m} to {LAST_MONTH:%Y-%m}: "
+            "nothing here seals such a month; keep the row as evidence, and let the owner take it out"
+        )
     rows = connection.execute(
         "SELECT month, ranges, entries, amount, hash, previous_seal, seal, sealed_at FROM archive_seals ORDER BY 1"
     )
-    return [
-        Seal(
-            Content(
-                month,
-                tuple(Range(one["partition"], one["from_offset"], one["to_offset"]) for one in ranges),
-                entries,
-                int(amount),
-                content_hash,
-            ),
-            previous,
-            seal,
-            sealed_at,
+    return [Seal(_content(*row[:5]), *row[5:]) for row in rows]
+
+
+def _content(month: date, ranges: Any, entries: int, amount: Decimal, content_hash: bytes) -> Content:
+    try:
+        found = tuple(
+            Range(int(one["partition"]), int(one["from_offset"]), int(one["to_offset"])) for one in ranges
         )
-        for month, ranges, entries, amount, content_hash, previous, seal, sealed_at in rows
-    ]
+        return Content(month, found, entries, int(amount), content_hash)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        raise Stopped(
+            f"the seal of {month:%Y-%m} in archive_seals cannot be read: nothing here writes such ranges or sums; keep "
+            "the row as evidence, and let the owner take it out"
+        ) from None
 
 
-def add(connection: Connection, content: Content) -> Seal:
-    """Seal a month in the caller's transaction, after the newest seal there is."""
-    newest = connection.execute("SELECT seal FROM archive_seals ORDER BY month DESC LIMIT 1").fetchone()
-    previous: bytes | None = newest[0] if newest else None
-    seal = seal_of(content, previous)
+def add(connection: Connection, content: Content) -> tuple[Seal, int]:
+    """Seal a month in the caller's transaction, after the newest seal there is; also how many snapshots came of it.
+
+    The owner's function does it: it refuses a month that is not over, and closes the month for everybody.
+    """
     row = connection.execute(
-        """
-        INSERT INTO archive_seals (month, ranges, entries, amount, hash, previous_seal, seal)
-        VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING sealed_at
-        """,
+        "SELECT previous_seal, seal, sealed_at, snapshots_added FROM seal_month(%s, %s, %s, %s, %s)",
         [
             content.month,
             Jsonb([one._asdict() for one in content.ranges]),
             content.entries,
             content.amount,
             content.hash,
-            previous,
-            seal,
         ],
     ).fetchone()
-    assert row  # noqa: S101 - INSERT ... RETURNING returns its row
-    return Seal(content, previous, seal, row[0])
+    assert row  # noqa: S101 - the function raises or returns its row
+    return Seal(content, *row[:3]), row[3]
 
 
-class Broken(NamedTuple):
-    """A link of the chain that does not hold, and why."""
+class Fault(NamedTuple):
+    """What is wrong with the seal of a month, as the rest of a sentence about it."""
 
     month: date
     reason: str
 
 
-def broken_links(seals: Sequence[Seal]) -> list[Broken]:
-    """What is wrong with the chain of these seals, all there are, by month; nothing connects to Kafka."""
+def faults(seals: Sequence[Seal]) -> list[Fault]:
+    """What is wrong with these seals, all there are, by month, as far as they tell it by themselves."""
     found = []
     previous: bytes | None = None
     for one in seals:
         month = one.content.month
         if one.previous != previous:
             found.append(
-                Broken(month, f"follows the seal {_hex(one.previous)}, the month before has {_hex(previous)}")
+                Fault(month, f"follows the seal {_hex(one.previous)}, the month before has {_hex(previous)}")
             )
         if one.seal != (right := seal_of(one.content, one.previous)):
-            found.append(Broken(month, f"has the seal {_hex(one.seal)}, its row gives {_hex(right)}"))
+            found.append(Fault(month, f"has the seal {_hex(one.seal)}, its row gives {_hex(right)}"))
+        if min(one.sealed_at, datetime.now(UTC)) < following(month):
+            found.append(Fault(month, f"was sealed at {one.sealed_at:%Y-%m-%dT%H:%MZ}, before it was over"))
+        if one.content.entries < 1 or not one.content.ranges:
+            found.append(Fault(month, "is sealed without entries"))
         previous = one.seal
     return found
 

@@ -19,7 +19,7 @@ from sinks.archive.compare import Advance
 from sinks.archive.months import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
-from sinks.postgres import one_line
+from sinks.postgres import ARCHIVER, one_line
 from sinks.sink import Record, Rows
 from sinks.writer import FIRST_PAUSE_S, PASSING
 
@@ -42,6 +42,7 @@ class ArchiveSink:
     """Reads snapshots and makes no rows of them."""
 
     name = "archive"
+    role = ARCHIVER
 
     def __init__(self, topic: str) -> None:
         self.topic = topic

@@ -28,12 +28,13 @@ from sinks.archive import months as archive_months
 from sinks.archive import seals
 from sinks.archive.compare import Advance, both_sides
 from sinks.archive.complete import Completeness
-from sinks.archive.explain import refuse_difference
+from sinks.archive.explain import Mismatch, refuse_difference
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
 from sinks.archive.topic import topic_log
+from sinks.locks import holder as lock_holder
 from sinks.migrations import check
-from sinks.postgres import WRITER, connect
+from sinks.postgres import ARCHIVER, Role, as_login, connect
 
 log = EventLog("sinks.archive")
 
@@ -73,12 +74,14 @@ class Waiting(NamedTuple):
 class Archive:
     """One session with Postgres, and Kafka's ledger topic. Not for several threads; a context manager."""
 
-    def __init__(self, settings: Settings, doing: str, *, wait_s: float | None = None) -> None:
+    def __init__(
+        self, settings: Settings, doing: str, role: Role = ARCHIVER, *, wait_s: float | None = None
+    ) -> None:
         self._settings = settings
         self._ledger: TopicLog | None = None
         # At most 63 characters, or Postgres would cut it.
         name = f"wallet {doing} {socket.gethostname()[:30]}:{os.getpid()}"
-        self.connection = connect(settings, WRITER, wait_s=wait_s, name=name)
+        self.connection = connect(settings, role, wait_s=wait_s, name=name)
         try:
             check(self.connection)
             with suppress(psycopg.errors.InvalidParameterValue):  # a server's system may not be able to
@@ -114,23 +117,8 @@ class Archive:
 
     def holder(self) -> str:
         """Who has it, for people. Asked by the login itself: the role does not see where others come from."""
-        self.connection.execute("RESET ROLE")
-        try:
-            row = self.connection.execute(
-                """
-                SELECT a.application_name, a.pid, coalesce(host(a.client_addr), 'an address that is not told')
-                FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid)
-                WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()
-                    AND (l.classid::bigint << 32 | l.objid::bigint) = %s AND l.objsubid = 1
-                """,
-                [LOCK],
-            ).fetchone()
-        finally:
-            self.connection.execute("SET ROLE wallet_writer")
-        if row is None:
-            return "a session that has just ended"
-        name, backend, host = row
-        return f"{name or 'a session without a name'} (backend {backend}, from {host})"
+        with as_login(self.connection, ARCHIVER):
+            return lock_holder(self.connection, LOCK) or "a session that has just ended"
 
     # -- what there is
 
@@ -163,10 +151,7 @@ class Archive:
         rows, topic = both_sides(self.connection, self.ledger, month, found.begins, found.ends, advance)
         refuse_difference(self.connection, self.ledger, month, rows, topic, found.ends)
         with self.connection.transaction():
-            # 1. Snapshots first: a seal says that every wallet of its month has one.
-            added = self._bring_forward(month)
-            # 2. From here on nothing is added to the month by anybody (make_month, reconcile).
-            seal = seals.add(self.connection, topic.content(month))
+            seal, added = seals.add(self.connection, topic.content(month))
         sealed = Sealed(month, seal, added, time.monotonic() - started)
         log.info(
             "month_sealed",
@@ -177,31 +162,6 @@ class Archive:
             took_s=round(sealed.took_s, 1),
         )
         return sealed
-
-    def _bring_forward(self, month: Month) -> int:
-        """Add a SEAL snapshot for every wallet of the month without one at or after its last entry there."""
-        return self.connection.execute(
-            """
-            INSERT INTO transaction_snapshots (
-                wallet_id, currency, balance, sequence, recorded_at, source_partition, source_offset, hash, reason
-            )
-            SELECT
-                e.wallet_id, e.currency, e.balance, e.sequence, e.recorded_at, e.source_partition, e.source_offset,
-                e.hash, 'SEAL'
-            FROM (
-                SELECT wallet_id, max(sequence) AS sequence FROM transactions
-                WHERE recorded_at >= %(starts)s AND recorded_at < %(ends)s GROUP BY wallet_id
-            ) AS newest
-            JOIN transactions AS e
-                ON (e.wallet_id, e.sequence) = (newest.wallet_id, newest.sequence)
-                AND e.recorded_at >= %(starts)s AND e.recorded_at < %(ends)s
-            WHERE NOT EXISTS (
-                SELECT FROM transaction_snapshots AS s
-                WHERE s.wallet_id = newest.wallet_id AND s.sequence >= newest.sequence
-            )
-            """,
-            {"starts": month.starts, "ends": month.ends},
-        ).rowcount
 
     # -- moving
 
@@ -253,6 +213,8 @@ class Archive:
         """
         sealed, moved = list[Sealed](), list[Moved]()
         known = self.seals()
+        for fault in seals.faults([*known.values()]):
+            raise Mismatch(f"the chain of seals is broken at {fault.month:%Y-%m}: it {fault.reason}")
         for month in self.months():
             if stop.is_set() or (only and month.first > only):
                 break

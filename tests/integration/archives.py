@@ -60,15 +60,15 @@ def name(month: date) -> str:
 
 def change(settings: Settings, statement: Any, *values: object) -> None:
     """What only an owner who takes the protection off can do."""
-    switch = "ALTER TABLE {} {} TRIGGER append_only"
     with postgres.connect(settings) as owner:
-        guarded = owner.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only'")
-        tables = [name for (name,) in guarded]
-        for name in tables:
-            owner.execute(switch.format(name, "DISABLE").encode())
+        guards = owner.execute(
+            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'sealed')"
+        ).fetchall()
+        for guarded, trigger in guards:
+            owner.execute(f"ALTER TABLE {guarded} DISABLE TRIGGER {trigger}".encode())
         owner.execute(statement, values or None)
-        for name in tables:
-            owner.execute(switch.format(name, "ENABLE ALWAYS").encode())
+        for guarded, trigger in guards:
+            owner.execute(f"ALTER TABLE {guarded} ENABLE ALWAYS TRIGGER {trigger}".encode())
 
 
 def two_months(partition: int, wallets: int = 7) -> Ledger:
@@ -127,8 +127,9 @@ def enter(settings: Settings, *ledgers: Ledger) -> None:
     entries = [entry_row(written.body) for ledger in ledgers for written in ledger.written]
     with postgres.connect(settings, postgres.WRITER) as writer:
         make_months(writer, months_of({entry.day for entry in entries}), settings)
-        copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
-        copy(writer, TRANSACTIONS, [entry.row for entry in entries])
+        with writer.transaction():
+            copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
+            copy(writer, TRANSACTIONS, [entry.row for entry in entries])
         for ledger in ledgers:
             count = len(ledger.written)
             writer.execute(

@@ -139,7 +139,7 @@ def test_months_are_sealed_and_moved_and_every_question_has_the_answer_it_had(
     assert verify(pipeline, None, kafka=True, as_json=False) == 0
     assert verify(pipeline, None, kafka=False, as_json=False) == 0
     with audit.looking(pipeline) as connection:
-        assert list(verify_archive.differences(connection)) == []
+        assert list(verify_archive.differences(pipeline, connection)) == []
         assert audit.unprotected(connection) == []
         assert list(audit.wrong_seals(connection)) == []
     # Whoever has the table can work the seals out, by the statement in the docs.
@@ -279,19 +279,19 @@ def test_what_is_done_to_an_archived_month_is_found(
     work(pipeline)
     with postgres.connect(pipeline) as owner:
         for statement, told, found in ARCHIVED.values():
-            owner.execute("CREATE TEMPORARY TABLE kept AS SELECT * FROM transaction_archive")
-            owner.execute("CREATE TEMPORARY TABLE kept_seals AS SELECT * FROM archive_seals")
+            owner.execute("CREATE TABLE kept AS SELECT * FROM transaction_archive")
+            owner.execute("CREATE TABLE kept_seals AS SELECT * FROM archive_seals")
             change(pipeline, statement)
             assert verify(pipeline, None, kafka=kafka, as_json=False) == (DIFFERENCES if found else 0)
             assert not told or told in capsys.readouterr().out
             with audit.looking(pipeline) as connection:
-                assert bool(list(verify_archive.differences(connection))) == found
+                assert bool(list(verify_archive.differences(pipeline, connection))) == found
             change(
                 pipeline,
                 "DELETE FROM transaction_archive; DELETE FROM archive_seals",
             )
-            owner.execute("INSERT INTO transaction_archive SELECT * FROM kept; DROP TABLE kept")
-            owner.execute("INSERT INTO archive_seals SELECT * FROM kept_seals; DROP TABLE kept_seals")
+            change(pipeline, "INSERT INTO transaction_archive SELECT * FROM kept; DROP TABLE kept")
+            change(pipeline, "INSERT INTO archive_seals SELECT * FROM kept_seals; DROP TABLE kept_seals")
     assert verify(pipeline, None, kafka=kafka, as_json=False) == 0
 
 
@@ -314,11 +314,11 @@ def test_a_replayed_entry_is_compared_in_the_archive_and_one_that_is_missing_the
 
 
 def test_nobody_moves_a_month_that_is_not_sealed_or_changes_a_seal(pipeline: Settings) -> None:
-    with postgres.connect(pipeline, postgres.WRITER) as writer:
+    with postgres.connect(pipeline, postgres.ARCHIVER) as archiver:
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match=f"{name(FIRST)} is not sealed"):
-            writer.execute("SELECT archive_month(%s, 500)", [FIRST])
+            archiver.execute("SELECT archive_month(%s, 500)", [FIRST])
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            writer.execute(f"ALTER TABLE transactions DETACH PARTITION {table(FIRST)}".encode())
+            archiver.execute(f"ALTER TABLE transactions DETACH PARTITION {table(FIRST)}".encode())
     work(pipeline, FIRST)
     with postgres.connect(pipeline) as owner, pytest.raises(psycopg.errors.RestrictViolation):
         owner.execute("UPDATE archive_seals SET entries = 0")

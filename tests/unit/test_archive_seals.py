@@ -14,7 +14,7 @@ from schemas.entries import encode_entry, encode_transaction
 from schemas.records import CREDIT, DEBIT, Transaction
 from sinks.archive.entries import hashes, signed_sum, source_offset
 from sinks.archive.months import Month
-from sinks.archive.seals import NO_SEAL, Content, Range, Seal, broken_links, covered, seal_of
+from sinks.archive.seals import NO_SEAL, Content, Range, Seal, covered, faults, seal_of
 
 LARGEST = 2**63 - 1
 AT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -43,8 +43,8 @@ def test_what_a_seal_covers_is_written_as_the_docs_say() -> None:
 
 
 def test_a_chain_as_it_was_sealed_holds() -> None:
-    assert broken_links([]) == []
-    assert broken_links(chain_of(content(5), content(6), content(8))) == []
+    assert faults([]) == []
+    assert faults(chain_of(content(5), content(6), content(8))) == []
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,35 @@ def test_a_chain_as_it_was_sealed_holds() -> None:
 def test_a_change_of_anything_that_a_seal_covers_breaks_it(changes: dict[str, object]) -> None:
     first, second = chain_of(content(5), content(6))
     changed = first._replace(content=first.content._replace(**changes))  # type: ignore[arg-type] # as above
-    assert [one.month for one in broken_links([changed, second])] == [changed.content.month]
+    assert [one.month for one in faults([changed, second])] == [changed.content.month]
 
 
 def test_a_seal_that_was_made_anew_for_changed_rows_no_longer_fits_the_next() -> None:
     _, second = chain_of(content(5), content(6))
     forged = chain_of(content(5, amount=0))
-    assert [one.month.month for one in broken_links([*forged, second])] == [6]
+    assert [one.month.month for one in faults([*forged, second])] == [6]
 
 
 def test_a_seal_that_was_taken_out_is_missed_by_the_next() -> None:
     first, _, third = chain_of(content(5), content(6), content(7))
-    assert [one.month.month for one in broken_links([first, third])] == [7]
+    assert [one.month.month for one in faults([first, third])] == [7]
+
+
+def test_a_month_that_was_sealed_before_it_was_over_is_told() -> None:
+    early = [
+        seal._replace(sealed_at=datetime(2026, 5, 31, 23, 59, tzinfo=UTC)) for seal in chain_of(content(5))
+    ]
+    (fault,) = faults(early)
+    assert fault == (date(2026, 5, 1), "was sealed at 2026-05-31T23:59Z, before it was over")
+    # Whoever forges a seal of a month to come can forge its time, too, but not the clock of whoever looks.
+    to_come = chain_of(content(5)._replace(month=date(9998, 12, 1)))
+    (fault,) = faults([to_come[0]._replace(sealed_at=datetime(9999, 1, 1, tzinfo=UTC))])
+    assert "before it was over" in fault.reason
+
+
+@pytest.mark.parametrize("changes", [{"entries": 0}, {"ranges": ()}], ids=str)
+def test_a_seal_of_nothing_is_told(changes: dict[str, object]) -> None:
+    assert [one.reason for one in faults(chain_of(content(5, **changes)))] == ["is sealed without entries"]
 
 
 def test_the_last_moment_of_a_month_is_followed_by_the_next_months_first() -> None:
