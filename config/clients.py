@@ -2,6 +2,7 @@
 
 from confluent_kafka.admin import AdminClient
 
+from config import security
 from config.settings import Settings
 
 Value = str | int | float | bool
@@ -14,8 +15,10 @@ IDLE_CONNECTION_MS = 3_000
 def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
     """Configuration of a librdkafka client for these settings; `more` has underscores for dots.
 
-    Consumers are read-committed and never start from a guess, producers use Java's murmur2.
+    Consumers are read-committed and never start from a guess, producers use Java's murmur2. Raises
+    ConfigurationError where the settings of TLS or SASL can be no connection's.
     """
+    security.check(settings)
     conf: dict[str, Value] = {
         "bootstrap.servers": settings.kafka,
         "security.protocol": settings.kafka_security_protocol,

@@ -5,11 +5,11 @@ that are not the pipeline's, stop them at the start instead of changing outcomes
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -22,6 +22,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
+from config.causes import DENIED, Causes, because, speaks_otherwise
 from config.clients import librdkafka, looking
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
@@ -90,26 +91,40 @@ def quiet_admin(settings: Settings) -> AdminClient:
 
 
 def wait_for_kafka(settings: Settings) -> None:
-    """Return once a broker answers; raise NotReachable after `WALLET_STARTUP_WAIT_S`, saying so meanwhile."""
+    """Return once a broker answers; raise NotReachable after `WALLET_STARTUP_WAIT_S`, saying so meanwhile.
+
+    What waiting does not mend, a login that is refused for example, is raised at once: mostly ConfigurationError.
+    """
     deadline = time.monotonic() + settings.startup_wait_s
-    pause_s, client = 0.25, quiet_admin(settings)
+    causes = Causes()
+    conf: dict[str, Any] = {**librdkafka(settings), "log_level": 0, "error_cb": causes}
+    client = AdminClient(conf)
+    pause_s = 0.25
     while True:
         left_s = deadline - time.monotonic()
         try:
-            client.list_topics(timeout=max(1.0, min(ASK_S, left_s)))
+            client.list_topics(timeout=max(1.0, min(ASK_S, left_s, 8 * pause_s)))
         except KafkaException as error:
+            client.poll(0)  # what went wrong meanwhile reaches `causes`
+            if lasting := causes.lasting(settings):
+                raise lasting from None
             left_s = deadline - time.monotonic()
-            reason = _text(error)
+            reason = str(causes) or _text(error)
             if left_s <= 0:
-                raise NotReachable(
-                    f"Kafka at {settings.kafka} did not answer within {settings.startup_wait_s:g} s "
-                    f"({reason}): start it, or set WALLET_KAFKA"
-                ) from None
+                raise NotReachable(_silent(settings, reason)) from None
             log.warning("waiting_for_kafka", at=settings.kafka, left_s=round(left_s), reason=reason)
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 2, settings.retry_wait_s)
         else:
             return
+
+
+def _silent(settings: Settings, reason: str) -> str:
+    """What to do about a Kafka that does not answer."""
+    told = f"Kafka at {settings.kafka} did not answer within {settings.startup_wait_s:g} s ({reason}): "
+    if speaks_otherwise(settings):
+        return f"{told}somebody listens there; does he speak {settings.kafka_security_protocol}, or is it another port?"
+    return f"{told}start it, or set WALLET_KAFKA"
 
 
 def specs(settings: Settings, input_message_bytes: int | None = None) -> list[TopicSpec]:
@@ -204,10 +219,16 @@ def differences(spec: TopicSpec, found: FoundTopic | None) -> list[str]:
     return wrong
 
 
-def describe(client: AdminClient, names: Iterable[str]) -> dict[str, FoundTopic]:
-    """Partitions and settings of those of the named topics that exist."""
+def describe(client: AdminClient, names: Collection[str]) -> dict[str, FoundTopic]:
+    """Partitions and settings of those of the named topics that exist.
+
+    Raises NotReachable, and Refused for a topic that this login may not see, which no list of topics would name.
+    """
     try:
         there = client.list_topics(timeout=ASK_S).topics
+        if hidden := [name for name in names if name not in there]:
+            for answer in client.describe_topics(TopicCollection(hidden), request_timeout=ASK_S).values():
+                _refuse_hidden(answer)
         counts = {name: len(there[name].partitions) for name in names if name in there}
         asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in counts]
         answers = client.describe_configs(asked, request_timeout=ASK_S) if asked else {}
@@ -219,7 +240,16 @@ def describe(client: AdminClient, names: Iterable[str]) -> dict[str, FoundTopic]
             for resource, answer in answers.items()
         }
     except KafkaException as error:
-        raise NotReachable(f"Kafka did not describe the topics: {_text(error)}") from None
+        told = NotReachable(f"Kafka did not describe {', '.join(names)}: {_text(error)}")
+        raise because(error.args[0], told) from None
+
+
+def _refuse_hidden(answer: "Future[object]") -> None:
+    try:
+        answered(answer)
+    except KafkaException as failure:
+        if failure.args[0].code() in DENIED:
+            raise
 
 
 def identity(client: AdminClient, topic: str) -> tuple[str, str]:
@@ -229,7 +259,8 @@ def identity(client: AdminClient, topic: str) -> tuple[str, str]:
         named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
         return str(cluster), str(answered(named[topic]).topic_id)
     except KafkaException as failure:
-        raise NotReachable(f"Kafka did not describe {topic}: {_text(failure)}") from None
+        told = NotReachable(f"Kafka did not describe {topic}: {_text(failure)}")
+        raise because(failure.args[0], told) from None
 
 
 def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int], Offsets]:
@@ -270,7 +301,8 @@ def _list(
             return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
         except KafkaException as error:
             if not passes(error.args[0]) or time.monotonic() > deadline:
-                raise NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}") from None
+                told = NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}")
+                raise because(error.args[0], told) from None
         with suppress(KafkaException):
             client.list_topics(timeout=ASK_S)  # whoever leads the partitions now
         time.sleep(0.1)
@@ -295,10 +327,12 @@ def answered(answer: "Future[T]") -> T:
 def read_pipeline(settings: Settings) -> Pipeline | None:
     """The pipeline record, read-committed; None where there is none yet."""
     topic = Topics.of(settings).pipeline
+    group = f"{settings.prefix}.pipeline"
+    unread = f"the pipeline record in {topic} could not be read as group {group}"
     reader = Consumer(
         looking(
             settings,
-            f"{settings.prefix}.pipeline",
+            group,
             fetch_wait_max_ms=10,  # the end is told by an empty answer, which a broker holds back for so long
         )
     )
@@ -318,12 +352,12 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
             elif error.code() == KafkaError._PARTITION_EOF:
                 return None if newest is None else Pipeline.from_json(newest)
             elif not passes(error):
-                raise NotReachable(f"the pipeline record in {topic} could not be read: {error.str()}")
+                raise because(error, NotReachable(f"{unread}: {error.str()}"))
     except KafkaException as error:
-        raise NotReachable(f"the pipeline record in {topic} could not be read: {_text(error)}") from None
+        raise because(error.args[0], NotReachable(f"{unread}: {_text(error)}")) from None
     finally:
         reader.close()
-    raise NotReachable(f"the pipeline record in {topic} could not be read in time: is a broker away?")
+    raise NotReachable(f"{unread} in time: is a broker away?")
 
 
 def _text(error: KafkaException) -> str:

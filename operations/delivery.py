@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from config.causes import because
 from config.clients import librdkafka
 from config.errors import NotReachable
 from config.settings import Settings
@@ -79,8 +80,10 @@ def deliver(settings: Settings, stream: Iterable[Outgoing], advance: Advance) ->
     left = producer.flush(FLUSH_S)
     advance(sent - left)
     if failed or left:
-        reason = failed[0].str() if failed else "no confirmation in time"
-        raise NotReachable(f"{len(failed) + left} of {sent} records were not delivered: {reason}")
+        why = failed[0] if failed else KafkaError(KafkaError._TIMED_OUT)
+        raise because(
+            why, NotReachable(f"{len(failed) + left} of {sent} records were not delivered: {why.str()}")
+        )
     return sent
 
 

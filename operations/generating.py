@@ -7,11 +7,13 @@ from pathlib import Path
 
 import typer
 
-from config.cluster import check
+from config import rights
+from config.cluster import check, quiet_admin
 from config.errors import ConfigurationError
 from config.history import refuse_while_open
 from config.pipeline import Pipeline
 from config.settings import Settings
+from config.topics import Topics
 from operations.delivery import deliver, paced
 from operations.generator import Mix, records
 from operations.lines import to_json
@@ -22,6 +24,7 @@ def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None
     """Send `count` records to the input topic and return when all are confirmed, saying how it went."""
     pipeline = check(settings)
     settings = pipeline.rule(settings)
+    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.WRITE}, {})
     refuse_while_open(settings)
     mix = fitted(mix, pipeline)
     began = time.monotonic()

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from config import rights
+from config.causes import because
 from config.clients import looking
-from config.cluster import ASK_S, passes
+from config.cluster import ASK_S, passes, quiet_admin
 from config.errors import NotReachable
 from config.settings import Settings
 
@@ -52,7 +54,11 @@ def _told(
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
             if not passes(error) or time.monotonic() > deadline:
-                raise NotReachable(f"Kafka did not tell the offsets of group {group}: {error.str()}")
+                # Who lacks the right to ask is not told so either: librdkafka looks for the coordinator on and on.
+                rights.require(quiet_admin(settings), {}, {group: rights.DESCRIBE})
+                raise because(
+                    error, NotReachable(f"Kafka did not tell the offsets of group {group}: {error.str()}")
+                )
             time.sleep(ASK_PAUSE_S)
     finally:
         reader.close()

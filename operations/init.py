@@ -10,7 +10,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from config import history as open_input
-from config import retention
+from config import retention, rights
+from config.causes import because
 from config.clients import librdkafka
 from config.cluster import (
     ASK_S,
@@ -71,11 +72,19 @@ def initialise(settings: Settings, times: Times = "as they are", *, agreed: bool
     wait_for_kafka(settings)
     client = quiet_admin(settings)
     created, altered = _topics(client, settings, times, agreed=agreed)
+    rights.require(client, _needed(settings), {})
     ids = registry.register(settings)
     pipeline, written = claim(settings, Pipeline.of(settings, ids.transaction))
     migrated = migrations.migrate(settings)
     warnings = _warnings(settings, describe(client, Topics.of(settings).partitioned))
     return Report(pipeline, written, tuple(created), tuple(altered), ids, tuple(migrated), tuple(warnings))
+
+
+def _needed(settings: Settings) -> rights.Needed:
+    """What whoever initialises may have to do, though this time there may be nothing to do."""
+    names = Topics.of(settings)
+    own = [name for name in names.partitioned if name != settings.input]
+    return dict.fromkeys(own, rights.ALTER_CONFIGS) | {names.pipeline: rights.READ | rights.WRITE}
 
 
 def _topics(
@@ -162,7 +171,8 @@ def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTo
                 left.append(topic)
                 told = error.str()
             elif error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise Refused(f"Kafka did not create topic {topic.topic}: {error.str()}") from None
+                refused = Refused(f"Kafka did not create topic {topic.topic}: {error.str()}")
+                raise because(error, refused) from None
     return left, told
 
 
@@ -228,7 +238,9 @@ def _write_first(settings: Settings, wanted: Pipeline) -> str:
         # Whoever is fenced between two requests is told so in several ways; all of them end the transaction.
         if error.fatal() or error.txn_requires_abort() or passes(error):
             return str(error.str())
-        raise NotReachable(f"the pipeline record could not be written: {error.str()}") from None
+        raise because(
+            error, NotReachable(f"the pipeline record could not be written: {error.str()}")
+        ) from None
     return str(failed[0].str()) if failed else ""
 
 

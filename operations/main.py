@@ -49,16 +49,23 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as failure:
-        error = failure if isinstance(failure, WalletError) else _session_lost(failure)
+        error = failure if isinstance(failure, WalletError) else _of_a_server(failure)
         if error is None:
             raise
         typer.echo(f"wallet: {logs.masked(str(error))}", err=True)
         sys.exit(error.exit_code)
 
 
-def _session_lost(failure: Exception) -> WalletError | None:
+def _of_a_server(failure: Exception) -> WalletError | None:
+    """What a server said that no command has put into words of its own."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    from config.causes import because
+    from config.errors import NotReachable
     from sinks import postgres
 
+    if isinstance(failure, KafkaException) and isinstance(error := failure.args[0], KafkaError):
+        return because(error, NotReachable(f"Kafka: {error.str()}"))
     return postgres.lost(failure)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import typer
 
-from config.cluster import agreed
+from config import rights
+from config.cluster import agreed, quiet_admin
 from config.history import refuse_while_open
 from config.settings import Settings
+from config.topics import Topics
 from operations.files.file import Form, found
 from operations.files.mapping import load
 from operations.files.shape import BadLine, Row
@@ -93,6 +95,7 @@ def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
 def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
     """Send every line and return how many were confirmed; those that were not are told."""
     settings = agreed(settings)
+    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.WRITE}, {})
     refuse_while_open(settings)
     sent = failed = 0
     try:

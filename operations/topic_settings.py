@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from config.causes import because
 from config.cluster import ASK_S, answered, describe
 from config.errors import NotReachable, Refused
 
@@ -23,7 +24,10 @@ def alter(client: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
         for answer in client.incremental_alter_configs([resource], request_timeout=ASK_S).values():
             answered(answer)
     except KafkaException as failure:
-        raise Refused(f"Kafka did not change the settings of {topic}: {failure.args[0].str()}") from None
+        error: KafkaError = failure.args[0]
+        raise because(
+            error, Refused(f"Kafka did not change the settings of {topic}: {error.str()}")
+        ) from None
     deadline = time.monotonic() + ASK_S
     while time.monotonic() < deadline:
         there = describe(client, [topic]).get(topic)

@@ -20,7 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from threading import Event, Thread
 
-from config.cluster import agreed
+from config import rights
+from config.cluster import agreed, quiet_admin
 from config.errors import ConfigurationError
 from config.health import observed
 from config.logs import EventLog
@@ -61,11 +62,11 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
     }
     if unknown := set(names) - set(sinks):
         raise ConfigurationError(f"no such sink: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    checked = _checked(settings, stop)
+    wanted = [sinks[name] for name in dict.fromkeys(names)]
+    checked = _checked(settings, wanted, stop)
     if checked is None:
         return
     settings = checked
-    wanted = [sinks[name] for name in dict.fromkeys(names)]
     vitals = Vitals(settings, {sink.name: sink.topic for sink in wanted})
     bell = Bell()
     observers = Observers(vitals, bell, observer) if observer else Observers(vitals, bell)
@@ -85,8 +86,16 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
         raise failures[0]
 
 
-def _checked(settings: Settings, stop: Event) -> Settings | None:
-    """The settings with the pipeline's once Kafka is as it must be; None if told to stop while it was waited for.
+def _require(settings: Settings, sinks: Sequence[Sink]) -> None:
+    client, topics = quiet_admin(settings), Topics.of(settings)
+    for sink in sinks:
+        reads = (topics.ledger, topics.transactions) if sink.name == "archive" else ()
+        group = {settings.sink_group(sink.name): rights.READ}
+        rights.require(client, dict.fromkeys((sink.topic, *reads), rights.READ), group)
+
+
+def _checked(settings: Settings, sinks: Sequence[Sink], stop: Event) -> Settings | None:
+    """The settings with the pipeline's once Kafka is as it must be and lets us read; None if told to stop before that.
 
     librdkafka cannot be interrupted, so a thread asks, which is left behind then: nothing has begun.
     """
@@ -96,6 +105,7 @@ def _checked(settings: Settings, stop: Event) -> Settings | None:
     def look() -> None:
         try:
             found.append(agreed(settings))
+            _require(settings, sinks)
         except BaseException as error:  # noqa: BLE001 - raised again below
             failures.append(error)
 

@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from config.causes import because
 from config.clients import librdkafka
 from config.cluster import identity, quiet_admin
 from config.consuming import bytes_of, ready, slice_of
@@ -221,7 +222,7 @@ class TopicReader:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise Stopped(f"{where} does not hold the offset of the sink's position ({error.str()})")
         if error.fatal() or error.code() in FINAL:
-            raise Stopped(f"{where} cannot be read: {error.str()}")
+            raise because(error, Stopped(f"{where} cannot be read: {error.str()}"))
         log.warning("kafka_says", sink=self._sink.name, where=where, reason=error.str())
         return True
 

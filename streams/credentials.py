@@ -1,10 +1,9 @@
 """How aiokafka logs in to Kafka: the settings of librdkafka, in the words of Faust."""
 
-import ssl
-
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
+from config import security
 from config.settings import Settings
 
 
@@ -13,16 +12,7 @@ def credentials(settings: Settings) -> CredentialsT | None:
     protocol = settings.kafka_security_protocol
     if protocol == "PLAINTEXT":
         return None
-    context = None
-    if protocol.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.kafka_ssl_ca and str(settings.kafka_ssl_ca))
-        if settings.kafka_ssl_certificate is not None:
-            password = settings.kafka_ssl_key_password
-            context.load_cert_chain(
-                settings.kafka_ssl_certificate,
-                settings.kafka_ssl_key,
-                password.get_secret_value() if password is not None else None,
-            )
+    context = security.tls(settings)
     if protocol == "SSL":
         return SSLCredentials(context=context)
     password = settings.kafka_sasl_password

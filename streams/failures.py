@@ -3,6 +3,7 @@
 from aiokafka import errors
 from confluent_kafka import KafkaError, KafkaException
 
+from config.causes import because
 from config.cluster import ASK_S, answered, quiet_admin
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped, WalletError
 from config.settings import Settings
@@ -29,7 +30,7 @@ def in_one_line(failure: BaseException, settings: Settings) -> WalletError:
         case WalletError():
             return failure
         case KafkaException():
-            return Stopped(f"Kafka: {failure.args[0].str()}")
+            return because(failure.args[0], Stopped(f"Kafka: {failure.args[0].str()}"))
         case errors.KafkaConnectionError():
             return NotReachable(f"Kafka went away: {failure}")
         case errors.KafkaError():

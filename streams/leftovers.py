@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from config.causes import DENIED, because
 from config.errors import Stopped
 from config.settings import Settings
 from config.topics import Topics
@@ -27,7 +28,6 @@ from streams.reader import Interrupted
 ASK_S, ASK_PAUSE_S = 10.0, 0.1
 #: An offset that is not told for so long is taken for one that is left open: to roll it back does no harm.
 OFFSET_S = 3.0
-DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})
 #: Asks `offsets_for_times` for the end. (Kafka's LATEST_TIMESTAMP.)
 END = -1
@@ -106,7 +106,8 @@ class OpenTransactions:
             # While a broker comes and goes the client has more kinds of errors than anybody has listed.
             denied = error.fatal() or error.code() in DENIED
             if denied or time.monotonic() > deadline:
-                raise Stopped(f"partition {self._partition}: what is open in it is not told: {error.str()}")
+                told = Stopped(f"partition {self._partition}: what is open in it is not told: {error.str()}")
+                raise because(error, told)
             if self._stopping.wait(ASK_PAUSE_S):
                 raise Interrupted
 

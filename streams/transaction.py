@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from config.causes import because
 from config.clients import transactional
 from config.errors import Stopped
 from config.logs import EventLog
@@ -103,9 +104,10 @@ class PartitionProducer:
                 if refused := forbidden(error, self._settings, self._partition):
                     raise refused from None
                 if not error.retriable() or time.monotonic() > deadline:
-                    raise Stopped(
+                    told = Stopped(
                         f"partition {self._partition}: cannot open its transactions: {error.str()}"
-                    ) from None
+                    )
+                    raise because(error, told) from None
                 log.info("transactions_wait", partition=self._partition, reason=error.name())
             else:
                 return

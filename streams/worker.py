@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
+from config import rights
 from config.clients import librdkafka, looking
 from config.cluster import check, identity, quiet_admin
 from config.ending import END_S, end_now, end_within
@@ -41,7 +42,9 @@ def run(settings: Settings) -> None:
     pipeline = check(settings)
     settings = pipeline.rule(settings)
     topics = Topics.of(settings)
-    cluster, ledger_topic_id = identity(quiet_admin(settings), topics.ledger)
+    client = quiet_admin(settings)
+    rights.require(client, _needed(settings, topics), {settings.group: rights.READ})
+    cluster, ledger_topic_id = identity(client, topics.ledger)
     # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
     uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
@@ -68,6 +71,13 @@ def run(settings: Settings) -> None:
         finally:
             offsets_of.close()
             uncommitted.close()
+
+
+def _needed(settings: Settings, topics: Topics) -> rights.Needed:
+    both = rights.READ | rights.WRITE
+    # With a registry, the ids that were accepted are written beside the pipeline record.
+    own = {topics.transactions: rights.READ, topics.pipeline: both if settings.registry else rights.READ}
+    return own | dict.fromkeys(topics.partitioned[1:], both)
 
 
 def spare_the_collector() -> None:

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
+from config.causes import because
 from config.clients import librdkafka, transactional
-from config.errors import NotReachable, Stopped
+from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
@@ -100,7 +101,7 @@ class ImportProducer:
             else:
                 return
 
-    def _told(self, failure: Exception, what: str) -> Stopped | NotReachable:
+    def _told(self, failure: Exception, what: str) -> WalletError:
         error = failure.args[0]
         if isinstance(error, KafkaError) and error.code() in FENCED:
             return Stopped(
@@ -109,6 +110,7 @@ class ImportProducer:
                 "again then"
             )
         told = error.str() if isinstance(error, KafkaError) else str(failure)
-        return NotReachable(
+        away = NotReachable(
             f"{what} failed: {told}; run the same import again, it goes on where this one stopped"
         )
+        return because(error, away) if isinstance(error, KafkaError) else away

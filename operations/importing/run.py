@@ -16,9 +16,11 @@ from pathlib import Path
 import typer
 from confluent_kafka.admin import AdminClient
 
+from config import rights
 from config.cluster import check, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
+from config.topics import Topics
 from operations.files import file as import_files
 from operations.files.mapping import Mapping, load
 from operations.files.shape import Shape
@@ -158,6 +160,7 @@ class _Import:
         pipeline = check(self._settings)
         self._settings, schema_id = pipeline.rule(self._settings), pipeline.transaction_schema_id
         client = quiet_admin(self._settings)
+        rights.require(client, {Topics.of(self._settings).transactions: rights.READ | rights.WRITE}, {})
         import_refusals.refuse_closed(client, self._settings)
         # Before anybody is fenced: an import of other files may be at work.
         self._done_before(digest)

@@ -20,6 +20,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from config.causes import because
 from config.clients import looking, transactional
 from config.cluster import all_there, describe, passes
 from config.consuming import bytes_of, consume, ready
@@ -165,7 +166,8 @@ class Copy:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._read[partition] = max(self._read[partition], offset)
             elif not passes(error):
-                raise NotReachable(f"{self._from} partition {partition} could not be read: {error.str()}")
+                told = NotReachable(f"{self._from} partition {partition} could not be read: {error.str()}")
+                raise because(error, told)
             return
         kind, timestamp_ms = message.timestamp()
         if kind == TIMESTAMP_NOT_AVAILABLE or timestamp_ms <= 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 import typer
 from confluent_kafka import Message
 
+from config import rights
 from config.cluster import check, describe, offsets_of, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.history import refuse_while_open
@@ -108,6 +109,7 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
         )
     pipeline = check(settings)
     settings = pipeline.rule(settings)
+    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.READ | rights.WRITE}, {})
     refuse_while_open(settings)
     outcome = Outcome(options.execute)
     count, earliest, found = _looked_up(settings, wanted)

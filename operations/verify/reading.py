@@ -4,6 +4,7 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from config.causes import because
 from config.clients import looking
 from config.cluster import passes
 from config.consuming import consume, ready
@@ -94,7 +95,7 @@ class Reading:
             if error.code() == KafkaError._PARTITION_EOF:
                 self._at_end = self._at_end or (message.offset() or 0) >= self._end
             elif not passes(error):
-                raise self._away(error.str())
+                raise because(error, self._away(error.str()))
 
     def _away(self, reason: str) -> NotReachable:
         return NotReachable(f"{self.topic} partition {self._partition} could not be read: {reason}")

@@ -1,0 +1,125 @@
+"""Why Kafka does not answer: what librdkafka tells only its error callback, and what TLS says when asked.
+
+Each of these reads "Broker transport failure" in the answer to a question: a login that is refused, a certificate that
+is not trusted, a host that has no address, a port at which nobody listens.
+"""
+
+import re
+import socket
+import ssl
+
+from confluent_kafka import KafkaError
+
+from config import security
+from config.errors import ConfigurationError, NotReachable, Refused, WalletError
+from config.settings import Settings
+
+#: A look of our own at a server lasts for so long at most.
+LOOK_S = 3.0
+#: What stands around the cause in librdkafka's words: whom it asked, and when.
+_AROUND = re.compile(r"^\S+?/\S+: |\s*\(after \d+ms in state \w+[^)]*\)")
+#: How a broker says that it does not take our certificate, or that there is none.
+_ALERT = re.compile(r"alert (bad certificate|certificate \w+|unknown ca|unsupported certificate)")
+#: A right is missing; what it is missing on, the error does not say.
+DENIED = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+WHERE = "docs/operations/acls.md has what each program needs"
+#: Nobody there, or an address that can be nobody's.
+_AWAY = (OSError, OverflowError, ValueError)
+
+
+class Causes:
+    """An `error_cb` that remembers the newest error of a connection."""
+
+    def __init__(self) -> None:
+        self._newest: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """Called by librdkafka, while its client is polled."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._newest = error
+
+    def __str__(self) -> str:
+        return _AROUND.sub("", self._newest.str()) if self._newest else ""
+
+    def lasting(self, settings: Settings) -> WalletError | None:
+        """The error to end with, where waiting would not help; None where it may."""
+        code, told = self._newest.code() if self._newest else None, str(self)
+        if code == KafkaError._AUTHENTICATION and "timed out" not in told:
+            return ConfigurationError(
+                f"Kafka at {settings.kafka} refused the login of {settings.kafka_sasl_username!r} ({told}): see "
+                "WALLET_KAFKA_SASL_USERNAME, WALLET_KAFKA_SASL_PASSWORD and WALLET_KAFKA_SASL_MECHANISM"
+            )
+        if code == KafkaError._SSL:
+            return _untrusted(settings)
+        if alert := _ALERT.search(told):
+            ours = settings.kafka_ssl_certificate or "no certificate"
+            return ConfigurationError(
+                f"Kafka at {settings.kafka} was shown {ours} and refused it ({alert[1]}): see "
+                "WALLET_KAFKA_SSL_CERTIFICATE and WALLET_KAFKA_SSL_KEY"
+            )
+        return None
+
+
+def _untrusted(settings: Settings) -> WalletError | None:
+    """What is wrong with a server's certificate; librdkafka does not say which of several things it is."""
+    if (context := security.tls(settings)) is None:
+        return None
+    for host, port in _servers(settings):
+        at = f"{host}:{port}"
+        try:
+            with (
+                socket.create_connection((host, port), LOOK_S) as connection,
+                context.wrap_socket(connection, server_hostname=host),
+            ):
+                pass
+        except ssl.SSLCertVerificationError as error:
+            why = error.verify_message
+            if "expired" in why or "not yet valid" in why:
+                return NotReachable(
+                    f"the certificate of Kafka at {at} does not count: {why}; have it renewed"
+                )
+            if "mismatch" in why:
+                return ConfigurationError(
+                    f"the certificate of Kafka at {at} is for another host: {why}; name the host in WALLET_KAFKA as "
+                    "its certificate does"
+                )
+            return ConfigurationError(
+                f"the certificate of Kafka at {at} is not trusted: {why}; WALLET_KAFKA_SSL_CA must name the "
+                "authority that signed it"
+            )
+        except _AWAY:
+            continue
+    return None
+
+
+def because(error: KafkaError, otherwise: WalletError) -> WalletError:
+    """The error to raise: `otherwise`, and Refused with its words where it is a right that is missing."""
+    return Refused(f"{otherwise}; {WHERE}") if error.code() in DENIED else otherwise
+
+
+def speaks_otherwise(settings: Settings) -> bool:
+    """Whether somebody listens at a server's port, though he does not answer as Kafka would."""
+    for server in _servers(settings):
+        try:
+            with socket.create_connection(server, LOOK_S):
+                return True
+        except _AWAY:
+            continue
+    return False
+
+
+def _servers(settings: Settings) -> list[tuple[str, int]]:
+    """Host and port of each bootstrap server; Kafka's own port where none is named."""
+    found = []
+    for server in settings.kafka.split(","):
+        host, _, port = server.strip().rpartition(":")
+        host, port = (host, port) if port.isdecimal() else (server.strip(), "9092")
+        found.append((host.strip("[]"), int(port)))
+    return found
