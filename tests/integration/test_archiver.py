@@ -264,6 +264,7 @@ def test_a_database_of_the_last_release_is_brought_up_with_its_sealed_months(
 ) -> None:
     one = settings.model_copy(update={"partitions": 1})
     monkeypatch.setattr(migrations, "shipped", lambda: [m for m in shipped() if m.name <= RELEASED])
+    monkeypatch.setattr(migrations, "DATABASE_RIGHTS", "SELECT")  # it had no such thing
     initialise(one)
     ledger = extended(extended(entries_of(OLD), YOUNGER), NOW)
     publish_dated(one, ledger)
