@@ -68,9 +68,10 @@ def refuse_missing_rights(connection: Connection, tables: Iterable[str]) -> None
         [list(names), list(rights)],
     ).fetchall()
     if lacking:
+        told = ", ".join(one for (one,) in lacking)
+        (role,) = connection.execute("SELECT current_user").fetchone() or ("its role",)
         raise Refused(
-            f"the role of a sink lacks rights in PostgreSQL: {', '.join(one for (one,) in lacking)}; run "
-            "`wallet init`, or GRANT them to wallet_writer"
+            f"a sink's role lacks rights in PostgreSQL: {told}; run `wallet init`, or GRANT them to {role}"
         )
 
 
