@@ -9,6 +9,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from testcontainers.core.container import DockerContainer
 
+from local.broker import HERE
 from local.stack import Addresses, Name
 from local.state import free_port
 
@@ -16,25 +17,20 @@ KAFKA_IMAGE = "apache/kafka:4.1.1"
 POSTGRES_IMAGE = "postgres:17"
 PATIENCE_S = 120.0
 
-#: What the local stack sets in local/kafka.properties, as the image wants it.
-KAFKA_ENVIRONMENT = {
-    "KAFKA_PROCESS_ROLES": "broker,controller",
-    "KAFKA_NODE_ID": "1",
-    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
-    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-    "KAFKA_NUM_PARTITIONS": "4",
-    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "8",
-    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "8",
-    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-    "KAFKA_BROKER_SESSION_TIMEOUT_MS": "1000",
-    "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS": "200",
-    "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "1000",
+#: The settings of the local stack's broker, as the image wants them.
+LOCAL = dict(
+    line.split("=", 1)
+    for line in (HERE / "kafka.properties").read_text().splitlines()
+    if line[:1] not in ("", "#")
+)
+#: Tests are outside, on a port of the host, where the broker itself is not: it writes the ends of transactions to
+#: the address that its own listener advertises, and would wait for ever to reach the host's port from inside.
+LISTENERS = {
+    "controller.quorum.voters": "1@localhost:9093",
+    "listeners": "INSIDE://:9092,CONTROLLER://:9093,OUTSIDE://:9094",
+    "advertised.listeners": "INSIDE://localhost:9092,OUTSIDE://{outside}",
+    "listener.security.protocol.map": "INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT,OUTSIDE:PLAINTEXT",
+    "inter.broker.listener.name": "INSIDE",
 }
 
 
@@ -48,9 +44,7 @@ class Containers:
         self._addresses = Addresses(
             f"127.0.0.1:{kafka_port}", f"postgresql://wallet:wallet@127.0.0.1:{postgres_port}/wallet"
         )
-        kafka = DockerContainer(KAFKA_IMAGE).with_envs(
-            **KAFKA_ENVIRONMENT, KAFKA_ADVERTISED_LISTENERS=f"PLAINTEXT://{self._addresses.kafka}"
-        )
+        kafka = DockerContainer(KAFKA_IMAGE).with_envs(**_kafka_environment(self._addresses.kafka))
         postgres = DockerContainer(POSTGRES_IMAGE).with_envs(
             POSTGRES_USER="wallet",
             POSTGRES_PASSWORD="wallet",  # noqa: S106 - a container on loopback that lives for one test run
@@ -58,7 +52,7 @@ class Containers:
             TZ="UTC",
         )
         # loopback only; docker-py takes (interface, port), which testcontainers' types do not know
-        kafka.ports = {"9092/tcp": ("127.0.0.1", kafka_port)}  # type: ignore[dict-item]
+        kafka.ports = {"9094/tcp": ("127.0.0.1", kafka_port)}  # type: ignore[dict-item]
         postgres.ports = {"5432/tcp": ("127.0.0.1", postgres_port)}  # type: ignore[dict-item]
         self._created: set[Name] = set()
         self._containers: dict[Name, DockerContainer] = {"kafka": kafka, "postgres": postgres}
@@ -123,6 +117,14 @@ class Containers:
                 return True
         except psycopg.OperationalError:
             return False
+
+
+def _kafka_environment(outside: str) -> dict[str, str]:
+    settings = LOCAL | LISTENERS
+    return {
+        f"KAFKA_{name.upper().replace('.', '_')}": value.format(outside=outside)
+        for name, value in settings.items()
+    }
 
 
 def _wait_until(answers: Callable[[], bool], otherwise: str) -> None:

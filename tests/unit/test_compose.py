@@ -3,12 +3,14 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from config import ready
 from config.settings import Settings
 from tests.containers import KAFKA_IMAGE, POSTGRES_IMAGE
 
@@ -56,7 +58,7 @@ def test_it_holds_the_whole_pipeline() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_comes_back_and_keeps_its_logs_small(name: str) -> None:
-    assert SERVICES[name]["restart"] == ("on-failure" if name == "init" else "unless-stopped")
+    assert SERVICES[name]["restart"] == ("on-failure:3" if name == "init" else "unless-stopped")
     assert SERVICES[name]["logging"]["options"]["max-size"]
 
 
@@ -66,6 +68,23 @@ def test_every_lasting_service_has_a_health_check(name: str) -> None:
     assert check["test"][0] == "CMD"
     assert check["timeout"]
     assert check["retries"]
+
+
+@pytest.mark.parametrize("name", ["worker", "sinks", "archive"])
+def test_the_health_of_ours_is_told_with_its_reasons_and_not_put_off_by_each_start(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    port = SERVICES[name]["environment"]["WALLET_HTTP_PORT"]
+    assert check["test"] == ["CMD", "python", "-m", ready.__name__, port]
+    assert "start_period" not in check
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_has_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert ("cap_add" in service) == (name == "postgres")
+    assert ("read_only" in service, "mem_limit" in service) == (name in OURS, name in OURS)
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -97,6 +116,20 @@ def test_every_variable_of_the_example_is_used() -> None:
     assert [name for name in names if f"${{{name}" not in text] == []
 
 
+def test_a_dollar_in_the_password_of_the_example_stays_one(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    # without quotes newer tools put a variable in the place of $word
+    assert "POSTGRES_PASSWORD='change-me'" in example
+    env = tmp_path / ".env"
+    env.write_text(example.replace("change-me", "pa$word$$"))
+    command = [*compose(), "--env-file", str(env), "config"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    printed = done.stdout.replace("$$", "$")  # it can be read in again, so each $ is doubled
+    services = yaml.safe_load(printed)["services"]
+    assert services["sinks"]["environment"]["PGPASSWORD"] == "pa$word$$"
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"] == "pa$word$$"  # noqa: S105
+
+
 def test_no_password_stands_in_the_file() -> None:
     for service in SERVICES.values():
         secrets = [str(value) for key, value in service["environment"].items() if "PASSWORD" in key]
@@ -115,6 +148,15 @@ def test_what_must_last_is_on_a_named_volume(name: str) -> None:
 @pytest.mark.parametrize("name", ["worker", "sinks", "archive"])
 def test_nothing_runs_before_init_is_through(name: str) -> None:
     assert SERVICES[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_image_has_every_package_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    copied = set(re.findall(r"^COPY (\w+) \w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    let_through = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert copied == packages
+    assert packages <= let_through
 
 
 def test_the_image_does_not_run_as_root_and_installs_from_the_lock_only() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from config import ready
 from config.errors import ConfigurationError
 from config.health import observed
 from config.metrics import gauge
@@ -67,6 +68,23 @@ def test_ready_says_why_not_until_it_is(watched: Settings) -> None:
         subject.reasons = []
         assert ask(address, "/ready") == (200, "ready\n")
         assert "wallet_worker_ready 1.0" in ask(address, "/metrics")[1]
+
+
+def test_a_containers_health_check_passes_or_tells_the_reasons(
+    watched: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = Subject()
+    with observed(watched, subject) as address:
+        port = str(address).rpartition(":")[2]
+        wait_until(lambda: ask(address, "/ready")[0] == 200, "it is ready")
+        assert (ready.main(port), capsys.readouterr().out) == (0, "ready\n")
+        subject.reasons = ["partition 3 is being opened", "the group is silent"]
+        assert (ready.main(port), capsys.readouterr().out) == (
+            1,
+            "partition 3 is being opened\nthe group is silent\n",
+        )
+    told = f"nothing answers on port {port} ([Errno 111] Connection refused): its log says why\n"
+    assert (ready.main(port), capsys.readouterr().out) == (1, told)
 
 
 def test_kafka_that_does_not_tell_the_ends_is_a_reason_and_no_stall(watched: Settings) -> None:
