@@ -40,7 +40,8 @@ class Accepted:
     def to_json(self) -> bytes:
         """The record's value."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps(fields, ensure_ascii=False).encode()
+        # In ASCII: a schema's text may hold half of a surrogate pair, which is no UTF-8.
+        return json.dumps(fields).encode()
 
     @classmethod
     def from_record(cls, key: bytes, value: bytes) -> "Accepted":

@@ -4,6 +4,7 @@ import pytest
 
 from config.errors import Refused
 from schemas.accepted import Accepted, AcceptedIds
+from schemas.registry import usable
 from schemas.versions import schema_text
 from schemas.writers import WriterSchema
 
@@ -41,6 +42,14 @@ def test_a_record_is_read_as_it_was_written() -> None:
     for one in (ONE, Accepted(1, 0, 0, TEXT, complete_to=12)):
         assert Accepted.from_record(one.key, one.to_json()) == one
     assert ONE.key == b"schema:104:3"
+
+
+def test_a_text_that_is_no_utf8_is_kept_as_it_is() -> None:
+    """Half of a surrogate pair, in a comment say: a registry has it, and the worker must be able to write it down."""
+    text = TEXT.replace('"doc": "', '"doc": "\ud800', 1)
+    assert text != TEXT
+    one = Accepted(104, 3, 7, usable(text).text)
+    assert Accepted.from_record(one.key, one.to_json()) == one
 
 
 @pytest.mark.parametrize(
