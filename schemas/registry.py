@@ -129,7 +129,7 @@ class Writers:
 
     Only the registry's "no such id" makes an id unknown. While the registry is away, or declines to
     answer, the call waits and asks again, with a warning each time, until `abandon` is set, which is `stop` unless
-    given: then it raises NotReachable. So does `listed` for `stop`.
+    given: then it raises NotReachable. So does `listed` for what it is given.
     """
 
     def __init__(self, settings: Settings, stop: Event | None = None, abandon: Event | None = None) -> None:
@@ -167,20 +167,16 @@ class Writers:
         """Ask again about ids that were unknown; to be called after records are fetched, before decoding."""
         self._unknown = {}
 
-    def listed(self) -> dict[int, WriterSchema]:
+    def listed(self, stop: Event) -> dict[int, WriterSchema]:
         """The schemas of all ids that the input topic's subject lists or has listed: those that counted in releases
         that kept no log of them.
         """
         registry, found = self._registry, dict[int, WriterSchema]()
         if registry is None:
             return found
-        for version in self._wait_for(
-            f"what {self._subject} lists", lambda: self._versions(registry), self._stop
-        ):
+        for version in self._wait_for(f"what {self._subject} lists", lambda: self._versions(registry), stop):
             with suppress(ValueError):
-                whole = self._wait_for(
-                    f"what {self._subject} lists", partial(registry.whole, version), self._stop
-                )
+                whole = self._wait_for(f"what {self._subject} lists", partial(registry.whole, version), stop)
                 found[version.schema_id] = WriterSchema(whole)
         return found
 

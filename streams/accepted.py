@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from confluent_kafka import Message
 
-from config.errors import Stopped
+from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
@@ -126,7 +126,7 @@ def ids_to_write_with(
     """The ids of a partition for its writer, who was made the only one before and goes on at `next_offset`.
 
     Without a registry ids are fixed, and there is nothing to keep. `roll_back` ends what the writer's own transactional
-    id has open in the topic. Raises as `read_accepted`, and NotReachable as `writers` does.
+    id has open in the topic. Raises as `read_accepted`.
     """
     if settings.registry is None:
         return AcceptedIds(partition)
@@ -164,9 +164,13 @@ def _counted_before(
     Those that the subject lists, each from the first record on that was not rejected for its id.
     """
     rejected = _last_rejected(settings, partition, stopping)
+    try:
+        listed = writers.listed(stopping)
+    except NotReachable:  # which it is only when it is to wait no longer
+        raise Interrupted from None
     return [
         Accepted(schema_id, partition, rejected.get(schema_id, -1) + 1, writer.text)
-        for schema_id, writer in writers.listed().items()
+        for schema_id, writer in listed.items()
         if schema_id != pipeline.transaction_schema_id
     ]
 

@@ -29,9 +29,10 @@ from schemas.codec import encode_transaction, frame
 from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
 from schemas.versions import schema_text
 from sinks import databases
-from streams.accepted import read_accepted
+from streams.accepted import ids_to_write_with, read_accepted
 from streams.batch import Source
 from streams.catchup import Torn
+from streams.reader import Interrupted
 from streams.store import StoreMemory
 from streams.transaction import PartitionProducer
 from streams.writer import PartitionWriter, WriterParts
@@ -281,6 +282,27 @@ def test_a_pipeline_of_the_last_release_goes_on_and_keeps_what_counted_before(sc
     scene.registry.subjects[scene.subject] = [scene.ids.transaction]
     assert scene.posted() == {early, early + 1}
     scene.is_clean()
+
+
+def test_a_partition_that_is_taken_away_waits_for_no_registry(scene: Scene) -> None:
+    """Nor would a worker that is told to stop end with a failure."""
+    away = scene.settings.model_copy(update={"registry": "http://127.0.0.1:1"})
+    asked, stopping, ended = writers(away), threading.Event(), list[type[Exception]]()
+
+    def opening() -> None:
+        pipeline = read_pipeline(scene.settings)
+        assert pipeline
+        try:
+            ids_to_write_with(away, pipeline, asked, 0, 7, stopping, lambda: None)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it is what is asked about
+            ended.append(type(failure))
+
+    waiting = threading.Thread(target=opening, daemon=True)
+    waiting.start()
+    wait_until(lambda: asked.waits_for is not None, "the registry is waited for")
+    stopping.set()
+    waiting.join(30)
+    assert ended == [Interrupted]
 
 
 def forget(settings: Settings, records: list[Accepted]) -> None:
