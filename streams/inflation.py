@@ -10,6 +10,7 @@ import gzip
 import io
 import mmap
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -38,6 +39,8 @@ PIECE_BYTES = 256 * 1024
 XERIAL, XERIAL_HEADER = b"\x82SNAPPY\0", 16
 
 _length = struct.Struct(">i").unpack_from
+#: What the codecs raise, each in its way: gzip the first three, lz4 the fourth.
+_NOT_INFLATED = (OSError, EOFError, zlib.error, RuntimeError, cramjam.DecompressionError, zstandard.ZstdError)
 
 
 class Bounds:
@@ -168,9 +171,11 @@ class Compressed:
             stream = io.BufferedReader(_opened(codec, packed, window), PIECE_BYTES)
             try:
                 yield from read_records(stream, frame, self._bounds.record_bytes)
-            except zstandard.ZstdError as failure:
+            except _NOT_INFLATED as failure:
                 if window == LARGEST_WINDOW_BYTES:
-                    raise CorruptRecordException(f"a batch cannot be inflated: {failure}") from None
+                    raise CorruptRecordException(
+                        f"the batch at {frame.base_offset} of partition {frame.partition} cannot be inflated: {failure}"
+                    ) from None
             else:
                 return
 

@@ -10,6 +10,7 @@ from typing import Any
 import cramjam
 import pytest
 import zstandard
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
@@ -178,3 +179,14 @@ def test_what_producers_may_do_within_a_codec_is_read() -> None:
     assert zstandard.get_frame_parameters(ways[0][1]).window_size == LARGEST_WINDOW_BYTES
     for codec, packed in ways:
         assert_read(flat(read(packed_as(plain, codec, packed))), sent)
+
+
+@pytest.mark.parametrize("codec", [GZIP, SNAPPY, LZ4, ZSTD], ids=["gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("count", [3, 2_000])
+def test_a_batch_that_cannot_be_inflated_is_told_by_its_place(codec: int, count: int) -> None:
+    """Not as whatever its codec raises, which would be a traceback that names nothing."""
+    sent: list[Sent] = [(b"k", bytes(100), ())] * count
+    plain = batch(sent, base=70)
+    packed = bytes({**PACK, SNAPPY: cramjam.snappy.compress_raw}[codec](plain[HEADER:]))
+    with pytest.raises(CorruptRecordException, match=r"a batch ends within|batch at 70 of partition 3"):
+        read(packed_as(plain, codec, packed[:-9]))
