@@ -6,7 +6,7 @@ what is not so: Kafka has ended a transaction in one of the topics only, or some
 was deleted from the ledger before it was read, `balances` alone tells.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -28,11 +28,14 @@ class Told(NamedTuple):
     change: bytes | None
 
 
-def agree(store: PartitionStore, *, everything_unseen: bool) -> Told | None:
+def agree(
+    store: PartitionStore, *, everything_unseen: bool, compared: Callable[[int], None] = lambda _: None
+) -> Told | None:
     """Take over what both topics tell; returns a wallet of which they tell different things, None if there is none.
 
     What was agreed about before is taken for an entry that was read. `everything_unseen`: no entry is left that the
-    store has not seen, but there were others.
+    store has not seen, but there were others. `compared` hears of each stretch's wallets, which may be millions in all,
+    and may raise: what was compared before stays so.
     """
     told = _told(store)
     while stretch := [*islice(told, STRETCH_WALLETS)]:
@@ -52,6 +55,7 @@ def agree(store: PartitionStore, *, everything_unseen: bool) -> Told | None:
                 )
             agreed[one.wallet] = change or b""
         store.confirm(stretch[0].wallet, stretch[-1].wallet, agreed, cursor)
+        compared(len(stretch))
     if store.cursor.unseen:
         store.set_aside({}, {}, {}, store.cursor._replace(unseen=0))
     return None

@@ -168,7 +168,8 @@ class CatchUp:
             self._absorb(reader, behind, total)
         if self._store.newest_entry is not None:
             raise StoreAhead
-        if (told := agree(self._store, everything_unseen=self._store.missed)) is not None:
+        told = agree(self._store, everything_unseen=self._store.missed, compared=reader.compared)
+        if told is not None:
             raise self._differs(told)
 
     def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> None:

@@ -117,7 +117,7 @@ class Vitals:
         topic = self._parts.topics.transactions
         # Only a few partitions are opened at a time: the others wait for those, so they are judged as one.
         recovered = (
-            sum(each.writer.recovery.records for each in partitions),
+            sum(each.writer.recovery.records + each.writer.recovery.compared for each in partitions),
             sum(each.ready for each in partitions),
         )
         return [
@@ -154,8 +154,10 @@ class Vitals:
                 reasons.append(f"partition {each.tp.partition} waits for {waits_for}")
             elif not each.ready:
                 done, total = each.writer.recovery.records, each.writer.recovery.behind
+                compared = each.writer.recovery.compared
                 reasons.append(
                     f"partition {each.tp.partition} is being opened: {done} of about {total} records"
+                    + (f", {compared} wallets compared" if compared else "")
                 )
         return reasons
 

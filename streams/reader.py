@@ -36,6 +36,8 @@ class Progress:
         self.records = 0
         #: What the store was behind when it began, marks of transactions included.
         self.behind = 0
+        #: Wallets of which it was compared what was read.
+        self.compared = 0
 
 
 class PartitionReader:
@@ -86,6 +88,12 @@ class PartitionReader:
     def end(self, topic: str) -> Offsets:
         """Begin and end of the topic's partition, as they were when reading began."""
         return self._ends[topic]
+
+    def compared(self, wallets: int) -> None:
+        """So many wallets were compared after they were read; raises Interrupted where that is to end."""
+        if self._stopping.is_set():
+            raise Interrupted
+        self._progress.compared += wallets
 
     def _known_end(self, topic: str) -> Offsets:
         at = TopicPartition(topic, self.partition)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Event
 from uuid import UUID
 
 import pytest
@@ -21,6 +22,7 @@ from schemas.codec import encode_balance
 from schemas.records import Balance
 from streams.agreement import Told, agree
 from streams.batch import posted_id
+from streams.reader import Interrupted
 from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
 from streams.wallet import Known
 
@@ -348,6 +350,30 @@ def test_thousands_of_wallets_are_compared_and_one_that_differs_is_found_whereve
             store.set_aside({}, told(many[lacking]), {}, Cursor(1, 1, 11, 0))
             assert agree(store, everything_unseen=False) is None
             assert len(store.balances({one.wallet_id.encode() for one in many})) == len(many)
+
+
+def test_to_compare_millions_of_wallets_is_told_as_progress_and_ends_when_it_is_to(tmp_path: Path) -> None:
+    many, stopping, heard = (
+        [balance(b"wallet-%05d" % number) for number in range(2_500)],
+        Event(),
+        list[int](),
+    )
+
+    def compared(wallets: int) -> None:
+        if stopping.is_set():
+            raise Interrupted
+        heard.append(wallets)
+        stopping.set()
+
+    with opened(tmp_path / "store") as store:
+        store.set_aside(told(*many), told(*many), {}, Cursor(1, 1, 11, 0))
+        with pytest.raises(Interrupted):
+            agree(store, everything_unseen=False, compared=compared)
+        assert heard == [1_000]
+        stopping.clear()
+        assert agree(store, everything_unseen=False, compared=heard.append) is None
+        assert heard == [1_000, 500], "what was compared is not compared again"
+        assert len(store.balances({one.wallet_id.encode() for one in many})) == len(many)
 
 
 def test_a_balance_alone_is_taken_only_where_its_entry_was_deleted_before_it_was_read(tmp_path: Path) -> None:
