@@ -1,0 +1,173 @@
+"""docker-compose.yml and the containers of the tests, on a Docker engine: `make test-full`, where there is one."""
+
+import json
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from local.state import free_port
+from tests.containers import Containers
+from tests.ledgers import wait_until
+from tests.unit.test_compose import ROOT, compose
+
+
+def has_engine() -> bool:
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.full,
+    pytest.mark.timeout(1800),  # the image is built
+    pytest.mark.skipif(not has_engine(), reason="no Docker engine runs here"),
+]
+
+
+class Project:
+    """docker-compose.yml with a name, ports and volumes of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"wallet-test-{secrets.token_hex(4)}"
+        ports: list[int] = []
+        for _ in range(3):
+            ports.append(free_port(without=ports))
+        example = (ROOT / ".env.example").read_text().replace("change-me", "pa$wo@rd")
+        self._env = folder / "env"
+        self._env.write_text(example + "KAFKA_PORT={}\nREGISTRY_PORT={}\nPOSTGRES_PORT={}\n".format(*ports))
+        self._compose = compose()
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [*self._compose, "--env-file", str(self._env), "--project-name", self.name, *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    def set(self, line: str) -> None:
+        """One more line in .env."""
+        self._env.write_text(f"{self._env.read_text()}{line}\n")
+
+    def up(self) -> None:
+        done = self.run("up", "--detach", "--scale", "worker=2")
+        assert done.returncode == 0, done.stdout + done.stderr
+        wait_until(lambda: set(self.tell("{{.State.Health.Status}}")) == {"healthy"}, "all are ready")
+
+    def wallet(self, *words: str) -> str:
+        """A command beside the sinks, which must succeed."""
+        done = self.run("exec", "-T", "sinks", "wallet", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def caught_up(self) -> bool:
+        """Whether worker and sinks have read everything."""
+        places = json.loads(self.wallet("status", "--json"))["places"]
+        return all(place["lag"] == 0 for place in places)
+
+    def is_clean(self) -> None:
+        """Every record has its outcome, once, in topics and tables."""
+        wait_until(self.caught_up, "nothing is left to read")
+        self.wallet("verify")
+
+    def tell(self, what: str, *services: str) -> list[str]:
+        """A field of what the engine knows of each worker and sink."""
+        of = services or ("worker", "sinks", "archive")
+        return [docker("inspect", "--format", what, one) for one in self.ids(*of)]
+
+    def ids(self, *services: str) -> list[str]:
+        return [
+            one
+            for service in services
+            for one in docker(
+                "ps",
+                "--all",
+                "--quiet",
+                "--filter",
+                f"label=com.docker.compose.project={self.name}",
+                "--filter",
+                f"label=com.docker.compose.service={service}",
+            ).split()
+        ]
+
+
+def docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Everything, with two workers, which have worked on records."""
+    project = Project(tmp_path_factory.mktemp("compose"))
+    try:
+        built = project.run("build", "worker")
+        assert built.returncode == 0, built.stdout + built.stderr
+        project.up()
+        project.wallet("generate", "--count", "5000", "--bad", "0.05", "--seed", "7")
+        yield project
+    finally:
+        project.run("down", "--volumes", "--remove-orphans")
+
+
+def test_what_comes_in_is_exact_in_topics_and_tables(project: Project) -> None:
+    project.is_clean()
+
+
+def test_a_worker_that_is_killed_starts_again_and_nothing_is_lost(project: Project) -> None:
+    project.wallet("generate", "--count", "5000", "--bad", "0.05", "--seed", "8")
+    victim = project.ids("worker")[0]
+    # inside, so that the engine takes it for a crash; its first process is the one that hands signals on
+    killing = ["docker", "exec", victim, "python", "-c", "import os; os.kill(-1, 9)"]
+    subprocess.run(killing, capture_output=True, check=False)  # it may go down with what it killed
+    wait_until(lambda: project.tell("{{.RestartCount}}", "worker") != ["0", "0"], "it was started again")
+    project.is_clean()
+
+
+def test_servers_that_are_started_again_are_found_again(project: Project) -> None:
+    for server in ("postgres", "kafka"):
+        assert project.run("restart", server).returncode == 0
+    project.up()
+    project.is_clean()
+
+
+def test_why_one_is_not_ready_is_in_its_health(project: Project) -> None:
+    assert project.run("stop", "kafka").returncode == 0
+    health = "{{range .State.Health.Log}}{{.Output}}{{end}}"
+    wait_until(lambda: "Kafka does not answer\n" in project.tell(health, "worker")[0], "it is told")
+    assert "Traceback" not in project.tell(health, "worker")[0]
+    project.up()
+
+
+def test_all_end_in_order_when_told_and_what_they_held_is_there_at_the_next_start(project: Project) -> None:
+    assert project.run("stop").returncode == 0
+    assert set(project.tell("{{.State.ExitCode}}")) == {"0"}
+    assert project.run("down").returncode == 0
+    project.up()
+    project.is_clean()
+
+
+def test_an_init_that_cannot_succeed_ends_and_so_does_up(project: Project) -> None:
+    project.set("WALLET_PARTITIONS=13")
+    done = project.run("up", "--detach", "init", "worker")
+    assert done.returncode != 0
+    assert project.tell("{{.State.ExitCode}} {{.RestartCount}}", "init") == ["2 3"]
+    project.set("WALLET_PARTITIONS=")
+
+
+def test_a_transaction_ends_in_the_broker_that_tests_use() -> None:
+    servers = Containers()
+    try:
+        address = servers.up().kafka
+        admin = AdminClient({"bootstrap.servers": address})
+        admin.create_topics([NewTopic("ours", 1, 1)])["ours"].result(60)
+        producer = Producer({"bootstrap.servers": address, "transactional.id": "ours"})
+        producer.init_transactions(60)
+        for _ in range(2):  # the second begins when the first one's end is written
+            producer.begin_transaction()
+            producer.produce("ours", b"1")
+            producer.commit_transaction(60)
+    finally:
+        servers.down()
