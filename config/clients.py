@@ -11,6 +11,9 @@ Value = str | int | float | bool
 #: of any connection changes (librdkafka issue 5511). One that is closed for idleness is such a change.
 IDLE_CONNECTION_MS = 3_000
 
+#: A request that got no answer is sent again after so long, a fifth more or less, and each time after twice as long.
+RETRY_BACKOFF_MS = 100
+
 
 def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
     """Configuration of a librdkafka client for these settings; `more` has underscores for dots.
@@ -52,6 +55,7 @@ def transactional(settings: Settings, transactional_id: str, **more: Value) -> d
         "acks": "all",
         "compression_type": "lz4",
         "connections_max_idle_ms": IDLE_CONNECTION_MS,
+        "retry_backoff_ms": RETRY_BACKOFF_MS,
         "queue_buffering_max_kbytes": 1_048_576,
     }
     return librdkafka(settings, transactional_id=transactional_id, **conf | more)

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from config.causes import because
-from config.clients import transactional
+from config.clients import RETRY_BACKOFF_MS, transactional
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -33,6 +33,9 @@ SEND_OFFSETS_TRY_S = 5.0
 RETRY_PAUSE_S = 0.1
 #: A broker that was away has been so for longer than this.
 LOOK_BACK_S = 0.5
+#: A request to commit that is answered sooner was sent once: where a connection breaks, librdkafka sends it again by
+#: itself, but not before.
+SENT_AGAIN_S = 0.8 * RETRY_BACKOFF_MS / 1_000
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 #: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
@@ -74,9 +77,9 @@ class PartitionProducer:
         self._open_transactions = open_transactions
         #: When the last commit was asked for; None: no transaction of this producer has committed.
         self._committed_at: float | None = None
-        #: Whether a request to commit may still be on its way although its transaction has ended. It would end the next
-        #: one of this producer, half written, since librdkafka lacks the client's part of KIP-890; a new producer has a
-        #: newer epoch, for which Kafka refuses it.
+        #: Whether a request to commit may still be on its way although its transaction has ended: it was sent twice. It
+        #: would end the next one of this producer, half written, since librdkafka lacks the client's part of KIP-890; a
+        #: new producer has a newer epoch, for which Kafka refuses it.
         self.is_spent = False
         self._failed: KafkaError | None = None
         self._next_offsets: dict[str, int] = {}
@@ -237,6 +240,9 @@ class PartitionProducer:
     def _commit(self) -> None:
         """Commit; a time-out leaves the outcome open, so the same call is repeated until it is known."""
         deadline = time.monotonic() + 2 * self._settings.transaction_timeout_s
+        # Committing would do that, too; but how long the request itself takes is to be known.
+        self._producer.flush(self._settings.transaction_timeout_s)
+        asked_at = time.monotonic()
         while True:
             try:
                 self._producer.commit_transaction(self._settings.transaction_timeout_s)
@@ -245,8 +251,10 @@ class PartitionProducer:
                 if not error.retriable() or time.monotonic() > deadline:
                     raise
                 log.warning("commit_wait", partition=self._partition, reason=error.name())
-                self.is_spent = True
             else:
+                # Nothing else tells that librdkafka has sent it again: it logs what it takes for an idle connection's
+                # end at no level that is read, and calls no `error_cb`.
+                self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
                 return
 
     def _end_failed(self, error: KafkaError) -> None:

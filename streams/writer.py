@@ -178,8 +178,8 @@ class PartitionWriter:
         Records below the next offset were posted already and are skipped. A record that is too far ahead
         of the clock ends the run before it and is returned: it is decided when the clock has come closer.
         A transaction that was rolled back is tried once more, and the producer is renewed after one whose commit
-        was not answered in time. Raises Fenced, Stopped, and Interrupted when the
-        partition was taken away between the two.
+        may have been sent twice. Raises Fenced, Stopped, and Interrupted when the partition was taken away between
+        the two.
         """
         # A schema id that was unknown to the registry then may be known to it by the time of these records.
         self._parts.writers.forget_unknown()

@@ -34,7 +34,7 @@ from streams.batch import Source
 from streams.catchup import Torn
 from streams.reader import Interrupted
 from streams.store import StoreMemory
-from streams.transaction import PartitionProducer
+from streams.transaction import Aborted, PartitionProducer
 from streams.writer import PartitionWriter, WriterParts
 from tests.integration.pipelines import (
     Upstream,
@@ -65,7 +65,7 @@ def registry() -> Iterator[RegistryServer]:
 
 
 @contextmanager
-def writer_of(scene: "Scene", partition: int = 0) -> Iterator[PartitionWriter]:
+def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) -> Iterator[PartitionWriter]:
     """The writer of a partition, driven by hand."""
     settings, stopping = scene.settings, threading.Event()
     pipeline = read_pipeline(settings)
@@ -87,7 +87,7 @@ def writer_of(scene: "Scene", partition: int = 0) -> Iterator[PartitionWriter]:
             rebalancing=threading.Event(),
             ids=schema_ids(settings),
             memory=StoreMemory(16),
-            folder=settings.state_dir,
+            folder=folder or settings.state_dir,
             cluster="cluster",
             ledger_topic_id="ledger",
             offsets_of=offsets_of,
@@ -391,6 +391,36 @@ def test_an_id_is_written_with_its_batch_or_not_at_all(scene: Scene) -> None:
         counts = scene.sends(theirs)
         writer.post([batch[0]._replace(offset=counts)])
     assert scene.kept() == {theirs: counts}
+
+
+@pytest.mark.parametrize("counts", [True, False], ids=["accepted", "rejected"])
+def test_after_a_roll_back_an_id_counts_as_another_writer_has_decided_meanwhile(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    """To each of the two the registry tells another thing."""
+    theirs = scene.registers("was")
+    listed = scene.registry.subjects[scene.subject]
+
+    def knows(of_it: bool) -> None:
+        scene.registry.subjects[scene.subject] = listed if of_it else [scene.ids.transaction]
+
+    def rolled_back(*_: object) -> None:
+        monkeypatch.undo()
+        knows(counts)
+        with writer_of(scene, folder=tmp_path / "elsewhere") as other:
+            other.post(scene.records()[:1])
+        knows(not counts)
+        raise Aborted("for this test")
+
+    first, second = scene.sends(theirs), scene.sends(theirs)
+    knows(not counts)
+    monkeypatch.setattr(PartitionProducer, "write", rolled_back)
+    with writer_of(scene) as writer:
+        writer.post(scene.records())
+        assert writer.next_offset == second + 1
+    assert scene.kept() == {theirs: first if counts else second}
+    assert scene.posted() == ({first, second} if counts else {second})
+    scene.is_clean()
 
 
 def test_what_is_behind_an_open_transaction_in_the_topic_is_waited_for(scene: Scene) -> None:

@@ -1,5 +1,10 @@
-"""An answer that is lost before an abort: records that librdkafka's producer would drop afterwards are posted."""
+"""Answers that are lost, and what librdkafka makes of it.
 
+Records that its producer would drop after an abort are posted; a request to commit that it has sent twice ends one
+transaction only.
+"""
+
+import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,9 +15,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from config.errors import Stopped
 from config.settings import Settings
 from local.broker import Broker
 from local.state import free_port
+from streams.batch import Derived
 from streams.transaction import PartitionProducer
 from tests.conftest import CACHE
 from tests.integration.exactness import assert_exact
@@ -22,15 +29,18 @@ from tests.secured import spawned
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
-#: The key of a Produce request, after its size.
-PRODUCE = b"\0\0"
+#: The keys of requests, which stand after their size.
+PRODUCE, END_TXN = b"\0\0", b"\0\x1a"
+#: Where an answer to EndTxn has its error: after the request's number and the throttle time.
+ERROR = slice(8, 10)
 QUIET_S = 1.0
 
 
 class Gate:
     """Hands everything on to the broker; told to, it loses the answers to a connection's Produce requests.
 
-    Then it cuts that connection, and every other one that sends records again, until it is opened.
+    Then it cuts that connection, and every other one that sends records again, until it is opened. Or it holds a
+    request to end a transaction, cuts its connection, and has it arrive late.
     """
 
     def __init__(self, behind: int) -> None:
@@ -38,6 +48,8 @@ class Gate:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.losing, self.lost, self.shut = threading.Event(), threading.Event(), threading.Event()
+        self.holding = threading.Event()
+        self._held = queue.Queue[bytes]()
         self._ends: list[socket.socket] = []
         threading.Thread(target=self._accept, name="gate", daemon=True).start()
 
@@ -45,6 +57,16 @@ class Gate:
         """Let everything through again."""
         self.losing.clear()
         self.shut.clear()
+
+    def arrive_late(self) -> int:
+        """Hand the request that is held on to the broker; returns the error that it answers with."""
+        with (
+            socket.create_connection(("127.0.0.1", self._behind), timeout=30) as broker,
+            broker.makefile("rb") as answers,
+        ):
+            broker.sendall(self._held.get(timeout=30))
+            answer = answers.read(int.from_bytes(answers.read(4)))
+        return int.from_bytes(answer[ERROR])
 
     def close(self) -> None:
         """End every connection."""
@@ -74,6 +96,10 @@ class Gate:
                     return
                 if request.startswith(PRODUCE) and self.losing.is_set():
                     deaf.set()
+                if request.startswith(END_TXN) and self.holding.is_set():
+                    self.holding.clear()
+                    self._held.put(size + request)
+                    return
                 broker.sendall(size + request)
 
     def _to_client(self, client: socket.socket, broker: socket.socket, deaf: threading.Event) -> None:
@@ -149,4 +175,35 @@ def test_a_batch_whose_answers_were_lost_before_its_abort_is_posted_whole_again(
         gate.losing.set()
         writer.post(batch[100:200])
         writer.post(batch[200:])
+    assert_exact(settings)
+
+
+def test_a_request_to_commit_that_was_sent_again_by_itself_ends_no_other_transaction(
+    gate: Gate, plain_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first copy arrives when half of the next batch is written, and then the worker dies."""
+    settings = small(plain_settings.model_copy(update={"kafka": f"127.0.0.1:{gate.port}"}))
+    produce = PartitionProducer._produce
+    answers: list[int] = []
+
+    def half_a_batch(producer: PartitionProducer, topic: str, records: list[Derived]) -> None:
+        produce(producer, topic, records)
+        assert producer._producer.flush(30) == 0
+        answers.append(gate.arrive_late())
+        raise Stopped("dies here")
+
+    with written_by(settings) as writer:
+        batch = sent(settings, 300)
+        writer.post(batch[:100])
+        gate.holding.set()
+        writer.post(batch[100:200])
+        assert not gate.holding.is_set(), "nothing was held"
+        monkeypatch.setattr(PartitionProducer, "_produce", half_a_batch)
+        with pytest.raises(Stopped, match="dies here"):
+            writer.post(batch[200:])
+        monkeypatch.undo()
+    assert answers == [KafkaError.INVALID_PRODUCER_EPOCH]
+    with written_by(settings) as successor:
+        assert successor.next_offset == 200
+        successor.post(batch)
     assert_exact(settings)

@@ -154,6 +154,12 @@ MUTATIONS = (
         f"{_OUTPUTS}|{_DIFFERS}|{_SKIPPED}",
     ),
     Mutation(
+        "the producer is kept after a commit that librdkafka has sent again by itself",
+        play_late,
+        (Edit(PartitionProducer._commit, ">= SENT_AGAIN_S", "> 1.0"),),
+        f"{_OUTPUTS}|{_DIFFERS}|{_SKIPPED}",
+    ),
+    Mutation(
         "what Kafka left open is not ended when a partition is opened",
         play_workers,
         (Edit(PartitionWriter.open, _LEFTOVERS, ""),),

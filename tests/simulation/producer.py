@@ -10,6 +10,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from config.clients import RETRY_BACKOFF_MS
 from tests.simulation.broker import Broker, Decided, Header, OldEpoch, Stored, Transaction
 from tests.simulation.clients import Link, Value, failed
 
@@ -153,6 +154,7 @@ class Producer(Link):
         self.effect("commit")
         self._misbehave("commit", timeout)
         self._end_late("commit late", timeout, commits=True)
+        self._send_again()
         unanswered = self.stage.fault("commit unanswered", 0.04)
         self._end(commits=True)
         if unanswered:
@@ -219,6 +221,13 @@ class Producer(Link):
             assert self._epoch is not None
             self.broker.underway.append(partial(self.broker.end, self._id, self._epoch, commits=commits))
             self._timed_out(timeout)
+
+    def _send_again(self) -> None:
+        """A connection breaks while a commit is under way; on the next one librdkafka sends it again by itself."""
+        if self._known and self.stage.fault("commit sent again", 0.02):
+            assert self._epoch is not None
+            self.broker.underway.append(partial(self.broker.end, self._id, self._epoch, commits=True))
+            self.stage.clock.sleep(RETRY_BACKOFF_MS / 1_000)
 
     def _end(self, *, commits: bool) -> None:
         if not self._known:

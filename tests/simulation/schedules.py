@@ -59,16 +59,17 @@ def play_endings(seed: int, choices: Choices) -> None:
 
 
 def play_late(seed: int, choices: Choices) -> None:
-    """A request to commit that was not answered and arrives at any later one, after which the worker may die."""
+    """A request to commit that is sent again, and arrives at any later one, after which the worker may die."""
     del seed, choices
-    arrived = 0
-    for at in _about("commit late", {}):
-        for later in _about("late arrival", {at: 1}):
-            played = _four_batches({at: 1, later: 1})
-            arrived += "late request arrives" in " ".join(played.stage.told)
-            for then in effects(played, later):
-                _four_batches({at: 1, later: 1, then: CRASH})
-    assert arrived > 10, "no request was late"
+    for what in ("commit late", "commit sent again"):
+        arrived = 0
+        for at in _about(what, {}):
+            for later in _about("late arrival", {at: 1}):
+                played = _four_batches({at: 1, later: 1})
+                arrived += "late request arrives" in " ".join(played.stage.told)
+                for then in effects(played, later):
+                    _four_batches({at: 1, later: 1, then: CRASH})
+        assert arrived > 10, "no request was late"
 
 
 def _about(what: str, before: Schedule) -> list[int]:
