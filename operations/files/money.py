@@ -4,28 +4,35 @@ import re
 from decimal import Decimal
 
 from operations.files.shape import BadLine
-from operations.files.values import shown
+from operations.files.values import Single, shown, whole_of
 
 #: Characters that stand for a mark which is written in several ways.
 _LIKE = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}
 _MINUS = "-\u2212"
 #: Digits that a double holds for sure; with more, what it shows may not be what was meant.
 _DOUBLE_DIGITS = 15
+#: The same of a number with 32 bits.
+_SINGLE_DIGITS = 6
 #: Digits of an amount, at most, before and behind its point.
 _DIGITS = 40
 
 
 class Money:
-    """Reads amounts with these marks. Thousands stand in groups of three, all of them or none."""
+    """Reads amounts with these marks. Thousands stand in groups of three, all of them or none, without zeros in front:
+    `0.500` is half of something, written with another mark.
+    """
 
     def __init__(self, decimal_mark: str | None, thousands_mark: str | None) -> None:
         marks = re.escape(_LIKE.get(thousands_mark or "", thousands_mark or ""))
-        grouped = f"[0-9]{{1,3}}(?P<mark>[{marks}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*|" if marks else ""
+        grouped = f"[1-9][0-9]{{0,2}}(?P<mark>[{marks}])[0-9]{{3}}(?:(?P=mark)[0-9]{{3}})*|" if marks else ""
         part = f"(?:{re.escape(decimal_mark)}(?P<part>[0-9]{{1,{_DIGITS}}}))?" if decimal_mark else ""
+        self._in_currency = bool(decimal_mark)
         self._written = re.compile(f"(?P<whole>{grouped}[0-9]{{1,{_DIGITS}}}){part}")
 
     def minor_units(self, value: object, digits: int, name: str) -> int:
         """The amount in minor units, with its sign; `digits` is how many decimals one has. Raises BadLine."""
+        if isinstance(value, float) and not self._in_currency:
+            return whole_of({name: value}, name)
         exact = self._exact(value, name)
         # Not by arithmetic of Decimal, which rounds.
         sign, figures, exponent = exact.as_tuple()
@@ -46,7 +53,8 @@ class Money:
             exact = Decimal(value)
         elif isinstance(value, float):
             exact = Decimal(repr(value))
-            if exact.is_finite() and len(exact.normalize().as_tuple().digits) > _DOUBLE_DIGITS:
+            sure = _SINGLE_DIGITS if isinstance(value, Single) else _DOUBLE_DIGITS
+            if exact.is_finite() and _places(exact) > sure:
                 raise BadLine(f"{name} {value} is a floating-point number that may have been rounded")
         if exact is None or not exact.is_finite():
             raise BadLine(f"{name} {shown(value)} is not an amount as the map describes it")
@@ -62,6 +70,11 @@ class Money:
         groups = found.groupdict()
         whole = re.sub("[^0-9]", "", groups["whole"])
         return Decimal(f"{'-' * negative}{whole}.{groups.get('part') or '0'}")
+
+
+def _places(exact: Decimal) -> int:
+    """Digits from the first one to the last, or to the point: 1200000 has as many as 1200000.01 without its cents."""
+    return max(len(exact.normalize().as_tuple().digits), exact.adjusted() + 1)
 
 
 def _sign(text: str) -> tuple[str, bool]:

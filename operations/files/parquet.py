@@ -15,6 +15,7 @@ from uuid import UUID
 from config.errors import ConfigurationError
 from operations.files.delimited import Columns
 from operations.files.shape import BadLine, Fields, Row, quoted, twice
+from operations.files.values import Single
 from schemas.records import from_us
 
 ROWS = 4_096
@@ -101,6 +102,8 @@ def _take(pa: Any, name: str, kind: Any, zoned_by_map: frozenset[str]) -> Take:
         return _pairs
     if types.is_struct(kind) and (again := twice([field.name for field in kind])):
         raise ConfigurationError(f"column {name!r} has the field {quoted(again)} twice")
+    if types.is_float32(kind):
+        return Single
     if any(fits(kind) for fits in _plain_types(pa)):
         return _as_is
     raise ConfigurationError(
@@ -114,7 +117,7 @@ def _plain_types(pa: Any) -> list[Callable[[Any], bool]]:
     return [
         is_text,
         types.is_integer,
-        types.is_floating,
+        types.is_float64,
         types.is_decimal,
         types.is_date,
         types.is_boolean,

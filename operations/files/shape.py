@@ -102,6 +102,8 @@ def gathered(fields: Fields) -> Fields:
         else:
             there[name] = value
     if pairs:
+        if "metadata" in there:
+            raise BadLine(f"metadata stands beside {METADATA}<key>, and is no object of strings")
         metadata = dict(pairs)
         if len(metadata) != len(pairs):
             raise BadLine("a metadata key comes twice")

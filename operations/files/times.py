@@ -78,6 +78,8 @@ def problem_of(form: str) -> str | None:
         return None
     if "%Z" in form:
         return f"{form!r} would read over a zone's name: %z reads an offset"
+    if "%I" in form and "%p" not in form:
+        return f"{form!r} has an hour of 12 and does not say which half of the day: %H reads one of 24"
     sample = EPOCH.replace(year=2026, month=11, day=23, hour=21, minute=34, second=56)
     try:
         back = datetime.strptime(sample.strftime(form), form)  # noqa: DTZ007 - only its day counts

@@ -9,6 +9,8 @@ from schemas.records import from_ms
 
 #: From here on a binary floating-point number no longer tells neighbours apart.
 FLOAT_EXACT = 2**53
+#: The same of one with 32 bits.
+SINGLE_EXACT = 2**24
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _NOT_WHOLE = "is not a whole number of minor units: decimals and marks of thousands are read with --map"
 #: Of types that a value may have, the first that fits.
@@ -24,6 +26,10 @@ _KINDS: list[tuple[type | tuple[type, ...], str]] = [
 #: No amount has as many digits.
 _DIGITS = 40
 _TOO_LARGE = 10**_DIGITS
+
+
+class Single(float):
+    """A floating-point number that was kept in 32 bits."""
 
 
 def text_of(fields: Fields, name: str) -> str:
@@ -101,10 +107,11 @@ def _whole(value: float | Decimal, name: str) -> int:
     exact = Decimal(value)  # of a float, too: not the digits that it is shown with
     if not exact.is_finite():
         raise BadLine(f"{name} {value} is not a number")
-    if isinstance(value, float) and exact.copy_abs() >= FLOAT_EXACT:
+    bits, beyond = (24, SINGLE_EXACT) if isinstance(value, Single) else (53, FLOAT_EXACT)
+    if isinstance(value, float) and exact.copy_abs() >= beyond:
         raise BadLine(
-            f"{name} {value} is a floating-point number of 2^53 or more, which may have been rounded: write a whole "
-            "number, or text"
+            f"{name} {value} is a floating-point number of 2^{bits} or more, which may have been rounded: write a "
+            "whole number, or text"
         )
     if exact.adjusted() > _DIGITS:
         raise BadLine(f"{name} {shown(value)} has more than {_DIGITS} digits")

@@ -289,6 +289,7 @@ def test_a_number_in_json_is_taken_where_it_is_whole_and_exact(
         (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": 1}}', "metadata.a is a number, not a string"),
         (JSONL.splitlines()[0][:-1] + ', "metadata": "a"}', "metadata is text, not an object of strings"),
         (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1"}, "metadata.a": "2"}', "comes twice"),
+        (JSONL.splitlines()[0][:-1] + ', "metadata": "b", "metadata.a": "2"}', "metadata stands beside"),
         (JSONL.splitlines()[0][:-1] + ', "x": 1}', "'x' not known"),
         (JSONL.splitlines()[0][:-1] + ', "group_id": "\\ud800"}', "contains a surrogate"),
         (JSONL.splitlines()[0][:-1], "not JSON"),

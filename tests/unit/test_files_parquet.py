@@ -67,6 +67,9 @@ def read(tmp_path: Path) -> Read:
         (pa.array([Decimal("2.50")], pa.decimal128(18, 2)), "amount 2.50, a decimal number, is not a whole"),
         (pa.array([19.99]), "amount 19.99, a floating-point number, is not a whole"),
         (pa.array([float(2**53)]), "a floating-point number of 2^53 or more"),
+        (pa.array([2.0**24 - 1]).cast(pa.float32()), 2**24 - 1),
+        # 16777217 becomes this in 32 bits.
+        (pa.array([2.0**24]).cast(pa.float32()), "a floating-point number of 2^24 or more"),
         (pa.array([float("nan")]), "amount nan is not a number"),
         (pa.array([float("-inf")]), "amount -inf is not a number"),
         (pa.array([None], pa.float64()), "amount missing"),
@@ -85,6 +88,32 @@ def test_an_amount_of_any_type_is_taken_where_it_is_whole_and_exact(
     else:
         assert isinstance(one, str)
         assert taken in one
+
+
+@pytest.mark.parametrize(
+    ("written", "minor"),
+    [(100.5, 10050), (-131072.0, 13107200), (2097152.01, None), (131072.01, None), (2.0**23, None)],
+)
+def test_an_amount_of_32_bits_is_read_by_a_map_where_it_cannot_have_been_rounded(
+    written: float, minor: int | None, read: Read
+) -> None:
+    mapping = Mapping.model_validate({"amount": {"decimal_mark": "."}, "type": {"minus": "DEBIT"}})
+    made = table(amount=pa.array([written]).cast(pa.float32(), safe=False)).drop_columns("type")
+    one = read(made, mapping)
+    if minor:
+        assert not isinstance(one, str)
+        assert one[0].amount == minor
+    else:
+        assert isinstance(one, str)
+        assert "may have been rounded" in one
+
+
+def test_an_amount_of_32_bits_in_minor_units_is_read_by_a_map_where_it_is_whole_and_exact(read: Read) -> None:
+    mapping = Mapping.model_validate({"amount": {"column": "cents"}})
+    made = table(cents=pa.array([2.0**24 - 1]).cast(pa.float32())).drop_columns("amount")
+    one = read(made, mapping)
+    assert not isinstance(one, str)
+    assert one[0].amount == 2**24 - 1
 
 
 @pytest.mark.parametrize(
