@@ -89,20 +89,22 @@ class TopicLog:
 
         In the ledger looked for by halves, elsewhere by reading on, from where the broker says first.
         """
-        asked = TopicPartition(
-            self.topic, partition, max(0, at_ms)
-        )  # below zero means something else to Kafka
-        try:
-            (hint,) = self._one.offsets_for_times([asked], ASK_S)
-        except KafkaException as error:
-            raise self._away(partition, error.args[0].str()) from None
-        # Before the hint there is nothing of that time, neither records nor marks.
-        low = max(begin, hint.offset) if hint.offset >= 0 else end
+        low = max(begin, self._hint(partition, at_ms, end))
         found = self.first_from(partition, low, end)
         if found is None or found.timestamp()[1] >= at_ms:
             return found
         low = (found.offset() or 0) + 1
         return (self._by_halves if self._in_order else self._by_reading)(partition, at_ms, low, end)
+
+    def _hint(self, partition: int, at_ms: int, end: int) -> int:
+        """Before it there is nothing of that time or later, neither records nor marks."""
+        if at_ms < 0:
+            return 0  # records may have such times; of Kafka one cannot ask for them
+        try:
+            (hint,) = self._one.offsets_for_times([TopicPartition(self.topic, partition, at_ms)], ASK_S)
+        except KafkaException as error:
+            raise self._away(partition, error.args[0].str()) from None
+        return hint.offset if hint.offset >= 0 else end
 
     def _by_halves(self, partition: int, at_ms: int, low: int, high: int) -> Message | None:
         latest = None

@@ -24,12 +24,13 @@ BEGIN
 END
 $$;
 
--- Years that every reader's calendar has. Beyond them a month's name would be ambiguous, too ('0044' BC).
+-- Years that every reader's calendar has. Beyond them a month's name would be ambiguous, too ('0044' BC). Kafka takes
+-- times before 1970 as well: a record without one has -1, and dates that a producer sets may be of any year.
 CREATE FUNCTION month_of(day date) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
-    IF (day BETWEEN '1970-01-01' AND '9998-12-31') IS NOT TRUE THEN
-        RAISE EXCEPTION 'month of % refused: the ledger has months from 1970-01 to 9998-12', day
+    IF (day BETWEEN '0001-01-01' AND '9998-12-31') IS NOT TRUE THEN
+        RAISE EXCEPTION 'month of % refused: the ledger has months from 0001-01 to 9998-12', day
             USING ERRCODE = 'datetime_field_overflow';
     END IF;
     RETURN date_trunc('month', day::timestamptz);

@@ -10,7 +10,7 @@ from sinks.postgres import Connection
 
 _NAME = re.compile(r"transactions_(\d{4})_(\d\d)")
 #: The months that there can be (migration 0010).
-FIRST_MONTH, LAST_MONTH = date(1970, 1, 1), date(9998, 12, 1)
+FIRST_MONTH, LAST_MONTH = date(1, 1, 1), date(9998, 12, 1)
 
 
 class Month(NamedTuple):
@@ -32,7 +32,7 @@ class Month(NamedTuple):
     @property
     def name(self) -> str:
         """As people write it: 2026-08."""
-        return f"{self.first:%Y-%m}"
+        return self.first.isoformat()[:7]  # strftime drops the zeros of years before 1000
 
     def due_at(self, settings: Settings) -> datetime:
         """From when on it is old enough to be archived."""

@@ -50,7 +50,7 @@ class Seal(NamedTuple):
 def covered(content: Content) -> bytes:
     """What a seal covers, as lines of ASCII: month, entries, amount, hash in hex, and a line for each range."""
     lines = [
-        f"month={content.month:%Y-%m}",
+        f"month={content.month.isoformat()[:7]}",
         f"entries={content.entries}",
         f"amount={content.amount}",
         f"hash={content.hash.hex()}",
@@ -75,7 +75,7 @@ def read(connection: Connection) -> list[Seal]:
     ).fetchone()
     if beyond:
         raise Stopped(
-            f"archive_seals has the month {beyond[0]}, which is out of {FIRST_MONTH:%Y-%m} to {LAST_MONTH:%Y-%m}: "
+            f"archive_seals has the month {beyond[0]}, which is out of {FIRST_MONTH} to {LAST_MONTH}: "
             "nothing here seals such a month; keep the row as evidence, and let the owner take it out"
         )
     rows = connection.execute(

@@ -13,8 +13,10 @@ from psycopg.types.json import Jsonb
 
 from config.errors import Stopped
 from config.settings import Settings
+from config.topics import Topics
 from operations.archive.verify import run as archive_verify
 from operations.init import initialise
+from operations.time_lookup import offsets_at
 from operations.verify import archive as verify_archive
 from operations.verify.show import DIFFERENCES
 from sinks import audit, migrations, postgres
@@ -297,7 +299,7 @@ def test_a_database_of_the_last_release_is_brought_up_with_its_sealed_months(
             assert reader.execute(f"SELECT count(*) FROM {table(of)}".encode()).fetchone() == (10,)
 
 
-BEYOND = ["10000-01-01", "9999-12-01", "1969-12-31", "0044-03-15 BC", "infinity", "-infinity", None]
+BEYOND = ["10000-01-01", "9999-12-01", "0044-03-15 BC", "infinity", "-infinity", None]
 
 
 def test_a_month_that_no_calendar_here_has_is_refused_in_the_database(
@@ -311,9 +313,25 @@ def test_a_month_that_no_calendar_here_has_is_refused_in_the_database(
         with postgres.connect(settings, role) as session:
             for day in BEYOND:
                 with pytest.raises(
-                    psycopg.errors.DatetimeFieldOverflow, match="months from 1970-01 to 9998-12"
+                    psycopg.errors.DatetimeFieldOverflow, match="months from 0001-01 to 9998-12"
                 ):
                     session.execute(statement.encode(), [day])
+
+
+def test_entries_from_before_1970_are_written_archived_and_found(settings: Settings) -> None:
+    """Kafka takes such times: -1 of a record without one, and whatever date a producer sets."""
+    one = settings.model_copy(update={"partitions": 1})
+    initialise(one)
+    old, older = date(1969, 12, 1), date(987, 3, 1)
+    ledger = extended(extended(entries_of(older), old), NOW)
+    publish_dated(one, ledger)
+    enter(one, ledger)
+    sealed, moved, _ = work(one)
+    assert [sealing.month.name for sealing in sealed] == ["0987-03", "1969-12"]
+    assert [move.month.first for move in moved] == [older, old]
+    assert archive_verify(one, None, kafka=True, as_json=False) == 0
+    found = offsets_at(one, [0], datetime(1969, 12, 1, tzinfo=UTC), Topics.of(one).ledger)
+    assert found == {0: 10}
 
 
 def test_months_beyond_the_calendar_of_an_older_database_disturb_nobody(pipeline: Settings) -> None:
@@ -338,7 +356,7 @@ def test_months_beyond_the_calendar_of_an_older_database_disturb_nobody(pipeline
 
 
 UNREADABLE = {
-    "month = '10000-01-01'": "has the month 10000-01-01, which is out of 1970-01 to 9998-12",
+    "month = '10000-01-01'": "has the month 10000-01-01, which is out of 0001-01-01 to 9998-12-01",
     """ranges = '[{"partition": 0}]'""": "cannot be read: nothing here writes such ranges",
     "ranges = '7'": "cannot be read",
     "amount = 'NaN'": "cannot be read",
