@@ -20,6 +20,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
 from config.errors import ConfigurationError
+from config.folders import make_private
 from config.logs import EventLog
 from config.metrics import standing_families, tell_build
 from config.settings import Settings
@@ -186,7 +187,8 @@ def _note(settings: Settings, role: str, address: str) -> Path | None:
     folder = settings.state_dir / "http"
     note = folder / f"{role}-{os.getpid()}.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(settings.state_dir)
+        folder.mkdir(exist_ok=True)
         for old in folder.glob("*-*.json"):
             if not _lives(old.stem.rpartition("-")[2]):
                 old.unlink(missing_ok=True)

@@ -181,6 +181,7 @@ class Settings(BaseSettings):
     startup_wait_s: float = Field(
         60.0, ge=0.0, le=3_600.0, description="How long to wait for Kafka and Postgres."
     )
+    look_wait_s: float = Field(5.0, ge=0.0, le=3_600.0, description="The same for a command that only looks.")
     postgres_timeout_s: float = Field(
         30.0,
         ge=1.0,

@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
-from config.errors import NotReachable, Refused
+from config.errors import ConfigurationError, NotReachable, Refused
+from config.folders import private
 from config.settings import settings
-from local import server
+from local import earlier, server
 from local.broker import Broker
 from local.database import Database
 from local.progress import Progress, silent
@@ -81,8 +82,10 @@ class Stack:
             down = [name for name in NAMES if not server.is_alive(_running(state, name))]
             state = state.with_free_ports(kafka="kafka" in down, postgres="postgres" in down)
             state.save(self._state_file)  # before anything is made with these ports and this password
+            addresses = self._addresses(state)
+            earlier.remember(self._earlier_file, [*addresses.environment.values()])
             self._start(state, down, progress)
-            return self._addresses(state)
+            return addresses
 
     def down(self, progress: Progress = silent) -> None:
         """Stop both in their orderly way; what they hold stays. Nothing happens if they are down."""
@@ -105,8 +108,20 @@ class Stack:
             return None
         return self._addresses(state)
 
+    @property
+    def addresses(self) -> Addresses | None:
+        """Where the servers are when they are up; None where no stack was started, or it was deleted since."""
+        state = self._state()
+        return self._addresses(state) if state else None
+
+    def had_before(self, address: str) -> bool:
+        """Whether a server of this folder's stack had this address, and has it no more."""
+        now = self.addresses
+        is_now = now is not None and address in now.environment.values()
+        return not is_now and earlier.had(self._earlier_file, address)
+
     def delete(self) -> None:
-        """Stop both and remove the folder with all that they hold."""
+        """Stop both and remove the folder with all that they hold; which addresses they had is still known."""
         with self._locked(silent):
             try:
                 self._delete()
@@ -216,7 +231,14 @@ class Stack:
 
     @contextlib.contextmanager
     def _locked(self, progress: Progress) -> Iterator[None]:
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            self._lock_file.touch()
+        except OSError as failure:
+            raise ConfigurationError(
+                f"the local stack's folder {self.folder} cannot be used: {failure.strerror}: work in a folder of this "
+                "user's own, or name one with --folder"
+            ) from None
         deadline = time.monotonic() + LOCK_PATIENCE_S
         told = False
         with contextlib.ExitStack() as open_files:
@@ -231,18 +253,17 @@ class Stack:
                     )
                 open_files.close()
                 time.sleep(server.POLL_S)
-            self.folder.mkdir(exist_ok=True)
+            private(self.folder, "the local stack's folder")
             yield
+
+    @property
+    def _earlier_file(self) -> Path:
+        return self.folder.with_suffix(".earlier")
 
     @property
     def _lock_file(self) -> Path:
         # beside the folder, not in it: who waits for it must not lose it with the folder
         return self.folder.with_suffix(".lock")
-
-
-def addresses_if_up(folder: Path = DEFAULT_FOLDER) -> Addresses | None:
-    """Where the local stack of this folder is, or None unless it is up."""
-    return Stack(folder).addresses_if_up()
 
 
 def _running(state: State, name: Name) -> Running | None:

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import typer
@@ -48,15 +49,15 @@ def fitted(mix: Mix, pipeline: Pipeline) -> Mix:
 def to_file(path: Path, count: int, mix: Mix) -> None:
     """Write JSON Lines that `wallet send` reads; bad records that no JSON line can hold are left out."""
     try:
-        output = sys.stdout if str(path) == "-" else path.open("w", encoding="utf-8")
+        output = nullcontext(sys.stdout) if str(path) == "-" else path.open("w", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
     left_out = 0
-    with output:
+    with output as lines:
         for record in records(count, mix):
             if record.transaction is None:
                 left_out += 1
             else:
-                output.write(as_line(to_json(record.transaction)) + "\n")
+                lines.write(as_line(to_json(record.transaction)) + "\n")
     said = f", {left_out} bad ones left out that JSON cannot hold" if left_out else ""
     typer.echo(f"{count - left_out} transactions written with --seed {mix.seed}{said}", err=True)

@@ -1,41 +1,38 @@
 """The `wallet` command. Each command imports what it needs when it runs, so that `--help` is quick."""
 
+import errno
 import io
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from config import logs
 from config.errors import ConfigurationError, WalletError
 from operations.arguments import aware_time, run
+from operations.mounted import Mounted
 
 app = typer.Typer(
     help="Wallets whose truth is an append-only log of events: Kafka, Faust and PostgreSQL.",
     epilog="Settings come from WALLET_* variables (docs/settings.md); exit codes are in docs/commands.md.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    cls=Mounted,
 )
-
-#: The commands of a group are an application of its own; mounted as usual, it would be imported for every --help.
-GROUP: dict[str, Any] = {
-    "add_help_option": False,
-    "context_settings": {
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "allow_interspersed_args": False,
-    },
-}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 FileForm = Literal["jsonl", "csv", "parquet"]
 MAP_HELP = "How its columns become ours: docs/files.md."
 SinkName = Literal["ledger", "snapshots", "rejections", "all"]
+#: As shells count what SIGINT ends.
+INTERRUPTED = 130
+#: A disk that is full has no name in its error.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 #: What `all` is. The archive moves tables, so it is asked for by its name.
 SINKS = ("ledger", "snapshots", "rejections")
 
@@ -45,19 +42,30 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(run(app, sys.argv[1:], "wallet"))
+        code = run(app, sys.argv[1:], "wallet")
+        sys.stdout.flush()  # here, where it is told if nobody takes it
+        sys.exit(code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does. What is left in it must not be tried again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)  # as typer ends it where it meets it first
     except Exception as failure:
-        error = failure if isinstance(failure, WalletError) else _of_a_server(failure)
+        error = failure if isinstance(failure, WalletError) else _of_the_surroundings(failure)
         if error is None:
             raise
-        typer.echo(f"wallet: {logs.masked(str(error))}", err=True)
+        from operations.context import remedy
+
+        typer.echo(f"wallet: {logs.masked(str(error))}{remedy(error)}", err=True)
         sys.exit(error.exit_code)
 
 
-def _of_a_server(failure: Exception) -> WalletError | None:
-    """What a server said that no command has put into words of its own."""
+def _of_the_surroundings(failure: Exception) -> WalletError | None:
+    """What files or a server said that no command has put into words of its own; None for a fault of ours."""
+    if isinstance(failure, OSError) and (failure.filename or failure.errno in FULL):
+        what = failure.filename or "what is to be written has no room"
+        return ConfigurationError(f"{what}: {failure.strerror}")
     from confluent_kafka import KafkaError, KafkaException
 
     from config.causes import because
@@ -69,17 +77,30 @@ def _of_a_server(failure: Exception) -> WalletError | None:
     return postgres.lost(failure)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"wallet {version('wallet-ledger')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _every_command() -> None:
+def _every_command(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_tell_version),
+    ] = False,
+) -> None:
     logs.configure()
 
 
-@app.command("local", **GROUP)
-def local_stack(context: typer.Context) -> None:
-    """A real Kafka and a real PostgreSQL on this machine: up, down, status, env."""
-    from operations import local
+# The groups stand here for the list of commands; what they do is in their modules (operations/mounted.py).
 
-    raise typer.Exit(run(local.app, context.args, "wallet local"))
+
+@app.command("local")
+def _local() -> None:
+    """A real Kafka and a real PostgreSQL on this machine: up, down, status, env."""
 
 
 @app.command()
@@ -159,7 +180,7 @@ def send(
     from operations import sending
     from operations.context import current
 
-    good, bad = sending.send_file(file, form, current(), mapping=mapping, dry_run=dry_run)
+    good, bad = sending.send_file(file, form, current(servers=not dry_run), mapping=mapping, dry_run=dry_run)
     typer.echo(f"{good} lines {'are good' if dry_run else 'sent'}, {bad} bad", err=True)
     if bad:
         raise typer.Exit(sending.BAD_LINES)
@@ -205,7 +226,7 @@ def import_(
         mapping,
         importing.first_day(earliest),
     )
-    raise typer.Exit(importing.run(current(), options))
+    raise typer.Exit(importing.run(current(servers=not dry_run), options))
 
 
 @app.command()
@@ -214,7 +235,7 @@ def worker() -> None:
     from operations.context import current
     from streams import worker as streaming
 
-    streaming.run(current())
+    raise typer.Exit(streaming.run(current()))
 
 
 @app.command()
@@ -225,19 +246,22 @@ def sink(
     ] = "all",
 ) -> None:
     """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
-    from config.ending import END_S, end_within
+    from config.ending import END_S, end_within, ended_by
     from operations.context import current
     from sinks import consumer
 
     stop = threading.Event()
+    signals: list[int] = []
 
-    def told_to_stop(*_: object) -> None:
+    def told_to_stop(number: int, _: object) -> None:
+        signals.append(number)
         stop.set()
-        end_within(END_S, lambda: None)
+        end_within(END_S, lambda: None, ended_by(signals))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told_to_stop)
     consumer.run(current(), SINKS if name == "all" else (name,), stop)
+    raise typer.Exit(ended_by(signals))
 
 
 @app.command()
@@ -248,9 +272,9 @@ def status(
 ) -> None:
     """Position and lag of every partition at the worker and each sink; rejections by reason."""
     from operations import status as looking
-    from operations.context import current
+    from operations.context import briefly
 
-    looking.show(current(), every_s=every if watch else None, as_json=as_json)
+    looking.show(briefly(), every_s=every if watch else None, as_json=as_json)
 
 
 @app.command()
@@ -262,10 +286,10 @@ def balance(
 ) -> None:
     """The balance of a wallet, now or at a time. Exit code 1 for a wallet that never had an entry."""
     from operations import reading
-    from operations.context import current
+    from operations.context import briefly
 
     times = aware_time("--at", at), aware_time("--effective-at", effective_at)
-    reading.show_balance(current(), wallet, *times, as_json=as_json)
+    reading.show_balance(briefly(), wallet, *times, as_json=as_json)
 
 
 @app.command()
@@ -277,27 +301,21 @@ def statement(
 ) -> None:
     """The entries of a wallet in their order, with the balance after each; JSON Lines with --json."""
     from operations import reading
-    from operations.context import current
+    from operations.context import briefly
 
     reading.show_statement(
-        current(), wallet, aware_time("--from", begin), aware_time("--to", end), as_json=as_json
+        briefly(), wallet, aware_time("--from", begin), aware_time("--to", end), as_json=as_json
     )
 
 
-@app.command("rejections", **GROUP)
-def rejections_(context: typer.Context) -> None:
+@app.command("rejections")
+def _rejections() -> None:
     """What was rejected: list, show, resubmit."""
-    from operations.rejections import commands as rejections_commands
-
-    raise typer.Exit(run(rejections_commands.app, context.args, "wallet rejections"))
 
 
-@app.command("rebuild", **GROUP)
-def rebuild_(context: typer.Context) -> None:
+@app.command("rebuild")
+def _rebuild() -> None:
     """The ledger built anew beside the live one: start, status, diff, switch, discard."""
-    from operations.rebuild import commands as rebuild_commands
-
-    raise typer.Exit(run(rebuild_commands.app, context.args, "wallet rebuild"))
 
 
 @app.command()
@@ -339,13 +357,13 @@ def inspect_(
     as_json: Json = False,
 ) -> None:
     """A wallet as of any offset or time, from the topics alone. Exit code 1 if it never had an entry."""
-    from operations.context import current
+    from operations.context import briefly
     from operations.inspect import look as inspect
     from operations.inspect import show as inspect_show
 
     times = aware_time("--at", at), at_offset, aware_time("--effective-at", effective_at)
     place = inspect.Place(*times)
-    found = inspect.look(current(), wallet, place, max(1, entries))
+    found = inspect.look(briefly(), wallet, place, max(1, entries))
     inspect_show.show(found, place, entries, as_json=as_json)
 
 
@@ -361,13 +379,13 @@ def offsets(
 ) -> None:
     """How to set a consumer group of yours to a time, with Kafka's own tools; only reads."""
     from operations import offsets as looking
-    from operations.context import current
+    from operations.context import briefly
     from operations.replay.ranges import duration
 
     wanted = looking.Wanted(
         group, topic, aware_time("--time", time), duration("--back", back), beginning, end
     )
-    looking.show(current(), wanted, as_json=as_json)
+    looking.show(briefly(), wanted, as_json=as_json)
 
 
 @app.command()
@@ -404,12 +422,9 @@ def replay(
     raise typer.Exit(replay_command.run(current(), names, wanted, how, as_json=as_json))
 
 
-@app.command("archive", **GROUP)
-def archive_(context: typer.Context) -> None:
+@app.command("archive")
+def _archive() -> None:
     """Old months: status, run, verify."""
-    from operations.archive import commands as archive_commands
-
-    raise typer.Exit(run(archive_commands.app, context.args, "wallet archive"))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """`wallet balance` and `wallet statement`: what PostgreSQL knows of one wallet."""
 
 from datetime import UTC, datetime
+from itertools import islice
 
 import typer
 from rich.table import Table
@@ -45,21 +46,24 @@ def show_balance(
 def show_statement(
     settings: Settings, wallet_id: str, begin: datetime | None, end: datetime | None, *, as_json: bool
 ) -> None:
-    """Print a wallet's entries by sequence; one JSON object a line for programs."""
+    """Print a wallet's entries by sequence; one JSON object a line for programs.
+
+    Raises WalletError for a wallet without any entry.
+    """
     entries = postgres.statement(settings, wallet_id, begin, end)
-    if as_json:
-        for entry in entries:
-            typer.echo(as_line(_fields(entry)))
-        return
-    page: list[StatementLine] = []
-    shown = False
-    for entry in entries:
-        page.append(entry)
-        if len(page) == PAGE_LINES:
+    shown = 0
+    while page := [*islice(entries, PAGE_LINES)]:
+        shown += len(page)
+        if as_json:
+            typer.echo("\n".join(as_line(_fields(entry)) for entry in page))
+        else:
             _print(page)
-            page, shown = [], True
-    if page or not shown:
-        _print(page)
+    if shown:
+        return
+    if postgres.balance(settings, wallet_id) is None:
+        raise WalletError(f"wallet {wallet_id!r} has no entry")
+    if not as_json:
+        typer.echo("no entries")
 
 
 def _fields(entry: StatementLine) -> dict[str, object]:
@@ -71,9 +75,6 @@ def _fields(entry: StatementLine) -> dict[str, object]:
 
 
 def _print(page: list[StatementLine]) -> None:
-    if not page:
-        typer.echo("no entries")
-        return
     table = Table(box=None, header_style="bold")
     for name in ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group"):
         number = name in {"sequence", "amount", "balance"}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from config.errors import ConfigurationError, Refused, Stopped
+from config.folders import make_private, private
 
 #: More workers than this on one machine are a mistake in somebody's configuration.
 MOST_WORKERS = 1_000
@@ -19,12 +20,11 @@ MOST_WORKERS = 1_000
 def numbered_folder(state_dir: Path) -> Iterator[Path]:
     """The lowest numbered folder that no living process holds; its lock ends with the process."""
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        make_private(state_dir)  # Prometheus may read the addresses in one that is there
     except OSError as failure:
         raise ConfigurationError(f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}") from None
     for number in range(MOST_WORKERS):
-        folder = state_dir / str(number)
-        folder.mkdir(exist_ok=True)
+        folder = private(state_dir / str(number), "WALLET_STATE_DIR:")
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from config import rights
 from config.clients import librdkafka, looking
 from config.cluster import check, identity, quiet_admin
-from config.ending import END_S, end_now, end_within
+from config.ending import END_S, end_now, end_within, ended_by
 from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
@@ -37,8 +37,11 @@ STOP_S = 5.0
 SWITCH_S = 0.02
 
 
-def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises a WalletError that says in one line why the worker ended itself."""
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT and return the exit code.
+
+    Raises a WalletError that says in one line why the worker ended itself.
+    """
     pipeline = check(settings)
     settings = pipeline.rule(settings)
     topics = Topics.of(settings)
@@ -67,7 +70,7 @@ def run(settings: Settings) -> None:
             uncommitted=uncommitted,
         )
         try:
-            asyncio.run(_run(parts))
+            return asyncio.run(_run(parts))
         finally:
             offsets_of.close()
             uncommitted.close()
@@ -88,22 +91,29 @@ def spare_the_collector() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-async def _run(parts: WriterParts) -> None:
+async def _run(parts: WriterParts) -> int:
     app = create_app(parts)
     app.in_worker = True
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    signals: list[int] = []
+
+    def told_to_stop(number: int) -> None:
+        signals.append(number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told_to_stop, number)
     compiled = native.post is not None
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder, compiled=compiled)
     # Watched and heard to the end: why it ends is told first, and its port is closed last.
     with observed(parts.settings, Vitals(app.writers)):
         await _until_stopped(app, stop)
-        await _end(app)
+        await _end(app, ended_by(signals))
     if app.writers.failure is not None:
         raise app.writers.failure
     log.info("stopped", prefix=parts.settings.prefix)
+    return ended_by(signals)
 
 
 async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
@@ -125,10 +135,10 @@ async def _failed(app: LedgerApp) -> None:
         app.writers.fail(app.crash_reason)
 
 
-async def _end(app: LedgerApp) -> None:
+async def _end(app: LedgerApp, code: int) -> None:
     """Let go of everything, within bounds."""
     writers = app.writers
-    end_within(END_S, lambda: writers.failure)
+    end_within(END_S, lambda: writers.failure, code)
     if isinstance(writers.failure, Stuck):
         end_now(writers.failure)
     # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
@@ -137,7 +147,7 @@ async def _end(app: LedgerApp) -> None:
         end_now(writers.failure)
     if not await _ended_within(app.stop(), STOP_S):
         log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
-        end_now(writers.failure)
+        end_now(writers.failure, code)
 
 
 async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bool:

@@ -7,7 +7,7 @@ import typer
 from operations.archive import run as archive
 from operations.archive import verify as archive_verify
 from operations.arguments import month_of
-from operations.context import current
+from operations.context import briefly, current
 
 app = typer.Typer(
     help="Old months: sealed, moved to the archive, checked.", no_args_is_help=True, add_completion=False
@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 @app.command("status")
 def status(as_json: Json = False) -> None:
     """Every month that has rows: open, not due, incomplete and why, due, sealed, archived."""
-    archive.show_status(current(), as_json=as_json)
+    archive.show_status(briefly(), as_json=as_json)
 
 
 @app.command("run")

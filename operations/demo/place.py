@@ -11,6 +11,7 @@ from pathlib import Path
 from config import logs
 from config.cluster import quiet_admin, wait_for_kafka
 from config.errors import Refused
+from config.folders import private
 from config.logs import EventLog
 from config.settings import Settings
 from local.stack import Stack
@@ -31,10 +32,10 @@ def somewhere() -> Settings:
     """The configured servers, or the local stack, started if it is not up."""
     settings = context.from_environment()
     logs.configure(settings.log_level)
-    if {"kafka", "postgres"} & settings.model_fields_set:
+    if context.is_placed(settings):
+        context.refuse_earlier_stack(settings)
         return settings
-    places = Stack().up(lambda line: log.info("local_stack", step=line))
-    return settings.model_copy(update=context.local_places(settings, places.kafka, places.postgres))
+    return context.at_stack(settings, Stack().up(lambda line: log.info("local_stack", step=line)))
 
 
 def new_pipeline(settings: Settings) -> Settings:
@@ -56,7 +57,7 @@ def new_pipeline(settings: Settings) -> Settings:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """One demo at a time in a folder: the next one removes what older ones left."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    private(FOLDER, "the demo's folder")
     with (FOLDER / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from config.cluster import describe
 from config.errors import Refused
+from config.folders import private
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.place import POLICIES, Place
 from operations.rebuild.record import Record
@@ -43,7 +44,7 @@ def begin(place: Place) -> Place:
 @contextmanager
 def alone(place: Place) -> Iterator[None]:
     """One command at a time works on a shadow's folder; a second one is refused and told who the first is."""
-    place.folder.mkdir(parents=True, exist_ok=True)
+    private(place.folder, "the shadow's folder, in WALLET_STATE_DIR,")
     with (place.folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

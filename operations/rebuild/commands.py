@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from operations.children import stopping_on_signals
-from operations.context import current
+from operations.context import briefly, current
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import diff_show as rebuild_diff_show
 from operations.rebuild import discard as rebuild_discard
@@ -59,7 +59,7 @@ def start(
 @app.command("status")
 def status(prefix: Prefix = None, as_json: Json = False) -> None:
     """How far the shadow is, partition by partition."""
-    rebuild_status.show(rebuild_status.look(find(current(), prefix)), as_json=as_json)
+    rebuild_status.show(rebuild_status.look(find(briefly(), prefix)), as_json=as_json)
 
 
 @app.command("diff")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from operations.arguments import aware_time
-from operations.context import current
+from operations.context import briefly, current
 from operations.rejections import resubmit
 from operations.rejections import show as rejections_show
 from operations.rejections.listing import Wanted, reasons_of
@@ -44,7 +44,7 @@ def list_them(
         aware_time("--to", to_time),
         key,
     )
-    rejections_show.show_list(current(), wanted, limit, as_json=as_json)
+    rejections_show.show_list(briefly(), wanted, limit, as_json=as_json)
 
 
 @app.command("show")
@@ -54,7 +54,7 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """All about one rejection: headers, bytes in hex, decoded where possible."""
-    rejections_show.show_one(current(), partition, offset, as_json=as_json)
+    rejections_show.show_one(briefly(), partition, offset, as_json=as_json)
 
 
 @app.command("resubmit")

@@ -48,8 +48,10 @@ class Commands:
         )
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A command that runs until it is told to stop, and then ends with 0."""
+    def running(
+        self, *arguments: str, by: signal.Signals = signal.SIGTERM
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A command that runs until it is told to stop, and then ends with 0, or with 130 by Ctrl-C."""
         with (self._folder / "running.log").open("ab") as log:
             started = subprocess.Popen(
                 [sys.executable, "-m", "operations", *arguments],
@@ -60,8 +62,8 @@ class Commands:
             )
             try:
                 yield started
-                started.send_signal(signal.SIGTERM)
-                assert started.wait(PATIENCE_S) == 0
+                started.send_signal(by)
+                assert started.wait(PATIENCE_S) == (130 if by == signal.SIGINT else 0)
             finally:
                 started.kill()
                 started.wait()
@@ -97,11 +99,11 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
     sent = wallet("send", "-", text=f"{json.dumps(line)}\nnonsense\n")
     assert (sent.returncode, sent.stderr.splitlines()[-1]) == (6, "1 lines sent, 1 bad")
 
-    with wallet.running("worker"):
+    with wallet.running("worker", by=signal.SIGINT):
         status = wallet.until(lambda now: now.lag("worker") == 0)
         assert status.workers == 1
         assert {place.position for place in status.places if place.reader == "ledger"} == {None}
-    with wallet.running("sink", "all"):
+    with wallet.running("sink", "all", by=signal.SIGINT):
         status = wallet.until(
             lambda now: all(place.position is not None and not place.lag for place in now.places)
         )
@@ -127,8 +129,10 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
     before = json.loads(wallet("balance", WALLET, "--at", "2020-01-01T00:00:00Z", "--json").stdout)
     assert before["balance"] == 0
     assert wallet("statement", WALLET, "--to", "2020-01-01T00:00:00Z").stdout == "no entries\n"
-    nobody = wallet("balance", "nobody")
-    assert (nobody.returncode, nobody.stderr) == (1, "wallet: wallet 'nobody' has no entry\n")
+    for arguments in (["balance"], ["statement"], ["statement", "--json"]):
+        nobody = wallet(*arguments, "nobody")
+        assert (nobody.returncode, nobody.stdout) == (1, "")
+        assert nobody.stderr == "wallet: wallet 'nobody' has no entry\n"
 
 
 def test_status_still_tells_kafkas_part_while_postgres_is_away(wallet: Commands, settings: Settings) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,7 @@ def test_bad_lines_are_told_and_make_exit_code_6(tmp_path: Path) -> None:
     assert told.returncode == 6
     first, second, summary = told.stderr.splitlines()
     assert first.startswith("line 2: not JSON")
-    assert second == "line 3: amount 0.5 is not a whole number of minor units"
+    assert second.startswith("line 3: amount 0.5, a decimal number, is not a whole number of minor units: ")
     assert summary == "1 lines are good, 2 bad"
 
 
@@ -168,3 +169,62 @@ def test_a_file_that_cannot_be_read_is_one_line_and_exit_code_2(name: str, tmp_p
     [line] = told.stderr.splitlines()
     assert line.startswith("wallet: ")
     assert name in line
+
+
+def test_the_version_is_told(wallet_here: Callable[..., Told]) -> None:
+    told = wallet_here("--version")
+    assert (told.returncode, told.stdout) == (0, f"wallet {version('wallet-ledger')}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("st", ["statement", "status"]),
+        ("rejections ", ["list", "resubmit", "show"]),
+        ("rebuild start --over", ["--overdraft"]),
+        ("verify --to-", ["--to-offset", "--to-time"]),
+    ],
+)
+def test_shells_complete_commands_groups_and_options(
+    words: str, completed: list[str], tmp_path: Path
+) -> None:
+    told = wallet(
+        cwd=tmp_path,
+        _WALLET_COMPLETE="complete_bash",
+        COMP_WORDS=f"wallet {words}",
+        COMP_CWORD=str(len(words.split(" "))),
+    )
+    assert sorted(told.stdout.split()) == completed
+
+
+def test_output_that_nobody_reads_any_more_ends_quietly(tmp_path: Path) -> None:
+    command = (
+        f"{sys.executable} -m operations generate --count 20000 --out - | head -1; exit ${{PIPESTATUS[0]}}"
+    )
+    told = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | QUICK,
+    )
+    assert told.returncode == 1
+    assert "Traceback" not in told.stderr
+    assert "Exception" not in told.stderr
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "operations", "generate", "--count", "9", "--out", "-"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | QUICK,
+        )
+    assert told.returncode == 2
+    assert "Traceback" not in told.stderr
+    assert "No space left on device" in last_line(told.stderr)
