@@ -11,6 +11,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from config.times import rfc3339
+
 #: user:password@ in an address, and password=… in a DSN or a client's configuration.
 _SECRETS = re.compile(
     r"(?P<address>://[^/\s:@]*:)[^/\s@]+(?=@)|(?P<field>(?:password|secret)['\"]?\s*[=:]\s*['\"]?)[^\s'\",]+",
@@ -69,11 +71,7 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The whole line, without its end."""
-        at = (
-            datetime.fromtimestamp(record.created, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z")
-        )
+        at = rfc3339(datetime.fromtimestamp(record.created, UTC))
         fields: dict[str, Any] = dict(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0] is not None:
             fields["traceback"] = self.formatException(record.exc_info)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from config.times import rfc3339
 from operations.files.shape import BadLine, Fields, Shape
 from operations.files.values import kind_of, text_of, time_of, whole_of
 from schemas import producer
@@ -40,7 +41,7 @@ def to_json(transaction: Transaction) -> Fields:
         "type": TYPES[transaction.type],
         "amount": transaction.amount,
         "currency": transaction.currency,
-        "occurred_at": from_us(transaction.occurred_us).isoformat(),
+        "occurred_at": rfc3339(from_us(transaction.occurred_us)),
     }
     if transaction.group_id is not None:
         fields["group_id"] = transaction.group_id

@@ -14,10 +14,10 @@ from rich.table import Table
 from config.cluster import ASK_S, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations import group_offsets
-from operations.output import as_line, console
-from operations.reading import iso
+from operations.output import as_line, show_table
 from operations.time_lookup import MILLISECOND, offsets_at
 from schemas.records import EPOCH
 
@@ -59,7 +59,7 @@ def show(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
         told = {
             "group": wanted.group,
             "topic": topic,
-            "time": at and iso(at),
+            "time": at and rfc3339(at),
             "members": members,
             "partitions": [asdict(one) | {"again": one.again} for one in targets],
             "csv": _csv(topic, targets),
@@ -67,14 +67,14 @@ def show(settings: Settings, wanted: Wanted, *, as_json: bool) -> None:
         }
         typer.echo(as_line(told))
         return
-    typer.echo(f"group {wanted.group}, topic {topic}{f', from {iso(at)} on' if at else ''}")
+    typer.echo(f"group {wanted.group}, topic {topic}{f', from {rfc3339(at)} on' if at else ''}")
     table = Table(box=None, header_style="bold")
     for name in ("partition", "begin", "end", "committed", "new offset", "read again"):
         table.add_column(name, justify="right")
     for one in targets:
         numbers = (one.partition, one.begin, one.end, one.committed, one.offset, one.again)
         table.add_row(*("-" if number is None else str(number) for number in numbers))
-    console().print(table)
+    show_table(table)
     if members:
         typer.echo(f"the group has {members} members: stop them first, or Kafka refuses")
     typer.echo("\nexactly these offsets (first as a dry run):")
@@ -96,7 +96,7 @@ def look(settings: Settings, wanted: Wanted) -> tuple[str, list[Target], int]:
         raise ConfigurationError("say where to: exactly one of --time, --back, --beginning, --end")
     at = _time(wanted)
     if at and at > datetime.now(UTC):
-        raise ConfigurationError(f"--time {iso(at)} is in the future")
+        raise ConfigurationError(f"--time {rfc3339(at)} is in the future")
     wait_for_kafka(settings)
     client = quiet_admin(settings)
     topic = getattr(Topics.of(settings), wanted.topic, wanted.topic)

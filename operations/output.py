@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,9 +23,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from config.logs import EventLog
+from config.times import rfc3339
 
 if TYPE_CHECKING:
     from operations.init import Report
@@ -29,7 +35,8 @@ if TYPE_CHECKING:
 #: Between two log lines of the same progress, in seconds.
 LOG_EVERY_S = 2.0
 
-PIPED_COLUMNS = 200
+#: No table is wider.
+WIDEST = 100_000
 
 #: Rows of a file that a dry run shows as they would be sent.
 SHOWN = 3
@@ -41,13 +48,35 @@ Advance = Callable[[int], None]
 
 def as_line(value: object) -> str:
     """JSON on one line; times and the like as text."""
-    return json.dumps(value, default=str, ensure_ascii=False)
+    return json.dumps(value, default=_as_text, ensure_ascii=False)
+
+
+def _as_text(value: object) -> str:
+    return rfc3339(value) if isinstance(value, datetime) else str(value)
 
 
 def console() -> Console:
-    """Standard output for tables; what is piped into a file or a program is not cut to 80 columns."""
-    shown = Console(soft_wrap=True, highlight=False)
-    return shown if shown.is_terminal else Console(width=PIPED_COLUMNS, highlight=False)
+    """Standard output for tables and lines of text, none of which is cut or broken: ids and times are to be copied."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def show_table(table: Table) -> None:
+    """Print a table, each row on one line; on a terminal that is too narrow for that, each row as lines of its own."""
+    shown = console()
+    wide = Console(width=WIDEST, highlight=False)
+    needed = Measurement.get(wide, wide.options, table).maximum
+    if needed <= shown.width or not shown.is_terminal:
+        shown.width = max(needed, 1)
+        shown.print(table, soft_wrap=False)
+        return
+    if table.title:
+        shown.print(table.title)
+    names = [str(column.header) for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        shown.print()
+        for name, cell in zip(names, row, strict=True):
+            if cell != "":
+                shown.print(f"[bold]{name:<{max(map(len, names))}}[/]  {cell}")
 
 
 @contextlib.contextmanager
@@ -69,9 +98,21 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=False) as bars:
+    with Progress(*columns, console=console, transient=False) as bars, _logs_above():
         task = bars.add_task(title, total=total)
         yield lambda done: bars.update(task, completed=done)
+        # What was left out on the way is done, too.
+        bars.update(task, completed=total)
+
+
+@contextlib.contextmanager
+def _logs_above() -> Iterator[None]:
+    """Log lines take the way that keeps them off a bar: rich has replaced stderr while it shows one."""
+    with contextlib.ExitStack() as back:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and (before := handler.setStream(sys.stderr)):
+                back.callback(handler.setStream, before)
+        yield
 
 
 class _Rate(ProgressColumn):

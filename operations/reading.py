@@ -1,6 +1,6 @@
 """`wallet balance` and `wallet statement`: what PostgreSQL knows of one wallet."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 
 import typer
@@ -8,7 +8,8 @@ from rich.table import Table
 
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
-from operations.output import as_line, console
+from config.times import rfc3339
+from operations.output import as_line, show_table
 from sinks import postgres
 from sinks.postgres import StatementLine
 
@@ -37,7 +38,7 @@ def show_balance(
     if found is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     if as_json:
-        times = {"at": at and iso(at), "effective_at": effective_at and iso(effective_at)}
+        times = {"at": at and rfc3339(at), "effective_at": effective_at and rfc3339(effective_at)}
         typer.echo(as_line(found._asdict() | times))
     else:
         typer.echo(f"{found.balance} {found.currency} (minor units)")
@@ -68,8 +69,8 @@ def show_statement(
 
 def _fields(entry: StatementLine) -> dict[str, object]:
     return entry._asdict() | {
-        "occurred_at": iso(entry.occurred_at),
-        "recorded_at": iso(entry.recorded_at),
+        "occurred_at": rfc3339(entry.occurred_at),
+        "recorded_at": rfc3339(entry.recorded_at),
         "hash": entry.hash.hex(),
     }
 
@@ -83,16 +84,11 @@ def _print(page: list[StatementLine]) -> None:
         sign = "-" if entry.type == "DEBIT" else "+"
         table.add_row(
             str(entry.sequence),
-            iso(entry.recorded_at),
+            rfc3339(entry.recorded_at),
             f"{sign}{entry.amount}",
             str(entry.balance),
             entry.currency,
             str(entry.transaction_id),
             entry.group_id or "",
         )
-    console().print(table)
-
-
-def iso(at: datetime) -> str:
-    """A time in UTC as ISO 8601 with a Z."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    show_table(table)

@@ -18,6 +18,7 @@ from config.cluster import Offsets, answered, describe, offsets, quiet_admin, wa
 from config.errors import Refused, WalletError
 from config.lag import LagReader
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations import group_offsets
 from operations.output import as_line, console
@@ -163,7 +164,7 @@ def _drawn(status: Status) -> Group:
             "-" if place.position is None else str(place.position),
             str(place.end),
             f"[yellow]{place.lag}[/]" if place.lag else "0",
-            _ago(place.progress_at),
+            _when(place.progress_at),
         )
     lines = [f"workers: {'none' if not status.workers else status.workers}"]
     if status.postgres_problem:
@@ -174,7 +175,7 @@ def _drawn(status: Status) -> Group:
     return Group(table, *lines)
 
 
-def _ago(at: datetime | None) -> str:
+def _when(at: datetime | None) -> str:
     if at is None:
         return ""
-    return f"{max(0, round((datetime.now(UTC) - at).total_seconds()))} s ago"
+    return f"{rfc3339(at)}, {max(0, round((datetime.now(UTC) - at).total_seconds()))} s ago"

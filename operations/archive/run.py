@@ -13,7 +13,8 @@ from rich.table import Table
 from config.cluster import agreed
 from config.errors import Refused, WalletError
 from config.settings import Settings
-from operations.output import as_line, console, progress
+from config.times import rfc3339
+from operations.output import as_line, progress, show_table
 from sinks.archive import months as archive_months
 from sinks.archive.compare import Advance
 from sinks.archive.months import Month
@@ -47,7 +48,7 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
     if as_json:
         typer.echo(as_line([asdict(one) for one in standings]))
     elif standings:
-        console().print(_drawn(standings))
+        show_table(_drawn(standings))
     else:
         typer.echo("no month has any rows")
 
@@ -55,7 +56,7 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
 def _standing(archive: Archive, month: Month, seal: Seal | None) -> Standing:
     if seal:
         state = "archived" if month.archived else "sealed"
-        told = (seal.seal.hex(), seal.sealed_at.isoformat(timespec="seconds"))
+        told = (seal.seal.hex(), rfc3339(seal.sealed_at))
         return Standing(month.name, state, seal.content.entries, True, *told)
     entries, exact = archive_months.entries(archive.connection, month)
     if month.archived:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from config.times import rfc3339
 from operations.files.shape import BadLine
 from operations.files.values import in_utc, shown, whole_of
 from schemas.records import EPOCH, from_us
@@ -32,7 +33,7 @@ class Times:
                 f"{name} {shown(value)} is no time in the formats of the map: {', '.join(self._formats)}"
             )
         if len(found) > 1:
-            meant = " or ".join(sorted(at.isoformat() for at in found))
+            meant = " or ".join(sorted(rfc3339(at) for at in found))
             raise BadLine(
                 f"{name} {shown(value)} may mean {meant}: the formats of the map contradict each other"
             )

@@ -16,13 +16,13 @@ from confluent_kafka.admin import AdminClient
 from config.cluster import agreed, all_there, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations.files.file import File
 from operations.files.shape import BadLine, Fields, Shape
 from operations.files.values import moment_of, text_of, whole_of
 from operations.importing.lines import not_before
 from operations.output import Advance, progress
-from operations.reading import iso
 from operations.status import look
 from schemas.rules import broken_name
 from sinks import balances, postgres
@@ -97,7 +97,7 @@ def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
 
 def _difference(wanted: Wanted, found: Found) -> str | None:
     """What is wrong with a balance; a wallet that never had an entry holds 0."""
-    at = f" at {iso(wanted.at)}" if wanted.at else ""
+    at = f" at {rfc3339(wanted.at)}" if wanted.at else ""
     if found.balance is None:
         is_there = "the pipeline has no such wallet"
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from config.times import rfc3339
 from operations.files.file import File
 from operations.files.shape import BadLine, Fields, Shape
 from operations.files.values import moment_of
@@ -121,11 +122,11 @@ def not_before(earliest: datetime, at: datetime, name: str) -> None:
     """Raise BadLine for a time that cannot be meant."""
     if at < earliest:
         raise BadLine(
-            f"{name} {at.isoformat()} lies before {earliest.date()}: seconds? Write milliseconds or ISO 8601; if it is "
+            f"{name} {rfc3339(at)} lies before {earliest.date()}: seconds? Write milliseconds or ISO 8601; if it is "
             "right, say --earliest DATE"
         )
 
 
 def iso(at_ms: int) -> str:
     """A time in milliseconds since 1970 for people."""
-    return from_ms(at_ms).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return rfc3339(from_ms(at_ms))

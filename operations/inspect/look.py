@@ -16,9 +16,9 @@ from confluent_kafka import Message
 from config.cluster import Offsets, agreed, offsets_of, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations.output import progress
-from operations.reading import iso
 from operations.time_lookup import MILLISECOND, offsets_at
 from operations.verify.cut import cuts
 from operations.verify.reading import Reading
@@ -68,7 +68,7 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
     entries that the answer needs were deleted by a retention, or are not decided yet.
     """
     if place.at and place.at > datetime.now(UTC):
-        raise ConfigurationError(f"--at {iso(place.at)} is in the future")
+        raise ConfigurationError(f"--at {rfc3339(place.at)} is in the future")
     if place.at and place.at_offset is not None:
         raise ConfigurationError("--at and --at-offset exclude each other")
     settings = agreed(settings)

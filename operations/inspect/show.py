@@ -6,9 +6,9 @@ from datetime import datetime
 import typer
 from rich.table import Table
 
+from config.times import rfc3339
 from operations.inspect.look import Found, Place
-from operations.output import as_line, console
-from operations.reading import iso
+from operations.output import as_line, show_table
 from schemas.records import DEBIT, TYPES, LedgerEntry
 
 
@@ -19,20 +19,20 @@ def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
         return
     if place.effective_at:
         typer.echo(f"{found.balance} {found.currency} (minor units), by occurred time")
-        typer.echo(f"sum of {found.counted} entries up to {iso(place.effective_at)}")
+        typer.echo(f"sum of {found.counted} entries up to {rfc3339(place.effective_at)}")
     elif not found.entries:
         typer.echo(f"0 {found.currency} (minor units): before the wallet's first entry")
     else:
         newest = found.entries[0]
         typer.echo(f"{found.balance} {found.currency} (minor units)")
         typer.echo(f"sequence     {newest.sequence}")
-        typer.echo(f"recorded at  {iso(newest.recorded_at)}")
+        typer.echo(f"recorded at  {rfc3339(newest.recorded_at)}")
         typer.echo(f"source       partition {newest.source_partition}, offset {newest.source_offset}")
         typer.echo(f"hash         {newest.hash.hex()}")
     if found.undecided:
         typer.echo(f"note: {found.undecided} offsets of the input are not handled yet", err=True)
     if entries and found.entries:
-        console().print(_table(found.entries))
+        show_table(_table(found.entries))
 
 
 def _table(entries: Sequence[LedgerEntry]) -> Table:
@@ -44,8 +44,8 @@ def _table(entries: Sequence[LedgerEntry]) -> Table:
         sign = "-" if transaction.type == DEBIT else "+"
         table.add_row(
             str(entry.sequence),
-            iso(entry.recorded_at),
-            iso(transaction.occurred_at),
+            rfc3339(entry.recorded_at),
+            rfc3339(transaction.occurred_at),
             f"{sign}{transaction.amount}",
             str(entry.balance),
             transaction.transaction_id,
@@ -81,12 +81,12 @@ def _entry(entry: LedgerEntry) -> dict[str, object]:
         "transaction_id": transaction.transaction_id,
         "type": TYPES[transaction.type],
         "amount": transaction.amount,
-        "occurred_at": iso(transaction.occurred_at),
+        "occurred_at": rfc3339(transaction.occurred_at),
         "group_id": transaction.group_id,
         "metadata": dict(transaction.metadata),
         "sequence": entry.sequence,
         "balance": entry.balance,
-        "recorded_at": iso(entry.recorded_at),
+        "recorded_at": rfc3339(entry.recorded_at),
         "source_partition": entry.source_partition,
         "source_offset": entry.source_offset,
         "hash": entry.hash.hex(),
@@ -94,4 +94,4 @@ def _entry(entry: LedgerEntry) -> dict[str, object]:
 
 
 def _time(at: datetime | None) -> str | None:
-    return None if at is None else iso(at)
+    return None if at is None else rfc3339(at)

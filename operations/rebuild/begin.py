@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from config.cluster import describe
 from config.errors import Refused
 from config.folders import private
+from config.times import rfc3339
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.place import POLICIES, Place
 from operations.rebuild.record import Record
@@ -34,7 +35,7 @@ def begin(place: Place) -> Place:
             raise Refused(
                 f"the database of WALLET_REBUILD_POSTGRES is not empty ({', '.join(found[:5])}): name one that is"
             )
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = rfc3339(datetime.now(UTC))
     fixed = {name: getattr(place.shadow, name) for name in POLICIES}
     record = Record(place.live.prefix, place.input, place.input_id, place.database, fixed, now)
     rebuild_record.write(place.shadow, place.client, record)

@@ -12,7 +12,7 @@ from config.lag import LagReader
 from config.settings import Settings
 from config.topics import Topics
 from operations import group_offsets
-from operations.output import as_line, console
+from operations.output import as_line, console, show_table
 from operations.rebuild.lag import At, ends_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres, shadow
@@ -100,7 +100,7 @@ def show(progress: Progress, *, as_json: bool) -> None:
         lag = f"[yellow]{step.lag:,}[/]" if step.lag else "0"
         table.add_row(step.reader, step.topic, str(step.partition), position, f"{step.end:,}", lag)
     output = console()
-    output.print(table)
+    show_table(table)
     if progress.switched_at:
         output.print(f"it was switched to at {progress.switched_at}", markup=False)
     if progress.complete:

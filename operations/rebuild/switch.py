@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from config.cluster import all_there, answered, describe
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
+from config.times import rfc3339
 from config.topics import TIMESTAMP_TYPE, Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild import run as rebuild_run
@@ -80,7 +81,7 @@ def run(place: Place, *, execute: bool) -> Outcome:
     if place.copied:
         _open_to_upstream(place)
     if not record.switched_at:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = rfc3339(datetime.now(UTC))
         rebuild_record.write(place.shadow, place.client, replace(record, switched_at=now))
     with closing(connect(place.live)) as connection:
         pause_s = shadow.idle_s(connection)

@@ -9,8 +9,8 @@ from confluent_kafka import Message
 from config.cluster import offsets_of, quiet_admin
 from config.errors import ConfigurationError
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
-from operations.reading import iso
 from operations.verify.kinds import OUR_HEADERS, headers_of
 from operations.verify.reading import Reading
 from schemas.avro import IllegalAvro
@@ -74,7 +74,9 @@ class Wanted:
                 f"--from-offset {self.from_offset} is behind --to-offset {self.to_offset}"
             )
         if self.from_time and self.to_time and self.from_time > self.to_time:
-            raise ConfigurationError(f"--from {iso(self.from_time)} is later than --to {iso(self.to_time)}")
+            raise ConfigurationError(
+                f"--from {rfc3339(self.from_time)} is later than --to {rfc3339(self.to_time)}"
+            )
 
     def includes(self, one: Rejection) -> bool:
         """Whether a rejection is wanted."""

@@ -1,7 +1,6 @@
 """`wallet rejections list` and `show`: what was not accepted, for people and for programs."""
 
 from collections import Counter
-from datetime import UTC, datetime
 
 import typer
 from rich.markup import escape
@@ -10,8 +9,9 @@ from rich.table import Table
 from config.cluster import agreed, check
 from config.errors import WalletError
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
-from operations.output import as_line, console
+from operations.output import as_line, show_table
 from operations.rejections.listing import Headers, Rejection, Wanted, read, transaction_in
 from operations.verify.kinds import UNREADABLE, headers_of, shown
 from operations.verify.reading import Reading
@@ -39,7 +39,7 @@ def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) 
         typer.echo(as_line({"counts": in_order, "rejections": listed}))
         return
     if listed:
-        console().print(_table(listed))
+        show_table(_table(listed))
     if counts.total() > len(listed):
         typer.echo(f"... {counts.total() - len(listed)} more (--limit)")
     typer.echo(", ".join(f"{reason} {count}" for reason, count in in_order.items()) or "no rejections")
@@ -79,14 +79,14 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
             text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it with --json)"
         )
         table.add_row(name.replace("_", " "), escape(cut))
-    console().print(table)
+    show_table(table)
 
 
 def _summary(one: Rejection) -> Summary:
     return {
         "partition": one.partition,
         "source_offset": one.source_offset,
-        "at": _iso(one.at),
+        "at": rfc3339(one.at),
         "reason": one.reason,
         "detail": one.detail,
         "key": shown(one.key),
@@ -147,7 +147,7 @@ def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[st
     fields = transaction._asdict()
     del fields["occurred_us"]
     try:
-        occurred_at: object = _iso(from_us(transaction.occurred_us))
+        occurred_at: object = rfc3339(from_us(transaction.occurred_us))
     except OverflowError:
         occurred_at = f"{transaction.occurred_us} us"
     return fields | {
@@ -155,7 +155,3 @@ def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[st
         "occurred_at": occurred_at,
         "metadata": [list(pair) for pair in transaction.metadata],
     }
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

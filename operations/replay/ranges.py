@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from config.cluster import Offsets, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
-from operations.reading import iso
 from operations.time_lookup import offsets_at
 from sinks import replay
 from sinks.ledger import LedgerSink
@@ -100,10 +100,10 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
     now = datetime.now(UTC)
     for option, at in (("--from-time", wanted.from_time), ("--to-time", wanted.to_time)):
         if at is not None and at > now:
-            raise ConfigurationError(f"{option} {iso(at)} is in the future")
+            raise ConfigurationError(f"{option} {rfc3339(at)} is in the future")
     start = _from_time(wanted)
     if start and wanted.to_time and start > wanted.to_time:
-        raise ConfigurationError(f"the replay would begin at {iso(start)}, after --to-time")
+        raise ConfigurationError(f"the replay would begin at {rfc3339(start)}, after --to-time")
 
 
 def _from_time(wanted: Range) -> datetime | None:

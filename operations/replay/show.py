@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from config.errors import WalletError
-from operations.output import as_line, console
+from operations.output import as_line, show_table
 from operations.replay.run import Outcome
 from sinks.replay_positions import Stretch
 from sinks.tables import Differs
@@ -62,7 +62,7 @@ def _print(outcome: Outcome) -> None:
         table.add_column(name, justify="right")
     for one in outcome.stretches:
         table.add_row(*(f"{number:,}" for number in _row(one)))
-    console().print(table)
+    show_table(table)
     rate = outcome.records / outcome.seconds if outcome.seconds else 0
     read, inserted, equal = (
         sum(counts) for counts in zip(*(_row(one)[4:] for one in outcome.stretches), strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.reading import iso
+from config.times import rfc3339
 from operations.time_lookup import offsets_at
 from operations.verify import point as verify_point
 
@@ -37,7 +37,7 @@ class Options:
         if self.to_offset is not None and self.to_time is not None:
             raise ConfigurationError("--to-offset and --to-time both name an end: leave one out")
         if self.to_time and self.to_time > datetime.now(UTC):
-            raise ConfigurationError(f"--to-time {iso(self.to_time)} is in the future")
+            raise ConfigurationError(f"--to-time {rfc3339(self.to_time)} is in the future")
         if self.save and self.to_an_end:
             raise ConfigurationError(
                 "--save keeps the state at the newest decided records: leave --to-... out"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from config.pipeline import Pipeline
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations.output import Advance
 from operations.verify.balances import BalanceLane
@@ -144,7 +145,7 @@ class PartitionAudit:
     def _tell_again(self) -> None:
         """Ids that were accepted twice: as the pipeline's policy has it, but upstream may not have meant it."""
         for balance, transaction, posted_ms in self._fold.again:
-            before = (EPOCH + timedelta(milliseconds=posted_ms)).isoformat()
+            before = rfc3339(EPOCH + timedelta(milliseconds=posted_ms))
             self._audit.findings.add(
                 Finding(
                     "posted again",

@@ -7,6 +7,7 @@ topics hold, so the fold, whose cut is taken later, knows what must be there.
 from collections.abc import Iterable, Sequence
 
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations.output import Advance
 from operations.verify import archive as verify_archive
@@ -128,12 +129,10 @@ class DatabaseAudit:
         newest = history.steps[-1].balance
         pairs: list[tuple[str, object, object]] = [("wallet_balance", newest, got.balance)]
         for step, at, answer in zip(steps, recorded, got.balances_at, strict=True):
-            pairs.append(
-                (f"wallet_balance_at {at.isoformat()}", history.balance_at(step.recorded_ms), answer)
-            )
+            pairs.append((f"wallet_balance_at {rfc3339(at)}", history.balance_at(step.recorded_ms), answer))
         for step, at, answer in zip(steps, occurred, got.effective_at, strict=False):
             wanted = history.effective_at(step.occurred_us)
-            pairs.append((f"wallet_balance_effective_at {at.isoformat()}", wanted, answer))
+            pairs.append((f"wallet_balance_effective_at {rfc3339(at)}", wanted, answer))
         for question, right, told in pairs:
             if right != told:
                 self._differences.add(

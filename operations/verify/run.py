@@ -18,6 +18,7 @@ from config.errors import Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
+from config.times import rfc3339
 from config.topics import Topics
 from operations.output import progress
 from operations.verify import point as verify_point
@@ -206,7 +207,7 @@ class _Verification:
             self.settings.prefix,
             self.cluster,
             self.topic_id,
-            datetime.now(UTC).isoformat(timespec="seconds"),
+            rfc3339(datetime.now(UTC)),
             key.hex(),
             {str(cut.partition): cut.source for cut in found},
             starts,

@@ -4,7 +4,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from operations.output import as_line, console
+from operations.output import as_line, console, show_table
 from operations.verify.report import SHOWN_CHARACTERS, Difference, Fields, Report
 
 #: Exit code of `wallet verify` when something differs (docs/commands.md).
@@ -48,7 +48,7 @@ def _print(report: Report, output: Console) -> None:
             one.balances,
         )
         table.add_row(*(f"{number:,}" for number in numbers))
-    output.print(table)
+    show_table(table)
     for line in _told(report):
         output.print(line, markup=False)
     for difference in report.differences.shown:

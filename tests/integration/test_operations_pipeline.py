@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from config.cluster import quiet_admin
+from config.errors import WalletError
 from config.settings import Settings
 from config.topics import Topics
 from operations import init
+from operations.reading import show_balance, show_statement
 from operations.status import Status, look
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 
@@ -129,10 +131,12 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
     before = json.loads(wallet("balance", WALLET, "--at", "2020-01-01T00:00:00Z", "--json").stdout)
     assert before["balance"] == 0
     assert wallet("statement", WALLET, "--to", "2020-01-01T00:00:00Z").stdout == "no entries\n"
-    for arguments in (["balance"], ["statement"], ["statement", "--json"]):
-        nobody = wallet(*arguments, "nobody")
-        assert (nobody.returncode, nobody.stdout) == (1, "")
-        assert nobody.stderr == "wallet: wallet 'nobody' has no entry\n"
+    nobody = wallet("statement", "nobody")
+    assert (nobody.returncode, nobody.stderr) == (1, "wallet: wallet 'nobody' has no entry\n")
+    with pytest.raises(WalletError, match="wallet 'nobody' has no entry"):
+        show_balance(wallet.settings, "nobody", None, as_json=False)
+    with pytest.raises(WalletError, match="wallet 'nobody' has no entry"):
+        show_statement(wallet.settings, "nobody", None, None, as_json=True)
 
 
 def test_status_still_tells_kafkas_part_while_postgres_is_away(wallet: Commands, settings: Settings) -> None:

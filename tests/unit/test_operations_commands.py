@@ -102,9 +102,9 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
         ("rejections list --from-offset 2 --to-offset 1", "--from-offset 2 is behind --to-offset 1"),
         (
             "rejections list --from 2026-02-01T00:00:00Z --to 2026-01-01T00:00:00Z",
-            "--from 2026-02-01T00:00:00Z is later than --to 2026-01-01T00:00:00Z",
+            "--from 2026-02-01T00:00:00.000000Z is later than --to 2026-01-01T00:00:00.000000Z",
         ),
-        ("verify --to-time 2999-01-01T00:00:00Z", "--to-time 2999-01-01T00:00:00Z is in the future"),
+        ("verify --to-time 2999-01-01T00:00:00Z", "--to-time 2999-01-01T00:00:00.000000Z is in the future"),
         (
             "inspect wallet-1 --at 2026-01-01T00:00:00Z --at-offset 1",
             "--at and --at-offset exclude each other",

@@ -1,6 +1,8 @@
 """Keys go where Java's producers and librdkafka's murmur2_random put them."""
 
 import ctypes
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import confluent_kafka
@@ -25,6 +27,27 @@ JAVA = {
 @pytest.mark.parametrize(("key", "signed"), JAVA.items())
 def test_murmur2_is_that_of_java(key: bytes, signed: int) -> None:
     assert murmur2(key) == signed % 2**32
+
+
+def vectors() -> Iterator[list[str]]:
+    """The rows of the page for producers."""
+    page = Path(__file__).parents[2] / "docs" / "topics-upstream.md"
+    row = r"^\| `(.+)` \| `([0-9a-f]+)` \| `([0-9a-f]{8})` \| (\d+) \| (\d+) \|$"
+    for found in re.findall(row, page.read_text("utf-8"), re.MULTILINE):
+        yield [*found]
+
+
+def test_the_test_vectors_of_the_page_are_what_the_code_says() -> None:
+    rows = [*vectors()]
+    assert len(rows) == 6
+    assert {len(wallet) for wallet, *_ in rows if wallet.startswith("Zo")} == {3, 4}  # one of each kind
+    for wallet, key, hashed, of_4, of_12 in rows:
+        assert wallet.encode().hex() == key
+        assert f"{murmur2(wallet.encode()):08x}" == hashed
+        assert (partition_of(wallet.encode(), 4), partition_of(wallet.encode(), 12)) == (
+            int(of_4),
+            int(of_12),
+        )
 
 
 def librdkafka() -> ctypes.CDLL:
