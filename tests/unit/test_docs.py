@@ -9,12 +9,13 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.main import get_command
 
-from operations import local, main
+from operations import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -81,15 +82,14 @@ def _named(place: object) -> str:
 
 def _parse(application: typer.Typer, arguments: list[str]) -> None:
     """Raise click's error unless subcommand, options and arguments are there; runs nothing."""
-    group = get_command(application)
+    group: Any = get_command(application)
     context = group.make_context("wallet", [*arguments], resilient_parsing=not arguments)
-    if not arguments:
-        return
-    _, command, rest = group.resolve_command(context, arguments)  # type: ignore[attr-defined]  # a group
-    if command.name == "local":
-        _parse(local.app, rest)
-    elif "--help" not in rest:
-        command.make_context(command.name, rest, parent=context)
+    rest = arguments
+    while rest and hasattr(group, "resolve_command"):
+        name, group, rest = group.resolve_command(context, rest)
+        if "--help" in rest:
+            return
+        context = group.make_context(name, [*rest], parent=context)
 
 
 @pytest.mark.parametrize(("page", "target"), list(_links()), ids=_named)
