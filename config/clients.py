@@ -12,7 +12,7 @@ Value = str | int | float | bool
 IDLE_CONNECTION_MS = 3_000
 
 #: A request that got no answer is sent again after so long, a fifth more or less, and each time after twice as long.
-RETRY_BACKOFF_MS = 100
+RETRY_BACKOFF_MS = 300
 
 
 def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
