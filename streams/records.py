@@ -141,7 +141,8 @@ class _Records:
     def _exactly(self, size: int) -> bytes:
         taken = self._take(size)
         if len(taken) < size:
-            raise CorruptRecordException("a batch ends within a record")
+            at = f"the batch at {self._frame.base_offset} of partition {self._frame.partition}"
+            raise CorruptRecordException(f"{at} ends within a record")
         return taken
 
     def _varint(self) -> int:
