@@ -6,7 +6,7 @@ the position is looked for; if there is none up to the end, there is no lag.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -39,16 +39,31 @@ class Lag(NamedTuple):
     oldest_ms: int | None = None
 
 
+class First(NamedTuple):
+    """Where a record stands, its time, epoch milliseconds, and whether the broker gave it."""
+
+    offset: int
+    timestamp_ms: int
+    by_broker: bool
+
+
 class Oldest(Protocol):
     """Looks for the oldest records of the input, in the memory that is for it (`streams.incoming`)."""
 
     topic: str
+
+    def first(self, partition: int, begin: int, end: int) -> First | None:
+        """The first record from `begin` to before `end`; None where there is none."""
 
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
         """The time of the first record at each position and before the end; None where there is none."""
 
     def close(self) -> None:
         """Let go of the connections."""
+
+
+#: Connects to the input: settings, and the topic's name.
+OpenInput = Callable[[Settings, str], Oldest]
 
 
 class LagReader:

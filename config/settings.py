@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Overdraft = Literal["allow", "reject"]
 
+#: No pipeline takes a record of more.
+LARGEST_RECORD_BYTES = 16_777_216
+
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
 
@@ -63,7 +66,7 @@ class Settings(BaseSettings):
     max_record_bytes: int = Field(
         262_144,
         ge=1_024,
-        le=16_777_216,
+        le=LARGEST_RECORD_BYTES,
         description="Key, value, header names and header values of one record.",
     )
     id_window_days: int | None = Field(

@@ -4,29 +4,19 @@ Only the broker's setting changes: records that are there keep the times that th
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from contextlib import closing
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 from confluent_kafka.admin import AdminClient
 
 from config.cluster import FoundTopic, all_there, offsets
 from config.errors import Refused
 from config.history import CREATE_TIME, is_open
+from config.lag import First
 from config.settings import Settings
 from config.topics import TIMESTAMP_TYPE, Topics
 from operations.importing import progress as import_progress
 from operations.topic_settings import alter
-from operations.verify.reading import Reading
-
-#: The newest records are looked for in windows that grow by this factor.
-TAIL_RECORDS, TAIL_GROWTH = 16, 16
-
-
-class Tail(NamedTuple):
-    """The newest record of a partition: its time, epoch milliseconds, and whether the broker gave it."""
-
-    timestamp_ms: int
-    by_broker: bool
+from streams.incoming import Incoming
 
 
 def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
@@ -66,32 +56,13 @@ def open_to_upstream(
     return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
 
 
-def tails(client: AdminClient, settings: Settings) -> dict[int, Tail]:
+def tails(client: AdminClient, settings: Settings) -> dict[int, First]:
     """The newest committed record of each partition of the input that has one; open transactions are waited for."""
     name = Topics.of(settings).transactions
-    reading = Reading(settings, name)
-    found: dict[int, Tail] = {}
-    try:
-        logs = offsets(client, {name: settings.partitions})
+    logs = offsets(client, {name: settings.partitions})
+    found: dict[int, First] = {}
+    with closing(Incoming(settings, name)) as incoming:
         for (_, partition), end in all_there(client, logs).items():
-            if tail := _tail(reading, partition, logs[name, partition].begin, end):
-                found[partition] = tail
-    finally:
-        reading.close()
+            if newest := incoming.newest(partition, logs[name, partition].begin, end):
+                found[partition] = newest
     return found
-
-
-def _tail(reading: Reading, partition: int, begin: int, end: int) -> Tail | None:
-    """Looked for from the end back: the last offsets may be marks of transactions, or records of aborted ones."""
-    window = TAIL_RECORDS
-    while begin < end:
-        start = max(begin, end - window)
-        reading.start(partition, start, end)
-        tail = None
-        while messages := reading.next(1_000):
-            kind, at_ms = messages[-1].timestamp()
-            tail = Tail(at_ms, kind == TIMESTAMP_LOG_APPEND_TIME)
-        if tail or start == begin:
-            return tail
-        window *= TAIL_GROWTH
-    return None

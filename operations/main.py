@@ -260,8 +260,15 @@ def sink(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told_to_stop)
-    consumer.run(current(), SINKS if name == "all" else (name,), stop)
+    consumer.run(current(), SINKS if name == "all" else (name,), stop, _open_input)
     raise typer.Exit(ended_by(signals))
+
+
+def _open_input(*of: Any) -> Any:
+    """For the archive alone, since it brings Faust with it."""
+    from streams.incoming import Incoming
+
+    return Incoming(*of)
 
 
 @app.command()

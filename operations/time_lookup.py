@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime, timedelta
 
+from config.cluster import offsets_of, quiet_admin
 from config.settings import Settings
 from config.topic_log import TopicLog
 from config.topics import Topics
 from schemas.records import EPOCH
+from streams.incoming import Incoming
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -25,11 +27,21 @@ def offsets_at(
     What has that time or a later one follows it, in the ledger alone. Elsewhere earlier ones may follow, too.
     """
     found: dict[int, int | None] = {}
-    with closing(
-        TopicLog(settings, topic or Topics.of(settings).transactions, f"{settings.prefix}.verify")
-    ) as log:
+    if topic in {None, Topics.of(settings).transactions}:
+        return _in_the_input(settings, partitions, at)
+    with closing(TopicLog(settings, topic, f"{settings.prefix}.verify")) as log:
         for partition in partitions:
             there = log.log(partition)
             first = log.first_at(partition, first_ms(at), there.begin, there.stable)
             found[partition] = None if first is None else first.offset()
     return found
+
+
+def _in_the_input(settings: Settings, partitions: Iterable[int], at: datetime) -> dict[int, int | None]:
+    topic = Topics.of(settings).transactions
+    there = offsets_of(quiet_admin(settings), [(topic, partition) for partition in partitions])
+    with closing(Incoming(settings, topic)) as incoming:
+        return {
+            partition: incoming.first_at(partition, first_ms(at), log.begin, log.end)
+            for (_, partition), log in there.items()
+        }

@@ -24,6 +24,7 @@ from config import rights
 from config.cluster import agreed, quiet_admin
 from config.errors import ConfigurationError
 from config.health import observed
+from config.lag import OpenInput
 from config.logs import EventLog
 from config.settings import Settings
 from config.topics import Topics
@@ -48,9 +49,16 @@ JOIN_S = 0.2
 LOOK_EVERY_S = 3.0
 
 
-def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observer | None = None) -> None:
+def run(
+    settings: Settings,
+    names: Sequence[str],
+    stop: Event,
+    open_input: OpenInput,
+    observer: Observer | None = None,
+) -> None:
     """Run these sinks until `stop` is set, which one that fails does too; raises the first failure.
 
+    `open_input` is how the archive looks at the input.
     Raises WalletErrors only, among them NotReachable at the start and Stopped when a sink must not go on.
     """
     topics = Topics.of(settings)
@@ -71,7 +79,7 @@ def run(settings: Settings, names: Sequence[str], stop: Event, observer: Observe
     bell = Bell()
     observers = Observers(vitals, bell, observer) if observer else Observers(vitals, bell)
     failures: list[BaseException] = []
-    keeper = Keeper(settings, bell, stop, vitals, failures) if "archive" in names else None
+    keeper = Keeper(settings, open_input, bell, stop, vitals, failures) if "archive" in names else None
     running = [_Running(settings, sink, stop, observers, failures) for sink in wanted]
     with closing(vitals), observed(settings, vitals):
         for one in running:

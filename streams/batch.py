@@ -10,6 +10,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 #: librdkafka reads no record with more than 100,000 headers, and a rejection adds six.
 MOST_HEADERS = 100_000 - 6
+#: What one header takes in memory beside its bytes, about.
+HEADER_OBJECTS_BYTES = 192
 
 
 class Source(NamedTuple):
@@ -45,6 +47,11 @@ class Sizes(NamedTuple):
     def total(self) -> int:
         """What a pipeline's limit counts."""
         return self.key + self.value + self.header_bytes
+
+    @property
+    def held(self) -> int:
+        """What the record takes in memory, about."""
+        return self.total + HEADER_OBJECTS_BYTES * self.headers
 
     def exceed(self, most_bytes: int) -> bool:
         """Whether a record is TOO_LARGE for a pipeline with this limit."""

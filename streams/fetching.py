@@ -13,8 +13,6 @@ from streams.batch import Sizes, Source, Unkept
 from streams.inflation import Batches, Bounds
 from streams.records import Read
 
-#: What one header takes in memory beside its bytes, about.
-HEADER_OBJECTS_BYTES = 192
 #: Bytes that are let go of take time only, and count so much less than those that are kept.
 PASSING = 32
 #: Partitions share what one answer of a broker brings.
@@ -54,7 +52,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         if sizes.exceed(self._bounds.record_bytes):
             self._bounds.left -= sizes.total // PASSING
             return Unkept.of(source.offset, source.timestamp_ms, sizes)
-        self._bounds.left -= sizes.total + HEADER_OBJECTS_BYTES * sizes.headers
+        self._bounds.left -= sizes.held
         return source
 
     def take(self, most: int | None) -> tuple[list[Source], bool]:
@@ -65,6 +63,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         for record in cast("Iterator[Source]", self._records_iterator):
             taken.append(record)
             if len(taken) == most or bounds.left <= 0:
+                bounds.appended = self._records.appended
                 # A decoder that holds much is given up, and the batch fetched again.
                 return taken, self._records.holds_much
         return taken, True

@@ -6,7 +6,7 @@ at U+0000. So audits, and whoever looks for the oldest record that is not handle
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from config.errors import NotReachable
+from config.lag import First
 from config.settings import Settings
 from streams.batch import Source
 from streams.credentials import credentials
@@ -24,6 +25,10 @@ from streams.inflation import Bounds
 T = TypeVar("T")
 
 FETCH_WAIT_S = 0.1
+#: Records that are read at a time where one of them is looked for.
+LOOKED_FOR = 1_000
+#: The newest records are looked for in windows that grow by this factor.
+TAIL_OFFSETS, TAIL_GROWTH = 16, 16
 #: So long the oldest records are looked for; what has not come by then is not known.
 OLDEST_S = 5.0
 
@@ -87,6 +92,48 @@ class Incoming:
                 )
         return []
 
+    def runs(self, partition: int, begin: int, end: int, count: int = LOOKED_FOR) -> Iterator[list[Source]]:
+        """What is committed of a partition from `begin` to before `end`, a run at a time."""
+        self.start(partition, begin, end)
+        while records := self.next(count):
+            yield records
+
+    def first(self, partition: int, begin: int, end: int) -> First | None:
+        """The first record from `begin` to before `end`; None where there is none."""
+        for (record,) in self.runs(partition, begin, end, 1):
+            return First(record.offset, record.timestamp_ms, self._bounds.appended)
+        return None
+
+    def first_at(self, partition: int, at_ms: int, begin: int, end: int) -> int | None:
+        """The offset of the first record of that time or later, from `begin` to before `end`; None where there is none.
+
+        Kafka's answer is where the search begins: it also finds the marks of transactions (see `config.topic_log`).
+        """
+        hint = self._run(self._hint(TopicPartition(self.topic, partition), max(0, at_ms)))
+        for records in self.runs(partition, max(begin, hint), end) if hint is not None else ():
+            for record in records:
+                if record.timestamp_ms >= at_ms:
+                    return record.offset
+        return None
+
+    def newest(self, partition: int, begin: int, end: int) -> First | None:
+        """The last record from `begin` to before `end`, looked for from its end back; None where there is none.
+
+        The last offsets may be marks of transactions, or records of aborted ones.
+        """
+        window = TAIL_OFFSETS
+        while begin < end:
+            start = max(begin, end - window)
+            last = None
+            for records in self.runs(partition, start, end):
+                last = records[-1].offset
+            if last is not None:
+                return self.first(partition, last, end)
+            if start == begin:
+                return None
+            window *= TAIL_GROWTH
+        return None
+
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
         """The time of the first record at or after each position, None where none is before the end.
 
@@ -127,6 +174,12 @@ class Incoming:
         self._consumer.assign([*places])
         for place, offset in places.items():
             self._consumer.seek(place, offset)
+
+    async def _hint(self, place: TopicPartition, at_ms: int) -> int | None:
+        if self._consumer is None:
+            self._consumer = await self._connected()
+        found = (await self._consumer.offsets_for_times({place: at_ms}))[place]
+        return None if found is None else int(found.offset)
 
     async def _connected(self) -> AIOKafkaConsumer:
         settings = self._settings

@@ -44,12 +44,16 @@ _NOT_INFLATED = (OSError, EOFError, zlib.error, RuntimeError, cramjam.Decompress
 
 
 class Bounds:
-    """What one consumer may hold: of a batch, of a record, and of what one fetch returns (`left`)."""
+    """What one consumer may hold: of a batch, of a record, and of what one fetch returns (`left`).
+
+    `appended` is told back: whether the last record of a fetch that ended before the batches did has the broker's time.
+    """
 
     def __init__(self, batch_bytes: int, record_bytes: int) -> None:
         self.batch_bytes = batch_bytes
         self.record_bytes = record_bytes
         self.left = batch_bytes
+        self.appended = False
         self._scratch: memoryview | None = None
 
     def __call__(self, value: bytes | None) -> bytes | None:
@@ -112,6 +116,11 @@ class Batches:
     def read_carefully(self) -> None:
         """Go back to the batch that is being read, which has a header that aiokafka cannot read."""
         self._again = True
+
+    @property
+    def appended(self) -> bool:
+        """Whether the records that are being read have the broker's time, not their producers'."""
+        return bool(self._batch.timestamp_type)
 
     @property
     def holds_much(self) -> bool:

@@ -17,6 +17,7 @@ from schemas.records import CREDIT, DEBIT, INTERVAL, TYPES, Balance, LedgerEntry
 from sinks import postgres
 from sinks.consumer import run
 from sinks.observer import Observer
+from streams.incoming import Incoming
 
 #: 2026-11-01T00:00:00Z, the first millisecond of a month.
 NOVEMBER_MS = 1_793_491_200_000
@@ -206,7 +207,7 @@ class RunningSinks:
 
     def _run(self, observer: Observer | None) -> None:
         try:
-            run(self._settings, self._names, self.stop, observer)
+            run(self._settings, self._names, self.stop, Incoming, observer)
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.failure = error
 

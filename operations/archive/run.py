@@ -21,6 +21,7 @@ from sinks.archive.months import Month
 from sinks.archive.seals import Seal
 from sinks.archive.work import Archive, Moved, Sealed
 from sinks.postgres import READER
+from streams.incoming import Incoming
 
 #: Reasons that people see of an incomplete month; programs see all.
 SHOWN_REASONS = 3
@@ -42,7 +43,7 @@ class Standing:
 def show_status(settings: Settings, *, as_json: bool) -> None:
     """Print every month that has rows; asks Kafka about those that are due and not sealed."""
     settings = agreed(settings)
-    with Archive(settings, "archive status", READER) as archive:
+    with Archive(settings, "archive status", Incoming, READER) as archive:
         known = archive.seals()
         standings = [_standing(archive, month, known.get(month.first)) for month in archive.months()]
     if as_json:
@@ -90,7 +91,7 @@ def run(settings: Settings, only: date | None, *, as_json: bool) -> None:
     Raises Refused while another one archives, and WalletError for a month that was named and has to wait.
     """
     settings = agreed(settings)
-    with Archive(settings, "archive run") as archive, ExitStack() as bars:
+    with Archive(settings, "archive run", Incoming) as archive, ExitStack() as bars:
         if not archive.is_ours():
             raise Refused(
                 f"the archive is being worked on already, by {archive.holder()}: wait until it is done"

@@ -11,34 +11,35 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from confluent_kafka import (
-    TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     Producer,
     TopicPartition,
 )
 
 from config.causes import because
 from config.clients import looking, transactional
-from config.cluster import all_there, describe, passes
-from config.consuming import bytes_of, consume, ready
+from config.cluster import all_there, describe, input_bytes
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
+from config.settings import LARGEST_RECORD_BYTES
+from config.topics import GROWTH_BYTES
 from operations import group_offsets
 from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
+from streams.batch import Sizes, Source, Unkept
+from streams.incoming import Incoming
 
 #: Records in one transaction, at most, and about so many bytes.
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
 CONSUMED = 2_000
 READ_WAIT_S = 0.1
-#: So many records of a partition, or bytes, wait for their turn before it is paused; it goes on below a quarter.
+#: So many records of a partition, or bytes, wait for their turn before no more of it is read.
 WAITING, WAITING_BYTES = 20_000, 8 * 1024 * 1024
-#: What librdkafka holds ready of each partition.
-FETCHED_KB = 2_048
+#: What stands in the copy for a record that is more than its topic takes: more than any pipeline's largest, of nothing.
+STAND_IN = bytes(LARGEST_RECORD_BYTES + 1)
 #: Brokers' clocks, and ours, may differ by so much without the order of records being another.
 CLOCKS_DIFFER_MS = 2_000
 LOOK_EVERY_S = 0.5
@@ -48,7 +49,7 @@ TRY_S = 30.0
 
 log = EventLog("operations.rebuild")
 
-Moved = Held[Message]
+Moved = Held[Source]
 
 
 class Copy:
@@ -68,17 +69,11 @@ class Copy:
                 message_max_bytes=1_000_000_000,  # the topic has the say
             )
         )
-        self._reader = Consumer(
-            looking(
-                settings,
-                settings.group,
-                fetch_wait_max_ms=50,
-                **ready(upstreams=True) | {"queued_max_messages_kbytes": FETCHED_KB},
-            )
-        )
+        self._incoming = Incoming(settings, self._from, self._most_bytes())
+        #: It only says which group the offsets are of, and never joins it.
+        self._offsets_of = Consumer(looking(settings, settings.group))
         self._by_time = self._appended_times()
-        self._merge: Merge[Message] = Merge(self._before)
-        self._paused: set[int] = set()
+        self._merge: Merge[Source] = Merge(self._before)
         #: What the records take that wait for their turn, by partition.
         self._waiting_bytes = [0] * self._before
         self._read: list[int] = []
@@ -92,12 +87,16 @@ class Copy:
         try:
             self._open()
         except BaseException:
-            self._reader.close()
+            self._close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._close()
+
+    def _close(self) -> None:
+        self._incoming.close()
+        self._offsets_of.close()
 
     def step(self, *, last: bool = False) -> int:
         """Read some, and copy what has its turn; returns how many records were copied.
@@ -105,9 +104,12 @@ class Copy:
         `last`: nobody writes to the input any more, so what is at its end need not wait for what may come.
         Raises NotReachable or Stopped; what was not committed is copied by the next run.
         """
-        for message in consume(self._reader, CONSUMED, READ_WAIT_S, upstreams=True):
-            self._take(message)
-        self._pace()
+        for partition, (records, position) in self._incoming.fetch(
+            self._wanted(), CONSUMED, READ_WAIT_S
+        ).items():
+            for record in records:
+                self._take(partition, record)
+            self._read[partition] = max(self._read[partition], position)
         if time.monotonic() - self._asked_s >= LOOK_EVERY_S:
             # 1. The time. 2. The ends, open transactions included: older records cannot come after them.
             self._asked_ms, self._asked_s = time.time() * 1_000, time.monotonic()
@@ -115,7 +117,7 @@ class Copy:
             self._ends = {at: end for (_, at), end in all_there(self._place.client, asked).items()}
         held = self._merge.ready([self._complete_to(at, last=last) for at in range(self._before)])
         for one in held:
-            self._waiting_bytes[one.partition] -= bytes_of([one.record])
+            self._waiting_bytes[one.partition] -= Sizes.of(one.record).held
         if held and list_schemas(self._place, self._listed):
             log.info("schemas_listed", input=self._to)
         for batch in _batches(held):
@@ -130,7 +132,7 @@ class Copy:
 
     def _has_all_before(self, partition: int, end: int) -> bool:
         waiting = self._merge.first(partition)
-        return self._read[partition] >= end and (waiting is None or (waiting.offset() or 0) >= end)
+        return self._read[partition] >= end and (waiting is None or waiting.offset >= end)
 
     def _open(self) -> None:
         """1. End whatever a former run left open. 2. Where it stood. 3. On from there."""
@@ -153,41 +155,37 @@ class Copy:
         self._read = [*self.copied]
         # Before the first record, so that a topic with records never is without offsets.
         self._write([])
-        self._reader.assign([TopicPartition(self._from, at, offset) for at, offset in enumerate(self.copied)])
+        self._incoming.assign(dict(enumerate(self.copied)))
 
     def _appended_times(self) -> bool:
         config = describe(self._place.client, [self._from])[self._from].config
         return config.get("message.timestamp.type") == "LogAppendTime"
 
-    def _take(self, message: Message) -> None:
-        partition, offset = message.partition() or 0, message.offset() or 0
-        error = message.error()
-        if error is not None:
-            if error.code() == KafkaError._PARTITION_EOF:
-                self._read[partition] = max(self._read[partition], offset)
-            elif not passes(error):
-                told = NotReachable(f"{self._from} partition {partition} could not be read: {error.str()}")
-                raise because(error, told)
-            return
-        kind, timestamp_ms = message.timestamp()
-        if kind == TIMESTAMP_NOT_AVAILABLE or timestamp_ms <= 0:
-            raise Refused(
-                f"{self._from} partition {partition} offset {offset} has no time that a copy could keep"
-            )
-        self._read[partition] = offset + 1
-        self._merge.add(partition, timestamp_ms, message)
-        self._waiting_bytes[partition] += bytes_of([message])
+    def _most_bytes(self) -> int:
+        """The largest record that is copied as it is; what is larger is TOO_LARGE for both pipelines."""
+        taken = input_bytes(self._place.shadow, describe(self._place.client, [self._to])) or 0
+        return max(taken - GROWTH_BYTES, self._place.shadow.max_record_bytes)
 
-    def _pace(self) -> None:
-        """Pause the partitions that are far ahead of the others in time, so that memory is bounded."""
-        for at in range(self._before):
-            waiting = max(self._merge.waiting(at) / WAITING, self._waiting_bytes[at] / WAITING_BYTES)
-            if waiting > 1 and at not in self._paused:
-                self._reader.pause([TopicPartition(self._from, at)])
-                self._paused.add(at)
-            elif waiting < 1 / 4 and at in self._paused:
-                self._reader.resume([TopicPartition(self._from, at)])
-                self._paused.discard(at)
+    def _take(self, partition: int, record: Source) -> None:
+        if not record.timestamp_ms or record.timestamp_ms <= 0:
+            raise Refused(
+                f"{self._from} partition {partition} offset {record.offset} has no time that a copy could keep"
+            )
+        if isinstance(record, Unkept):
+            log.warning(
+                "too_large_to_copy", partition=partition, offset=record.offset, sizes=str(record.sizes)
+            )
+            record = Source(record.offset, record.timestamp_ms, None, STAND_IN, ())
+        self._merge.add(partition, record.timestamp_ms, record)
+        self._waiting_bytes[partition] += Sizes.of(record).held
+
+    def _wanted(self) -> list[int]:
+        """The partitions that are not far ahead of the others in time, so that memory is bounded."""
+        return [
+            at
+            for at in range(self._before)
+            if self._merge.waiting(at) <= WAITING and self._waiting_bytes[at] <= WAITING_BYTES
+        ]
 
     def _complete_to(self, at: int, *, last: bool) -> float | None:
         if at not in self._ends or self._read[at] < self._ends[at]:
@@ -200,26 +198,24 @@ class Copy:
         copied = [*self.copied]
         try:
             self._producer.begin_transaction()
-            for _, partition, message in batch:
-                self._produce(partition, message)
-                copied[partition] = (message.offset() or 0) + 1
+            for _, partition, record in batch:
+                self._produce(partition, record)
+                copied[partition] = record.offset + 1
             offsets = [TopicPartition(self._from, at, offset) for at, offset in enumerate(copied)]
-            self._producer.send_offsets_to_transaction(offsets, self._reader.consumer_group_metadata(), TRY_S)
+            self._producer.send_offsets_to_transaction(
+                offsets, self._offsets_of.consumer_group_metadata(), TRY_S
+            )
             self._producer.commit_transaction(TRY_S)
         except KafkaException as failure:
             raise self._ended(failure.args[0]) from None
         self.copied, self._told_s = copied, time.monotonic()
 
-    def _produce(self, partition: int, message: Message) -> None:
-        key = message.key()
+    def _produce(self, partition: int, record: Source) -> None:
+        _, timestamp_ms, key, value, headers = record
         to = placed(key, partition, self._before, self._after)
-        headers = _headers(message)
-        _, timestamp_ms = message.timestamp()
         while True:
             try:
-                self._producer.produce(
-                    self._to, message.value(), key, to, timestamp=timestamp_ms, headers=headers
-                )
+                self._producer.produce(self._to, value, key, to, timestamp=timestamp_ms, headers=[*headers])
             except BufferError:
                 self._producer.poll(0.1)
             else:
@@ -248,14 +244,5 @@ def _batches(held: list[Moved]) -> list[list[Moved]]:
             batches.append([])
             size = 0
         batches[-1].append(one)
-        size += bytes_of([one.record])
+        size += Sizes.of(one.record).held
     return batches
-
-
-def _headers(message: Message) -> list[tuple[str, str | bytes | None]] | None:
-    """The headers as they came; none where they cannot be read, which is what the worker takes them for."""
-    try:
-        return message.headers() or None  # type: ignore[return-value] # the stubs leave out that values may be None
-    except (SystemError, UnicodeDecodeError):
-        log.warning("headers_unreadable", partition=message.partition(), offset=message.offset())
-        return None

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from config.cluster import all_there
 from config.errors import Refused
-from config.lag import LagReader
 from config.settings import Settings
 from config.topics import Topics
 from operations import group_offsets
-from operations.rebuild.lag import missing
+from operations.rebuild.lag import lags_of, missing
 from operations.rebuild.place import Place
 from operations.verify.cut import Cut, cuts
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
@@ -60,7 +59,7 @@ def _of_a_copy(place: Place) -> CommonCut:
         done = {(topic, cut.partition): cut.source for cut in beside}
         handled = {(place.input, cut.partition): cut.source for cut in live}
         wanted = {(place.input, at): copied[at] or 0 for at in before}
-        with closing(LagReader(place.shadow)) as lags:
+        with closing(lags_of(place)) as lags:
             whole = not missing(lags, done, ends) and not missing(lags, handled, wanted)
         if whole and copied == again:
             rest = sum(cut.input.end for cut in live) - sum(wanted.values())

@@ -3,7 +3,7 @@
 from config.cluster import FoundTopic, describe, input_bytes, offsets
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from config.topics import ANY_TIME, FOR_EVER, KAFKA_MESSAGE_BYTES, TopicSpec
+from config.topics import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, TopicSpec
 from operations.init import create, settled
 from operations.rebuild.place import Place
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
@@ -42,7 +42,8 @@ def make_topic(place: Place) -> bool:
     if topic in describe(place.client, [topic]):
         return False
     accepted = input_bytes(place.live, describe(place.client, [place.input])) or 0
-    sizes = {"max.message.bytes": str(max(accepted, KAFKA_MESSAGE_BYTES))}
+    records = max(place.live.max_record_bytes, place.shadow.max_record_bytes)
+    sizes = {"max.message.bytes": str(max(accepted, KAFKA_MESSAGE_BYTES, records) + GROWTH_BYTES)}
     spec = TopicSpec(topic, place.shadow.partitions, FOR_EVER | ANY_TIME | sizes)
     create(place.client, [spec], place.shadow.replication)
     found: dict[str, FoundTopic] = settled(place.client, (topic,))

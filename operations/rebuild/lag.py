@@ -6,6 +6,7 @@ from config.cluster import all_there
 from config.lag import Lag, LagReader
 from operations.rebuild.input import input_ends
 from operations.rebuild.place import Place
+from streams.incoming import Incoming
 
 #: A topic and a partition of it.
 At = tuple[str, int]
@@ -20,6 +21,11 @@ def ends_of(place: Place, topic: str) -> dict[At, int]:
     if topic == place.input:
         return {(topic, at): end for at, end in input_ends(place).items()}
     return all_there(place.client, [(topic, at) for at in range(place.shadow.partitions)])
+
+
+def lags_of(place: Place) -> LagReader:
+    """Who tells how far readers of the live input, and of the shadow's topics, are behind."""
+    return LagReader(place.shadow, Incoming(place.live, place.input))
 
 
 def missing(lags: LagReader, positions: Mapping[At, int | None], ends: Mapping[At, int]) -> dict[At, int]:

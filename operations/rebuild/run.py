@@ -18,7 +18,7 @@ from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy
 from operations.rebuild.ids import take_ids_over
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes
-from operations.rebuild.lag import At, ends_of, missing
+from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres
 
@@ -127,7 +127,7 @@ def children(place: Place) -> Iterator[Children]:
 def _fill(place: Place, running: Children) -> None:
     """Wait until the shadow's input as of now is folded, and all of that written; raises when a child ends."""
     settings, topics = place.shadow, Topics.of(place.shadow)
-    with closing(LagReader(settings)) as lags:
+    with closing(lags_of(place)) as lags:
         _until(
             "folding",
             ends_of(place, topics.transactions),

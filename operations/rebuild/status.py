@@ -13,7 +13,7 @@ from config.settings import Settings
 from config.topics import Topics
 from operations import group_offsets
 from operations.output import as_line, console, show_table
-from operations.rebuild.lag import At, ends_of, missing
+from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres, shadow
 
@@ -64,7 +64,7 @@ def look(place: Place) -> Progress:
     steps: list[Step] = []
     topics = Topics.of(place.shadow)
     if len(describe(place.client, topics.partitioned)) == len(topics.partitioned):
-        with closing(LagReader(place.shadow)) as lags:
+        with closing(lags_of(place)) as lags:
             if place.copied:
                 copied = _handled(place.copying, place.input, place.live.partitions)
                 steps += _steps(place, lags, "copy", place.input, copied)

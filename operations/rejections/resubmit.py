@@ -8,12 +8,12 @@ rejection: a run that was interrupted is run again and goes on, and no rejection
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import typer
-from confluent_kafka import Message
 
 from config import rights
 from config.cluster import check, describe, offsets_of, quiet_admin
@@ -34,10 +34,10 @@ from operations.rejections.listing import (
     transaction_in,
 )
 from operations.time_lookup import offsets_at
-from operations.verify.kinds import headers_of
-from operations.verify.reading import Reading
 from schemas.partitioner import partition_of
 from schemas.records import Reason
+from streams.batch import Source
+from streams.incoming import Incoming
 
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
@@ -203,22 +203,19 @@ def _done_before(settings: Settings, since: datetime) -> set[str]:
     if describe(client, [topic])[topic].config.get("message.timestamp.type") == "LogAppendTime":
         starts = offsets_at(settings, range(settings.partitions), since - CLOCKS_DIFFER)
     done: set[str] = set()
-    reading = Reading(settings, topic)
-    try:
+    with closing(Incoming(settings, topic)) as incoming:
         for (_, partition), found in ends.items():
-            start = starts.get(partition)
-            reading.start(partition, found.end if start is None else max(start, found.begin), found.end)
-            while messages := reading.next(CHUNK):
-                done |= {named for message in messages if (named := _rejection_of(message))}
-    finally:
-        reading.close()
+            if (start := starts.get(partition)) is None:
+                continue
+            for records in incoming.runs(partition, max(start, found.begin), found.end, CHUNK):
+                done |= {named for record in records if (named := _rejection_of(record))}
     return done
 
 
-def _rejection_of(message: Message) -> str | None:
-    for name, value in reversed(headers_of(message) or []):
+def _rejection_of(record: Source) -> str | None:
+    for name, value in reversed(record.headers):
         # Anybody may have written it: what is longer than any position names none.
-        if name == REJECTION_OF and isinstance(value, bytes) and len(value) <= MOST_NAMED_BYTES:
+        if name == REJECTION_OF and value is not None and len(value) <= MOST_NAMED_BYTES:
             return value.decode(errors="replace")
     return None
 

@@ -1,22 +1,24 @@
 """`wallet rejections list` and `show`: what was not accepted, for people and for programs."""
 
 from collections import Counter
+from contextlib import closing
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from config.cluster import agreed, check
+from config.cluster import agreed, check, offsets_of, quiet_admin
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
 from operations.output import as_line, show_table
-from operations.rejections.listing import Headers, Rejection, Wanted, read, transaction_in
-from operations.verify.kinds import UNREADABLE, headers_of, shown
-from operations.verify.reading import Reading
+from operations.rejections.listing import Rejection, Wanted, read, transaction_in
+from operations.verify.kinds import shown
 from schemas.codec import HEADER_BYTES
 from schemas.records import TYPES, Reason, from_us
+from streams.batch import Source, Unkept
+from streams.incoming import Incoming
 
 #: Of a field, people see so much.
 SHOWN_CHARACTERS = 2_000
@@ -54,8 +56,12 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
     if found is None:
         raise WalletError(f"no rejection of partition {partition} offset {source_offset}")
     key, value, headers = found.key, found.value, found.headers
+    left_out: Summary = {}
     if found.reason == Reason.TOO_LARGE:
-        key, value, headers = _from_input(settings, found)
+        source = _from_input(settings, found)
+        key, value, headers = source.key, source.value, [*source.headers]
+        if isinstance(source, Unkept):
+            left_out = {"not_shown": f"{source.sizes}: more than WALLET_BATCH_BYTES"}
     told: dict[str, object] = _summary(found) | {
         "rejection_offset": found.offset,
         "topic": found.topic,
@@ -67,6 +73,7 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
         "value_hex": None if value is None else value.hex(),
         "decoded": _decoded(settings, pipeline.transaction_schema_id, value),
     }
+    told |= left_out
     if as_json:
         typer.echo(as_line(told))
         return
@@ -112,26 +119,19 @@ def _table(listed: list[Summary]) -> Table:
     return table
 
 
-def _from_input(settings: Settings, one: Rejection) -> tuple[bytes | None, bytes | None, Headers]:
-    """A record that was too large to be kept, from where it came; raises WalletError if it is gone."""
-    reading = Reading(settings, one.topic)
-    try:
-        begin = reading.begin_now(one.partition)
-        if begin > one.source_offset:
-            raise WalletError(f"{one.topic} begins at offset {begin}: the record was deleted")
-        reading.start(one.partition, one.source_offset, one.source_offset + 1)
-        for message in reading.next(1):
-            pairs = headers_of(message) or []
-            if pairs == UNREADABLE:
-                pairs = []
-            return (
-                message.key(),
-                message.value(),
-                [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs],
-            )
-    finally:
-        reading.close()
-    raise WalletError(f"{one.topic} partition {one.partition} offset {one.source_offset} cannot be read")
+def _from_input(settings: Settings, one: Rejection) -> Source:
+    """A record that was too large to be kept, from where it came; raises WalletError if it is gone.
+
+    Without its bytes where these are more than `WALLET_BATCH_BYTES`.
+    """
+    at, offset = one.partition, one.source_offset
+    begin = offsets_of(quiet_admin(settings), [(one.topic, at)])[one.topic, at].begin
+    if begin > offset:
+        raise WalletError(f"{one.topic} begins at offset {begin}: the record was deleted")
+    with closing(Incoming(settings, one.topic, settings.batch_bytes)) as incoming:
+        for records in incoming.runs(at, offset, offset + 1, 1):
+            return records[0]
+    raise WalletError(f"{one.topic} partition {at} offset {offset} cannot be read")
 
 
 def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[str, object] | str | None:

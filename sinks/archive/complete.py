@@ -6,12 +6,12 @@ and nothing that upstream may still send, may become an entry of the month.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
-
 from config.cluster import describe, quiet_admin
+from config.lag import First, OpenInput
 from config.settings import Settings
 from config.topic_log import TopicLog
 from config.topics import LOG_APPEND_TIME, Topics
@@ -31,7 +31,12 @@ class Completeness(NamedTuple):
 
 
 def look(
-    settings: Settings, connection: Connection, ledger: TopicLog, month: Month, begins: Mapping[int, int]
+    settings: Settings,
+    connection: Connection,
+    ledger: TopicLog,
+    open_input: OpenInput,
+    month: Month,
+    begins: Mapping[int, int],
 ) -> Completeness:
     """Ask Kafka and Postgres about a month; `begins` is one past the newest sealed entry, by partition.
 
@@ -40,7 +45,7 @@ def look(
     """
     partitions = range(settings.partitions)
     # 1.
-    to_come = _to_come(settings, connection, ledger, month)
+    to_come = _to_come(settings, connection, ledger, open_input, month)
     found_begins, ends = dict[int, int](), dict[int, int]()
     reasons = list[str]()
     quiet = dict[int, str]()
@@ -76,7 +81,9 @@ def _not_written(ledger: TopicLog, partition: int, position: int | None, end: in
     return f"the ledger sink stands at offset {position}, the month ends at offset {end}"
 
 
-def _to_come(settings: Settings, connection: Connection, ledger: TopicLog, month: Month) -> dict[int, str]:
+def _to_come(
+    settings: Settings, connection: Connection, ledger: TopicLog, open_input: OpenInput, month: Month
+) -> dict[int, str]:
     """Partitions in which entries of the month may still come, if the ledger does not say otherwise, and why."""
     partitions = range(settings.partitions)
     waits_s = settings.archive_grace_s - (datetime.now(UTC) - month.ends).total_seconds()
@@ -93,34 +100,30 @@ def _to_come(settings: Settings, connection: Connection, ledger: TopicLog, month
             f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is in",
         )
     found = dict[int, str]()
-    incoming = topic_log(settings, topic)
-    try:
+    with closing(topic_log(settings, topic)) as ends, closing(open_input(settings, topic)) as incoming:
         decided = committed(settings, topic, partitions)
         for partition in partitions:
-            log = incoming.log(partition)
+            log = ends.log(partition)
             at = decided[partition]
             if at is None:
                 there_are = log.begin < log.stable
                 at = _decided_by_outcomes(connection, ledger, partition) if there_are else log.begin
-            undecided = incoming.first_from(partition, max(log.begin, at), log.stable)
+            undecided = incoming.first(partition, max(log.begin, at), log.stable)
             if log.stable < log.end and undecided is None:
                 found[partition] = f"an upstream transaction is open at offset {log.stable} of {topic}"
             elif undecided is not None and not _appended_after(undecided, month):
                 found[partition] = (
-                    f"offset {undecided.offset()} of {topic} is undecided, the workers stand at offset {at}"
+                    f"offset {undecided.offset} of {topic} is undecided, the workers stand at offset {at}"
                 )
-    finally:
-        incoming.close()
     return found
 
 
-def _appended_after(message: Record, month: Month) -> bool:
+def _appended_after(undecided: First, month: Month) -> bool:
     """Whether this record and all that follow it have the broker's time, and are of a later month.
 
     A record of imported history says nothing of the next one: if it is rejected, that may be older.
     """
-    kind, at_ms = message.timestamp()
-    return kind == TIMESTAMP_LOG_APPEND_TIME and at_ms >= to_ms(month.ends)
+    return undecided.by_broker and undecided.timestamp_ms >= to_ms(month.ends)
 
 
 def _decided_by_outcomes(connection: Connection, ledger: TopicLog, partition: int) -> int:

@@ -13,6 +13,7 @@ import psycopg
 from prometheus_client import Counter, Gauge
 
 from config.errors import NotReachable, Stopped
+from config.lag import OpenInput
 from config.logs import EventLog
 from config.settings import Settings
 from sinks.archive.compare import Advance
@@ -68,9 +69,16 @@ class Keeper:
     """Archives what is due, in a thread of its own, until told to stop."""
 
     def __init__(
-        self, settings: Settings, bell: Bell, stop: Event, observer: Observer, failures: list[BaseException]
+        self,
+        settings: Settings,
+        open_input: OpenInput,
+        bell: Bell,
+        stop: Event,
+        observer: Observer,
+        failures: list[BaseException],
     ) -> None:
         self._settings = settings
+        self._open_input = open_input
         self._bell = bell
         self._stop = stop
         self._observer = observer
@@ -122,7 +130,7 @@ class Keeper:
 
     def _look(self) -> bool:
         """Archive what may be; whether to look again soon, since another one is at it."""
-        with Archive(self._settings, "sink archive", wait_s=0) as archive:
+        with Archive(self._settings, "sink archive", self._open_input, wait_s=0) as archive:
             if not self._is_anything_due(archive):
                 return False
             if not archive.is_ours():

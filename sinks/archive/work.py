@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 import psycopg
 
 from config.errors import Stopped
+from config.lag import OpenInput
 from config.logs import EventLog
 from config.settings import Settings
 from config.topic_log import TopicLog
@@ -75,9 +76,16 @@ class Archive:
     """One session with Postgres, and Kafka's ledger topic. Not for several threads; a context manager."""
 
     def __init__(
-        self, settings: Settings, doing: str, role: Role = ARCHIVER, *, wait_s: float | None = None
+        self,
+        settings: Settings,
+        doing: str,
+        open_input: OpenInput,
+        role: Role = ARCHIVER,
+        *,
+        wait_s: float | None = None,
     ) -> None:
         self._settings = settings
+        self._open_input = open_input
         self._ledger: TopicLog | None = None
         # At most 63 characters, or Postgres would cut it.
         name = f"wallet {doing} {socket.gethostname()[:30]}:{os.getpid()}"
@@ -141,7 +149,9 @@ class Archive:
             if seal.content.month < month.first:
                 for partition, _, after in seal.content.ranges:
                     begins[partition] = max(begins.get(partition, 0), after)
-        return archive_complete.look(self._settings, self.connection, self.ledger, month, begins)
+        return archive_complete.look(
+            self._settings, self.connection, self.ledger, self._open_input, month, begins
+        )
 
     # -- sealing
 

@@ -20,6 +20,7 @@ from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.months import make_months, months_of
 from sinks.rows import entry_row
 from sinks.tables import copy
+from streams.incoming import Incoming
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
 
 
@@ -142,7 +143,7 @@ def enter(settings: Settings, *ledgers: Ledger) -> None:
 @contextmanager
 def archiving(settings: Settings) -> Iterator[Archive]:
     """A session that has the lock, once whoever has it lets it go."""
-    with Archive(settings, "test") as archive:
+    with Archive(settings, "test", Incoming) as archive:
         wait_until(archive.is_ours, "the lock is ours")
         yield archive
 
@@ -155,7 +156,7 @@ def work(settings: Settings, only: date | None = None) -> tuple[list[Sealed], li
 
 def reasons(settings: Settings, month: date) -> list[str]:
     """Why a month is not complete."""
-    with Archive(settings, "test") as archive:
+    with Archive(settings, "test", Incoming) as archive:
         (found,) = (one for one in archive.months() if one.first == month)
         return [*archive.completeness(found).reasons]
 

@@ -415,9 +415,10 @@ SINK_PROCESS = """
 import signal, threading
 from config.settings import settings
 from sinks.consumer import run
+from streams.incoming import Incoming
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-run(settings(), ["ledger"], stop)
+run(settings(), ["ledger"], stop, Incoming)
 """
 
 
