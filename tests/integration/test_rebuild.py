@@ -1,20 +1,22 @@
 """`wallet rebuild` against a real Kafka and a real PostgreSQL: built, compared, thrown away, and what is refused."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition, murmur2
+from confluent_kafka import Producer, TopicPartition, murmur2
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from config.clients import librdkafka
 from config.cluster import describe, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.lag import LagReader
-from config.settings import Settings
+from config.settings import LARGEST_RECORD_BYTES, Settings
 from config.topics import Topics
 from operations.checks import incoming, read_all
 from operations.fold import Incoming
@@ -187,6 +189,37 @@ def test_a_copy_that_dies_anywhere_is_gone_on_with_exactly(
         assert sorted(map(repr, found)) == sorted(map(repr, wanted))
     begins = offsets(there.client, {there.shadow.input or "": 4})
     assert sum(one.end for one in begins.values()) > COUNT, "aborted records are there, which nobody reads"
+
+
+def test_what_is_too_large_for_a_copy_is_too_large_in_it_for_every_pipeline(
+    unposted: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    there = begin(place(unposted, partitions=4))
+    ends = input_ends(there)
+    sent = [
+        bytes(10_000_000),  # more than any topic here takes at once, were it not of zeros
+        os.urandom(500_000),  # too large for both pipelines, and taken by the topic
+        b"ends",
+    ]
+    producer = Producer(librdkafka(unposted, compression_type="gzip", message_max_bytes=100_000_000))
+    for value in sent:
+        producer.produce(there.input, value, b"key", 1, headers=[("a\0b", b"1")])
+        assert producer.flush(30) == 0
+    make_topic(there)
+    with Copy(there) as copy:
+        _copy_all(copy, {1: ends[1] + len(sent)})
+    copied = [
+        record
+        for some in contents(unposted, there.shadow.input or "", 4).values()
+        for record in some
+        if record.key == b"key" or len(record.value or b"") > LARGEST_RECORD_BYTES
+    ]
+    assert sorted((one.key, one.value) for one in copied if one.key) == sorted(
+        (b"key", value) for value in sent[1:]
+    )
+    (stand_in,) = (one for one in copied if one.key is None)
+    assert stand_in.value == bytes(LARGEST_RECORD_BYTES + 1)
+    assert "too_large_to_copy" in caplog.text
 
 
 def test_a_copy_whose_offsets_were_forgotten_is_refused(unposted: Settings) -> None:
