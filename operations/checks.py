@@ -156,12 +156,14 @@ def check_postgres(settings: Settings, expected: Expected) -> list[Check]:
 
 def read_all(settings: Settings, topic: str, partitions: int) -> Iterator[Message]:
     """Every record of a topic that is committed now, each partition in its order."""
+    # By librdkafka, also of the input: this shares nothing with what it checks.
+    upstreams = Topics.of(settings).is_upstreams(topic)
     reader = Consumer(
         looking(
             settings,
             f"{settings.prefix}.check",
             fetch_wait_max_ms=10,
-            **ready(upstreams=True),
+            **ready(upstreams=upstreams),
         )
     )
     begins = offsets(quiet_admin(settings), {topic: partitions})
@@ -170,7 +172,7 @@ def read_all(settings: Settings, topic: str, partitions: int) -> Iterator[Messag
         reader.assign([TopicPartition(topic, at, begins[topic, at].begin) for at in unread])
         heard_at = time.monotonic()
         while unread:
-            for message in consume(reader, BATCH, 0.5, upstreams=True):
+            for message in consume(reader, BATCH, 0.5, upstreams=upstreams):
                 heard_at = time.monotonic()
                 error = message.error()
                 if error is None:

@@ -60,6 +60,10 @@ class Rejections:
             return Done(result.exception.exit_code, result.stdout, f"wallet: {result.exception}\n")
         return Done(result.exit_code, result.stdout, result.stderr)
 
+    def with_settings(self, **variables: str) -> "Rejections":
+        """The same with other settings."""
+        return Rejections(self.rig, self._environment | variables, self._folder)
+
     def json(self, *arguments: str) -> dict[str, object]:
         """What the command prints with --json."""
         done = self(*arguments, "--json")
@@ -144,6 +148,12 @@ def test_one_rejection_is_shown_with_its_bytes_and_what_they_say(rejections: Rej
     assert large["read_from"] == Topics.of(rejections.rig.settings).transactions
     assert large["headers"] == [["much", "00" * 4_000]]
     assert large["value_hex"] == (frame(1) + encode_transaction(transaction(5, BOB))).hex()
+
+    rejections.rig.upstream.send([as_record(transaction(6, BOB))._replace(value=bytes(100_000))])
+    rejections.rig.wait_until_posted()
+    larger = rejections.with_settings(WALLET_BATCH_BYTES="65536").json("show", "1", "5")
+    assert (larger["reason"], larger["value_hex"]) == ("TOO_LARGE", None)
+    assert larger["not_shown"] == f"key {len(BOB)}, value 100000, 0 headers 0: more than WALLET_BATCH_BYTES"
 
     assert "INSUFFICIENT_FUNDS" in rejections("show", "1", "0").stdout
     nothing = rejections("show", "1", "99")
