@@ -18,7 +18,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from config.causes import because
 from config.clients import looking, transactional
 from config.cluster import all_there, describe, input_bytes
 from config.errors import NotReachable, Refused, Stopped
