@@ -109,7 +109,8 @@ class Incoming:
 
         Kafka's answer is where the search begins: it also finds the marks of transactions (see `config.topic_log`).
         """
-        hint = self._run(self._hint(TopicPartition(self.topic, partition), max(0, at_ms)))
+        # Records may have times before 1970; of Kafka one cannot ask for them.
+        hint = 0 if at_ms < 0 else self._run(self._hint(TopicPartition(self.topic, partition), at_ms))
         for records in self.runs(partition, max(begin, hint), end) if hint is not None else ():
             for record in records:
                 if record.timestamp_ms >= at_ms:
