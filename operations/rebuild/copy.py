@@ -28,7 +28,7 @@ from operations import group_offsets
 from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
-from streams.batch import Sizes, Source, Unkept
+from streams.batch import Sizes, Source
 from streams.incoming import Incoming
 
 #: Records in one transaction, at most, and about so many bytes.
@@ -68,7 +68,8 @@ class Copy:
                 message_max_bytes=1_000_000_000,  # the topic has the say
             )
         )
-        self._incoming = Incoming(settings, self._from, self._most_bytes())
+        self._most_bytes = self._largest()
+        self._incoming = Incoming(settings, self._from, self._most_bytes)
         #: It only says which group the offsets are of, and never joins it.
         self._offsets_of = Consumer(looking(settings, settings.group))
         self._by_time = self._appended_times()
@@ -160,7 +161,7 @@ class Copy:
         config = describe(self._place.client, [self._from])[self._from].config
         return config.get("message.timestamp.type") == "LogAppendTime"
 
-    def _most_bytes(self) -> int:
+    def _largest(self) -> int:
         """The largest record that is copied as it is; what is larger is TOO_LARGE for both pipelines."""
         taken = input_bytes(self._place.shadow, describe(self._place.client, [self._to])) or 0
         return max(taken - GROWTH_BYTES, self._place.shadow.max_record_bytes)
@@ -170,10 +171,9 @@ class Copy:
             raise Refused(
                 f"{self._from} partition {partition} offset {record.offset} has no time that a copy could keep"
             )
-        if isinstance(record, Unkept):
-            log.warning(
-                "too_large_to_copy", partition=partition, offset=record.offset, sizes=str(record.sizes)
-            )
+        sizes = Sizes.of(record)
+        if sizes.exceed(self._most_bytes):
+            log.warning("too_large_to_copy", partition=partition, offset=record.offset, sizes=str(sizes))
             record = Source(record.offset, record.timestamp_ms, None, STAND_IN, ())
         self._merge.add(partition, record.timestamp_ms, record)
         self._waiting_bytes[partition] += Sizes.of(record).held

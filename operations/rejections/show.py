@@ -17,7 +17,7 @@ from operations.rejections.listing import Rejection, Wanted, read, transaction_i
 from operations.verify.kinds import shown
 from schemas.codec import HEADER_BYTES
 from schemas.records import TYPES, Reason, from_us
-from streams.batch import Source, Unkept
+from streams.batch import Sizes, Source
 from streams.incoming import Incoming
 
 #: Of a field, people see so much.
@@ -59,9 +59,11 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
     left_out: Summary = {}
     if found.reason == Reason.TOO_LARGE:
         source = _from_input(settings, found)
-        key, value, headers = source.key, source.value, [*source.headers]
-        if isinstance(source, Unkept):
-            left_out = {"not_shown": f"{source.sizes}: more than WALLET_BATCH_BYTES"}
+        sizes = Sizes.of(source)
+        if sizes.exceed(settings.batch_bytes):
+            left_out = {"not_shown": f"{sizes}: more than WALLET_BATCH_BYTES"}
+        else:
+            key, value, headers = source.key, source.value, [*source.headers]
     told: dict[str, object] = _summary(found) | {
         "rejection_offset": found.offset,
         "topic": found.topic,
@@ -120,10 +122,7 @@ def _table(listed: list[Summary]) -> Table:
 
 
 def _from_input(settings: Settings, one: Rejection) -> Source:
-    """A record that was too large to be kept, from where it came; raises WalletError if it is gone.
-
-    Without its bytes where these are more than `WALLET_BATCH_BYTES`.
-    """
+    """A record that was too large to be kept, from where it came; raises WalletError if it is gone."""
     at, offset = one.partition, one.source_offset
     begin = offsets_of(quiet_admin(settings), [(one.topic, at)])[one.topic, at].begin
     if begin > offset:
