@@ -71,7 +71,9 @@ def _amount(fields: Fields) -> int:
 
 
 def _metadata(fields: Fields) -> dict[str, str]:
-    metadata = fields.get("metadata") or {}
+    metadata = fields.get("metadata")
+    if metadata is None:
+        return {}
     if not isinstance(metadata, dict):
         raise BadLine(f"metadata is {kind_of(metadata)}, not an object of strings")
     for key, value in metadata.items():

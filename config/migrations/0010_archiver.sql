@@ -99,8 +99,8 @@ BEGIN
         RAISE EXCEPTION 'month % is no month of transactions: it cannot be sealed', month_name
             USING ERRCODE = 'undefined_table';
     END IF;
-    IF (entries > 0 AND octet_length(hash) = 32 AND jsonb_array_length(ranges) > 0 AND amount = trunc(amount))
-        IS NOT TRUE
+    IF (entries > 0 AND octet_length(hash) = 32 AND jsonb_array_length(ranges) > 0
+        AND amount = trunc(amount) AND amount <> 'NaN') IS NOT TRUE
     THEN
         RAISE EXCEPTION 'month % cannot be sealed as what was given: entries, their ranges, a sum and a hash', month_name
             USING ERRCODE = 'invalid_parameter_value';

@@ -20,7 +20,7 @@ from sinks.archive.compare import Advance
 from sinks.archive.months import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
-from sinks.postgres import ARCHIVER, one_line
+from sinks.postgres import ARCHIVER, lost, one_line
 from sinks.sink import Record, Rows
 from sinks.writer import FIRST_PAUSE_S, PASSING
 
@@ -106,7 +106,7 @@ class Keeper:
                         return
                     reason = one_line(error) if isinstance(error, psycopg.Error) else str(error)
                     if not isinstance(error, (*PASSING, LocksTaken)):
-                        raise Stopped(f"the archive cannot go on: {reason}") from error
+                        raise lost(error) or Stopped(f"the archive cannot go on: {reason}") from error
                     log.warning("archive_waits", reason=reason)
                     self._observer.waiting(ArchiveSink.name, reason)
                     self._stop.wait(pause_s)
