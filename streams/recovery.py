@@ -270,7 +270,12 @@ class TableManager(FaustTableManager):
     def take(self, tp: TP, run: Run) -> None:
         """Post a run in the background; called by the agent."""
         one = self.partitions.get(tp)
-        if one is None or not self.wants(tp) or not self._consumer.is_current(tp, run):
+        current = self._consumer.is_current(tp, run)
+        if one is not None and current and one.ready and one.busy:
+            # Cannot be: a busy partition is not fetched from. Nobody would seek, so what is dropped here were skipped.
+            self.fail(Stopped(f"partition {tp.partition}: a run came while another one was posted"))
+            return
+        if one is None or not current or not self.wants(tp):
             # Cannot be lost: whoever changed any of these seeks before the partition is fetched from again.
             log.info("run_dropped", partition=tp.partition, offset=run.records[0].offset)
             return
