@@ -305,7 +305,7 @@ def test_a_replayed_entry_is_compared_in_the_archive_and_one_that_is_missing_the
     assert rows(pipeline, TRUE_ROWS) == before
     change(pipeline, f"UPDATE {table(FIRST)} SET amount = 1 WHERE {ONE}")
     change(pipeline, "UPDATE sink_positions SET next_offset = 0")
-    with pytest.raises(Stopped, match=r"transaction_archive .*amount is 1 in the table and 18 in the topic"):
+    with pytest.raises(Stopped, match=r"transaction_archive .*sequence=3.* differs from its topic in amount"):
         drain(pipeline, "ledger")
     change(pipeline, f"DELETE FROM {table(FIRST)} WHERE {ONE}")
     change(pipeline, "UPDATE sink_positions SET next_offset = 0")

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from benchmarks.balance_lookup import BEGIN, INTERVAL, SPAN, fill
 from config.settings import Settings
@@ -17,19 +17,25 @@ pytestmark = pytest.mark.integration
 Node = dict[str, Any]
 
 
-def body_of(connection: Connection, function: str) -> str:
-    """The query within a SQL function of a wallet and a time, with $1 and $2 for them: EXPLAIN shows no calls."""
-    row = connection.execute("SELECT pg_get_function_sqlbody(%s::regproc)", [function]).fetchone()
-    assert row
-    query = re.sub(rf"{function}\.wallet_id\b", "$1", row[0].removeprefix("BEGIN ATOMIC").removesuffix("END"))
-    return re.sub(rf"{function}\.at\b", "$2", query).strip().removesuffix(";")
-
-
-def plan(connection: Connection, wallet_id: str, at: datetime) -> list[Node]:
-    """Every node of the plan as it was executed."""
+def queries(connection: Connection) -> tuple[str, str]:
+    """The two queries of `wallet_balance_at`, since EXPLAIN shows no calls: for $1 and $2, and for $1 to $5."""
     row = connection.execute(
-        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE lookup('{wallet_id}', '{at.isoformat()}')"
+        "SELECT prosrc FROM pg_proc WHERE oid = 'wallet_balance_at(text, timestamptz)'::regprocedure"
     ).fetchone()
+    assert row
+    first = re.search(r"BEGIN\s+(SELECT.*?)INTO nearest\b(.*?);", row[0], re.DOTALL)
+    second = re.search(r"EXECUTE\s+'(.*?)'\s+INTO later", row[0], re.DOTALL)
+    assert first
+    assert second
+    nearest = first[1].replace("wallet_balance_at.at", "$2") + first[2].replace("wallet_balance_at.at", "$2")
+    entries = re.sub(r"'\s*\n\s*'", "", second[1]).replace("''", "'")
+    return nearest.replace("wallet_balance_at.wallet_id", "$1"), entries
+
+
+def plan(connection: Connection, query: str, *values: object) -> list[Node]:
+    """Every node of the plan as it was executed."""
+    bound = re.sub(r"\$(\d)", lambda at: sql.Literal(values[int(at[1]) - 1]).as_string(connection), query)
+    row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {bound}".encode()).fetchone()
     assert row
     return list(nodes(row[0][0]["Plan"]))
 
@@ -60,9 +66,8 @@ def test_a_lookup_reads_an_interval_of_entries_and_no_other_month(
     fill(settings, "busy", entries, snapshots=True)
     with postgres.connect(settings, postgres.READER) as connection:
         connection.execute(f"SET plan_cache_mode = {mode}")
-        connection.execute(
-            f"PREPARE lookup (text, timestamptz) AS {body_of(connection, 'wallet_balance_at')}"
-        )
+        nearest, later = queries(connection)
+        connection.execute(f"PREPARE nearest (text, timestamptz) AS {nearest}".encode())
         # Shortly after the year began, in its midst just before a snapshot, at its end, and long after it.
         for fraction in (0.003, 0.4999, 0.99, 2.0):
             at = BEGIN + fraction * SPAN
@@ -70,7 +75,12 @@ def test_a_lookup_reads_an_interval_of_entries_and_no_other_month(
             found = connection.execute("SELECT wallet_balance_at('busy', %s)", [at]).fetchone()
             assert found is not None
             assert abs(found[0] / 3 - expected) <= 1
-            scans = [node for node in plan(connection, "busy", at) if "Relation Name" in node]
+            looked_up = connection.execute(f"EXECUTE nearest('busy', '{at.isoformat()}')".encode()).fetchone()
+            assert looked_up is not None
+            _, sequence, recorded_at, following = looked_up
+            plans = plan(connection, "EXECUTE nearest($1, $2)", "busy", at)
+            plans += plan(connection, later, "busy", sequence, following, recorded_at, at)
+            scans = [node for node in plans if "Relation Name" in node]
             entry_scans = [node for node in scans if node["Relation Name"].startswith("transactions_")]
             assert entry_scans
             assert sum(map(read, entry_scans)) <= INTERVAL
