@@ -147,7 +147,8 @@ class Writers:
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
         """The schema of this id, or None if it is not a Transaction's."""
-        with suppress(KeyError):  # threads share this, and one may just be forgetting what another has looked for
+        # Threads share this, and one may just be forgetting what another has looked for.
+        with suppress(KeyError):
             return self._known[schema_id]
         registry, unknown = self._registry, self._unknown
         if registry is None or schema_id > SCHEMA_ID_MAX or schema_id in unknown:
