@@ -311,10 +311,13 @@ def test_a_login_that_may_not_be_a_writer_is_refused_with_the_role(settings: Set
     with postgres.connect(settings) as owner:
         login = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
         owner.execute(login.format(sql.Identifier(name), sql.Literal(name)))
+        database, role = sql.Identifier(owner.info.dbname), sql.Identifier(name)
+        owner.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, role))
         try:
             dsn = conninfo.make_conninfo(settings.postgres.get_secret_value(), user=name, password=name)
             theirs = settings.model_copy(update={"postgres": SecretStr(dsn)})
             with pytest.raises(Refused, match="GRANT wallet_writer TO it"):
                 Writer(theirs, SINK, "me", threading.Event(), Observer())
         finally:
-            owner.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+            owner.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(database, role))
+            owner.execute(sql.SQL("DROP ROLE {}").format(role))
