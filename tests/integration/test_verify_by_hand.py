@@ -74,7 +74,8 @@ def test_ids_that_came_again_when_they_were_forgotten_are_found_and_no_differenc
     write_outcomes(settings)
     report = verified(settings, postgres=False)
     assert told(report) == []
-    place = "wallet a sequence {}, partition 0 source offset {}: the id was posted before at 2024-10-04T00:00:00.000000Z"
+    place = "wallet a sequence {}, partition 0 source offset {}"
+    place += ": the id was posted before at 2024-10-04T00:00:00.000000Z"
     assert [
         (one.kind, one.subject, one.detail.split(", longer ago than the 2 days")[0])
         for one in report.findings.shown
