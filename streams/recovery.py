@@ -289,6 +289,8 @@ class TableManager(FaustTableManager):
         except Fenced:
             self._fenced(one)
         except Exception as failure:  # noqa: BLE001 - crash only: whoever takes over goes on
+            # Its store may lack what Kafka has: another batch, before the worker has ended, would begin where that was.
+            one.ready = False
             self.fail(failure)
         else:
             if ahead is not None:
