@@ -265,7 +265,8 @@ class TableManager(FaustTableManager):
     def wants(self, tp: TP) -> bool:
         """Whether a partition's writer is open and has nothing in hand: only then is it fetched from."""
         one = self.partitions.get(tp)
-        return one is not None and one.ready and not one.busy and not one.held
+        # Nothing after a failure: the worker has not ended yet, and what it would go on from may be wrong.
+        return self.failure is None and one is not None and one.ready and not one.busy and not one.held
 
     def take(self, tp: TP, run: Run) -> None:
         """Post a run in the background; called by the agent."""
