@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
 
 from streams.batch import Sizes, Source, Unkept
 from streams.inflation import Batches, Bounds
@@ -72,8 +73,9 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         while True:
             try:
                 yield from super()._unpack_records()
-            except UnicodeDecodeError:
-                self._records.read_carefully()
+            except (UnicodeDecodeError, CorruptRecordException):
+                if not self._records.read_carefully():
+                    raise
             else:
                 return
 

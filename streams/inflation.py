@@ -2,8 +2,8 @@
 
 A batch of 1 MB on the wire can inflate to gigabytes. One that inflates to no more than a bound is inflated at once,
 into the same memory each time, and unpacked by aiokafka's compiled reader. Any other is inflated a piece at a time
-and read record by record (`streams.records`), which keeps only what a rejection or an entry may hold. Records with a
-header that aiokafka cannot read go the same way.
+and read record by record (`streams.records`), which keeps only what a rejection or an entry may hold. What aiokafka
+cannot read goes the same way: headers that are no text, or bytes behind the end of what was compressed.
 """
 
 import gzip
@@ -113,9 +113,10 @@ class Batches:
         self._compressed = Compressed(self.partition, self._batch, raw, self.bounds, careful=careful)
         return self._compressed
 
-    def read_carefully(self) -> None:
-        """Go back to the batch that is being read, which has a header that aiokafka cannot read."""
-        self._again = True
+    def read_carefully(self) -> bool:
+        """Go back to the batch that is being read, which aiokafka cannot read; not if it is read record by record."""
+        self._again = self._compressed is None or not self._compressed.careful
+        return self._again
 
     @property
     def appended(self) -> bool:
@@ -140,10 +141,10 @@ class Compressed:
         self.is_transactional = batch.is_transactional
         self.holds_much = False
         self._partition, self._batch, self._raw = partition, batch, raw
-        self._bounds, self._careful = bounds, careful
+        self._bounds, self.careful = bounds, careful
 
     def __iter__(self) -> Iterator[Any]:
-        plain = None if self._careful else self._inflated()
+        plain = None if self.careful else self._inflated()
         if plain is None:
             return self._one_by_one()
         self._bounds.left -= len(plain)
@@ -180,7 +181,7 @@ class Compressed:
             stream = io.BufferedReader(_opened(codec, packed, window), PIECE_BYTES)
             try:
                 yield from read_records(stream, frame, self._bounds.record_bytes)
-            except _NOT_INFLATED as failure:
+            except (*_NOT_INFLATED, CorruptRecordException) as failure:
                 if window == LARGEST_WINDOW_BYTES:
                     raise CorruptRecordException(
                         f"the batch at {frame.base_offset} of partition {frame.partition} cannot be inflated: {failure}"
@@ -211,13 +212,13 @@ class _Blocks(io.RawIOBase):
 
 
 class _UpToItsEnd(io.RawIOBase):
-    """A gzip or lz4 stream. Brokers take one with more behind its end, so what cannot be read ends it.
+    """A stream of any codec but snappy. Brokers take one with more behind its end, so what cannot be read ends it.
 
     Records that lack then are missed by who reads them; that no byte was changed, the batch's checksum says.
     """
 
     def __init__(self, file: Any) -> None:
-        self._read1 = file.read1
+        self._read1, self._begun = file.read1, False
 
     def readable(self) -> bool:
         return True
@@ -227,7 +228,10 @@ class _UpToItsEnd(io.RawIOBase):
             # At most what one step inflates, so nothing is lost that came before an error.
             piece = self._read1(len(into))
         except _NOT_INFLATED:
+            if not self._begun:
+                raise
             return 0
+        self._begun = True
         into[: len(piece)] = piece
         return len(piece)
 
@@ -262,7 +266,7 @@ def _opened(codec: int, packed: memoryview, window: int) -> Any:
     """A batch's records as a file, of which no more is inflated than is read."""
     if codec == ZSTD:
         decoder = zstandard.ZstdDecompressor(max_window_size=window)
-        return decoder.stream_reader(packed, read_across_frames=True)
+        return _UpToItsEnd(decoder.stream_reader(packed, read_across_frames=True))
     if codec == SNAPPY:
         return _Blocks(packed)
     file = io.BytesIO(packed)

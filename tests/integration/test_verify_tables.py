@@ -20,9 +20,9 @@ from tests.integration.verify_copies import PARTITIONS, pipeline_that_ran, told,
 pytestmark = pytest.mark.integration
 
 UNGUARDED = """
-    DO $$ DECLARE name text; BEGIN
-        FOR name IN SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only' LOOP
-            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER append_only', name);
+    DO $$ DECLARE one record; BEGIN
+        FOR one IN SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'sealed') LOOP
+            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', one.tgrelid, one.tgname);
         END LOOP;
     END $$
 """
@@ -203,7 +203,8 @@ def test_what_was_done_to_a_row_is_found_and_nothing_else(
     statement, expected, columns = TAMPERED[case]
     if "archive" in statement:
         owner.execute(
-            "CREATE TABLE archived PARTITION OF transaction_archive DEFAULT; CALL make_append_only('archived')"
+            "CREATE TABLE archived PARTITION OF transaction_archive DEFAULT;"
+            " CALL make_append_only('archived'); CALL make_sealed('archived')"
         )
     tampered(owner, statement)
     report = verified(audited)

@@ -200,3 +200,26 @@ def test_a_batch_that_cannot_be_inflated_is_told_by_its_place(codec: int, count:
     packed = bytes({**PACK, SNAPPY: cramjam.snappy.compress_raw}[codec](plain[HEADER:]))
     with pytest.raises(CorruptRecordException, match="the batch at 70 of partition 3 "):
         read(packed_as(plain, codec, packed[: len(packed) // 2]))
+
+
+@pytest.mark.parametrize("behind", [b"", b"garbage", None], ids=["nothing", "garbage", "a second frame"])
+@pytest.mark.parametrize("count", [3, 2_000], ids=["small", "large"])
+@pytest.mark.parametrize("codec", [GZIP, LZ4, ZSTD], ids=["gzip", "lz4", "zstd"])
+def test_what_stands_behind_the_end_of_a_batch_stops_nobody(
+    codec: int, count: int, behind: bytes | None
+) -> None:
+    sent: list[Sent] = [(b"k", bytes(100), ()) for _ in range(count)]
+    plain = batch(sent)
+    tail = bytes(PACK[codec](b"more" * 10)) if behind is None else behind
+    fetched = packed_as(plain, codec, bytes(PACK[codec](plain[HEADER:])) + tail)
+    assert_read(flat(read(fetched)), sent)
+
+
+@pytest.mark.parametrize("count", [3, 2_000], ids=["small", "large"])
+@pytest.mark.parametrize("codec", [GZIP, LZ4, ZSTD], ids=["gzip", "lz4", "zstd"])
+def test_a_batch_may_be_compressed_in_several_pieces(codec: int, count: int) -> None:
+    sent: list[Sent] = [(b"k", bytes(100), ()) for _ in range(count)]
+    plain = batch(sent)
+    middle = HEADER + (len(plain) - HEADER) // 2
+    packed = b"".join(bytes(PACK[codec](piece)) for piece in (plain[HEADER:middle], plain[middle:]))
+    assert_read(flat(read(packed_as(plain, codec, packed))), sent)
