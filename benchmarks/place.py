@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from config import logs
 from config.logs import EventLog
-from config.settings import Settings
+from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations import context, init
 from operations.children import Children
@@ -50,7 +50,7 @@ class Place:
 @contextlib.contextmanager
 def own_stack(partitions: int) -> Iterator[Place]:
     """A Kafka at full speed and a Postgres in a temporary folder, gone afterwards."""
-    settings = context.from_environment()
+    settings = from_environment()
     logs.configure(settings.log_level)
     with tempfile.TemporaryDirectory(prefix="wallet-benchmark-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)  # Postgres runs as another user where we are root

@@ -8,8 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.errors import ConfigurationError
 
 Overdraft = Literal["allow", "reject"]
 
@@ -225,7 +227,20 @@ class Settings(BaseSettings):
         return f"{self.prefix}.sink.{sink}"
 
 
+def from_environment() -> Settings:
+    """Settings of the environment and of .env; ConfigurationError names each variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        # The input is left out: it may be a secret.
+        wrong = [
+            f"WALLET_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigurationError(f"settings are wrong: {'; '.join(wrong)}") from None
+
+
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once."""
-    return Settings()
+    """The settings of this process, read once; raises as `from_environment`."""
+    return from_environment()

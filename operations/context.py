@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from config import logs
 from config.errors import ConfigurationError, NotReachable, WalletError
-from config.settings import Settings
+from config.settings import Settings, from_environment
 from local import stack
 
 #: Enough for two cores; the default of 12 is for a cluster.
@@ -70,19 +70,6 @@ def remedy(error: WalletError) -> str:
     if not ours or local.addresses_if_up():
         return ""
     return f"; the local stack of {local.folder} is there, and down: run `wallet local up`"
-
-
-def from_environment() -> Settings:
-    """Settings of the environment and of .env; ConfigurationError names each variable that is wrong."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        # The input is left out: it may be a secret.
-        wrong = [
-            f"WALLET_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise ConfigurationError(f"settings are wrong: {'; '.join(wrong)}") from None
 
 
 def with_local_stack(settings: Settings) -> Settings:

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from config.errors import WalletError
 from config.logs import masked
+from config.settings import from_environment
 from local.progress import Progress
 from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
-from operations.context import LOCAL_PARTITIONS, from_environment
+from operations.context import LOCAL_PARTITIONS
 
 app = typer.Typer(
     help="A real Kafka and a real PostgreSQL on this machine.", no_args_is_help=True, add_completion=False

@@ -13,7 +13,7 @@ from config.cluster import quiet_admin, wait_for_kafka
 from config.errors import Refused
 from config.folders import private
 from config.logs import EventLog
-from config.settings import Settings
+from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations import context
 from sinks import databases
@@ -30,7 +30,7 @@ log = EventLog("operations.demo")
 
 def somewhere() -> Settings:
     """The configured servers, or the local stack, started if it is not up."""
-    settings = context.from_environment()
+    settings = from_environment()
     logs.configure(settings.log_level)
     if context.is_placed(settings):
         context.refuse_earlier_stack(settings)

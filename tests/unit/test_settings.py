@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from config.errors import ConfigurationError
-from config.settings import Settings
+from config.settings import Settings, from_environment
 from operations import context
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -73,7 +73,7 @@ def test_a_wrong_value_is_told_in_one_line_that_names_the_variable(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
-        context.from_environment()
+        from_environment()
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
