@@ -165,6 +165,7 @@ class Broker:
         self.unfinished: list[Transaction] = []
         #: Offsets of transactions that ended without marks, by transactional id.
         self.offsets_left: dict[str, dict[str, int]] = {}
+        self._away = False
 
     def log(self, topic: str) -> Log:
         """A topic's partition."""
@@ -253,13 +254,19 @@ class Broker:
         All of them where it commits, as with one broker; with several of which each has some partitions, any of them.
         """
         self.stage.tell("marks are left out")
-        self.stage.clock.sleep(AWAY_S)
+        self._away = True
         any_of_them = self.tearing or not transaction.commits
         kept = transaction.touched if any_of_them else []
         transaction.unmarked = [log for log in kept if self.stage.choices.among("mark written", 2)]
         if transaction.offsets_pending and not (any_of_them and self.stage.choices.among("mark written", 2)):
             self.offsets_left.setdefault(transaction.name, {}).update(transaction.offsets)
             transaction.offsets_pending = False
+
+    def be_back(self) -> None:
+        """Let the time pass in which it was away: not before it has answered whoever asked for the end."""
+        if self._away:
+            self._away = False
+            self.stage.clock.sleep(AWAY_S)
 
     def finish(self) -> None:
         """Write all markers that are due."""

@@ -26,6 +26,7 @@ class Link:
 
     def effect(self, what: str) -> None:
         """As Stage.effect."""
+        self.broker.be_back()
         self.stage.effect(what)
 
     @property

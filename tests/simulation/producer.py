@@ -50,6 +50,7 @@ class Producer(Link):
 
     def begin_transaction(self) -> None:
         """Begin; the broker hears of it with the first record."""
+        self.broker.be_back()
         self._refuse_fenced()
         if self._epoch is None or self._begun:
             raise failed(KafkaError._STATE)

@@ -116,6 +116,10 @@ def play_rolled_back(seed: int, choices: Choices) -> None:
             assert torn is None, f"refused, though nothing of it was to be read: {torn}"
 
 
+#: Chance has no part in these: what one play does not see, none does.
+EXHAUSTIVE = frozenset({play_endings, play_late, play_torn, play_rolled_back})
+
+
 def _commits(longest_run: int) -> list[int]:
     made = _torn({}, longest_run).stage.choices.made
     return [at for at, one in enumerate(made) if one.about == "no markers"]

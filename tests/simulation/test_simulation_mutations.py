@@ -5,26 +5,17 @@ import re
 import pytest
 
 from tests.simulation.mutations import MUTATIONS, Mutation, broken
-from tests.simulation.schedules import caught_by
+from tests.simulation.schedules import EXHAUSTIVE, caught_by
 
 BOUND = 1_500
 
 
-#: Seen in too few schedules since producers are renewed after slow commits: `make test-full` still looks for it.
-RARE = frozenset({"a transaction writes behind one that is open"})
-
-
-@pytest.mark.parametrize(
-    "mutation",
-    [
-        pytest.param(one, id=one.name, marks=[pytest.mark.full] if one.name in RARE else [])
-        for one in MUTATIONS
-    ],
-)
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
 def test_the_simulation_sees_that(mutation: Mutation) -> None:
+    seeds = 1 if mutation.play in EXHAUSTIVE else BOUND
     with broken(mutation):
-        seen = caught_by(mutation.play, range(BOUND))
-    assert seen is not None, f"not seen in {BOUND} schedules"
+        seen = caught_by(mutation.play, range(seeds))
+    assert seen is not None, f"not seen by {mutation.play.__name__} with {seeds} seeds"
     assert re.match(mutation.seen_by, seen), "seen by another check than those that are to see it"
 
 
