@@ -20,6 +20,7 @@ from config.topics import Topics
 from operations import init
 from operations.reading import show_balance, show_statement
 from operations.status import Status, look
+from tests.forked import completed
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 
 pytestmark = pytest.mark.integration
@@ -38,15 +39,8 @@ class Commands:
         self._folder = folder
 
     def __call__(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "operations", *arguments],
-            env=self._environment,
-            cwd=self._folder,
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=2 * PATIENCE_S,
+        return completed(
+            *arguments, env=self._environment, cwd=self._folder, text=text, timeout_s=2 * PATIENCE_S
         )
 
     @contextmanager

@@ -5,8 +5,6 @@ All by the command line, as an operator would do it; the balances are held again
 
 import json
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 from config.settings import Settings
 from operations.context import environment
 from sinks import databases, postgres
+from tests.forked import completed
 from tests.integration.pipelines import wait_until
 from tests.integration.replays import another_database, rows
 from tests.integration.workers import Worker
@@ -89,15 +88,7 @@ class Operator:
 
     def run(self, *words: str, expect: int = 0) -> str:
         """One command to its end; what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "operations", *words],
-            env=environment(self.settings),
-            cwd=self._folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        done = completed(*words, env=environment(self.settings), cwd=self._folder, timeout_s=300)
         assert done.returncode == expect, f"wallet {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 

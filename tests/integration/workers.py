@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from config.settings import Settings
 from operations.context import environment
+from tests.forked import Forked
 
 #: Waits end after so long.
 PATIENCE_S = 90.0
@@ -25,6 +27,20 @@ def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], Non
         time.sleep(0.05)
 
 
+def started(program: Sequence[str], env: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Our interpreter with this program, in a session of its own."""
+    if tuple(program[:2]) == ("-m", "operations"):
+        return Forked(program[2:], env=env, stdout=output)
+    return subprocess.Popen(
+        [sys.executable, *program],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 class Worker:
     """`wallet worker`, or another program of ours, as a process of its own, with its output in a file."""
 
@@ -34,14 +50,7 @@ class Worker:
         self.log = log
         variables = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, *program],
-                env=variables | environment(settings),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._process = started(program, variables | environment(settings), output)
         self._ended_by_us = False
 
     @property
