@@ -22,7 +22,7 @@ $(READY): requirements-dev.txt requirements-build.txt pyproject.toml schemas/_na
 	@rm -f schemas/_native*.so  # where it cannot be compiled any more, an old one must not be left to decide
 ifdef UV
 	@test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
-	uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt -r requirements-build.txt
+	uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-dev.txt -r requirements-build.txt
 	uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 else
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)

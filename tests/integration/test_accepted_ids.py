@@ -334,6 +334,7 @@ def shadowed(whole_scene: Scene) -> Iterator[Settings]:
     databases.drop(scene.settings, name)
 
 
+@pytest.mark.full
 def test_a_shadow_decides_as_the_live_pipeline_did(whole_scene: Scene, shadowed: Settings) -> None:
     scene = whole_scene
     later, own = scene.next_id(), scene.ids.transaction

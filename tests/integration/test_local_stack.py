@@ -78,6 +78,7 @@ def test_another_program_finds_the_stack_and_starts_nothing_twice(stack_up: Stac
     assert pids(stack_up) == before
 
 
+@pytest.mark.full
 def test_the_password_is_shown_to_who_asks_for_it_and_to_nobody_else(stack_up: Stack) -> None:
     def said(*arguments: str) -> str:
         command = [sys.executable, "-m", "operations", "local", *arguments, "--folder", str(stack_up.folder)]
@@ -106,6 +107,7 @@ def test_a_stack_that_is_deleted_leaves_nothing_and_keeps_nobody_from_a_new_one(
     assert list(folder.parent.iterdir()) == []
 
 
+@pytest.mark.full
 def test_several_ups_at_the_same_time_start_one_stack(stack_up: Stack) -> None:
     stack_up.down()
     with ThreadPoolExecutor(4) as threads:
@@ -128,6 +130,7 @@ def test_servers_killed_by_sigkill_come_back_with_what_they_held(stack_up: Stack
     assert holds_what_it_held(stack_up)
 
 
+@pytest.mark.full
 def test_a_postmaster_killed_by_somebody_else_is_started_again(stack_up: Stack) -> None:
     postgres = stack_up.status()[1].pid
     assert postgres
@@ -137,6 +140,7 @@ def test_a_postmaster_killed_by_somebody_else_is_started_again(stack_up: Stack) 
     assert holds_what_it_held(stack_up)
 
 
+@pytest.mark.full
 def test_a_stranger_under_a_pid_of_ours_is_neither_believed_nor_signalled(stack_up: Stack) -> None:
     stack_up.down()
     stranger = subprocess.Popen(["sleep", "100"])
@@ -158,6 +162,7 @@ def test_a_stranger_under_a_pid_of_ours_is_neither_believed_nor_signalled(stack_
         stranger.wait()
 
 
+@pytest.mark.full
 def test_a_port_that_a_stranger_took_is_replaced(stack_up: Stack) -> None:
     before = stack_up.addresses_if_up()
     assert before

@@ -133,6 +133,7 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
         show_statement(wallet.settings, "nobody", None, None, as_json=True)
 
 
+@pytest.mark.full
 def test_status_still_tells_kafkas_part_while_postgres_is_away(wallet: Commands, settings: Settings) -> None:
     assert wallet("init").returncode == 0
     without = settings.model_copy(

@@ -104,6 +104,7 @@ def test_a_store_that_other_partitions_left_behind_catches_up_when_they_come_bac
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_without_the_groups_offset_the_outputs_tell_where_to_go_on(rig: Rig, clock: Iterator[int]) -> None:
     rig.send(2_000, clock)
     work_off(rig)
@@ -165,6 +166,7 @@ def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_an_offset_moved_past_records_is_refused_also_where_older_rejections_were_deleted(rig: Rig) -> None:
     wallet = next(wallets_of(2))
     good = [as_record(transaction(number, wallet)) for number in range(60)]

@@ -130,6 +130,7 @@ def test_rejections_are_listed_counted_and_filtered(rejections: Rejections) -> N
     assert "INSUFFICIENT_FUNDS" in shown.stdout
 
 
+@pytest.mark.full
 def test_one_rejection_is_shown_with_its_bytes_and_what_they_say(rejections: Rejections) -> None:
     poor = rejections.json("show", "1", "0")
     assert poor["reason"] == "INSUFFICIENT_FUNDS"
@@ -234,6 +235,7 @@ def test_a_file_of_offsets_says_what_to_resubmit_and_what_cannot_be_is_counted(
     assert "line 2 is 'nonsense', must be PARTITION:OFFSET" in wrong.stderr
 
 
+@pytest.mark.full
 def test_what_was_sent_before_an_interruption_is_not_sent_again(rejections: Rejections) -> None:
     """An interrupted run has sent the first of two; the record names its rejection, as those of the command do."""
     sent = as_record(POOR)._replace(headers=[(ATTEMPT, b"1"), (REJECTION_OF, b"1:0")])
@@ -242,6 +244,7 @@ def test_what_was_sent_before_an_interruption_is_not_sent_again(rejections: Reje
     assert (found["resubmitted"], found["skipped"]) == ({"MISROUTED": 1}, {"resubmitted before": 1})
 
 
+@pytest.mark.full
 def test_the_command_itself_tells_a_wrong_argument_in_one_line(
     plain_settings: Settings, environment: Callable[[Settings], dict[str, str]], tmp_path: Path
 ) -> None:

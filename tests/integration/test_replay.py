@@ -151,6 +151,7 @@ def _owners(settings: Settings) -> set[str]:
     return {one.owner for one in postgres.positions(settings) if one.sink == "ledger"}
 
 
+@pytest.mark.full
 def test_a_sink_that_runs_and_a_replay_that_runs_are_in_the_way_and_named(pipeline: Settings) -> None:
     former = _owners(pipeline)
     with running(pipeline, "ledger"):

@@ -38,6 +38,7 @@ def four_databases(
     own_stack.up()
 
 
+@pytest.mark.full
 def test_inits_of_several_databases_at_once_bear_each_others_roles(four_databases: list[Settings]) -> None:
     with postgres.connect(four_databases[0]) as connection:
         # Only here may a test take the roles away: the servers are its own.

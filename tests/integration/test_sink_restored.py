@@ -147,6 +147,7 @@ def test_busy_sinks_go_on_from_the_positions_of_a_restored_backup(pipeline: Sett
     assert_exact(pipeline, ledgers)
 
 
+@pytest.mark.full
 def test_a_backup_in_which_nothing_but_the_owners_is_older_is_noticed(
     pipeline: Settings, backup: Backup
 ) -> None:

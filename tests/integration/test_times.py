@@ -164,7 +164,7 @@ KINDS = {"late": late, "imported": imported, "rebuilt": rebuilt, "copied": copie
 @pytest.mark.timeout(900)  # hundreds of questions of a machine that may be busy, each a command's
 @pytest.mark.parametrize(
     "kind",
-    ["late", "copied", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("imported", "rebuilt"))],
+    ["late", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("copied", "imported", "rebuilt"))],
 )
 def test_inspect_balance_statement_and_replay_agree_at_every_time(
     settings: Settings, tmp_path: Path, kind: str

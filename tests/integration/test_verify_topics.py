@@ -72,6 +72,7 @@ def test_a_pipeline_that_nobody_touched_is_clean(original: Settings) -> None:
     }
 
 
+@pytest.mark.full
 def test_a_copy_that_nobody_touched_is_clean(original: Settings) -> None:
     with copy_of(original) as copy:
         assert told(verified(copy, postgres=False)) == []
@@ -258,6 +259,7 @@ def test_records_without_an_outcome_are_in_flight_until_the_group_says_they_are_
         )
 
 
+@pytest.mark.full
 def test_only_the_named_partition_is_verified(original: Settings) -> None:
     def tamper(records: Records) -> None:
         del records[0][3]

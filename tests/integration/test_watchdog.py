@@ -196,6 +196,7 @@ def test_a_worker_whose_event_loop_is_blocked_ends_with_its_stacks_and_code_7(
         assert_exact(settings_here)
 
 
+@pytest.mark.full
 def test_a_worker_none_of_whose_threads_can_run_ends_too(settings_here: Settings, tmp_path: Path) -> None:
     with Rig(settings_here.model_copy(update={"watchdog_s": 1.0}), tmp_path) as rig:
         worker = Worker(rig.settings, tmp_path / "stuck.log", program=["-c", STUCK, "worker"])
@@ -293,6 +294,7 @@ def test_three_processes_on_one_machine_listen_on_ports_of_their_own(
             wait_until_ready(address)
 
 
+@pytest.mark.full
 def test_a_port_that_is_taken_is_told_in_one_line(settings_here: Settings, tmp_path: Path) -> None:
     with Rig(settings_here, tmp_path) as rig:
         rig.start()

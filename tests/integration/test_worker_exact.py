@@ -66,6 +66,7 @@ def test_a_worker_that_is_told_to_stop_at_any_moment_of_its_start_ends_in_order(
         worker.stop()
 
 
+@pytest.mark.full
 def test_a_worker_that_is_told_to_stop_while_the_group_lets_it_wait_ends_in_order(rig: Rig) -> None:
     silent = rig.start(session_timeout_s=60)
     silent.wait_until_told("ready", 4)
@@ -76,7 +77,7 @@ def test_a_worker_that_is_told_to_stop_while_the_group_lets_it_wait_ends_in_orde
     silent.signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(20, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
 def test_a_worker_restarted_with_a_backlog_goes_on_where_the_last_one_stopped(rig: Rig, times: int) -> None:
     dice = random.Random(times)
     for turn in range(times):

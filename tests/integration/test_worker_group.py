@@ -135,6 +135,7 @@ def test_a_worker_whose_group_others_are_in_names_them_and_is_refused(
         rig.wait_until_posted()
 
 
+@pytest.mark.full
 def test_a_session_time_out_that_the_broker_does_not_allow_is_named(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:

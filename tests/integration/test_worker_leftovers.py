@@ -130,6 +130,7 @@ def test_an_idle_worker_notices_what_is_open_behind_its_newest_batch(
             assert f"left it open in {Topics.of(settings).snapshots}" in worker.last_line()
 
 
+@pytest.mark.full
 def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_not_rolled_back(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:

@@ -46,12 +46,14 @@ def configure(settings: Settings, topic: str, name: str, value: str) -> None:
     alter(quiet_admin(settings), topic, {name: value})
 
 
+@pytest.mark.full
 def test_without_init_the_worker_says_to_run_it(settings_here: Settings, tmp_path: Path) -> None:
     code, line = refusal(settings_here, tmp_path)
     assert code == Refused.exit_code
     assert f"topic {settings_here.prefix}.pipeline does not exist: run `wallet init`" in line
 
 
+@pytest.mark.full
 def test_a_missing_topic_is_named(settings_here: Settings, tmp_path: Path) -> None:
     initialise_topics(settings_here)
     gone = Topics.of(settings_here).snapshots
