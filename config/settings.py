@@ -4,11 +4,12 @@ Nothing else in the project reads the environment. `docs/settings.md` describes 
 fails when one is missing there.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.errors import ConfigurationError
@@ -17,6 +18,9 @@ Overdraft = Literal["allow", "reject"]
 
 #: No pipeline takes a record of more.
 LARGEST_RECORD_BYTES = 16_777_216
+
+#: How Python shows a byte that is not UTF-8.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
@@ -211,6 +215,15 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
     )
+
+    @field_validator("*")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        """No server takes what is not UTF-8; a file's name may be anything."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and not text.isascii() and _SURROGATE.search(text):
+            raise ValueError("is not text in UTF-8")
+        return value
 
     @property
     def group(self) -> str:
