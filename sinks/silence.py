@@ -19,6 +19,9 @@ log = EventLog("sinks.silence")
 
 T = TypeVar("T")
 
+#: Behind a server's FATAL, in its own language, libpq sets two spaces; it sets none so in what it says itself.
+SAID = ":  "
+
 
 class Attended(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose every wait ends with psycopg's OperationalError once the server is held to be away."""
@@ -53,7 +56,7 @@ class Attended(psycopg.Connection[tuple[Any, ...]]):
             with closing(psycopg.connect(dsn, **parameters)):
                 log.debug("postgres_takes_long", silent_for_s=self.silence_s)
         except psycopg.OperationalError as error:
-            if "FATAL" in str(error):
+            if SAID in str(error):
                 return  # it lives, whatever it says: too many clients, for example
             self.pgconn.finish()
             raise psycopg.OperationalError(

@@ -59,9 +59,16 @@ class Mapped:
     def strange(self, names: Iterable[str]) -> str | None:
         """What there is that the map says nothing of, if that is not to be left out."""
         others = [name for name in names if not self.wants(name)]
-        if others and self._map.other_columns == "refuse":
-            return f'{quoted(others)} not in the map: describe them, or say other_columns = "ignore"'
-        return None
+        if not others or self._map.other_columns != "refuse":
+            return None
+        if "recorded_at" not in self._shape.known and (table := self._map.recorded_at):
+            dated = [name for name in table.taken() or ["recorded_at"] if name in others]
+            if dated:
+                return (
+                    f"{quoted(dated)} not taken here though the map says recorded_at of them: what is sent gets Kafka's "
+                    'time, `wallet import` keeps dates; or say other_columns = "ignore"'
+                )
+        return f'{quoted(others)} not in the map: describe them, or say other_columns = "ignore"'
 
     @property
     def zoned(self) -> frozenset[str]:

@@ -152,6 +152,10 @@ def test_a_file_without_a_header_gets_its_columns_from_the_map(read: Read) -> No
     ("mapping", "told"),
     [
         ({}, "'Saldo' not in the map: describe them, or say other_columns"),
+        (
+            {"recorded_at": {"column": "Saldo"}},
+            "'Saldo' not taken here though the map says recorded_at of them",
+        ),
         ({"wallet_id": {"column": "Konto"}}, "'Konto' missing, which the map takes"),
         ({"header_begins_with": "Datum"}, "none of its first 1000 lines begins with 'Datum'"),
         ({"skip_lines": 1}, "missing, which the map takes"),
