@@ -6,6 +6,7 @@ fault suite and the tests of the command line see.
 """
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -166,6 +167,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for module in IMPORTED:
         __import__(module)
+    gc.freeze()  # what nobody looks at is not copied
     sys.argv = ["wallet", *_serve(socket.socket(fileno=int(sys.argv[1])))]
     from operations.main import main
 

@@ -65,8 +65,8 @@ class Mapped:
             dated = [name for name in table.taken() or ["recorded_at"] if name in others]
             if dated:
                 return (
-                    f"{quoted(dated)} not taken here though the map says recorded_at of them: what is sent gets Kafka's "
-                    'time, `wallet import` keeps dates; or say other_columns = "ignore"'
+                    f"{quoted(dated)} not taken here though the map says recorded_at of them: what is sent gets "
+                    'Kafka\'s time, `wallet import` keeps dates; or say other_columns = "ignore"'
                 )
         return f'{quoted(others)} not in the map: describe them, or say other_columns = "ignore"'
 
