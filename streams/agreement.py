@@ -61,9 +61,21 @@ def agree(
     return None
 
 
-def _told(store: PartitionStore) -> Iterator[Told]:
+def agree_so_far(store: PartitionStore, after: bytes = b"", wallets: int = STRETCH_WALLETS) -> bytes:
+    """Take over, of so many wallets behind one, what both topics tell alike by now; returns the last of these wallets.
+
+    b"" at the end. For a copy whose topics are still written: of the others more will be told.
+    """
+    stretch = [*islice(_told(store, after), wallets)]
+    alike = {one.wallet: one.change for one in stretch if one.change and one.change == one.entry}
+    if alike:
+        store.confirm_each(alike)
+    return stretch[-1].wallet if len(stretch) == wallets else b""
+
+
+def _told(store: PartitionStore, after: bytes = b"") -> Iterator[Told]:
     """What was set aside, wallet by wallet."""
-    entries, changes = store.aside(ENTRY), store.aside(CHANGE)
+    entries, changes = store.aside(ENTRY, after), store.aside(CHANGE, after)
     entry, change = next(entries, None), next(changes, None)
     while entry or change:
         wallet = min(one[0] for one in (entry, change) if one)

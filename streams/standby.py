@@ -1,7 +1,7 @@
 """Warm copies: stores of partitions that other workers write, kept close behind their topics.
 
-A worker that takes a partition over then reads what was written since a moment ago, instead of the whole
-history. One thread and one consumer follow all standby partitions of a worker; nothing is decided here.
+A worker that takes a partition over then reads, and compares, what was written since a moment ago, instead of the
+whole history. One thread and one consumer follow all standby partitions of a worker; nothing is decided here.
 """
 
 import threading
@@ -14,6 +14,7 @@ from config.consuming import consume, ready
 from config.errors import WalletError
 from config.logs import EventLog
 from streams.absorb import absorb
+from streams.agreement import agree_so_far
 from streams.store import PartitionStore, StoreAhead
 from streams.writer import WriterParts, open_store
 
@@ -34,6 +35,8 @@ class Standbys:
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._stopped = False
+        #: The wallet up to which each was compared.
+        self._compared: dict[int, bytes] = {}
         #: Records behind, by partition, as of the last look; read by metrics.
         self.lag_records: dict[int, int] = {}
 
@@ -114,6 +117,9 @@ class Standbys:
                 messages = consume(reader, BATCH_RECORDS, FOLLOW_WAIT_S)
                 if not self._take(messages, stores):
                     return
+                if len(messages) < BATCH_RECORDS:  # it is close behind: now it has time
+                    for partition, store in stores.items():
+                        self._compared[partition] = agree_so_far(store, self._compared.get(partition, b""))
                 if time.monotonic() - looked > 1.0:
                     looked = time.monotonic()
                     self._look(reader, stores)

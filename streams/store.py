@@ -290,9 +290,10 @@ class PartitionStore:
         _put(batch, CHANGE, changes)
         self._take_over(batch, ids, cursor)
 
-    def aside(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """What was set aside of wallets under ENTRY or CHANGE, in the order of their names."""
-        for key, value in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=prefix)):
+    def aside(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """What was set aside of wallets under ENTRY or CHANGE, in the order of their names, behind one of them."""
+        begin = prefix + after + b"\0" if after else prefix
+        for key, value in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=begin)):
             if key[:1] != prefix:
                 return
             yield key[1:], value
@@ -306,6 +307,16 @@ class PartitionStore:
         self._take_over(batch, {}, cursor)
         for wallet in changelog:
             self._cache.pop(wallet, None)
+
+    def confirm_each(self, changelog: dict[bytes, bytes]) -> None:
+        """Take these balances over in place of what was set aside of just these wallets, as `write` does."""
+        batch = WriteBatch(raw_mode=True)
+        _put(batch, BALANCE, changelog)
+        for wallet in changelog:
+            batch.delete(ENTRY + wallet)
+            batch.delete(CHANGE + wallet)
+            self._cache.pop(wallet, None)
+        self._take_over(batch, {}, self.cursor)
 
     def _take_over(self, batch: WriteBatch, ids: dict[bytes, Known], cursor: Cursor) -> None:
         put, pack = batch.put, _KNOWN.pack

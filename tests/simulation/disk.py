@@ -26,12 +26,17 @@ class WriteBatch:
 
     def __init__(self, raw_mode: bool) -> None:
         assert raw_mode
-        self.changes: dict[bytes, bytes] = {}
+        #: None where a key is deleted.
+        self.changes: dict[bytes, bytes | None] = {}
         self.ranges: list[tuple[bytes, bytes]] = []
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add one change."""
         self.changes[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Delete one."""
+        self.changes[key] = None
 
     def delete_range(self, begin: bytes, end: bytes) -> None:
         """Delete what is there from one key to the one before another; nothing of it is put in the same batch."""
@@ -86,9 +91,8 @@ class Store:
         if self._stage.fault("disk full", 0.003):
             raise OSError("no space left on device")
         self._disk.writes.append(dict.fromkeys(deleted) | batch.changes)
-        for key in deleted:
-            del self._content[key]
-        self._content |= batch.changes
+        newest = {key: value for key, value in self._content.items() if key not in deleted} | batch.changes
+        self._content = {key: value for key, value in newest.items() if value is not None}
 
     def flush(self) -> None:
         """Make what was written safe from a crash of the machine."""

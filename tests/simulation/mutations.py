@@ -380,6 +380,12 @@ MUTATIONS = (
         _OUTPUTS,
     ),
     Mutation(
+        "a copy takes over what one topic alone tells",
+        play_workers,
+        (Edit(agreement.agree_so_far, "one.change == one.entry", "True"),),
+        _DIFFERS,
+    ),
+    Mutation(
         "what was set aside is forgotten",
         play_workers,
         (Edit(PartitionStore.confirm, "_put(batch, BALANCE, changelog)", "pass"),),

@@ -20,7 +20,7 @@ from rocksdict import Options, Rdict
 from config.errors import Refused, Stopped
 from schemas.codec import encode_balance
 from schemas.records import Balance
-from streams.agreement import Told, agree
+from streams.agreement import Told, agree, agree_so_far
 from streams.batch import posted_id
 from streams.reader import Interrupted
 from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
@@ -374,6 +374,28 @@ def test_to_compare_millions_of_wallets_is_told_as_progress_and_ends_when_it_is_
         assert agree(store, everything_unseen=False, compared=heard.append) is None
         assert heard == [1_000, 500], "what was compared is not compared again"
         assert len(store.balances({one.wallet_id.encode() for one in many})) == len(many)
+
+
+def test_a_copy_takes_over_what_both_topics_tell_alike_by_now_and_nothing_else(tmp_path: Path) -> None:
+    many = [balance(b"wallet-%05d" % number) for number in range(25)]
+    newer = balance(b"wallet-00003", 2, 2)
+    with opened(tmp_path / "store") as store:
+        store.set_aside(told(*many, newer), told(*many[:20]), {}, Cursor(1, 1, 12, 0))
+        after, rounds = agree_so_far(store, wallets=10), 1
+        while after:
+            after, rounds = agree_so_far(store, after, wallets=10), rounds + 1
+        alike = [one for one in many[:20] if one.wallet_id != newer.wallet_id]
+        found = store.balances({one.wallet_id.encode() for one in many})
+        assert found == {one.wallet_id.encode(): one for one in alike}
+        assert rounds == 3
+        assert [wallet for wallet, _ in store.aside(b"e")] == [
+            newer.wallet_id.encode(),
+            *(one.wallet_id.encode() for one in many[20:]),
+        ]
+        assert store.cursor == Cursor(1, 1, 12, 0)
+        assert agree(store, everything_unseen=False) == Told(
+            newer.wallet_id.encode(), encode_balance(newer), encode_balance(many[3])
+        )
 
 
 def test_a_balance_alone_is_taken_only_where_its_entry_was_deleted_before_it_was_read(tmp_path: Path) -> None:
