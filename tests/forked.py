@@ -36,6 +36,13 @@ IMPORTED = (
     "streams.worker",
 )
 REQUEST_BYTES = 1 << 20
+#: Before any test changes it.
+ENVIRONMENT = dict(os.environ)
+
+
+def may_be_forked(env: Mapping[str, str]) -> bool:
+    """Whether a process with this environment has nothing that must be there before it starts: a clock of its own."""
+    return env.get("LD_PRELOAD") == ENVIRONMENT.get("LD_PRELOAD")
 
 
 class Forked(subprocess.Popen[bytes]):

@@ -141,7 +141,7 @@ def pipeline(broker: EncryptedBroker, plain_settings: Settings) -> Settings:
     [
         (("init",), "ALTER_CONFIGS on topic {0}.ledger"),
         (("worker",), "WRITE on topic {0}.ledger"),
-        (("generate", "--count", "1"), "WRITE on topic {0}.transactions"),
+        pytest.param(("generate", "--count", "1"), "WRITE on topic {0}.transactions", marks=pytest.mark.full),
         (("rejections", "resubmit", "--reason", "INVALID"), "WRITE on topic {0}.transactions"),
     ],
 )

@@ -67,6 +67,7 @@ def test_data_and_addresses_survive_down_and_up(stack_up: Stack) -> None:
     assert holds_what_it_held(stack_up)
 
 
+@pytest.mark.full
 def test_another_program_finds_the_stack_and_starts_nothing_twice(stack_up: Stack) -> None:
     before = pids(stack_up)
     code = "import sys, pathlib, local.stack as s; print(s.Stack(pathlib.Path(sys.argv[1])).up().kafka)"

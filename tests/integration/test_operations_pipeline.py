@@ -156,6 +156,7 @@ def test_what_was_rolled_back_is_no_lag(settings: Settings) -> None:
     assert look(settings, client).lag("worker") == 32, "with the offsets of what was rolled back before it"
 
 
+@pytest.mark.full
 def test_the_demo_finds_everything_exact(
     settings: Settings, environment: Environment, tmp_path: Path
 ) -> None:

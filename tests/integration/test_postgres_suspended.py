@@ -78,6 +78,7 @@ def test_a_sink_is_told_to_stop_while_postgres_is_suspended_and_stops(
             assert not claiming.is_alive()
 
 
+@pytest.mark.full
 def test_the_sign_of_life_that_the_watchdog_asks_for_comes_to_an_end(
     own_stack: Stack, impatient: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_balance_that_is_not_its_wallets_newest_entrys_is_refused_until_it_is_
             assert store_of(writer).balance(WALLET.encode()) == right
 
 
+@pytest.mark.full
 def test_a_wallet_whose_balance_was_compacted_away_after_a_null_does_not_begin_again(
     settings_here: Settings,
 ) -> None:

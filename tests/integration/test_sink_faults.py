@@ -57,6 +57,7 @@ def count(settings: Settings) -> tuple[int, int]:
     return row[0], row[1]
 
 
+@pytest.mark.full
 def test_postgres_killed_while_rows_are_written_loses_and_doubles_nothing(
     own_stack: Stack, own_settings: Settings
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_sink_told_to_stop_while_postgres_is_away_stops(own_stack: Stack, own_
     assert count(own_settings) == (20, 20)
 
 
+@pytest.mark.full
 def test_kafka_restarted_while_rows_are_written_loses_and_doubles_nothing(
     own_stack: Stack, own_settings: Settings
 ) -> None:

@@ -120,6 +120,7 @@ def test_each_thing_done_to_the_ledger_is_found_and_nothing_else(original: Setti
     assert altered.sequence
 
 
+@pytest.mark.full
 def test_entries_in_another_order_are_found(original: Settings) -> None:
     def tamper(records: Records) -> None:
         records[0][10], records[0][11] = records[0][11], records[0][10]
@@ -200,6 +201,7 @@ def test_each_thing_done_to_balances_is_found_and_nothing_else(original: Setting
     assert report.differences.total == 4
 
 
+@pytest.mark.full
 def test_balances_that_compaction_removed_are_not_missed(original: Settings) -> None:
     def compact(records: Records) -> None:
         for one_partition in records.values():
@@ -219,6 +221,7 @@ def test_entries_deleted_from_the_start_of_a_partition_are_each_missed(original:
     assert {one.partition for one in report.differences.shown} == {1}
 
 
+@pytest.mark.full
 def test_what_a_finite_retention_deleted_is_told_and_no_difference(original: Settings) -> None:
     with copy_of(original) as copy:
         ledger = Topics.of(copy).ledger
@@ -279,6 +282,7 @@ def test_up_to_a_named_end_what_comes_later_is_in_flight(original: Settings) -> 
     assert report.rows["transactions"] == report.covered[0].entries
 
 
+@pytest.mark.full
 def test_a_verified_point_is_gone_on_from(original: Settings, tmp_path: Path) -> None:
     point = tmp_path / "point"
     first = verified(original, save=point)

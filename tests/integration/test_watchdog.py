@@ -207,6 +207,7 @@ def test_a_worker_none_of_whose_threads_can_run_ends_too(settings_here: Settings
         assert "Timeout (" in worker.text()
 
 
+@pytest.mark.full
 def test_a_worker_with_nothing_to_do_is_left_alone_behind_an_open_upstream_transaction(
     settings_here: Settings, tmp_path: Path
 ) -> None:
@@ -359,6 +360,7 @@ def test_a_sink_whose_postgres_is_away_is_not_ready_until_it_is_back(
             sink.kill()
 
 
+@pytest.mark.full
 def test_a_sink_at_the_end_of_its_topics_has_no_lag_and_a_spare_one_is_ready(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_of_two_workers_one_is_killed_in_mid_batch_and_the_other_finishes_its_wo
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_a_worker_that_is_told_to_stop_leaves_the_group_before_it_ends(rig: Rig) -> None:
     first, second = rig.start(), rig.start()
     rig.wait_until_shared_by(2)

@@ -66,6 +66,7 @@ def test_what_a_fenced_writer_had_in_its_open_transaction_is_rolled_back(rig: Ri
     assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_a_worker_frozen_for_longer_than_its_session_is_replaced_and_does_no_harm_when_it_thaws(
     rig: Rig,
 ) -> None:

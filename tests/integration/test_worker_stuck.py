@@ -97,6 +97,7 @@ def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_me
         assert_exact(rig.settings)
 
 
+@pytest.mark.full
 def test_a_rebalance_does_not_wait_for_partitions_that_are_being_opened(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_partition_that_is_stopped_does_not_keep_the_others_from_going_on(
         worker.stop()
 
 
+@pytest.mark.full
 def test_kafka_restarted_under_a_running_worker_is_waited_for(
     own_settings: Settings, own_stack: Stack, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import IO
 
 from config.settings import Settings
 from operations.context import environment
-from tests.forked import Forked
+from tests.forked import Forked, may_be_forked
 
 #: Waits end after so long.
 PATIENCE_S = 90.0
@@ -29,7 +29,7 @@ def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], Non
 
 def started(program: Sequence[str], env: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
     """Our interpreter with this program, in a session of its own."""
-    if tuple(program[:2]) == ("-m", "operations"):
+    if tuple(program[:2]) == ("-m", "operations") and may_be_forked(env):
         return Forked(program[2:], env=env, stdout=output)
     return subprocess.Popen(
         [sys.executable, *program],
