@@ -60,13 +60,20 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
+def fits(table: Table, on: Console) -> bool:
+    """Whether each row has room on one line; the console is made as wide as the table where that may be."""
+    wide = Console(width=WIDEST, highlight=False)
+    needed = Measurement.get(wide, wide.options, table).maximum
+    if on.is_terminal and needed > on.width:
+        return False
+    on.width = max(needed, 1)
+    return True
+
+
 def show_table(table: Table) -> None:
     """Print a table, each row on one line; on a terminal that is too narrow for that, each row as lines of its own."""
     shown = console()
-    wide = Console(width=WIDEST, highlight=False)
-    needed = Measurement.get(wide, wide.options, table).maximum
-    if needed <= shown.width or not shown.is_terminal:
-        shown.width = max(needed, 1)
+    if fits(table, shown):
         shown.print(table, soft_wrap=False)
         return
     if table.title:

@@ -3,14 +3,14 @@
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import typer
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -21,7 +21,7 @@ from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
 from operations import group_offsets
-from operations.output import as_line, console
+from operations.output import as_line, console, fits
 from sinks import postgres
 from streams.incoming import Incoming
 
@@ -104,16 +104,20 @@ def show(settings: Settings, *, every_s: float | None, as_json: bool) -> None:
         if as_json:
             typer.echo(as_line(asdict(status)))
         else:
-            console().print(_drawn(status))
+            shown = console()
+            shown.print(_table(status, shown), soft_wrap=False)
+            for line in _lines(status):
+                console().print(line)
         return
     if as_json:
         while True:
             typer.echo(as_line(asdict(look(settings, client))))
             time.sleep(every_s)
-    with Live(_drawn(look(settings, client)), auto_refresh=False) as live:
+    shown = console()
+    with Live(_drawn(look(settings, client), shown), console=shown, auto_refresh=False) as live:
         while True:
             time.sleep(every_s)
-            live.update(_drawn(look(settings, client)), refresh=True)
+            live.update(_drawn(look(settings, client), shown), refresh=True)
 
 
 def _place(
@@ -151,31 +155,38 @@ def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]
     return tuple(exact)
 
 
-def _drawn(status: Status) -> Group:
+def _drawn(status: Status, on: Console) -> Group:
     """The status for people."""
+    return Group(_table(status, on), *_lines(status))
+
+
+def _lines(status: Status) -> list[str]:
+    workers = f"workers: {status.workers or 'none'}"
+    if status.postgres_problem:
+        return [workers, f"PostgreSQL: {status.postgres_problem}"]
+    told = ", ".join(f"{reason} {count}" for reason, count in status.rejections.items())
+    return [workers, f"rejections: {told or 'none'}"]
+
+
+def _table(status: Status, on: Console) -> Table:
+    """A terminal that is too narrow for the topics does without them: readers tell as much."""
+    table = _columns(status, topics=True)
+    return table if fits(table, on) else _columns(status, topics=False)
+
+
+def _columns(status: Status, *, topics: bool) -> Table:
     table = Table(box=None, header_style="bold", title=f"pipeline {status.prefix}", title_justify="left")
-    for name in ("reader", "topic", "partition", "position", "end", "lag", "last progress"):
+    names = ["reader", "topic", "partition", "position", "end", "lag", "last progress"]
+    for name in names if topics else [name for name in names if name != "topic"]:
         table.add_column(name, justify="right" if name in {"partition", "position", "end", "lag"} else "left")
     for place in status.places:
         table.add_row(
             place.reader,
-            place.topic,
+            *([place.topic] if topics else []),
             str(place.partition),
             "-" if place.position is None else str(place.position),
             str(place.end),
             f"[yellow]{place.lag}[/]" if place.lag else "0",
-            _when(place.progress_at),
+            "" if place.progress_at is None else rfc3339(place.progress_at),
         )
-    lines = [f"workers: {'none' if not status.workers else status.workers}"]
-    if status.postgres_problem:
-        lines.append(f"PostgreSQL: {status.postgres_problem}")
-    else:
-        told = ", ".join(f"{reason} {count}" for reason, count in status.rejections.items())
-        lines.append(f"rejections: {told or 'none'}")
-    return Group(table, *lines)
-
-
-def _when(at: datetime | None) -> str:
-    if at is None:
-        return ""
-    return f"{rfc3339(at)}, {max(0, round((datetime.now(UTC) - at).total_seconds()))} s ago"
+    return table
