@@ -1,6 +1,7 @@
 """Kafka's jars, fetched once by Maven into a cache that every checkout on this machine shares."""
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -81,9 +82,14 @@ def _java() -> Path | None:
     found = (shutil.which("java", path=str(Path(home) / "bin")) if home else None) or shutil.which("java")
     if found is None:
         return None
-    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
+    return Path(found) if _java_version(found) >= LEAST_JAVA else None
+
+
+@functools.cache
+def _java_version(java: str) -> int:
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', said)
-    return Path(found) if version and int(version[1]) >= LEAST_JAVA else None
+    return int(version[1]) if version else 0
 
 
 def _maven() -> Path | None:
