@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from confluent_kafka import (
+    Consumer,
     ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
@@ -24,7 +25,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
-from config.clients import librdkafka
+from config.clients import librdkafka, looking
 from config.cluster import quiet_admin, specs
 from config.errors import NotReachable
 from config.pipeline import Pipeline
@@ -52,6 +53,9 @@ __all__ = [
     "wait_until",
     "wallets_of",
 ]
+
+#: A look at the group's offsets that takes longer is asked anew, and then as patiently as the offsets need.
+LOOK_S = 5.0
 
 #: Records that a flow sends at once, between two pauses.
 FLOW_RECORDS = 50
@@ -173,6 +177,7 @@ class Rig:
         self._folder = folder
         self._sending = threading.Lock()
         self._admin = quiet_admin(settings)
+        self._looking: dict[str, Consumer] = {}
         self._stream = records(
             10**9,
             Mix(
@@ -267,6 +272,17 @@ class Rig:
     def committed(self, *, stable: bool = True) -> dict[int, int]:
         """The group's offset of each partition that has one."""
         topic, partitions = Topics.of(self.settings).transactions, range(self.settings.partitions)
+        level = "read_committed" if stable else "read_uncommitted"
+        if level not in self._looking:
+            # One for all looks of a test: to make a client costs more than what it is asked.
+            conf = looking(self.settings, self.settings.group, isolation_level=level) | {"log_level": 0}
+            self._looking[level] = Consumer(conf)
+        try:
+            there = self._looking[level].committed([TopicPartition(topic, at) for at in partitions], LOOK_S)
+            if not any(one.error for one in there):
+                return {one.partition: one.offset for one in there if one.offset >= 0}
+        except KafkaException:
+            pass  # what it is, and whether to wait, is told below
         found = group_offsets.offsets(self.settings, topic, partitions, wait=stable)
         return {at: offset for at, offset in found.items() if offset is not None}
 
@@ -358,6 +374,8 @@ class Rig:
             if worker.runs:
                 worker.signal(signal.SIGCONT)
                 worker.kill()
+        for consumer in self._looking.values():
+            consumer.close()
 
 
 def small(settings: Settings, **changes: object) -> Settings:

@@ -20,11 +20,12 @@ LAST_LINES = 25
 
 def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], None] = lambda: None) -> None:
     """Look until it is so, for a bounded time; `worry` raises when waiting has become pointless."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline, pause_s = time.monotonic() + PATIENCE_S, 0.02
     while not condition():
         worry()
         assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.05)
+        time.sleep(pause_s)
+        pause_s = min(1.2 * pause_s, 0.25)  # a look takes time of what it looks at
 
 
 def started(program: Sequence[str], env: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
