@@ -175,7 +175,7 @@ MUTATIONS = (
         "a transaction writes behind one that is open",
         play_workers,
         (Edit(PartitionProducer.write, _IS_TO_LOOK_BACK, _NEVER),),
-        _OPEN,
+        f"{_OPEN}|{_OUTPUTS}",
     ),
     Mutation(
         "a transaction looks for an open one before it only when it has written",

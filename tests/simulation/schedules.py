@@ -1,6 +1,7 @@
 """Schedules by seed: how to play one again, and what to say when one fails."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -183,12 +184,18 @@ def explained(play: Play, seed: int) -> str:
     return f"{what}\n\nseed {seed}; again: {play.__name__}({seed}, Choices({kept}))"
 
 
-def caught_by(play: Play, seeds: Iterable[int]) -> str | None:
-    """The first line of what the first schedule that fails says; None if none fails."""
+def caught_by(play: Play, seeds: Iterable[int], check: str) -> tuple[bool, list[str]]:
+    """Whether a schedule fails by this check, a regular expression for the first line of what it says; and what other
+    checks said before.
+    """
+    others: list[str] = []
     for seed in seeds:
         if (wrong := failure(play, seed)) is not None:
-            return str(wrong).partition("\n")[0]
-    return None
+            told = str(wrong).partition("\n")[0]
+            if re.match(check, told):
+                return True, others
+            others.append(told)
+    return False, others
 
 
 def effects(run: SinkRun | WorkerRun, after: int = -1) -> list[int]:
