@@ -216,6 +216,7 @@ def test_an_id_that_was_accepted_counts_whatever_becomes_of_it_in_the_registry(w
     scene.is_clean()
 
 
+@pytest.mark.full
 def test_a_record_that_was_rejected_for_its_id_stays_rejected_when_the_registry_learns_it(
     scene: Scene,
 ) -> None:

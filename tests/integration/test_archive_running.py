@@ -152,6 +152,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
     assert rows(pipeline, ARCHIVED) == [(table(FIRST),), (table(SECOND),)]
 
 
+@pytest.mark.full
 def test_the_archive_sink_waits_its_turn_and_goes_on_when_snapshots_come(
     pipeline: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,7 +140,7 @@ def pipeline(broker: EncryptedBroker, plain_settings: Settings) -> Settings:
     ("words", "lacking"),
     [
         (("init",), "ALTER_CONFIGS on topic {0}.ledger"),
-        (("worker",), "WRITE on topic {0}.ledger"),
+        pytest.param(("worker",), "WRITE on topic {0}.ledger", marks=pytest.mark.full),
         pytest.param(("generate", "--count", "1"), "WRITE on topic {0}.transactions", marks=pytest.mark.full),
         (("rejections", "resubmit", "--reason", "INVALID"), "WRITE on topic {0}.transactions"),
     ],

@@ -58,6 +58,7 @@ def pids(stack: Stack) -> list[int | None]:
     return [server.pid for server in stack.status()]
 
 
+@pytest.mark.full
 def test_data_and_addresses_survive_down_and_up(stack_up: Stack) -> None:
     before = stack_up.addresses_if_up()
     stack_up.down()

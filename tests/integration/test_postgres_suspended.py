@@ -105,7 +105,7 @@ def by_a_cursor(connection: Connection) -> None:
     assert list(audit.wrong_wallets(connection)) == []
 
 
-@pytest.mark.parametrize("question", [asking, copying, by_a_cursor])
+@pytest.mark.parametrize("question", [copying, by_a_cursor, pytest.param(asking, marks=pytest.mark.full)])
 def test_no_question_waits_for_ever(
     own_stack: Stack, impatient: Settings, question: Callable[[Connection], None]
 ) -> None:
@@ -122,6 +122,7 @@ def test_a_statement_that_takes_long_is_waited_for(impatient: Settings) -> None:
         assert connection.execute("SELECT 1 FROM pg_sleep(3)").fetchone() == (1,)
 
 
+@pytest.mark.full
 def test_a_command_says_in_one_line_that_postgres_does_not_answer(
     own_stack: Stack, impatient: Settings, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def work_off(rig: Rig, *, killed: bool = False) -> None:
         worker.stop()
 
 
+@pytest.mark.full
 def test_a_lost_store_is_rebuilt(rig: Rig, clock: Iterator[int]) -> None:
     rig.send(2_000, clock)
     work_off(rig)

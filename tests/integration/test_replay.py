@@ -273,6 +273,7 @@ BAD: list[tuple[Range, Sequence[str], str]] = [
 ]
 
 
+@pytest.mark.full
 def test_ranges_that_cannot_be_are_refused_with_what_can(pipeline: Settings, empty: Settings) -> None:
     for wanted, names, told in BAD:
         with pytest.raises(ConfigurationError, match=told):

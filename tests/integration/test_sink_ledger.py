@@ -309,6 +309,7 @@ def test_two_sinks_share_the_partitions_and_write_every_row_once(pipeline: Setti
     ) == [(4_400, 4_400)]
 
 
+@pytest.mark.full
 def test_a_month_is_attached_while_rows_are_written(pipeline: Settings) -> None:
     ledger = Ledger(0).post_many(300, step_ms=DAY_MS // 3)
     small = pipeline.model_copy(update={"sink_batch_rows": 10, "lock_timeout_ms": 100})

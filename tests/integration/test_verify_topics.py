@@ -212,6 +212,7 @@ def test_balances_that_compaction_removed_are_not_missed(original: Settings) -> 
         assert told(verified(copy, postgres=False)) == []
 
 
+@pytest.mark.full
 def test_entries_deleted_from_the_start_of_a_partition_are_each_missed(original: Settings) -> None:
     with copy_of(original) as copy:
         ledger = Topics.of(copy).ledger

@@ -34,6 +34,7 @@ def test_mixed_input_becomes_exactly_what_the_fold_says(rig: Rig) -> None:
     assert wanted.reasons == set(Reason)
 
 
+@pytest.mark.full
 def test_of_two_workers_one_is_killed_in_mid_batch_and_the_other_finishes_its_work(rig: Rig) -> None:
     first, second = rig.start(), rig.start()
     rig.wait_until_shared_by(2)

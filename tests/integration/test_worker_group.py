@@ -38,6 +38,7 @@ main()
 LONG_SESSION_S = 300.0
 
 
+@pytest.mark.full
 def test_a_killed_worker_that_is_started_again_has_its_partitions_back_and_disturbs_no_other(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import completed
 from tests.unit.conftest import QUICK, Told
 
 
@@ -18,15 +19,7 @@ def wallet(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does, away from any .env file and with these WALLET_* variables only."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
-    return subprocess.run(
-        [sys.executable, "-m", "operations", *arguments],
-        cwd=cwd,
-        input=text,
-        env=kept | QUICK | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return completed(*arguments, env=kept | QUICK | environment, cwd=cwd, text=text, timeout_s=120)
 
 
 def last_line(text: str) -> str:
