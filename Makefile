@@ -41,7 +41,7 @@ check: $(READY) ## Lint and types
 	$(BIN)/lint-imports
 
 # Half of their time is waiting, hence six on two cores. Tests that share a set-up stay in one process (conftest.py).
-AT_ONCE := -n 6 --dist loadgroup
+AT_ONCE := -n 6
 
 test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"
