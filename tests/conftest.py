@@ -83,6 +83,7 @@ def _shares(file: str) -> bool:
     return bool(SHARED.search((FOLDER.parent / file).read_text()))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     """For xdist."""
     return Scheduling(config, log)
