@@ -20,6 +20,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from tests import clock
+
 PR_SET_CHILD_SUBREAPER = 36
 #: What commands import when they run.
 IMPORTED = (
@@ -42,7 +44,7 @@ ENVIRONMENT = dict(os.environ)
 
 def may_be_forked(env: Mapping[str, str]) -> bool:
     """Whether a process with this environment has nothing that must be there before it starts: a clock of its own."""
-    return env.get("LD_PRELOAD") == ENVIRONMENT.get("LD_PRELOAD")
+    return all(env.get(name) == ENVIRONMENT.get(name) for name in ("LD_PRELOAD", clock.VARIABLE))
 
 
 class Forked(subprocess.Popen[bytes]):
