@@ -132,9 +132,7 @@ def _nursery() -> tuple[socket.socket, threading.Lock]:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, REQUEST_BYTES)
     its.set_inheritable(True)
     # Not Popen: it wants its children waited for, and this one is there as long as we are.
-    os.posix_spawn(
-        sys.executable, [sys.executable, "-m", "tests.forked", str(its.fileno())], dict(os.environ)
-    )
+    os.posix_spawn(sys.executable, [sys.executable, "-m", "tests.forked", str(its.fileno())], ENVIRONMENT)
     its.close()
     return ours, threading.Lock()
 
