@@ -61,21 +61,21 @@ def agree(
     return None
 
 
-def agree_so_far(store: PartitionStore, after: bytes = b"", wallets: int = STRETCH_WALLETS) -> bytes:
-    """Take over, of so many wallets behind one, what both topics tell alike by now; returns the last of these wallets.
+def agree_on(store: PartitionStore, wallets: list[bytes]) -> None:
+    """Take over what both topics tell alike by now, of these wallets: those of which something was just set aside.
 
-    b"" at the end. For a copy whose topics are still written: of the others more will be told.
+    For a copy whose topics are still written: of the others more will be told.
     """
-    stretch = [*islice(_told(store, after), wallets)]
-    alike = {one.wallet: one.change for one in stretch if one.change and one.change == one.entry}
+    entries = store.aside_of(ENTRY, wallets)
+    told = store.aside_of(CHANGE, wallets)
+    alike = {wallet: change for wallet, change in told.items() if change and entries.get(wallet) == change}
     if alike:
         store.confirm_each(alike)
-    return stretch[-1].wallet if len(stretch) == wallets else b""
 
 
-def _told(store: PartitionStore, after: bytes = b"") -> Iterator[Told]:
+def _told(store: PartitionStore) -> Iterator[Told]:
     """What was set aside, wallet by wallet."""
-    entries, changes = store.aside(ENTRY, after), store.aside(CHANGE, after)
+    entries, changes = store.aside(ENTRY), store.aside(CHANGE)
     entry, change = next(entries, None), next(changes, None)
     while entry or change:
         wallet = min(one[0] for one in (entry, change) if one)

@@ -14,7 +14,7 @@ from config.consuming import consume, ready
 from config.errors import WalletError
 from config.logs import EventLog
 from streams.absorb import absorb
-from streams.agreement import agree_so_far
+from streams.agreement import agree_on
 from streams.store import PartitionStore, StoreAhead
 from streams.writer import WriterParts, open_store
 
@@ -35,8 +35,6 @@ class Standbys:
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._stopped = False
-        #: The wallet up to which each was compared.
-        self._compared: dict[int, bytes] = {}
         #: Records behind, by partition, as of the last look; read by metrics.
         self.lag_records: dict[int, int] = {}
 
@@ -117,9 +115,6 @@ class Standbys:
                 messages = consume(reader, BATCH_RECORDS, FOLLOW_WAIT_S)
                 if not self._take(messages, stores):
                     return
-                if len(messages) < BATCH_RECORDS:  # it is close behind: now it has time
-                    for partition, store in stores.items():
-                        self._compared[partition] = agree_so_far(store, self._compared.get(partition, b""))
                 if time.monotonic() - looked > 1.0:
                     looked = time.monotonic()
                     self._look(reader, stores)
@@ -148,6 +143,7 @@ class Standbys:
         for partition, batch in by_partition.items():
             try:
                 absorb(stores[partition], self._parts.topics, batch)
+                agree_on(stores[partition], [*{message.key() or b"" for message in batch}])
             except StoreAhead:
                 stores[partition].clear()
                 return False

@@ -290,10 +290,13 @@ class PartitionStore:
         _put(batch, CHANGE, changes)
         self._take_over(batch, ids, cursor)
 
-    def aside(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """What was set aside of wallets under ENTRY or CHANGE, in the order of their names, behind one of them."""
-        begin = prefix + after + b"\0" if after else prefix
-        for key, value in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=begin)):
+    def aside_of(self, prefix: bytes, wallets: list[bytes]) -> dict[bytes, bytes]:
+        """What was set aside of these wallets under ENTRY or CHANGE."""
+        return self._found(prefix, wallets)
+
+    def aside(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """What was set aside of wallets under ENTRY or CHANGE, in the order of their names."""
+        for key, value in cast("Iterator[tuple[bytes, bytes]]", self._db.items(from_key=prefix)):
             if key[:1] != prefix:
                 return
             yield key[1:], value

@@ -382,7 +382,7 @@ MUTATIONS = (
     Mutation(
         "a copy takes over what one topic alone tells",
         play_workers,
-        (Edit(agreement.agree_so_far, "one.change == one.entry", "True"),),
+        (Edit(agreement.agree_on, "entries.get(wallet) == change", "True"),),
         _DIFFERS,
     ),
     Mutation(

@@ -15,7 +15,7 @@ from config.topics import Topics
 from schemas.codec import encode_balance
 from streams import store
 from streams.absorb import absorb
-from streams.agreement import agree_so_far
+from streams.agreement import agree_on
 from streams.batch import Source
 from streams.catchup import Torn
 from streams.reader import Interrupted
@@ -143,9 +143,9 @@ class WorkerRun:
             if stretch:
                 try:
                     absorb(copy, self.topics, stretch)
+                    agree_on(copy, [*{message.key() or b"" for message in stretch}])
                 except StoreAhead:
                     copy.clear()
-            agree_so_far(copy, wallets=1 + self.stage.choices.among("wallets compared", 4))
         if not self.stage.fault("dies without closing", 0.3):
             copy.close()
 

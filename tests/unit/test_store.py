@@ -20,7 +20,7 @@ from rocksdict import Options, Rdict
 from config.errors import Refused, Stopped
 from schemas.codec import encode_balance
 from schemas.records import Balance
-from streams.agreement import Told, agree, agree_so_far
+from streams.agreement import Told, agree, agree_on
 from streams.batch import posted_id
 from streams.reader import Interrupted
 from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
@@ -381,13 +381,10 @@ def test_a_copy_takes_over_what_both_topics_tell_alike_by_now_and_nothing_else(t
     newer = balance(b"wallet-00003", 2, 2)
     with opened(tmp_path / "store") as store:
         store.set_aside(told(*many, newer), told(*many[:20]), {}, Cursor(1, 1, 12, 0))
-        after, rounds = agree_so_far(store, wallets=10), 1
-        while after:
-            after, rounds = agree_so_far(store, after, wallets=10), rounds + 1
+        agree_on(store, [one.wallet_id.encode() for one in many])
         alike = [one for one in many[:20] if one.wallet_id != newer.wallet_id]
         found = store.balances({one.wallet_id.encode() for one in many})
         assert found == {one.wallet_id.encode(): one for one in alike}
-        assert rounds == 3
         assert [wallet for wallet, _ in store.aside(b"e")] == [
             newer.wallet_id.encode(),
             *(one.wallet_id.encode() for one in many[20:]),
