@@ -4,7 +4,6 @@ Nothing else in the project reads the environment. `docs/settings.md` describes 
 fails when one is missing there.
 """
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,14 +12,12 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from config.errors import ConfigurationError
+from config.text import is_text
 
 Overdraft = Literal["allow", "reject"]
 
 #: No pipeline takes a record of more.
 LARGEST_RECORD_BYTES = 16_777_216
-
-#: How Python shows a byte that is not UTF-8.
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 
@@ -221,7 +218,7 @@ class Settings(BaseSettings):
     def _is_text(cls, value: object) -> object:
         """No server takes what is not UTF-8; a file's name may be anything."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(text, str) and not text.isascii() and _SURROGATE.search(text):
+        if isinstance(text, str) and not is_text(text):
             raise ValueError("is not text in UTF-8")
         return value
 

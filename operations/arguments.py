@@ -1,6 +1,5 @@
 """Command lines, and arguments that several commands read alike."""
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import cast
@@ -8,12 +7,10 @@ from typing import cast
 import typer
 
 from config.errors import ConfigurationError
+from config.text import is_text
 
 #: UsageError, for a command line that is not understood: click's, or the copy of it that newer typers have.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-
-#: How Python shows a byte that is not UTF-8 in an argument.
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
@@ -23,7 +20,7 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
     bytes that are no text: what is named by them could be neither looked up nor printed.
     """
     for argument in arguments:
-        if not argument.isascii() and _SURROGATE.search(argument):
+        if not is_text(argument):
             raise ConfigurationError(
                 f"argument {argument!a} is not text in UTF-8: write it so, or rename the file"
             )

@@ -61,11 +61,11 @@ def console() -> Console:
 
 
 def fits(table: Table, on: Console) -> bool:
-    """Whether each row has room on one line; the console is made as wide as the table where that may be."""
+    """Whether each row has room on one line; what is no terminal is made as wide as the table."""
     wide = Console(width=WIDEST, highlight=False)
     needed = Measurement.get(wide, wide.options, table).maximum
-    if on.is_terminal and needed > on.width:
-        return False
+    if on.is_terminal:
+        return needed <= on.width
     on.width = max(needed, 1)
     return True
 

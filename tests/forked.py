@@ -2,7 +2,7 @@
 
 The code that runs is the same, from `main()` to the interpreter's end, with its own environment, folder and files.
 What is started that way is a child of the test's process, like any other. How the command starts by itself, the
-fault suite and the tests of the command line see.
+fault suite sees.
 """
 
 import ctypes
