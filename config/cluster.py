@@ -255,9 +255,20 @@ def _refuse_hidden(answer: "Future[object]") -> None:
 def identity(client: AdminClient, topic: str) -> tuple[str, str]:
     """The ids of the cluster and of a topic: offsets and stores belong to these, whatever the names are."""
     try:
-        cluster = answered(client.describe_cluster(request_timeout=ASK_S)).cluster_id
+        # Not by `describe_cluster`: librdkafka ends the program by an assertion where a broker that has just come
+        # back knows of no broker yet, not even itself.
+        cluster = client.list_topics(timeout=ASK_S).cluster_id
+    except KafkaException as failure:
+        told = NotReachable(f"Kafka did not tell its cluster's id: {_text(failure)}")
+        raise because(failure.args[0], told) from None
+    return str(cluster), topic_id(client, topic)
+
+
+def topic_id(client: AdminClient, topic: str) -> str:
+    """The id that Kafka gave this topic; one that is made again under the same name has another."""
+    try:
         named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
-        return str(cluster), str(answered(named[topic]).topic_id)
+        return str(answered(named[topic]).topic_id)
     except KafkaException as failure:
         told = NotReachable(f"Kafka did not describe {topic}: {_text(failure)}")
         raise because(failure.args[0], told) from None

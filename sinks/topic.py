@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from config.causes import because
 from config.clients import librdkafka
-from config.cluster import identity, quiet_admin
+from config.cluster import identity, quiet_admin, topic_id
 from config.consuming import bytes_of, ready, slice_of
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
@@ -22,8 +22,10 @@ from sinks.sink import Record, Sink
 
 log = EventLog("sinks.topic")
 
-#: A write may wait long for Postgres; who is thought dead meanwhile is fenced, so being patient is safe.
-MAX_POLL_INTERVAL_MS = 600_000
+#: A rebalance waits for so long at most for a member that does not ask for records, since it waits for PostgreSQL.
+#: It leaves its group then, and is fenced if somebody else takes over. Not longer: after a broker's restart Kafka 4.3
+#: may remember members that are gone, and nothing but this ends the wait for them (docs/reliability.md).
+REBALANCE_S = 60.0
 ASK_S = 10.0
 #: Leaving the group takes milliseconds, and finishing the batch in hand as long as PostgreSQL takes.
 LEAVE_S = 15.0
@@ -67,7 +69,7 @@ class TopicReader:
                 auto_offset_reset="error",
                 partition_assignment_strategy="cooperative-sticky",
                 session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
-                max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+                max_poll_interval_ms=int(_patience_s(self._settings) * 1_000),
                 **ready(upstreams=self._upstreams),
             )
             | {"error_cb": self._client_error}
@@ -173,7 +175,7 @@ class TopicReader:
 
     def origin(self) -> Origin:
         """Which cluster and which topic this is, as Kafka knows them; waits as `log` does."""
-        return self._told(self._ask_origin, "its id")
+        return self._told(lambda: Origin(*identity(self._asker(), self._sink.topic)), "its id")
 
     def is_still(self, origin: Origin) -> bool:
         """Whether what was gathered up to now came from this topic; False if told to stop before Kafka answered.
@@ -183,22 +185,22 @@ class TopicReader:
         """
         while True:
             try:
-                found = self._told(self._ask_origin, "its id")
+                found = self._told(lambda: topic_id(self._asker(), self._sink.topic), "its id")
             except NotReachable:
                 if self._stop.is_set():
                     return False
                 continue
-            if found != origin:
+            if found != origin.topic_id:
                 raise Refused(
                     f"topic {self._sink.topic} was made again while sink {self._sink.name} read it: it had id "
-                    f"{origin.topic_id} and has {found.topic_id}; docs/operations/replay.md says what to do"
+                    f"{origin.topic_id} and has {found}; docs/operations/replay.md says what to do"
                 )
             return True
 
-    def _ask_origin(self) -> Origin:
+    def _asker(self) -> AdminClient:
         if self._admin is None:
             self._admin = quiet_admin(self._settings)
-        return Origin(*identity(self._admin, self._sink.topic))
+        return self._admin
 
     def _told(self, ask: Callable[[], T], what: str) -> T:
         deadline = time.monotonic() + self._settings.startup_wait_s
@@ -239,3 +241,8 @@ class TopicReader:
 
     def _partitions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._sink.topic, number, offset) for number, offset in offsets.items()]
+
+
+def _patience_s(settings: Settings) -> float:
+    """How long the group waits for a member that is at work, in seconds: no write is given up sooner."""
+    return max(REBALANCE_S, 2 * settings.postgres_timeout_s, settings.session_timeout_s)

@@ -69,7 +69,8 @@ def create_app(parts: WriterParts) -> LedgerApp:
         broker_credentials=credentials(settings),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=HEARTBEAT_S,
-        broker_request_timeout=max(90.0, settings.session_timeout_s + 10),
+        # A coordinator that has restarted may forget who waits to join: then the question is asked again.
+        broker_request_timeout=max(30.0, settings.session_timeout_s + 10),
         broker_rebalance_timeout=max(60.0, 2 * settings.transaction_timeout_s),
         broker_max_poll_records=settings.batch_records,
         topic_allow_declare=False,

@@ -1,8 +1,8 @@
-"""How long the workers and the ledger's sinks stood still, seen from outside by looking again and again."""
+"""How long the workers and the sinks stood still, seen from outside by looking again and again."""
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,17 @@ MARKS = 8
 #: What is shorter than this is the rhythm of batches.
 WORTH_TELLING_S = 1.0
 
-#: The worker or the sink, and the partition.
+#: The worker or a sink by its name, and the partition.
 Reader = tuple[str, int]
+#: What counts as progress of a sink, and which topic it reads.
+SINKS = ("ledger", "snapshots", "rejections")
 
 
 @dataclass(frozen=True)
 class Stall:
     """One reader made no progress in one partition, from one second of the run to another, with records to read."""
 
+    #: `worker` or `sink`.
     reader: str
     partition: int
     from_s: float
@@ -65,8 +68,8 @@ class Progress:
         self._standing: dict[Reader, _Standing] = {}
         self._ended = threading.Event()
         self._threads = [
-            threading.Thread(target=self._watch, args=look, name="progress")
-            for look in (("worker", self._worker), ("sink", self._sink))
+            threading.Thread(target=self._watch, args=[look], name="progress")
+            for look in (self._worker, self._sinks)
         ]
         self._lock = threading.Lock()
         self.stalls: list[Stall] = []
@@ -100,7 +103,7 @@ class Progress:
                 if now - standing.since > for_s
             ]
 
-    def _watch(self, reader: str, look: Any) -> None:
+    def _watch(self, look: Callable[[], dict[Reader, tuple[int, int]]]) -> None:
         while not self._ended.wait(LOOK_S):
             try:
                 seen = look()
@@ -108,7 +111,7 @@ class Progress:
                 continue
             now = time.monotonic()
             with self._lock:
-                for partition, (position, end) in seen.items():
+                for (reader, partition), (position, end) in seen.items():
                     self._see(reader, partition, position, end, now)
 
     def _see(self, reader: str, partition: int, position: int, end: int, now: float) -> None:
@@ -120,20 +123,22 @@ class Progress:
 
     def _tell(self, reader: str, partition: int, since: float, now: float) -> None:
         if now - since >= WORTH_TELLING_S:
-            self.stalls.append(Stall(reader, partition, since - self._began, now - self._began))
+            role = "worker" if reader == "worker" else "sink"
+            self.stalls.append(Stall(role, partition, since - self._began, now - self._began))
 
-    def _worker(self) -> dict[int, tuple[int, int]]:
+    def _worker(self) -> dict[Reader, tuple[int, int]]:
         """The group's offset and the read-committed end of each partition of the input."""
         wanted = [TopicPartition(self._topics.transactions, at) for at in range(self._settings.partitions)]
         found = self._group.committed(wanted, timeout=ASK_S)
         ends = self._ends(self._topics.transactions)
         return {
-            at.partition: (at.offset, ends[at.partition])
+            ("worker", at.partition): (at.offset, ends[at.partition])
             for at in found
             if at.offset >= 0 and at.partition in ends
         }
 
-    def _sink(self) -> dict[int, tuple[int, int]]:
+    def _sinks(self) -> dict[Reader, tuple[int, int]]:
+        """The position of each sink and the read-committed end of what it reads, by partition."""
         if self._connection is None or self._connection.closed or self._connection.broken:
             if self._connection:
                 self._connection.close()
@@ -141,10 +146,14 @@ class Progress:
             self._connection = psycopg.connect(
                 dsn, autocommit=True, connect_timeout=2, tcp_user_timeout=2_000
             )
-        query = "SELECT partition, next_offset FROM sink_positions WHERE sink = 'ledger'"
-        found: Sequence[tuple[int, int]] = self._connection.execute(query).fetchall()
-        ends = self._ends(self._topics.ledger)
-        return {partition: (position, ends[partition]) for partition, position in found if partition in ends}
+        query = "SELECT sink, partition, next_offset FROM sink_positions WHERE sink = ANY(%s)"
+        found: Sequence[tuple[str, int, int]] = self._connection.execute(query, [[*SINKS]]).fetchall()
+        ends = {sink: self._ends(getattr(self._topics, sink)) for sink in SINKS}
+        return {
+            (sink, partition): (position, ends[sink][partition])
+            for sink, partition, position in found
+            if partition in ends[sink]
+        }
 
     def _ends(self, topic: str) -> dict[int, int]:
         """Where each partition ends for a reader of what is committed."""

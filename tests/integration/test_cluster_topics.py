@@ -1,5 +1,9 @@
 """The check that workers and sinks make at their start, against topics that somebody changed."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +13,9 @@ from config.cluster import agreed, check, offsets, quiet_admin, refuse_differenc
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
+from local.stack import Stack
 from operations import init
+from operations.context import environment
 from operations.topic_settings import alter
 from tests.integration.pipelines import delete_topic, make_topics
 
@@ -124,3 +130,39 @@ def test_wrong_partitions_are_refused_by_name(kafka_only_settings: Settings, cli
 def test_the_ends_of_new_topics_are_known_at_once(ready: Settings, client: AdminClient) -> None:
     found = offsets(client, {f"{ready.prefix}.ledger": 4})
     assert {(at.begin, at.end) for at in found.values()} == {(0, 0)}
+
+
+#: Asks for the ids of a cluster and a topic again and again, until it is killed.
+ASKS = """
+from config.cluster import identity, quiet_admin
+from config.errors import NotReachable
+from config.settings import from_environment
+from config.topics import Topics
+
+settings = from_environment()
+client, topic = quiet_admin(settings), Topics.of(settings).ledger
+while True:
+    try:
+        identity(client, topic)
+    except NotReachable:
+        pass
+"""
+
+
+@pytest.mark.full
+def test_a_broker_that_knows_of_no_broker_yet_ends_nobody_who_asks_for_ids(
+    own_stack: Stack, own_settings: Settings
+) -> None:
+    # Suspended for about its session, a broker answers for a moment as if there was none, not even itself:
+    # librdkafka ends a program that asks it to describe the cluster then, which this saw in the second of ten rounds.
+    make_topics(own_settings)
+    with subprocess.Popen([sys.executable, "-c", ASKS], env=os.environ | environment(own_settings)) as asking:
+        try:
+            for tenth in range(10):
+                time.sleep(2)
+                with own_stack.suspended("kafka"):
+                    time.sleep(2.9 + tenth / 10)
+                time.sleep(2)
+                assert asking.poll() is None
+        finally:
+            asking.kill()

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from config.cluster import quiet_admin
 from config.settings import Settings
 from local.stack import Addresses, Stack
 from operations.init import initialise
@@ -94,6 +95,38 @@ def test_a_sink_told_to_stop_while_postgres_is_away_stops(own_stack: Stack, own_
     with running(own_settings, "ledger") as sinks:
         sinks.wait_until_caught_up()
     assert count(own_settings) == (20, 20)
+
+
+def test_the_group_waits_for_a_sink_behind_a_postgres_that_is_away_only_so_long(
+    own_stack: Stack, own_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.topic.REBALANCE_S", 6.0)
+    brief = own_settings.model_copy(
+        update={"session_timeout_s": 6.0, "postgres_timeout_s": 2.0, "retry_wait_s": 0.5}
+    )
+    initialise(brief)
+    ledger = Ledger(0).post_many(10)
+    publish_entries(brief, ledger)
+    client, group, heard = quiet_admin(brief), brief.sink_group("ledger"), Waits()
+
+    def members() -> int:
+        return len(client.describe_consumer_groups([group], request_timeout=10)[group].result(20).members)
+
+    with running(brief, "ledger", observer=heard) as sinks:
+        sinks.wait_until_caught_up()
+        assert members() == 1
+        own_stack.stop("postgres")
+        publish_entries(brief, ledger.post_many(10), start=10)
+        wait_until(lambda: heard.waits > 0, "the sink waits for Postgres")
+        # With one batch in hand it goes on to gather the next one; now it has two.
+        publish_entries(brief, ledger.post_many(10), start=20)
+        wait_until(lambda: members() == 0, "the group is not kept waiting")
+        own_stack.start("postgres")
+        wait_until(lambda: members() == 1, "the sink is back in its group")
+        publish_entries(brief, ledger.post_many(10), start=30)
+        sinks.wait_until_caught_up()
+    assert sinks.failure is None
+    assert count(brief) == (40, 40)
 
 
 @pytest.mark.full

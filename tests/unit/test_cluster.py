@@ -1,5 +1,7 @@
 """What a topic must be like, told without a cluster."""
 
+from pathlib import Path
+
 import pytest
 
 from config.cluster import FoundTopic, differences, specs, wait_for_kafka
@@ -7,6 +9,8 @@ from config.errors import NotReachable
 from config.settings import Settings
 from config.topics import GROWTH_BYTES, TopicSpec
 
+ROOT = Path(__file__).parents[2]
+PROGRAMS = ("config", "local", "operations", "schemas", "sinks", "streams")
 LONGEST_MS = str(2**63 - 1)
 
 
@@ -99,3 +103,10 @@ def test_a_kafka_that_does_not_answer_is_told_in_one_line(plain_settings: Settin
     nowhere = plain_settings.model_copy(update={"kafka": "127.0.0.1:1", "startup_wait_s": 0.5})
     with pytest.raises(NotReachable, match=r"^Kafka at 127\.0\.0\.1:1 did not answer within 0\.5 s .+$"):
         wait_for_kafka(nowhere)
+
+
+def test_no_program_asks_librdkafka_to_describe_the_cluster() -> None:
+    # It ends the program by an assertion (tests/integration/test_cluster_topics.py).
+    sources = [path for folder in PROGRAMS for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 100
+    assert [path for path in sources if "describe_cluster(" in path.read_text()] == []
