@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from config import security
 from config.errors import ConfigurationError, NotReachable, Refused, WalletError
@@ -32,6 +32,19 @@ DENIED = frozenset(
 WHERE = "docs/operations/acls.md has what each program needs"
 #: Nobody there, or an address that can be nobody's.
 _AWAY = (OSError, OverflowError, ValueError)
+
+
+def error_in(failure: KafkaException | SystemError) -> KafkaError:
+    """What a client raised. Anything but an error of Kafka is raised on.
+
+    confluent-kafka (2.16) may have its error already in hand when it calls a delivery report. Then it raises a
+    SystemError, whose cause is the error.
+    """
+    told = failure.__cause__ if isinstance(failure, SystemError) else failure
+    if not isinstance(told, KafkaException):
+        raise failure
+    error: KafkaError = told.args[0]
+    return error
 
 
 class Causes:

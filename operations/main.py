@@ -72,7 +72,8 @@ def _of_the_surroundings(failure: Exception) -> WalletError | None:
     from config.errors import NotReachable
     from sinks import postgres
 
-    if isinstance(failure, KafkaException) and isinstance(error := failure.args[0], KafkaError):
+    told = failure.__cause__ if isinstance(failure, SystemError) else failure
+    if isinstance(told, KafkaException) and isinstance(error := told.args[0], KafkaError):
         return because(error, NotReachable(f"Kafka: {error.str()}"))
     return postgres.lost(failure)
 
@@ -318,6 +319,11 @@ def statement(
 @app.command("rejections")
 def _rejections() -> None:
     """What was rejected: list, show, resubmit."""
+
+
+@app.command("export")
+def _export() -> None:
+    """Files for others: topics and sealed months as Parquet, a statement as CSV or journal."""
 
 
 @app.command("rebuild")

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 #: The module of each group; its `app` has the commands.
 GROUPS = {
     "archive": "operations.archive.commands",
+    "export": "operations.export.commands",
     "local": "operations.local",
     "rebuild": "operations.rebuild.commands",
     "rejections": "operations.rejections.commands",

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from config.causes import because
+from config.causes import because, error_in
 from config.clients import RETRY_BACKOFF_MS, transactional
 from config.errors import Stopped
 from config.logs import EventLog
@@ -148,8 +148,8 @@ class PartitionProducer:
                 self._send_offsets(offsets)
             self._committed_at = time.monotonic()
             self._commit()
-        except KafkaException as failure:
-            self._end_failed(failure.args[0])
+        except (KafkaException, SystemError) as failure:
+            self._end_failed(error_in(failure))
         if self._failed is not None:
             # Cannot be: a transaction with a failed message does not commit.
             raise Stopped(f"partition {self._partition}: committed in spite of {self._failed.str()}")
@@ -172,9 +172,9 @@ class PartitionProducer:
             if self._producer.flush(self._settings.transaction_timeout_s):
                 raise Stopped(f"partition {self._partition}: what Kafka left open cannot be ended")
             self._producer.abort_transaction(self._settings.transaction_timeout_s)
-        except KafkaException as failure:
+        except (KafkaException, SystemError) as failure:
             try:
-                self._end_failed(failure.args[0])
+                self._end_failed(error_in(failure))
             except Aborted as reason:
                 raise Stopped(
                     f"partition {self._partition}: what Kafka left open is not ended: {reason}"
@@ -246,8 +246,8 @@ class PartitionProducer:
         while True:
             try:
                 self._producer.commit_transaction(self._settings.transaction_timeout_s)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
+            except (KafkaException, SystemError) as failure:
+                error = error_in(failure)
                 if not error.retriable() or time.monotonic() > deadline:
                     raise
                 log.warning("commit_wait", partition=self._partition, reason=error.name())
@@ -271,8 +271,8 @@ class PartitionProducer:
             )
         try:
             self._producer.abort_transaction(self._settings.transaction_timeout_s)
-        except KafkaException as failure:
-            ending: KafkaError = failure.args[0]
+        except (KafkaException, SystemError) as failure:
+            ending = error_in(failure)
             if ending.code() in FENCED:
                 raise Fenced(ending.str()) from None
             raise Stopped(f"partition {self._partition}: cannot roll back: {ending.str()}") from None
@@ -282,8 +282,8 @@ class PartitionProducer:
         """What made the producer useless: `produce` says only that something did, `abort` says what."""
         try:
             self._producer.abort_transaction(OPEN_TRY_S)
-        except KafkaException as failure:
-            return cast("KafkaError", failure.args[0])
+        except (KafkaException, SystemError) as failure:
+            return error_in(failure)
         return KafkaError(KafkaError._FATAL)
 
     def close(self) -> None:

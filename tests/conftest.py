@@ -219,7 +219,8 @@ def _shared(folder: Path) -> Iterator[Stack]:
             stack.delete()  # the first of them starts from nothing, whatever the last one left behind
             ours.touch()
         fcntl.flock(users, fcntl.LOCK_SH)
-        stack.up()
+        # Minutes of work are worth the optimizing compiler.
+        stack.up(full_speed=True)
         try:
             yield stack
         finally:

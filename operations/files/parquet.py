@@ -33,7 +33,7 @@ def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozens
     Raises ConfigurationError for what is no Parquet file, for columns that cannot be taken, and where `pyarrow` is
     not installed.
     """
-    pa, parquet = _libraries()
+    pa, parquet = libraries()
     with (
         path.open("rb") as raw,
         _told(path),
@@ -53,7 +53,7 @@ def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozens
 
 def row_count(path: Path) -> int:
     """How many rows a file says that it has; raises ConfigurationError as `rows` does."""
-    _, parquet = _libraries()
+    _, parquet = libraries()
     with path.open("rb") as raw, _told(path):
         return int(parquet.read_metadata(raw).num_rows)
 
@@ -199,12 +199,13 @@ def _told(path: Path) -> Iterator[None]:
         raise ConfigurationError(f"{path} cannot be read as Parquet: {told[:200]}") from None
 
 
-def _libraries() -> tuple[Any, Any]:
+def libraries() -> tuple[Any, Any]:
+    """`pyarrow` and its `parquet`; raises ConfigurationError where they are not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - optional, and slow to load
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
         raise ConfigurationError(
-            "Parquet needs a library that is optional: install wallet-ledger[parquet], or use JSON Lines or CSV"
+            "Parquet needs a library that is optional: install wallet-ledger[parquet], or take another format"
         ) from None
     return pa, parquet

@@ -116,14 +116,14 @@ def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
             reading.start(partition, at.begin, at.end)
             while messages := reading.next(CHUNK):
                 for message in messages:
-                    rejection = _rejection(message)
+                    rejection = rejection_in(message)
                     if rejection is not None and wanted.includes(rejection):
                         yield rejection
     finally:
         reading.close()
 
 
-def _rejection(message: Message) -> Rejection | None:
+def rejection_in(message: Message) -> Rejection | None:
     """A record as a rejection; None for one that is none, which `wallet verify` tells."""
     pairs = headers_of(message) or []
     headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]

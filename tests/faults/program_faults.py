@@ -16,7 +16,7 @@ BEGIN_S = 25.0
 DELETE_ATTEMPTS = 40
 #: A spare worker has the partitions of all others within this time: a session, recovery, and a rebalance that waits
 #: in vain, as one does whose members only a restarted coordinator remembers (docs/reliability.md).
-TAKE_OVER_S = 80.0
+TAKE_OVER_S = 100.0
 
 
 class NotTakenOver(Exception):  # noqa: N818 - the name is the message

@@ -125,6 +125,13 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
     before = json.loads(wallet("balance", WALLET, "--at", "2020-01-01T00:00:00Z", "--json").stdout)
     assert before["balance"] == 0
     assert wallet("statement", WALLET, "--to", "2020-01-01T00:00:00Z").stdout == "no entries\n"
+    exported = wallet("export", "statement", WALLET).stdout.splitlines()
+    assert [line.split(",")[7] for line in exported] == [
+        "balance",
+        *(str(entry["balance"]) for entry in entries),
+    ]
+    written = json.loads(wallet("export", "topics", "files", "--topic", "ledger", "--json").stdout)
+    assert written["records"] + sum(status.rejections.values()) == 3001
     nobody = wallet("statement", "nobody")
     assert (nobody.returncode, nobody.stderr) == (1, "wallet: wallet 'nobody' has no entry\n")
     with pytest.raises(WalletError, match="wallet 'nobody' has no entry"):

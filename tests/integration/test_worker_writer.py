@@ -176,6 +176,25 @@ def test_a_writer_that_is_fenced_between_two_batches_writes_nothing_more(setting
     assert_exact(settings_here)
 
 
+def test_a_writer_that_is_fenced_while_its_batch_is_on_its_way_says_so(
+    settings_here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # confluent-kafka calls the delivery reports with its error already in hand, and raises SystemError.
+    def fenced_before(producer: PartitionProducer) -> None:
+        other = Producer(librdkafka(settings_here, transactional_id=f"{settings_here.group}-{PARTITION}"))
+        other.init_transactions(PATIENCE_S)
+        begin(producer)
+
+    begin = PartitionProducer._is_to_look_back
+    with written_by(settings_here) as writer:
+        batch = sent(settings_here, 400)
+        monkeypatch.setattr(PartitionProducer, "_is_to_look_back", fenced_before)
+        monkeypatch.setattr(PartitionProducer, "_send_offsets", lambda *_: None)
+        with pytest.raises(Fenced):
+            writer.post(batch)
+    assert not any(found(settings_here, Topics.of(settings_here).ledger).values())
+
+
 def test_what_another_committed_after_a_roll_back_is_not_posted_again(
     settings_here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

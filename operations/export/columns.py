@@ -1,0 +1,165 @@
+"""The columns of an exported record: the raw ones, which are all of it, and readable ones beside them.
+
+A readable column is null where the record cannot be read so: bytes of upstream may be anything.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from confluent_kafka import Message
+
+from operations.rejections.listing import rejection_in
+from operations.verify.kinds import UNREADABLE, headers_of
+from schemas.codec import HEADER_BYTES, body_of, decode_entry, decode_snapshot, decode_transaction
+from schemas.entries import HASH_BYTES
+from schemas.records import REASONS, TYPES, Transaction
+from schemas.rules import EARLIEST_US, LATEST_US
+
+#: The first number that no column holds; a header may have any.
+BEYOND_LONG = 1 << 63
+#: What a readable column holds, by its name.
+Fields = dict[str, object]
+
+
+class Kind(NamedTuple):
+    """One topic as it is exported: its readable columns with their types, and what fills them; {} where nothing can."""
+
+    name: str
+    types: Callable[[Any], dict[str, Any]]
+    fields: Callable[[Message], Fields]
+
+
+def kinds(transaction_schema_id: int) -> dict[str, Kind]:
+    """Every topic that can be exported, by the name of `wallet export topics --topic`."""
+    known = (
+        Kind("input", _transaction_types, partial(_transaction, transaction_schema_id)),
+        Kind("ledger", lambda pa: _transaction_types(pa) | _posted_types(pa), _entry),
+        Kind("rejections", _rejection_types, _rejection),
+        Kind("snapshots", _snapshot_types, _snapshot),
+    )
+    return {kind.name: kind for kind in known}
+
+
+def schema(pa: Any, kind: Kind) -> Any:
+    """The file's schema: the raw columns first."""
+    header = pa.struct([("name", pa.binary()), ("value", pa.binary())])
+    raw = {
+        "offset": pa.int64(),
+        "timestamp": pa.timestamp("ms", "UTC"),
+        "record_key": pa.binary(),
+        "record_value": pa.binary(),
+        "record_headers": pa.list_(header),
+    }
+    return pa.schema([*raw.items(), *kind.types(pa).items()])
+
+
+def row_group(pa: Any, kind: Kind, messages: Sequence[Message]) -> Any:
+    """These records as a table."""
+    wanted = schema(pa, kind)
+    read = [kind.fields(message) for message in messages]
+    raw = {
+        "offset": [message.offset() for message in messages],
+        "timestamp": [message.timestamp()[1] for message in messages],
+        "record_key": [message.key() for message in messages],
+        "record_value": [message.value() for message in messages],
+        "record_headers": [_headers(message) for message in messages],
+    }
+    columns = [raw[name] if name in raw else [fields.get(name) for fields in read] for name in wanted.names]
+    return pa.Table.from_arrays(
+        [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)], schema=wanted
+    )
+
+
+def _headers(message: Message) -> list[dict[str, bytes | None]] | None:
+    """Names and values; None where a name is no UTF-8, which no Python client can read."""
+    found = headers_of(message)
+    if found is UNREADABLE:
+        return None
+    return [
+        {"name": name.encode(), "value": value.encode() if isinstance(value, str) else value}
+        for name, value in found or ()
+    ]
+
+
+def _transaction_types(pa: Any) -> dict[str, Any]:
+    return {
+        "transaction_id": pa.string(),
+        "wallet_id": pa.string(),
+        "type": pa.string(),
+        "amount": pa.int64(),
+        "currency": pa.string(),
+        "occurred_at": pa.timestamp("us", "UTC"),
+        "group_id": pa.string(),
+        "metadata": pa.map_(pa.string(), pa.string()),
+    }
+
+
+def _posted_types(pa: Any) -> dict[str, Any]:
+    return {
+        "sequence": pa.int64(),
+        "balance": pa.int64(),
+        "recorded_at": pa.timestamp("ms", "UTC"),
+        "source_partition": pa.int64(),
+        "source_offset": pa.int64(),
+        "hash": pa.binary(HASH_BYTES),
+    }
+
+
+def _snapshot_types(pa: Any) -> dict[str, Any]:
+    named = {"wallet_id": pa.string(), "currency": pa.string()}
+    return named | _posted_types(pa) | {"reason": pa.string()}
+
+
+def _rejection_types(pa: Any) -> dict[str, Any]:
+    return {
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "source_partition": pa.int64(),
+        "source_offset": pa.int64(),
+        "at": pa.timestamp("ms", "UTC"),
+    }
+
+
+def _of(one: Transaction) -> Fields:
+    # What is beyond the years 1 to 9999 is INVALID, and most readers of Parquet do not know such times.
+    sane = EARLIEST_US <= one.occurred_us <= LATEST_US
+    named = one._asdict() | {"type": TYPES[one.type], "occurred_at": one.occurred_us if sane else None}
+    del named["occurred_us"]
+    return named
+
+
+def _transaction(schema_id: int, message: Message) -> Fields:
+    try:
+        return _of(decode_transaction(body_of(message.value() or b"", schema_id)))
+    except (ValueError, IndexError):
+        return {}
+
+
+def _entry(message: Message) -> Fields:
+    try:
+        entry = decode_entry((message.value() or b"")[HEADER_BYTES:])
+        return _of(entry.transaction) | entry._asdict() | {"recorded_at": entry.recorded_ms}
+    except (ValueError, IndexError):
+        return {}
+
+
+def _snapshot(message: Message) -> Fields:
+    try:
+        snapshot = decode_snapshot((message.value() or b"")[HEADER_BYTES:])
+        return snapshot._asdict() | {"recorded_at": snapshot.recorded_ms, "reason": REASONS[snapshot.reason]}
+    except (ValueError, IndexError):
+        return {}
+
+
+def _rejection(message: Message) -> Fields:
+    found = rejection_in(message)
+    if found is None or max(found.partition, found.source_offset) >= BEYOND_LONG:
+        return {}
+    return {
+        "reason": found.reason,
+        "detail": found.detail,
+        "source_partition": found.partition,
+        "source_offset": found.source_offset,
+        "at": found.at,
+    }

@@ -1,0 +1,268 @@
+"""`wallet export topics`: Parquet files of whole partitions or of sealed months, with a manifest that proves them.
+
+A file appears under its name when it is complete; then the manifest names it. A run that is ended goes on at the next
+one with the file that it had begun, and one that had ended takes what has come since.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import typer
+from confluent_kafka import Message
+
+from config.cluster import check, identity, quiet_admin
+from config.errors import Refused
+from config.pipeline import Pipeline
+from config.settings import Settings
+from operations.export import columns
+from operations.export.columns import Kind
+from operations.export.manifest import ExportedMonth, File, Manifest, packed, sha256_of
+from operations.export.spans import Logs, Span, of_month, partitions_of, sealed, whole
+from operations.files.parquet import libraries
+from operations.output import as_line, progress
+from operations.verify.show import DIFFERENCES
+from sinks.archive.entries import signed_sum
+from sinks.archive.seals import Seal
+
+#: A row group is written, and forgotten, at so many bytes of keys and values.
+GROUP_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to export: topics by our names for them, partitions (none: all), months (None: whole partitions)."""
+
+    folder: Path
+    topics: Sequence[str]
+    partitions: Sequence[int]
+    months: Sequence[date] | None
+    records_per_file: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run wrote; `months` are those whose entries it has held against their seals."""
+
+    folder: str
+    files: int
+    records: int
+    bytes: int
+    months: list[ExportedMonth]
+
+
+def run(settings: Settings, options: Options, *, as_json: bool) -> int:
+    """Export and print; returns the exit code, 0 only where every sealed month is what its seal says."""
+    pa, _ = libraries()
+    pipeline = check(settings)
+    settings = pipeline.rule(settings)
+    partitions = partitions_of(settings, options.partitions)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with closing(Logs(settings)) as logs, _alone(options.folder):
+        manifest = Manifest.of(options.folder, _origin(settings, pipeline, logs, options.topics))
+        export = Export(pa, options, logs, manifest, pipeline)
+        if options.months is None:
+            export.write([*whole(logs, options.topics, partitions)])
+        else:
+            for seal in sealed(settings, options.months):
+                wanted = [
+                    span for span in of_month(logs, options.topics, seal) if span.partition in partitions
+                ]
+                export.write(wanted)
+                if "ledger" in options.topics and len(partitions) == settings.partitions:
+                    export.compare(seal)
+    report = export.report()
+    typer.echo(as_line(asdict(report)) if as_json else _told(report))
+    return 0 if all(month.as_sealed for month in report.months) else DIFFERENCES
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(
+                f"another `wallet export` is writing into {folder}: wait until it is done"
+            ) from None
+        yield
+
+
+def _origin(settings: Settings, pipeline: Pipeline, logs: Logs, names: Sequence[str]) -> dict[str, Any]:
+    """What the offsets are of."""
+    client = quiet_admin(settings)
+    ids = {f"{name} topic": list(identity(client, logs.topic(name))) for name in names}
+    return {"prefix": settings.prefix, "pipeline": asdict(pipeline)} | {
+        name: f"{logs.topic(name.split()[0])} with id {topic_id} of cluster {cluster}"
+        for name, (cluster, topic_id) in ids.items()
+    }
+
+
+class Export:
+    """One run of an export into one folder."""
+
+    def __init__(self, pa: Any, options: Options, logs: Logs, manifest: Manifest, pipeline: Pipeline) -> None:
+        self._pa, self._options, self._logs, self._manifest = pa, options, logs, manifest
+        self._kinds = columns.kinds(pipeline.transaction_schema_id)
+        self._written: list[File] = []
+        self._compared: list[ExportedMonth] = []
+
+    def write(self, spans: Sequence[Span]) -> None:
+        """Write what is not written yet of these."""
+        left = [self._left(span) for span in spans]
+        title = f"exporting {spans[0].month}" if spans and spans[0].month else "exporting"
+        total, done = sum(span.end - span.begin for span in left), 0
+        with progress(title, total) as advance:
+            for span in left:
+                self._write(span, _from(advance, done))
+                done += span.end - span.begin
+            advance(total)
+
+    def _left(self, span: Span) -> Span:
+        known = self._manifest.next_offset(span.topic, span.partition, span.month)
+        return span if known is None else span._replace(begin=min(max(span.begin, known), span.end))
+
+    def _write(self, span: Span, advance: Callable[[int], None]) -> None:
+        """Files of one stretch, each of up to so many records; nothing where nothing is in it."""
+        begin, part = span.begin, None
+        for messages in self._logs[span.topic].slices(span.partition, span.begin, span.end):
+            kept = [message for message in messages if span.keep is None or span.keep(message)]
+            while kept:
+                part = part or Part(self._pa, self._kinds[span.topic], self._options.folder, span, begin)
+                room = self._options.records_per_file - part.records
+                part.add(kept[:room])
+                begin, kept = (kept[:room][-1].offset() or 0) + 1, kept[room:]
+                if part.records >= self._options.records_per_file:
+                    self._finish(part, begin)
+                    part = None
+            advance((messages[-1].offset() or 0) + 1 - span.begin)
+        if part:
+            # What lies behind the last record is marks of transactions, or was looked at and is not wanted.
+            self._finish(part, span.end)
+
+    def _finish(self, part: "Part", to_offset: int) -> None:
+        done = part.close(to_offset)
+        self._written.append(done)
+        self._manifest.files.append(done)
+        self._manifest.save(self._options.folder)
+
+    def compare(self, seal: Seal) -> None:
+        """Read a month's files again and hold them against its seal."""
+        name = f"{seal.content.month:%Y-%m}"
+        entries, amount, total = 0, 0, sha256()
+        files = [one for one in self._manifest.files if (one.topic, one.month) == ("ledger", name)]
+        for one in sorted(files, key=lambda file: (file.partition, file.from_offset)):
+            entries, amount = entries + one.records, amount + (one.amount or 0)
+            for hashes in hashes_in(self._options.folder / one.path, one.sha256):
+                total.update(b"".join(hashes))
+        content = seal.content
+        same = (entries, amount, total.digest()) == (content.entries, content.amount, content.hash)
+        found = ExportedMonth(name, entries, amount, total.hexdigest(), seal.seal.hex(), same)
+        self._compared.append(found)
+        others = [month for month in self._manifest.months if month.month != name]
+        self._manifest.months = sorted([*others, found], key=lambda month: month.month)
+        self._manifest.save(self._options.folder)
+
+    def report(self) -> Report:
+        """What was done."""
+        folder = self._options.folder
+        size = sum((folder / one.path).stat().st_size for one in self._written)
+        records = sum(one.records for one in self._written)
+        return Report(str(folder), len(self._written), records, size, self._compared)
+
+
+class Part:
+    """A file that is being written, under another name until it is complete."""
+
+    def __init__(self, pa: Any, kind: Kind, folder: Path, span: Span, begin: int) -> None:
+        self._pa, self._kind, self._span, self._begin = pa, kind, span, begin
+        place = f"{span.month}/" if span.month else ""
+        self._folder, self._name = folder, f"{place}{kind.name}/{span.partition:05}-{begin:020}.parquet"
+        self._path = folder / self._name
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._unfinished = self._path.with_suffix(".part")
+        _, parquet = libraries()
+        self._writer = parquet.ParquetWriter(self._unfinished, columns.schema(pa, kind), compression="zstd")
+        self._waiting: list[Message] = []
+        self._waiting_bytes = 0
+        self._content = sha256()
+        self._amount = 0
+        #: So far.
+        self.records = 0
+
+    def add(self, messages: Sequence[Message]) -> None:
+        """Append these records."""
+        self.records += len(messages)
+        content = packed(messages)
+        self._content.update(content)
+        if self._kind.name == "ledger":
+            self._amount += _signed([message.value() or b"" for message in messages])
+        self._waiting += messages
+        self._waiting_bytes += len(content)
+        if self._waiting_bytes > GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write_table(columns.row_group(self._pa, self._kind, self._waiting))
+        self._waiting, self._waiting_bytes = [], 0
+
+    def close(self, to_offset: int) -> File:
+        """Finish the file: it is on the disk under its name when this returns."""
+        if self._waiting:
+            self._flush()
+        self._writer.close()
+        with self._unfinished.open("rb") as written:
+            os.fsync(written.fileno())
+        self._unfinished.replace(self._path)
+        return File(
+            self._name,
+            self._kind.name,
+            self._span.partition,
+            self._begin,
+            to_offset,
+            self.records,
+            self._amount if self._kind.name == "ledger" else None,
+            self._content.hexdigest(),
+            sha256_of(self._path),
+            self._span.month,
+        )
+
+
+def _signed(values: Sequence[bytes]) -> int:
+    """Credits less debits; what is damaged counts nothing, and has no readable columns either."""
+    try:
+        return signed_sum(values)
+    except (IndexError, ValueError):
+        return sum(_signed([value]) for value in values) if len(values) > 1 else 0
+
+
+def hashes_in(path: Path, digest: str) -> Iterator[list[bytes]]:
+    """The entries' hashes in a file, in their order; raises Refused for a file that is not as it was written."""
+    if not path.exists() or sha256_of(path) != digest:
+        raise Refused(
+            f"{path} is missing, or not as it was written: remove {path.parent.parent} and export again"
+        )
+    _, parquet = libraries()
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["hash"]):
+            yield batch.column("hash").to_pylist()
+
+
+def _from(advance: Callable[[int], None], done: int) -> Callable[[int], None]:
+    return lambda more: advance(done + more)
+
+
+def _told(report: Report) -> str:
+    lines = [
+        f"{report.records:,} records in {report.files} new files ({report.bytes / 1e6:,.1f} MB) in {report.folder}"
+    ]
+    for month in report.months:
+        verdict = f"as its seal {month.seal}" if month.as_sealed else f"NOT as its seal {month.seal}"
+        lines.append(f"{month.month}: {month.entries:,} entries, {verdict}")
+    return "\n".join(lines)

@@ -1,0 +1,165 @@
+"""What is to be exported: stretches of partitions, whole ones or those of sealed months."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from typing import NamedTuple
+
+from confluent_kafka import Message
+
+from config.errors import ConfigurationError, Refused, WalletError
+from config.settings import Settings
+from config.topic_log import TopicLog
+from config.topics import Topics
+from operations.verify.kinds import record_of, source_of_rejection
+from sinks import postgres
+from sinks.archive import seals
+from sinks.archive.entries import source_offset
+from sinks.archive.months import Month, to_ms
+from sinks.archive.seals import Seal
+from sinks.migrations import check as check_database
+from sinks.postgres import READER
+
+TOPICS = ("input", "ledger", "rejections", "snapshots")
+
+
+class Span(NamedTuple):
+    """Records of one partition from `begin` to before `end`, those that `keep` takes; `month` as YYYY-MM."""
+
+    topic: str
+    partition: int
+    begin: int
+    end: int
+    month: str | None = None
+    keep: Callable[[Message], bool] | None = None
+
+
+class Logs:
+    """The topics, opened as they are asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._topics = settings, Topics.of(settings)
+        self._open: dict[str, TopicLog] = {}
+
+    def __getitem__(self, name: str) -> TopicLog:
+        if name not in self._open:
+            self._open[name] = TopicLog(self._settings, self.topic(name), f"{self._settings.prefix}.verify")
+        return self._open[name]
+
+    def topic(self, name: str) -> str:
+        """The topic of this name of ours."""
+        topic: str = getattr(self._topics, "transactions" if name == "input" else name)
+        return topic
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for log in self._open.values():
+            log.close()
+
+
+def partitions_of(settings: Settings, wanted: Sequence[int]) -> list[int]:
+    """The partitions that are wanted, all where none is named; raises ConfigurationError for one that there is not."""
+    for partition in wanted:
+        if partition >= settings.partitions:
+            raise ConfigurationError(
+                f"--partition {partition}: the pipeline has partitions 0 to {settings.partitions - 1}"
+            )
+    return sorted({*wanted}) or [*range(settings.partitions)]
+
+
+def whole(logs: Logs, names: Sequence[str], partitions: Sequence[int]) -> Iterator[Span]:
+    """Everything that is committed now."""
+    for name in names:
+        for partition in partitions:
+            log = logs[name].log(partition)
+            yield Span(name, partition, log.begin, log.stable)
+
+
+def sealed(settings: Settings, wanted: Sequence[date]) -> list[Seal]:
+    """The seals of these months, all there are where none is named.
+
+    Raises WalletError for a month that is not sealed, Refused where the chain of seals is broken.
+    """
+    with postgres.connect(settings, READER, name="wallet export") as connection:
+        check_database(connection)
+        known = {seal.content.month: seal for seal in seals.read(connection)}
+    if faults := seals.faults([*known.values()]):
+        raise Refused(f"the chain of seals is broken at {faults[0].month:%Y-%m}: it {faults[0].reason}")
+    for month in wanted:
+        if month not in known:
+            raise WalletError(
+                f"month {month:%Y-%m} is not sealed: `wallet archive status` shows those that are"
+            )
+    return [known[month] for month in sorted({*wanted} or known)]
+
+
+def of_month(logs: Logs, names: Sequence[str], seal: Seal) -> Iterator[Span]:
+    """A sealed month: its entries, the input that became them and was rejected on the way, and its snapshots.
+
+    The input from behind the last entry before the month up to the month's last entry: so every record of the input
+    is in one month.
+    """
+    month = Month(seal.content.month, archived=True)
+    for at in sorted(seal.content.ranges):
+        begin, end = _sources(logs["ledger"], at.partition, at.from_offset, at.to_offset)
+        for wanted in names:
+            if wanted == "input":
+                kept = logs["input"].log(at.partition).begin
+                yield Span(wanted, at.partition, max(begin, kept), end, month.name)
+            elif wanted == "ledger":
+                yield Span(wanted, at.partition, at.from_offset, at.to_offset, month.name)
+            elif wanted == "rejections":
+                yield _rejections(logs, at.partition, begin, end, month)
+            else:
+                yield _snapshots(logs, at.partition, month)
+
+
+def _sources(ledger: TopicLog, partition: int, begin: int, end: int) -> tuple[int, int]:
+    """Which offsets of the input became the entries between these offsets of the ledger."""
+    log = ledger.log(partition)
+    if begin < log.begin:
+        raise Refused(
+            f"{ledger.topic} partition {partition} begins at offset {log.begin}, the month at {begin}: its retention "
+            "deleted it"
+        )
+    before, last = ledger.last_before(partition, log.begin, begin), ledger.last_before(partition, begin, end)
+    if last is None:
+        raise Refused(
+            f"the seal names offsets {begin} to {end} of {ledger.topic} partition {partition}, which hold no entry: "
+            "run `wallet archive verify`"
+        )
+    return (_source(before) + 1 if before else 0), _source(last) + 1
+
+
+def _source(entry: Message) -> int:
+    return source_offset(entry.value() or b"")
+
+
+def _rejections(logs: Logs, partition: int, begin: int, end: int, month: Month) -> Span:
+    """Rejections of the input between these offsets, wherever they lie: found by halves, for they are in its order."""
+    log = logs["rejections"].log(partition)
+    low, high = (_first_of(logs["rejections"], partition, log.begin, log.stable, at) for at in (begin, end))
+    return Span("rejections", partition, low, high, month.name)
+
+
+def _first_of(rejections: TopicLog, partition: int, low: int, high: int, source: int) -> int:
+    """Where the first rejection of this offset of the input, or of a later one, is."""
+    while low < high:
+        middle = (low + high) // 2
+        found = rejections.first_from(partition, middle, high)
+        named = None if found is None else source_of_rejection(record_of(found))
+        if found is None or named is None or named >= source:
+            high = middle
+        else:
+            low = (found.offset() or 0) + 1
+    return low
+
+
+def _snapshots(logs: Logs, partition: int, month: Month) -> Span:
+    """Those that bring an entry of this month forward, whenever they were written."""
+    log = logs["snapshots"].log(partition)
+    begins, ends = to_ms(month.starts), to_ms(month.ends)
+    first = logs["snapshots"].first_at(partition, begins, log.begin, log.stable)
+    begin = log.stable if first is None else first.offset() or 0
+    return Span(
+        "snapshots", partition, begin, log.stable, month.name, lambda one: begins <= one.timestamp()[1] < ends
+    )

@@ -1,0 +1,168 @@
+"""`wallet export statement`: a wallet's entries as CSV, or as a journal that hledger reads and checks."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import IO, Literal
+
+from config.errors import ConfigurationError, WalletError
+from config.settings import Settings
+from config.times import rfc3339
+from operations.files.currencies import MINOR_DIGITS
+from sinks import postgres
+from sinks.postgres import StatementLine
+
+Form = Literal["csv", "journal"]
+#: By the end of the file's name.
+FORMS: dict[str, Form] = {".csv": "csv", ".journal": "journal", ".hledger": "journal", ".ledger": "journal"}
+STANDARD_OUTPUT = Path("-")
+OPENING, UPSTREAM = "equity:opening balances", "equity:upstream"
+
+
+def export(
+    settings: Settings,
+    wallet_id: str,
+    path: Path,
+    form: Form | None,
+    begin: datetime | None,
+    end: datetime | None,
+) -> int:
+    """Write the entries recorded from `begin` (included) to `end` (not); returns how many.
+
+    The file appears when it is complete. Raises WalletError for a wallet without any entry, ConfigurationError where
+    neither `form` nor the file's name says how to write it.
+    """
+    write = {"csv": write_csv, "journal": write_journal}[form or form_of(path)]
+    entries = postgres.statement(settings, wallet_id, begin, end)
+    first = next(entries, None)
+    if first is None and postgres.balance(settings, wallet_id) is None:
+        raise WalletError(f"wallet {wallet_id!r} has no entry")
+    with _written(path) as out:
+        return write(out, chain([first] if first else [], entries))
+
+
+def form_of(path: Path) -> Form:
+    """How a file of this name is written; raises ConfigurationError where it does not say."""
+    if path == STANDARD_OUTPUT:
+        return "csv"
+    try:
+        return FORMS[path.suffix.lower()]
+    except KeyError:
+        raise ConfigurationError(
+            f"{path} does not say how to write it: name it .csv or .journal, or say --format"
+        ) from None
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[str]]:
+    if path == STANDARD_OUTPUT:
+        yield sys.stdout
+        return
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as out:
+            yield out
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def decimal(minor: int, currency: str) -> Decimal:
+    """An amount in units of its currency; minor units stay where the currency has no known decimals."""
+    return Decimal(minor).scaleb(-MINOR_DIGITS.get(currency, 0))
+
+
+def signed(entry: StatementLine) -> int:
+    """What an entry adds to its wallet, in minor units."""
+    return -entry.amount if entry.type == "DEBIT" else entry.amount
+
+
+COLUMNS: dict[str, Callable[[StatementLine], object]] = {
+    "sequence": lambda one: one.sequence,
+    "recorded_at": lambda one: rfc3339(one.recorded_at),
+    "occurred_at": lambda one: rfc3339(one.occurred_at),
+    "transaction_id": lambda one: one.transaction_id,
+    "type": lambda one: one.type,
+    "amount": lambda one: one.amount,
+    "currency": lambda one: one.currency,
+    "balance": lambda one: one.balance,
+    "change_in_units": lambda one: decimal(signed(one), one.currency),
+    "balance_in_units": lambda one: decimal(one.balance, one.currency),
+    "group_id": lambda one: one.group_id,
+    "metadata": lambda one: json.dumps(one.metadata, ensure_ascii=False, sort_keys=True),
+    "source_partition": lambda one: one.source_partition,
+    "source_offset": lambda one: one.source_offset,
+    "hash": lambda one: one.hash.hex(),
+}
+
+
+def write_csv(out: IO[str], entries: Iterable[StatementLine]) -> int:
+    """One row an entry below a row of names; amounts in minor units, and in units of the currency."""
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    count = 0
+    for entry in entries:
+        rows.writerow([column(entry) for column in COLUMNS.values()])
+        count += 1
+    return count
+
+
+def write_journal(out: IO[str], entries: Iterable[StatementLine]) -> int:
+    """Transactions of double-entry bookkeeping, each with the balance after it, which hledger asserts.
+
+    What came before the first is an opening balance. The other side of all is one account: whose it is, the ledger
+    does not know.
+    """
+    count = 0
+    for count, entry in enumerate(entries, 1):
+        amount = partial(_amount, entry.currency)
+        account = _account(entry.wallet_id)
+        day = f"{entry.recorded_at:%Y-%m-%d}"
+        if count == 1:
+            _begin(out, entry.currency)
+            if opening := entry.balance - signed(entry):
+                out.write(f"\n{day} opening balance\n    {account}  {amount(opening)}\n    {OPENING}\n")
+        metadata = json.dumps(entry.metadata, ensure_ascii=True, sort_keys=True)
+        out.write(
+            f"\n{day} ({entry.sequence}) {entry.type.lower()}\n"
+            f"    ; transaction {entry.transaction_id}, recorded {rfc3339(entry.recorded_at)}, "
+            f"occurred {rfc3339(entry.occurred_at)}\n"
+            f"    ; source {entry.source_partition}:{entry.source_offset}, hash {entry.hash.hex()}\n"
+        )
+        if entry.group_id is not None:
+            out.write(f"    ; group {json.dumps(entry.group_id)}\n")
+        if entry.metadata:
+            out.write(f"    ; metadata {metadata}\n")
+        out.write(f"    {account}  {amount(signed(entry))} = {amount(entry.balance)}\n    {UPSTREAM}\n")
+    return count
+
+
+def _begin(out: IO[str], currency: str) -> None:
+    if currency in MINOR_DIGITS:
+        out.write(f"commodity {_amount(currency, 1000)}\n")
+    else:
+        out.write(
+            f"; {currency} has no known decimals: amounts are minor units\ncommodity 1000. {currency}\n"
+        )
+
+
+def _amount(currency: str, minor: int) -> str:
+    return f"{decimal(minor, currency):f} {currency}"
+
+
+def _account(wallet_id: str) -> str:
+    """The wallet's account: characters that would end its name, or begin another one, are percent-encoded."""
+    encoded = "".join(
+        character
+        if character.isprintable() and character not in '%;:"' and not character.isspace()
+        else "".join(f"%{byte:02X}" for byte in character.encode())
+        for character in wallet_id
+    )
+    return f"assets:wallets:{encoded}"
