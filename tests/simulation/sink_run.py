@@ -284,6 +284,7 @@ class SinkRun:
             patch.setattr(topic, "slice_of", lambda **_: 2)
             patch.setattr(topic, "quiet_admin", nothing)
             patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
+            patch.setattr(topic, "topic_id", lambda *_: "the topic")
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
             for module in (consumer, holdings, topic, writer):
                 patch.setattr(module, "time", stage.clock)
