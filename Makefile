@@ -41,7 +41,8 @@ check: $(READY) ## Lint and types
 	$(BIN)/lint-imports
 
 # Half of their time is waiting, hence six on two cores. Tests that share a set-up stay in one process (conftest.py).
-AT_ONCE := -n 6
+# One that dies ends the run: xdist would put another in its place, and wait for ever for what the first had to do.
+AT_ONCE := -n 6 --max-worker-restart 0
 
 test: check ## Lint, types and tests against the real local stack
 	$(BIN)/pytest $(AT_ONCE) -m "not full"

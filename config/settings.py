@@ -216,10 +216,12 @@ class Settings(BaseSettings):
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: object) -> object:
-        """No server takes what is not UTF-8; a file's name may be anything."""
+        """No server takes what is not UTF-8; a file's name, and a password, may be anything else."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and not is_text(text):
             raise ValueError("is not text in UTF-8")
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError("has a line break, or another character that cannot be printed")
         return value
 
     @property

@@ -27,6 +27,16 @@ class EvenAssignor(CopartitionedAssignor):
         self._assign(active=False)
         return self._client_assignments
 
+    def _client_exhausted(
+        self, assignment: CopartitionedAssignment, active: bool, client_limit: int | None = None
+    ) -> bool:
+        """Whether a worker has its share. Faust lets each have a larger one, until nothing is left for the last."""
+        if not active or client_limit is not None:
+            return bool(super()._client_exhausted(assignment, active, client_limit))
+        larger_shares = self.num_partitions - self.min_capacity * self._num_clients
+        taken = sum(len(one.actives) > self.min_capacity for one in self._client_assignments.values())
+        return len(assignment.actives) >= self.min_capacity + (taken < larger_shares)
+
 
 # Faust's PartitionAssignor names the class in one place and offers no other way in.
 partition_assignor.CopartitionedAssignor = EvenAssignor  # type: ignore[attr-defined]

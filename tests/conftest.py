@@ -219,8 +219,7 @@ def _shared(folder: Path) -> Iterator[Stack]:
             stack.delete()  # the first of them starts from nothing, whatever the last one left behind
             ours.touch()
         fcntl.flock(users, fcntl.LOCK_SH)
-        # Minutes of work are worth the optimizing compiler.
-        stack.up(full_speed=True)
+        stack.up()
         try:
             yield stack
         finally:

@@ -48,6 +48,8 @@ COMMANDS = (
     "archive status",
     "archive run",
     "archive verify",
+    "export topics out",
+    "export statement w",
     "demo",
     "local status",
 )
@@ -110,6 +112,7 @@ def test_every_command_names_a_setting_that_is_wrong(line: str, elsewhere: Path)
 
 @effort(max_examples=examples(60))
 @example(name="kafka", value="\udcff", line="status")
+@example(name="kafka", value="\r", line="status")
 @given(name=st.sampled_from([*Settings.model_fields]), value=values, line=st.sampled_from(LOOKING))
 def test_no_value_of_a_setting_ends_in_a_traceback(elsewhere: Path, name: str, value: str, line: str) -> None:
     variable = f"WALLET_{name.upper()}"
