@@ -118,6 +118,14 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
             self.membership.answered()
         return answered
 
+    async def _coordination_routine(self) -> None:
+        """Be a member. aiokafka's ends for good at what it does not expect, a moment without any broker for example."""
+        try:
+            await super()._coordination_routine()
+        except Exception as failure:
+            self.membership.refused(failure)
+            raise
+
     def _push_error_to_user(self, exc: BaseException) -> Awaitable[Any]:
         self.membership.refused(exc)
         waiting: Awaitable[Any] = super()._push_error_to_user(exc)

@@ -48,6 +48,14 @@ def posted(settings: Settings, tmp_path: Path) -> Rig:
     return rig
 
 
+@pytest.fixture
+def sent(settings: Settings, tmp_path: Path) -> Settings:
+    """Input that nobody has decided."""
+    rig = Rig(small(settings), tmp_path)
+    rig.send(1_000)
+    return rig.settings
+
+
 def export(settings: Settings, folder: Path, **changes: Any) -> int:
     options = Options(folder, TOPICS, (), None, 1_000_000)
     return exporting.run(settings, Options(**(vars(options) | changes)), as_json=True)
@@ -195,9 +203,9 @@ def _as_in_postgres(row: dict[str, Any], column: str) -> object:
 
 
 def test_an_export_that_is_cut_short_goes_on(
-    posted: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sent: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, folder = posted.settings, tmp_path / "files"
+    settings, folder = sent, tmp_path / "files"
     real, left = TopicLog.slices, [3]
 
     def broken(self: TopicLog, partition: int, begin: int, end: int) -> Iterator[list[Message]]:
@@ -219,20 +227,20 @@ def test_an_export_that_is_cut_short_goes_on(
     assert not [*folder.rglob("*.part")]
 
 
-def test_a_folder_of_another_pipeline_is_refused(posted: Rig, tmp_path: Path) -> None:
+def test_a_folder_of_another_pipeline_is_refused(sent: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "files"
-    assert export(posted.settings, folder, topics=["ledger"], partitions=[1]) == 0
+    assert export(sent, folder, topics=["input"], partitions=[1]) == 0
     assert {one["partition"] for one in manifest(folder)["files"]} == {1}
     told = manifest(folder)
-    told["origin"]["ledger topic"] = told["origin"]["ledger topic"].replace("id ", "id x")
+    told["origin"]["input topic"] = told["origin"]["input topic"].replace("id ", "id x")
     (folder / "manifest.json").write_text(json.dumps(told))
-    with pytest.raises(Refused, match=r"holds an export with ledger topic .* name another folder"):
-        export(posted.settings, folder, topics=["ledger"])
+    with pytest.raises(Refused, match=r"holds an export with input topic .* name another folder"):
+        export(sent, folder, topics=["input"])
     (folder / "manifest.json").write_text("[]")
     with pytest.raises(ConfigurationError, match="is no manifest of an export"):
-        export(posted.settings, folder)
+        export(sent, folder)
     with pytest.raises(ConfigurationError, match="--partition 4: the pipeline has partitions 0 to 3"):
-        export(posted.settings, tmp_path / "other", partitions=[4])
+        export(sent, tmp_path / "other", partitions=[4])
 
 
 def test_sealed_months_agree_with_their_seals(settings: Settings, tmp_path: Path) -> None:

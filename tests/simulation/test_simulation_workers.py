@@ -42,8 +42,17 @@ def two_batches(schedule: Schedule, *, eager: bool, after_crash: str = "same sto
     return run
 
 
-@pytest.mark.parametrize("eager", [False, True], ids=["sent at commit", "sent at once"])
-@pytest.mark.parametrize("after_crash", ["same store", "empty store", "other machine"])
+@pytest.mark.parametrize(
+    ("after_crash", "eager"),
+    [
+        ("same store", False),
+        ("empty store", True),
+        ("other machine", False),
+        pytest.param("same store", True, marks=pytest.mark.full),
+        pytest.param("empty store", False, marks=pytest.mark.full),
+        pytest.param("other machine", True, marks=pytest.mark.full),
+    ],
+)
 def test_a_crash_at_any_effect_and_at_any_of_the_recovery_after_it_leaves_all_or_nothing(
     after_crash: str, eager: bool
 ) -> None:
@@ -106,7 +115,7 @@ def is_told(run: WorkerRun, what: str) -> bool:
     return any(what in one for one in run.stage.told)
 
 
-@pytest.mark.parametrize("eager", [False, True], ids=["sent at commit", "sent at once"])
+@pytest.mark.parametrize("eager", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_zombie_that_wakes_at_any_effect_of_its_successor_changes_nothing(eager: bool) -> None:
     woken = 0
     for first in effects(two_batches({}, eager=eager)):

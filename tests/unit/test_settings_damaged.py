@@ -110,7 +110,7 @@ def test_every_command_names_a_setting_that_is_wrong(line: str, elsewhere: Path)
     assert said.startswith("wallet: settings are wrong: WALLET_PARTITIONS: ")
 
 
-@effort(max_examples=examples(60))
+@effort(max_examples=examples(40))
 @example(name="kafka", value="\udcff", line="status")
 @example(name="kafka", value="\r", line="status")
 @given(name=st.sampled_from([*Settings.model_fields]), value=values, line=st.sampled_from(LOOKING))
