@@ -34,16 +34,22 @@ WHERE = "docs/operations/acls.md has what each program needs"
 _AWAY = (OSError, OverflowError, ValueError)
 
 
-def error_in(failure: KafkaException | SystemError) -> KafkaError:
-    """What a client raised. Anything but an error of Kafka is raised on.
+def error_of(failure: BaseException) -> KafkaError | None:
+    """The error of Kafka that a client raised; None for anything else.
 
     confluent-kafka (2.16) may have its error already in hand when it calls a delivery report. Then it raises a
     SystemError, whose cause is the error.
     """
     told = failure.__cause__ if isinstance(failure, SystemError) else failure
-    if not isinstance(told, KafkaException):
+    error = told.args[0] if isinstance(told, KafkaException) else None
+    return error if isinstance(error, KafkaError) else None
+
+
+def error_in(failure: KafkaException | SystemError) -> KafkaError:
+    """The same; anything but an error of Kafka is raised on."""
+    error = error_of(failure)
+    if error is None:
         raise failure
-    error: KafkaError = told.args[0]
     return error
 
 

@@ -62,3 +62,14 @@ def month_of(option: str, text: str | None) -> date | None:
         return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
     except ValueError:
         raise ConfigurationError(f"{option} {text!r} is no month: write 2026-08") from None
+
+
+def partitions_of(count: int, *wanted: int | None) -> list[int]:
+    """Those of a pipeline's `count` partitions that `--partition` names, all where it names none.
+
+    Raises ConfigurationError for one that there is not.
+    """
+    named = sorted({at for at in wanted if at is not None})
+    if named and named[-1] >= count:
+        raise ConfigurationError(f"--partition {named[-1]}: the pipeline has partitions 0 to {count - 1}")
+    return named or [*range(count)]

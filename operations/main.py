@@ -66,14 +66,11 @@ def _of_the_surroundings(failure: Exception) -> WalletError | None:
     if isinstance(failure, OSError) and (failure.filename or failure.errno in FULL):
         what = failure.filename or "what is to be written has no room"
         return ConfigurationError(f"{what}: {failure.strerror}")
-    from confluent_kafka import KafkaError, KafkaException
-
-    from config.causes import because
+    from config.causes import because, error_of
     from config.errors import NotReachable
     from sinks import postgres
 
-    told = failure.__cause__ if isinstance(failure, SystemError) else failure
-    if isinstance(told, KafkaException) and isinstance(error := told.args[0], KafkaError):
+    if (error := error_of(failure)) is not None:
         return because(error, NotReachable(f"Kafka: {error.str()}"))
     return postgres.lost(failure)
 

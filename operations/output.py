@@ -145,6 +145,11 @@ def _logged(title: str, total: int) -> Advance:
     return advance
 
 
+def behind(advance: Advance, done: int) -> Advance:
+    """The same for a part of the work: told how many of the part are done, behind those that were before it."""
+    return lambda more: advance(done + more)
+
+
 def show_report(report: "Report", *, as_json: bool) -> None:
     """What `wallet init` did."""
     if as_json:

@@ -43,32 +43,27 @@ def kinds(transaction_schema_id: int) -> dict[str, Kind]:
 
 def schema(pa: Any, kind: Kind) -> Any:
     """The file's schema: the raw columns first."""
-    header = pa.struct([("name", pa.binary()), ("value", pa.binary())])
-    raw = {
-        "offset": pa.int64(),
-        "timestamp": pa.timestamp("ms", "UTC"),
-        "record_key": pa.binary(),
-        "record_value": pa.binary(),
-        "record_headers": pa.list_(header),
-    }
-    return pa.schema([*raw.items(), *kind.types(pa).items()])
+    return pa.schema([(name, of) for name, (of, _) in _raw(pa).items()] + [*kind.types(pa).items()])
 
 
 def row_group(pa: Any, kind: Kind, messages: Sequence[Message]) -> Any:
     """These records as a table."""
-    wanted = schema(pa, kind)
+    columns = [pa.array([take(one) for one in messages], of) for of, take in _raw(pa).values()]
     read = [kind.fields(message) for message in messages]
-    raw = {
-        "offset": [message.offset() for message in messages],
-        "timestamp": [message.timestamp()[1] for message in messages],
-        "record_key": [message.key() for message in messages],
-        "record_value": [message.value() for message in messages],
-        "record_headers": [_headers(message) for message in messages],
+    columns += [pa.array([fields.get(name) for fields in read], of) for name, of in kind.types(pa).items()]
+    return pa.Table.from_arrays(columns, schema=schema(pa, kind))
+
+
+def _raw(pa: Any) -> dict[str, tuple[Any, Callable[[Message], object]]]:
+    """The raw columns: the type of each, and what takes it from a record."""
+    header = pa.struct([("name", pa.binary()), ("value", pa.binary())])
+    return {
+        "offset": (pa.int64(), lambda one: one.offset()),
+        "timestamp": (pa.timestamp("ms", "UTC"), lambda one: one.timestamp()[1]),
+        "record_key": (pa.binary(), lambda one: one.key()),
+        "record_value": (pa.binary(), lambda one: one.value()),
+        "record_headers": (pa.list_(header), _headers),
     }
-    columns = [raw[name] if name in raw else [fields.get(name) for fields in read] for name in wanted.names]
-    return pa.Table.from_arrays(
-        [pa.array(column, field.type) for column, field in zip(columns, wanted, strict=True)], schema=wanted
-    )
 
 
 def _headers(message: Message) -> list[dict[str, bytes | None]] | None:

@@ -6,7 +6,7 @@ one with the file that it had begun, and one that had ended takes what has come 
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -21,12 +21,13 @@ from config.cluster import check, identity, quiet_admin
 from config.errors import Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
+from operations.arguments import partitions_of
 from operations.export import columns
 from operations.export.columns import Kind
 from operations.export.manifest import ExportedMonth, File, Manifest, packed, sha256_of
-from operations.export.spans import Logs, Span, of_month, partitions_of, sealed, whole
+from operations.export.spans import Logs, Span, of_month, sealed, whole
 from operations.files.parquet import libraries
-from operations.output import as_line, progress
+from operations.output import Advance, as_line, behind, progress
 from operations.verify.show import DIFFERENCES
 from sinks.archive.entries import signed_sum
 from sinks.archive.seals import Seal
@@ -62,7 +63,7 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
     pa, _ = libraries()
     pipeline = check(settings)
     settings = pipeline.rule(settings)
-    partitions = partitions_of(settings, options.partitions)
+    partitions = partitions_of(settings.partitions, *options.partitions)
     options.folder.mkdir(parents=True, exist_ok=True)
     with closing(Logs(settings)) as logs, _alone(options.folder):
         manifest = Manifest.of(options.folder, _origin(settings, pipeline, logs, options.topics))
@@ -120,7 +121,7 @@ class Export:
         total, done = sum(span.end - span.begin for span in left), 0
         with progress(title, total) as advance:
             for span in left:
-                self._write(span, _from(advance, done))
+                self._write(span, behind(advance, done))
                 done += span.end - span.begin
             advance(total)
 
@@ -128,7 +129,7 @@ class Export:
         known = self._manifest.next_offset(span.topic, span.partition, span.month)
         return span if known is None else span._replace(begin=min(max(span.begin, known), span.end))
 
-    def _write(self, span: Span, advance: Callable[[int], None]) -> None:
+    def _write(self, span: Span, advance: Advance) -> None:
         """Files of one stretch, each of up to so many records; nothing where nothing is in it."""
         begin, part = span.begin, None
         for messages in self._logs[span.topic].slices(span.partition, span.begin, span.end):
@@ -246,16 +247,12 @@ def hashes_in(path: Path, digest: str) -> Iterator[list[bytes]]:
     """The entries' hashes in a file, in their order; raises Refused for a file that is not as it was written."""
     if not path.exists() or sha256_of(path) != digest:
         raise Refused(
-            f"{path} is missing, or not as it was written: remove {path.parent.parent} and export again"
+            f"{path} is missing, or not as it was written: export the month again, into another folder"
         )
     _, parquet = libraries()
     with parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=["hash"]):
             yield batch.column("hash").to_pylist()
-
-
-def _from(advance: Callable[[int], None], done: int) -> Callable[[int], None]:
-    return lambda more: advance(done + more)
 
 
 def _told(report: Report) -> str:

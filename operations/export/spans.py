@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Message
 
-from config.errors import ConfigurationError, Refused, WalletError
+from config.errors import Refused, WalletError
 from config.settings import Settings
 from config.topic_log import TopicLog
 from config.topics import Topics
@@ -54,16 +54,6 @@ class Logs:
         """Close what was opened."""
         for log in self._open.values():
             log.close()
-
-
-def partitions_of(settings: Settings, wanted: Sequence[int]) -> list[int]:
-    """The partitions that are wanted, all where none is named; raises ConfigurationError for one that there is not."""
-    for partition in wanted:
-        if partition >= settings.partitions:
-            raise ConfigurationError(
-                f"--partition {partition}: the pipeline has partitions 0 to {settings.partitions - 1}"
-            )
-    return sorted({*wanted}) or [*range(settings.partitions)]
 
 
 def whole(logs: Logs, names: Sequence[str], partitions: Sequence[int]) -> Iterator[Span]:

@@ -11,6 +11,7 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
+from operations.arguments import partitions_of
 from operations.verify.kinds import OUR_HEADERS, headers_of
 from operations.verify.reading import Reading
 from schemas.avro import IllegalAvro
@@ -104,11 +105,7 @@ def reasons_of(names: Sequence[str]) -> frozenset[str]:
 def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
     """The rejections that are committed now, partition by partition, in the order of their source."""
     topic = Topics.of(settings).rejections
-    if wanted.partition is not None and wanted.partition >= settings.partitions:
-        raise ConfigurationError(
-            f"--partition {wanted.partition}: the pipeline has partitions 0 to {settings.partitions - 1}"
-        )
-    partitions = range(settings.partitions) if wanted.partition is None else [wanted.partition]
+    partitions = partitions_of(settings.partitions, wanted.partition)
     ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
     reading = Reading(settings, topic)
     try:

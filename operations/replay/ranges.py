@@ -10,6 +10,7 @@ from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
+from operations.arguments import partitions_of
 from operations.time_lookup import offsets_at
 from sinks import replay
 from sinks.ledger import LedgerSink
@@ -87,10 +88,7 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
         )
     if wanted.to_offset is not None and wanted.to_time is not None:
         raise ConfigurationError("--to-offset and --to-time exclude each other")
-    if wanted.partition is not None and wanted.partition >= settings.partitions:
-        raise ConfigurationError(
-            f"--partition {wanted.partition}: the pipeline has partitions 0 to {settings.partitions - 1}"
-        )
+    partitions_of(settings.partitions, wanted.partition)
     if (wanted.from_offset is not None or wanted.to_offset is not None) and (
         wanted.partition is None or len(sinks) != 1
     ):

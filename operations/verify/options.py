@@ -9,6 +9,7 @@ from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
+from operations.arguments import partitions_of
 from operations.time_lookup import offsets_at
 from operations.verify import point as verify_point
 
@@ -47,13 +48,7 @@ class Options:
 
     def partitions(self, pipeline: Pipeline) -> list[int]:
         """The partitions to verify; raises ConfigurationError for one that there is not."""
-        if self.partition is None:
-            return list(range(pipeline.partitions))
-        if self.partition >= pipeline.partitions:
-            raise ConfigurationError(
-                f"--partition {self.partition}: the pipeline has partitions 0 to {pipeline.partitions - 1}"
-            )
-        return [self.partition]
+        return partitions_of(pipeline.partitions, self.partition)
 
     def limits(self, settings: Settings, partitions: Sequence[int]) -> dict[int, int]:
         """The ends that were named, by partition; none where the newest decided records are the end."""

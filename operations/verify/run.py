@@ -7,7 +7,7 @@ what comes out: topics record by record, tables row by row. Memory is bounded; t
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
-from operations.output import progress
+from operations.output import behind, progress
 from operations.verify import point as verify_point
 from operations.verify.cut import Cut, cuts, earlier
 from operations.verify.digests import new_key
@@ -165,7 +165,7 @@ class _Verification:
             for cut in found:
                 begins = self.point.starts[str(cut.partition)] if self.point else cut.begins
                 one = PartitionAudit(shared, cut, begins)
-                self.report.covered.append(one.run(_from(advance, done)))
+                self.report.covered.append(one.run(behind(advance, done)))
                 starts[str(cut.partition)] = one.next_offsets
                 done += cut.source - one.covered.from_offset
             advance(total)
@@ -216,10 +216,6 @@ class _Verification:
         if self.options.save:
             verify_point.save(point, self.work, self.options.save)
             self.report.saved = str(self.options.save)
-
-
-def _from(advance: Callable[[int], None], done: int) -> Callable[[int], None]:
-    return lambda more: advance(done + more)
 
 
 def _known(shared: Audit, wallets: set[str]) -> set[str]:
