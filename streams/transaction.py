@@ -169,7 +169,7 @@ class PartitionProducer:
                 at = 0 if topic == self._topics.pipeline else self._partition
                 self._queue(topic, [Derived(b"rolled back", b"", 0)], self._reported, at)
             self._send_offsets([TopicPartition(self._topics.transactions, self._partition, 0)])
-            if self._producer.flush(self._settings.transaction_timeout_s):
+            if self._flush():
                 raise Stopped(f"partition {self._partition}: what Kafka left open cannot be ended")
             self._producer.abort_transaction(self._settings.transaction_timeout_s)
         except (KafkaException, SystemError) as failure:
@@ -237,11 +237,20 @@ class PartitionProducer:
             else:
                 return
 
+    def _flush(self) -> int:
+        """Send what is queued; how many records are not confirmed in time."""
+        try:
+            return self._producer.flush(self._settings.transaction_timeout_s)
+        except SystemError:
+            # confluent-kafka (2.16) may fail here without saying why, as when this producer was fenced: what ends the
+            # transaction says it.
+            return 0
+
     def _commit(self) -> None:
         """Commit; a time-out leaves the outcome open, so the same call is repeated until it is known."""
         deadline = time.monotonic() + 2 * self._settings.transaction_timeout_s
         # Committing would do that, too; but how long the request itself takes is to be known.
-        self._producer.flush(self._settings.transaction_timeout_s)
+        self._flush()
         asked_at = time.monotonic()
         while True:
             try:

@@ -36,6 +36,9 @@ log = EventLog("streams.writer")
 
 #: How often what is left open is rolled back, and looked at again.
 END_TRIES = 3
+#: How often a partition whose topics do not agree is looked at, and the pause between: while a broker comes back, one
+#: of them may tell an end that the others have passed.
+TORN_LOOKS, TORN_PAUSE_S = 5, 2.0
 
 
 @dataclass(frozen=True)
@@ -99,13 +102,27 @@ class PartitionWriter:
         Only then may a record be read.
         """
         started = time.monotonic()
-        self._fence()
-        self._store = open_store(self._parts, self.partition)
-        self._end_leftovers(self._store)
-        self._catch_up(self._store)
+        self._take_over()
         took_s = time.monotonic() - started
         metrics.recovered(self.recovery.records, took_s)
         log.info("ready", partition=self.partition, took_s=round(took_s, 3))
+
+    def _take_over(self) -> None:
+        for left in reversed(range(TORN_LOOKS)):
+            try:
+                self._fence()
+                self._store = self._store or open_store(self._parts, self.partition)
+                self._end_leftovers(self._store)
+                self._catch_up(self._store)
+            except Torn as torn:
+                self.close()
+                if not left:
+                    raise
+                log.warning("torn", partition=self.partition, looks_left=left, reason=str(torn))
+            else:
+                return
+            if self.stopping.wait(TORN_PAUSE_S):
+                raise Interrupted
 
     def _fence(self) -> None:
         parts = self._parts
@@ -220,9 +237,7 @@ class PartitionWriter:
             raise Stopped(f"partition {self.partition} was closed with a batch in hand")
         before = self.next_offset
         self._producer.close()
-        self._fence()
-        self._end_leftovers(self._store)
-        self._catch_up(self._store)
+        self._take_over()
         if self.next_offset < before:
             raise Stopped(
                 f"partition {self.partition}: Kafka has rolled back what it had confirmed: the next start goes on at "

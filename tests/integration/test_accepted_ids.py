@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer
 
+import streams.writer
 from config.clients import librdkafka, looking, transactional
 from config.cluster import read_pipeline
 from config.errors import Refused, Stopped
@@ -448,20 +449,29 @@ def test_what_is_behind_an_open_transaction_in_the_topic_is_waited_for(scene: Sc
 
 
 @contextmanager
-def left_open(scene: Scene, one: Accepted) -> Iterator[Producer]:
-    """A record of a batch that Kafka has ended elsewhere, and left open here."""
+def left_open(scene: Scene, one: Accepted, ends_after_s: float | None = None) -> Iterator[Producer]:
+    """A record of a batch that Kafka has ended elsewhere, and left open here; for so long, or while this is entered."""
     producer = Producer(transactional(scene.settings, f"{scene.settings.prefix}-left"))
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(scene.topics.pipeline, one.to_json(), one.key, 0)
     assert producer.flush(30) == 0
+    ending = threading.Timer(ends_after_s or 0, producer.abort_transaction, [30])
+    if ends_after_s is not None:
+        ending.start()
     try:
         yield producer
     finally:
-        producer.abort_transaction(30)
+        if ends_after_s is None:
+            ending.run()
+        else:
+            ending.join()
 
 
-def test_a_record_that_is_open_though_its_batch_is_there_is_refused(scene: Scene) -> None:
+def test_a_record_that_is_open_though_its_batch_is_there_is_refused(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams.writer, "TORN_PAUSE_S", 0.1)
     scene.sends(scene.ids.transaction)
     scene.works()
     with (
@@ -470,6 +480,16 @@ def test_a_record_that_is_open_though_its_batch_is_there_is_refused(scene: Scene
         writer_of(scene),
     ):
         pass
+
+
+def test_topics_that_agree_a_moment_later_are_looked_at_again(scene: Scene) -> None:
+    """As while a broker comes back: nobody is to start the worker again by hand then."""
+    scene.sends(scene.ids.transaction)
+    scene.works()
+    with left_open(scene, Accepted(104, 0, 0, TEXT), ends_after_s=1.0), writer_of(scene) as writer:
+        scene.sends(scene.ids.transaction)
+        writer.post(scene.records())
+    scene.is_clean()
 
 
 def test_a_record_that_is_open_without_its_batch_is_rolled_back(

@@ -109,6 +109,8 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
         patch.setattr(catchup, "MANY_RECORDS", 2)
         for module in (reader, leftovers):
             patch.setattr(module, "ASK_PAUSE_S", 0.0)
+        patch.setattr(writer, "TORN_PAUSE_S", 0.0)
+        patch.setattr(writer, "TORN_LOOKS", 2)
         patch.setattr(store, "rmtree", partial(removed, stage, disks))
         for module in (writer, transaction, reader, catchup, leftovers):
             patch.setattr(module, "time", stage.clock)

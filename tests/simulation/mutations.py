@@ -81,7 +81,8 @@ _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
 _IS_TO_LOOK_BACK, _NEVER = "look_back := self._is_to_look_back()", "look_back := False"
 _PRODUCED = "            self._produce(self._topics.balances, balances)\n"
-_LEFTOVERS = "        self._end_leftovers(self._store)\n"
+_LEFTOVERS = "                self._end_leftovers(self._store)\n"
+_TAKE_OVER = "        self._take_over()\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _OPENED = "        took_s = time.monotonic() - started"
@@ -144,7 +145,13 @@ MUTATIONS = (
     Mutation(
         "a producer is used on after an abort",
         play_workers,
-        (Edit(PartitionWriter._renew, "        self._producer.close()\n" + _FENCE, ""),),
+        (
+            Edit(
+                PartitionWriter._renew,
+                "        self._producer.close()\n" + _TAKE_OVER,
+                "        self._end_leftovers(self._store)\n        self._catch_up(self._store)\n",
+            ),
+        ),
         f"the group's offset$|{_OUTPUTS}|{_OPEN}|{_DIFFERS}|{_SKIPPED}",
     ),
     Mutation(
@@ -162,13 +169,13 @@ MUTATIONS = (
     Mutation(
         "what Kafka left open is not ended when a partition is opened",
         play_workers,
-        (Edit(PartitionWriter.open, _LEFTOVERS, ""),),
+        (Edit(PartitionWriter._take_over, _LEFTOVERS, ""),),
         f"{_OUTPUTS}|{_NOT_THROUGH}",
     ),
     Mutation(
         "what Kafka left open is not ended before a run is posted again",
         play_endings,
-        (Edit(PartitionWriter._renew, _LEFTOVERS, ""),),
+        (Edit(PartitionWriter._renew, _TAKE_OVER, _FENCE + "        self._catch_up(self._store)\n"),),
         _OUTPUTS,
     ),
     Mutation(
@@ -318,7 +325,10 @@ MUTATIONS = (
     Mutation(
         "the former owner is fenced after the store has caught up",
         play_workers,
-        (Edit(PartitionWriter.open, _FENCE, ""), Edit(PartitionWriter.open, _OPENED, _FENCE + _OPENED)),
+        (
+            Edit(PartitionWriter._take_over, "                self._fence()\n", ""),
+            Edit(PartitionWriter.open, _OPENED, _FENCE + _OPENED),
+        ),
         f"{_OUTPUTS}|{_NOT_THROUGH}|{_AHEAD}",
     ),
     Mutation(

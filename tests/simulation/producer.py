@@ -89,9 +89,11 @@ class Producer(Link):
         return self._report()
 
     def flush(self, timeout: float) -> int:
-        """Send what is queued, whatever the answers; returns how much of it is left."""
+        """Send what is queued, whatever the answers; how much of it is left. One that was fenced does not say so."""
         self.effect("flush")
         self.poll(timeout)
+        if self._fenced:
+            raise SystemError
         return len(self._queue)
 
     def _send(self) -> None:
