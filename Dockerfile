@@ -13,8 +13,10 @@ RUN /opt/wallet/bin/pip install --require-hashes -r requirements.txt -r requirem
 COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY schemas schemas
+COPY topics topics
 COPY streams streams
 COPY sinks sinks
+COPY audit audit
 COPY operations operations
 COPY local local
 RUN /opt/wallet/bin/pip install --no-deps --no-build-isolation . && /opt/wallet/bin/pip uninstall -y setuptools pip

@@ -48,7 +48,7 @@ class First(NamedTuple):
 
 
 class Oldest(Protocol):
-    """Looks for the oldest records of the input, in the memory that is for it (`streams.incoming`)."""
+    """Looks for the oldest records of the input, in the memory that is for it (`topics.incoming`)."""
 
     topic: str
 

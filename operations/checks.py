@@ -1,4 +1,4 @@
-"""Everything a pipeline wrote, held against the independent fold of its input (operations/fold.py)."""
+"""Everything a pipeline wrote, held against the independent fold of its input (audit/fold.py)."""
 
 import time
 from collections import Counter, defaultdict
@@ -9,16 +9,18 @@ from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from audit import avro
+from audit.contract import Balance, Contract, Reason
+from audit.fold import Fold
 from config.clients import looking
 from config.cluster import offsets, quiet_admin, read_pipeline
 from config.consuming import consume, ready
 from config.errors import NotReachable, Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
-from operations import plain_avro
-from operations.fold import Entry, Fold, Incoming
-from schemas.records import Balance, Reason
+from schemas.registry import FIXED_IDS
 from sinks import audit, postgres
+from topics.source import Source
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class Expected:
 
     records: int = 0
     entries: dict[int, list[bytes]] = field(default_factory=lambda: defaultdict(list))
-    refusals: dict[int, list[tuple[Reason, Incoming]]] = field(default_factory=lambda: defaultdict(list))
+    refusals: dict[int, list[tuple[Reason, Source]]] = field(default_factory=lambda: defaultdict(list))
     balances: dict[str, Balance] = field(default_factory=dict)
     snapshots: int = 0
 
@@ -70,28 +72,28 @@ def expect(settings: Settings, stop: Event) -> Expected:
     pipeline = read_pipeline(settings)
     if pipeline is None:
         raise Refused(f"the pipeline {settings.prefix!r} has no record: run `wallet init`")
-    fold = Fold(pipeline, frozenset({pipeline.transaction_schema_id}))
+    topic = Topics.of(settings).transactions
+    fold = Fold(Contract.of(topic, pipeline, FIXED_IDS))
     expected = Expected(balances=fold.balances)
-    for message in read_all(settings, Topics.of(settings).transactions, pipeline.partitions):
+    for message in read_all(settings, topic, pipeline.partitions):
         if stop.is_set():
             raise Stopped("the fold of the input was stopped")
-        record = incoming(message)
-        outcome = fold.step(record)
+        record, partition = incoming(message), message.partition() or 0
+        outcome = fold.step(partition, record)
         expected.records += 1
-        if isinstance(outcome, Entry):
-            expected.entries[record.partition].append(outcome.body)
-            expected.snapshots += outcome.snapshots
+        if not isinstance(outcome, Reason):
+            expected.entries[partition].append(outcome.body)
+            expected.snapshots += len(outcome.snapshots)
         else:
-            if outcome.reason is Reason.TOO_LARGE:  # its bytes are in no rejection
+            if outcome is Reason.TOO_LARGE:  # its bytes are in no rejection
                 record = record._replace(key=None, value=None, headers=())
-            expected.refusals[record.partition].append((outcome.reason, record))
+            expected.refusals[partition].append((outcome, record))
     return expected
 
 
-def incoming(message: Message) -> Incoming:
+def incoming(message: Message) -> Source:
     """A consumed message as the fold takes it."""
-    return Incoming(
-        message.partition() or 0,
+    return Source(
         message.offset() or 0,
         message.timestamp()[1],
         message.key(),
@@ -111,7 +113,7 @@ def check_topics(settings: Settings, expected: Expected) -> list[Check]:
     for message in read_all(settings, names.rejections, partitions):
         rejections[message.partition() or 0].append(message)
     newest = {
-        (message.key() or b"").decode(): plain_avro.read_balance((message.value() or b"")[5:])
+        (message.key() or b"").decode(): avro.read_balance((message.value() or b"")[5:])
         for message in read_all(settings, names.balances, partitions)
     }
     snapshots = sum(1 for _ in read_all(settings, names.snapshots, partitions))
@@ -203,7 +205,7 @@ def _as_rejected(message: Message) -> Rejection:
     )
 
 
-def _as_expected(reason: Reason, record: Incoming) -> Rejection:
+def _as_expected(reason: Reason, record: Source) -> Rejection:
     return (reason, record.offset, record.key, record.value, tuple(record.headers))
 
 

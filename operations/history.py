@@ -16,7 +16,7 @@ from config.settings import Settings
 from config.topics import TIMESTAMP_TYPE, Topics
 from operations.importing import progress as import_progress
 from operations.topic_settings import alter
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 
 
 def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:

@@ -264,7 +264,7 @@ def sink(
 
 def _open_input(*of: Any) -> Any:
     """For the archive alone, since it brings Faust with it."""
-    from streams.incoming import Incoming
+    from topics.incoming import Incoming
 
     return Incoming(*of)
 
@@ -341,20 +341,29 @@ def verify(
     save: Annotated[Path | None, typer.Option(help="If clean, save a verified point in this folder.")] = None,
     no_postgres: Annotated[bool, typer.Option("--no-postgres", help="Only look at Kafka.")] = False,
     show: Annotated[int, typer.Option(min=0, help="Differences shown; all are counted.")] = 20,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, each for some of the partitions.")] = 1,
+    export: Annotated[Path | None, typer.Option(help="Write the report into this JSON file, too.")] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Verify what `wallet export topics` wrote, without servers.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Audit everything the pipeline wrote against a fold of its input; only reads.
+    """Audit everything the pipeline wrote against its input; only reads.
 
     Exit code 8 if anything differs.
     """
     from operations.context import current
+    from operations.verify import offline
     from operations.verify import run as auditing
     from operations.verify import show as verify_show
     from operations.verify.options import Options
 
     end = aware_time("--to-time", to_time)
-    options = Options(partition, to_offset, end, since, save, not no_postgres, show)
-    raise typer.Exit(verify_show.show(auditing.run(current(), options), as_json=as_json))
+    options = Options(partition, to_offset, end, since, save, not no_postgres, show, jobs, export)
+    if from_ is not None:
+        options.check_offline()
+    report = auditing.run(current(), options) if from_ is None else offline.run(from_, options)
+    raise typer.Exit(verify_show.show(report, as_json=as_json))
 
 
 @app.command("inspect")

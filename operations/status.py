@@ -23,7 +23,7 @@ from config.topics import Topics
 from operations import group_offsets
 from operations.output import as_line, console, fits
 from sinks import postgres
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from config.settings import Settings
 from config.topic_log import TopicLog
 from config.topics import Topics
 from schemas.records import EPOCH
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 
 MILLISECOND = timedelta(milliseconds=1)
 

@@ -17,8 +17,8 @@ from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
 from config.watchdog import Look, Standing
 from schemas.records import Reason
 from streams.batch import Outputs
-from streams.incoming import Incoming
 from streams.transaction import Aborted, Fenced
+from topics.incoming import Incoming
 
 if TYPE_CHECKING:
     from streams.recovery import Assigned, TableManager

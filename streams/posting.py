@@ -22,8 +22,9 @@ from schemas.digest import new_sha256
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.registry import SchemaIds
-from streams.batch import Derived, Headers, Outputs, Past, Sizes, Source, posted_id
+from streams.batch import Derived, Outputs, Past, posted_id
 from streams.wallet import Known, Policy, Posted, apply, snapshots
+from topics.source import Headers, Sizes, Source
 
 FIRST_PREVIOUS_HASH = bytes(32)
 #: Records taken from bytes to entries together: so many that a look-up is cheap, so few that what they become

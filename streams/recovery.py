@@ -22,7 +22,6 @@ from faust.types import TP, AppT
 
 from config.errors import Stopped, WalletError
 from config.logs import EventLog
-from streams.batch import Source
 from streams.failures import in_one_line
 from streams.group import Membership
 from streams.leftovers import LeftOpen
@@ -32,6 +31,7 @@ from streams.store import PartitionStore
 from streams.transaction import Fenced
 from streams.transport import Consumer, Run
 from streams.writer import PartitionWriter, WriterParts
+from topics.source import Source
 
 log = EventLog("streams.recovery")
 

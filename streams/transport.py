@@ -20,10 +20,10 @@ from faust.types.transports import ConsumerT
 from yarl import URL
 
 from config.settings import Settings
-from streams.batch import Source
-from streams.fetching import consumer_options
 from streams.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
-from streams.inflation import Bounds
+from topics.fetching import consumer_options
+from topics.inflation import Bounds
+from topics.source import Source
 
 #: A fetch that finds nothing ends after this long, so that a partition that is resumed is soon part of one.
 FETCH_WAIT_S = 0.1

@@ -24,13 +24,14 @@ from schemas.codec import TransactionCodec
 from schemas.registry import SchemaIds, Writers
 from streams import metrics
 from streams.accepted import accepted_records, ids_to_write_with
-from streams.batch import Outputs, Source
+from streams.batch import Outputs
 from streams.catchup import CatchUp, Torn
 from streams.leftovers import OpenTransactions
 from streams.posting import Fold
 from streams.reader import Interrupted, Progress
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.transaction import Aborted, PartitionProducer
+from topics.source import Source
 
 log = EventLog("streams.writer")
 

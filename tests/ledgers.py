@@ -17,7 +17,7 @@ from schemas.records import CREDIT, DEBIT, INTERVAL, TYPES, Balance, LedgerEntry
 from sinks import postgres
 from sinks.consumer import run
 from sinks.observer import Observer
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 
 #: 2026-11-01T00:00:00Z, the first millisecond of a month.
 NOVEMBER_MS = 1_793_491_200_000

@@ -21,7 +21,7 @@ from sinks.archive.months import Month
 from sinks.archive.seals import Seal
 from sinks.archive.work import Archive, Moved, Sealed
 from sinks.postgres import READER
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 
 #: Reasons that people see of an incomplete month; programs see all.
 SHOWN_REASONS = 3

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from audit.contract import Reason
 from config.settings import Settings
 from operations.checks import Check, Expected
 from operations.output import console
-from schemas.records import Reason
 
 if TYPE_CHECKING:
     from operations.demo.run import Run

@@ -61,6 +61,8 @@ class Manifest:
     origin: dict[str, Any]
     files: list[File] = field(default_factory=list)
     months: list[ExportedMonth] = field(default_factory=list)
+    #: By partition the schema ids that count beside the pipeline's own, as the pipeline topic keeps them.
+    accepted: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path, origin: Mapping[str, Any]) -> Self:
@@ -75,6 +77,7 @@ class Manifest:
                 told["origin"],
                 [File(**one) for one in told["files"]],
                 [ExportedMonth(**one) for one in told["months"]],
+                told.get("accepted", {}),
             )
             version = told["format"]
         except FileNotFoundError:

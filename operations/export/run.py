@@ -29,8 +29,10 @@ from operations.export.spans import Logs, Span, of_month, sealed, whole
 from operations.files.parquet import libraries
 from operations.output import Advance, as_line, behind, progress
 from operations.verify.show import DIFFERENCES
+from schemas.registry import schema_ids
 from sinks.archive.entries import signed_sum
 from sinks.archive.seals import Seal
+from streams.accepted import read_accepted
 
 #: A row group is written, and forgotten, at so many bytes of keys and values.
 GROUP_BYTES = 32 << 20
@@ -67,6 +69,8 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     with closing(Logs(settings)) as logs, _alone(options.folder):
         manifest = Manifest.of(options.folder, _origin(settings, pipeline, logs, options.topics))
+        kept = read_accepted(settings)
+        manifest.accepted = {str(at): [asdict(one) for one in some] for at, some in kept.items()}
         export = Export(pa, options, logs, manifest, pipeline)
         if options.months is None:
             export.write([*whole(logs, options.topics, partitions)])
@@ -99,7 +103,12 @@ def _origin(settings: Settings, pipeline: Pipeline, logs: Logs, names: Sequence[
     """What the offsets are of."""
     client = quiet_admin(settings)
     ids = {f"{name} topic": list(identity(client, logs.topic(name))) for name in names}
-    return {"prefix": settings.prefix, "pipeline": asdict(pipeline)} | {
+    known = {
+        "prefix": settings.prefix,
+        "pipeline": asdict(pipeline),
+        "schema ids": list(schema_ids(settings)),
+    }
+    return known | {
         name: f"{logs.topic(name.split()[0])} with id {topic_id} of cluster {cluster}"
         for name, (cluster, topic_id) in ids.items()
     }

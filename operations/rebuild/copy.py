@@ -28,8 +28,8 @@ from operations import group_offsets
 from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
-from streams.batch import Sizes, Source
-from streams.incoming import Incoming
+from topics.incoming import Incoming
+from topics.source import Sizes, Source
 
 #: Records in one transaction, at most, and about so many bytes.
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024

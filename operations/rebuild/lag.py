@@ -6,7 +6,7 @@ from config.cluster import all_there
 from config.lag import Lag, LagReader
 from operations.rebuild.input import input_ends
 from operations.rebuild.place import Place
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 
 #: A topic and a partition of it.
 At = tuple[str, int]

@@ -14,6 +14,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
+from audit.report import Report
 from config.cluster import all_there, answered, describe
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
@@ -27,7 +28,6 @@ from operations.rebuild.place import Place, groups_of
 from operations.topic_settings import alter
 from operations.verify import run as verify
 from operations.verify.options import Options
-from operations.verify.report import Report
 from sinks import shadow
 from sinks.postgres import connect
 

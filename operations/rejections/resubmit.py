@@ -36,8 +36,8 @@ from operations.rejections.listing import (
 from operations.time_lookup import offsets_at
 from schemas.partitioner import partition_of
 from schemas.records import Reason
-from streams.batch import Source
-from streams.incoming import Incoming
+from topics.incoming import Incoming
+from topics.source import Source
 
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)

@@ -17,8 +17,8 @@ from operations.rejections.listing import Rejection, Wanted, read, transaction_i
 from operations.verify.kinds import shown
 from schemas.codec import HEADER_BYTES
 from schemas.records import TYPES, Reason, from_us
-from streams.batch import Sizes, Source
-from streams.incoming import Incoming
+from topics.incoming import Incoming
+from topics.source import Sizes, Source
 
 #: Of a field, people see so much.
 SHOWN_CHARACTERS = 2_000

@@ -5,10 +5,10 @@ Every row is compared with the fold elsewhere; this says whether the seals still
 
 from collections.abc import Iterator
 
+from audit.report import Difference
 from config.settings import Settings
 from config.topic_log import TopicLog
 from config.topics import Topics
-from operations.verify.report import Difference
 from sinks.archive import months as archive_months
 from sinks.archive import seals
 from sinks.archive.check import NotKept, refuse_other_than_sealed

@@ -13,7 +13,7 @@ from schemas.records import REASONS, TYPES, from_ms, from_us
 from sinks.ledger import TRANSACTIONS
 from sinks.rejections import REJECTIONS
 from sinks.snapshots import SNAPSHOTS
-from streams.batch import Derived
+from topics.source import Source
 
 Row = dict[str, object]
 
@@ -78,7 +78,8 @@ def _snapshot(record: Record) -> Row:
 def _rejection(record: Record) -> Row:
     key, value, timestamp_ms, headers = record
     try:
-        came = rejection_of(Derived(key, value, timestamp_ms, list(headers or ())))
+        named = [(name, one.encode() if isinstance(one, str) else one) for name, one in headers or ()]
+        came = rejection_of(Source(-1, timestamp_ms, key, value, named))
     except KeyError as error:
         raise ValueError(f"no header {error}") from None
     return {

@@ -37,12 +37,16 @@ def new_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
+def _nothing() -> list[int]:
+    return [0, 0]
+
+
 class Digests:
     """Rows by stretch. Sums of one key can be compared with each other only."""
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self._stretches: defaultdict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0])
+        self._stretches: defaultdict[tuple[int, int], list[int]] = defaultdict(_nothing)
 
     def add(self, partition: int, source_offset: int, row: bytes) -> None:
         """Count a row."""
@@ -76,6 +80,10 @@ class Digests:
             stretch[0] -= count
             stretch[1] -= total
         return left
+
+    def take(self, other: "Digests") -> None:
+        """Add others."""
+        self.restore((*at, *counted) for at, counted in other.counted().items())
 
     def restore(self, saved: Iterator[tuple[int, int, int, int]]) -> None:
         """Add what was counted before: partition, number, count, sum."""

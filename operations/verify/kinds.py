@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from confluent_kafka import Message
 
-from operations.verify.report import Fields
+from audit.report import Fields
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, decode_snapshot
 from schemas.records import REASONS, TYPES
 

@@ -11,6 +11,7 @@ from config.settings import Settings
 from config.times import rfc3339
 from operations.arguments import partitions_of
 from operations.time_lookup import offsets_at
+from operations.verify import exported
 from operations.verify import point as verify_point
 
 
@@ -25,6 +26,8 @@ class Options:
     save: Path | None = None
     postgres: bool = True
     shown: int = 20
+    jobs: int = 1
+    export: Path | None = None
 
     @property
     def to_an_end(self) -> bool:
@@ -45,6 +48,13 @@ class Options:
             )
         if self.save:
             verify_point.refuse_to_replace(self.save)
+        if self.export:
+            exported.refuse_unwritable(self.export)
+
+    def check_offline(self) -> None:
+        """Raise ConfigurationError for options that an export cannot serve."""
+        if self.to_an_end or self.since or self.save or self.jobs > 1:
+            raise ConfigurationError("--from takes --partition, --show, --json and --export only")
 
     def partitions(self, pipeline: Pipeline) -> list[int]:
         """The partitions to verify; raises ConfigurationError for one that there is not."""

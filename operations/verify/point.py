@@ -1,8 +1,8 @@
 """A verified point: all that an audit needs in order to go on later from where it was clean.
 
-A folder with the fold's past (a store for each partition), the open groups, and `point.json`: where each partition
-stands in the input and in the derived topics, and the digests of all rows so far. Whoever can write into the folder
-can make a later audit believe him: keep it as you keep the audits' results.
+A folder with what is certified of wallets and ids (a folder for each partition), the open groups, and `point.json`:
+where each partition stands in the input and in the derived topics, and the digests of all rows so far. Whoever can
+write into the folder can make a later audit believe him: keep it as you keep the audits' results.
 """
 
 import json
@@ -15,9 +15,8 @@ from config.errors import ConfigurationError, Refused
 from operations.verify.digests import Digests
 from operations.verify.expected import TABLES, ExpectedRows
 
-FORMAT = 1
+FORMAT = 2
 FILE = "point.json"
-GROUPS = "groups"
 
 
 @dataclass

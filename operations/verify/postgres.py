@@ -6,6 +6,8 @@ topics hold, so the fold, whose cut is taken later, knows what must be there.
 
 from collections.abc import Iterable, Sequence
 
+from audit.report import Difference, Differences, What, differing
+from audit.samples import History, Samples
 from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
@@ -16,8 +18,6 @@ from operations.verify.digests import STRETCH, Digests, Stretch, different
 from operations.verify.expected import TABLES, ExpectedRows
 from operations.verify.kinds import record_of
 from operations.verify.reading import Reading
-from operations.verify.report import Difference, Differences, What, differing
-from operations.verify.samples import History, Samples
 from schemas.partitioner import partition_of
 from schemas.records import from_ms, from_us
 from sinks import audit, audit_rows

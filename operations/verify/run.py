@@ -1,18 +1,21 @@
 """`wallet verify`: an audit of a whole pipeline, which only reads.
 
-The input is folded by the worker's own pure fold, and everything that a worker and the sinks wrote is held against
-what comes out: topics record by record, tables row by row. Memory is bounded; the past of the fold is on disk.
+The topics are judged by `audit`, which owes nothing to the worker; rows in PostgreSQL are held against what it
+certifies.
 """
 
-import gc
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from audit.groups import GroupSums
+from audit.partition import Span
+from audit.report import Differences, Finding, Findings, Report
 from config.cluster import identity, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import Refused
 from config.logs import EventLog
@@ -20,23 +23,20 @@ from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
 from config.topics import Topics
-from operations.output import behind, progress
+from operations.output import progress
+from operations.verify import exported
 from operations.verify import point as verify_point
 from operations.verify.cut import Cut, cuts, earlier
 from operations.verify.digests import new_key
 from operations.verify.expected import ExpectedRows
-from operations.verify.fold import GroupSums
+from operations.verify.judging import GROUPS, Judgement, Task, judge_all
 from operations.verify.options import Options
-from operations.verify.partition import Audit, PartitionAudit
 from operations.verify.point import Point
 from operations.verify.postgres import DatabaseAudit
-from operations.verify.report import Differences, Finding, Findings, Report
 from operations.verify.topics import check_topics, finite
-from schemas.partitioner import partition_of
 from schemas.registry import schema_ids, writers
 from sinks import audit as database
-from streams.accepted import read_accepted
-from streams.store import StoreMemory
+from streams.accepted import ids_to_audit_with, read_accepted
 
 log = EventLog("operations.verify")
 
@@ -50,10 +50,13 @@ def run(settings: Settings, options: Options) -> Report:
     if pipeline is None:
         raise Refused(f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`")
     settings = pipeline.rule(settings)
-    with ExitStack() as stack, _few_collections():
+    with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-verify-")))
-        report = _Verification(settings, pipeline, options, work, stack).run()
+        verification = _Verification(settings, pipeline, options, work, stack)
+        report = verification.run()
     report.took_s = time.monotonic() - began
+    if options.export:
+        exported.write(report, verification.cluster, verification.topic_id, options.export)
     return report
 
 
@@ -76,46 +79,30 @@ class _Verification:
         self.limits = options.limits(settings, self.partitions)
 
     def run(self) -> Report:
-        """1. The tables, with the sinks' positions. 2. The cut. 3. The fold. 4. What differs. 5. What is kept."""
+        """1. The tables, with the sinks' positions. 2. The cut. 3. The topics. 4. The rows. 5. What is kept."""
         report = self.report
         found_topics = check_topics(self.client, self.settings, self.report.differences)
         key = bytes.fromhex(self.point.key) if self.point else new_key()
         tables = self._tables(key)
-        positions = tables.positions if tables else {}
         cut = self._cuts()
-        expected = ExpectedRows(
-            key, wanted=bool(tables or self.options.save), interval_only=self.options.to_an_end
+        rows = partial(
+            ExpectedRows,
+            key,
+            self.topics,
+            tables.positions if tables else {},
+            wanted=bool(tables or self.options.save),
+            interval_only=self.options.to_an_end,
         )
+        suspected = frozenset(tables.suspected_wallets if tables else ())
+        judged = self._judge(self._task(rows, suspected, finite(found_topics)), cut)
+        expected = judged.expected
         if self.point:
             verify_point.restore_rows(self.point, expected, self.partitions)
-        shared = Audit(
-            settings=self.settings,
-            topics=self.topics,
-            pipeline=self.pipeline,
-            ids=schema_ids(self.settings),
-            writers=writers(self.settings),
-            accepted=read_accepted(self.settings),  # after the cut: all that counts before it is there
-            cluster=self.cluster,
-            topic_id=self.topic_id,
-            folder=self.work,
-            memory=(memory := StoreMemory(self.settings.store_memory_mb)),
-            groups=GroupSums(self.work / verify_point.GROUPS, memory),
-            differences=report.differences,
-            findings=report.findings,
-            expected=expected,
-            sink_positions=positions,
-            late_topics=finite(found_topics),
-        )
-        try:
-            starts = self._fold(shared, cut)
-            self._tell_groups(shared.groups)
-        finally:
-            shared.close()
         if tables:
-            tables.compare(expected, _known(shared, tables.suspected_wallets))
-            report.functions = {} if self.options.to_an_end else tables.ask_functions(shared.samples)
+            tables.compare(expected, judged.known)
+            report.functions = {} if self.options.to_an_end else tables.ask_functions(judged.samples)
         if self.options.save and report.clean:
-            self._save(key, cut, starts, expected)
+            self._save(key, cut, judged.starts, expected)
         return report
 
     def _tables(self, key: bytes) -> DatabaseAudit | None:
@@ -146,6 +133,12 @@ class _Verification:
                     "retention (WALLET_RETENTION_TRANSACTIONS_DAYS) deleted the records before it, so only an audit "
                     "with --since a point that far can go on"
                 )
+            for topic, start in self.point.starts[str(cut.partition)].items() if self.point else ():
+                if start < cut.begins[topic]:
+                    raise Refused(
+                        f"{topic} partition {cut.partition} begins at offset {cut.begins[topic]}, the verified point "
+                        f"at {start}: retention deleted what is between; verify from the start, without --since"
+                    )
             if self.limits.get(cut.partition, begin) < begin:
                 raise Refused(
                     f"the verified point is at offset {begin} of partition {cut.partition}, beyond the end that was "
@@ -155,29 +148,56 @@ class _Verification:
             earlier(cut, self.limits[cut.partition]) if cut.partition in self.limits else cut for cut in found
         ]
 
-    def _fold(self, shared: Audit, found: list[Cut]) -> dict[str, dict[str, int]]:
-        """Fold every partition; returns where the next audit begins in the derived topics."""
-        starts: dict[str, dict[str, int]] = {}
-        saved = self.point.sources if self.point else {}
-        total = sum(cut.source - saved.get(str(cut.partition), cut.input.begin) for cut in found)
-        began_s, began_cpu_s, done = time.monotonic(), time.process_time(), 0
-        with progress("verifying", total) as advance:
-            for cut in found:
-                begins = self.point.starts[str(cut.partition)] if self.point else cut.begins
-                one = PartitionAudit(shared, cut, begins)
-                self.report.covered.append(one.run(behind(advance, done)))
-                starts[str(cut.partition)] = one.next_offsets
-                done += cut.source - one.covered.from_offset
-            advance(total)
-        self.report.folding_s = time.monotonic() - began_s
-        self.report.folding_cpu_s = time.process_time() - began_cpu_s
+    def _task(
+        self, rows: Callable[[], ExpectedRows], suspected: frozenset[str], late: frozenset[str]
+    ) -> Task:
+        settings, pipeline = self.settings, self.pipeline
+        kept = read_accepted(settings)  # after the cut: all that counts before it is there
+        known = writers(settings)
+        accepted = {at: ids_to_audit_with(settings, pipeline, known, kept, at) for at in self.partitions}
+        late = frozenset() if self.point else late
+        return Task(
+            settings,
+            pipeline,
+            schema_ids(settings),
+            accepted,
+            late,
+            suspected,
+            self.work,
+            self.options.shown,
+            rows,
+        )
+
+    def _judge(self, task: Task, found: list[Cut]) -> Judgement:
+        """Judge every partition."""
+        spans = [self._span(cut) for cut in found]
+        total = sum(span.source - span.begin for span in spans)
+        began_s, groups = time.monotonic(), GroupSums(self.work / GROUPS)
+        try:
+            with progress("verifying", total) as advance:
+                judged = judge_all(task, spans, self.options.jobs, groups, advance)
+                advance(total)
+            self._tell_groups(groups)
+        finally:
+            groups.close()
+        report = self.report
+        report.covered = judged.covered
+        report.differences.take(judged.differences)
+        report.findings.take(judged.findings)
+        report.folding_s, report.folding_cpu_s = time.monotonic() - began_s, judged.cpu_s
         for cut in found:
             if cut.committed is None and cut.source > cut.input.begin:
-                self.report.notes.append(
+                report.notes.append(
                     f"partition {cut.partition}: the group has no offset (Kafka forgets an idle group's after a week); "
                     f"compared up to the newest outcome"
                 )
-        return starts
+        return judged
+
+    def _span(self, cut: Cut) -> Span:
+        at, point = str(cut.partition), self.point
+        begin = point.sources[at] if point else cut.input.begin
+        starts = point.starts[at] if point else cut.begins
+        return Span(cut.partition, begin, cut.source, cut.input.end, starts, cut.ends)
 
     def _tell_groups(self, groups: GroupSums) -> None:
         if len(self.partitions) < self.pipeline.partitions:
@@ -216,35 +236,3 @@ class _Verification:
         if self.options.save:
             verify_point.save(point, self.work, self.options.save)
             self.report.saved = str(self.options.save)
-
-
-def _known(shared: Audit, wallets: set[str]) -> set[str]:
-    """Those of these wallets that have entries by the fold."""
-    known: set[str] = set()
-    by_partition: dict[int, set[bytes]] = {}
-    for wallet_id in wallets:
-        wallet = wallet_id.encode()
-        by_partition.setdefault(partition_of(wallet, shared.pipeline.partitions), set()).add(wallet)
-    for partition, asked in by_partition.items():
-        if not (shared.folder / str(partition)).exists():
-            continue
-        store = shared.store(partition)
-        try:
-            known |= {wallet.decode() for wallet in store.balances(asked)}
-        finally:
-            store.close()
-    return known
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Look for cyclic garbage far less often: a batch makes tuples by the 10,000, and no cycles."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*before)

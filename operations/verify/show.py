@@ -4,8 +4,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from audit.report import SHOWN_CHARACTERS, Difference, Fields, Report
 from operations.output import as_line, console, show_table
-from operations.verify.report import SHOWN_CHARACTERS, Difference, Fields, Report
 
 #: Exit code of `wallet verify` when something differs (docs/commands.md).
 DIFFERENCES = 8
@@ -61,7 +61,7 @@ def _print(report: Report, output: Console) -> None:
         output.print(f"{where}: {count} {what}", markup=False)
     more = report.differences.total - len(report.differences.shown)
     if report.clean:
-        output.print("everything is as the fold of the input says", style="green")
+        output.print("everything is as the input says", style="green")
     else:
         unshown = f", {more} of them not shown" if more > 0 else ""
         output.print(f"{report.differences.total} differences{unshown}", style="red")
@@ -73,7 +73,7 @@ def _told(report: Report) -> list[str]:
     rate = f"{records / report.folding_s:,.0f} records/s" if report.folding_s else "no records"
     cpu = f"{report.folding_cpu_s:.1f} s of CPU"
     lines = [
-        f"{records:,} records folded in {report.folding_s:.1f} s ({rate}, {cpu}), {report.took_s:.1f} s in all"
+        f"{records:,} records judged in {report.folding_s:.1f} s ({rate}, {cpu}), {report.took_s:.1f} s in all"
     ]
     if report.rows:
         rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items())
@@ -103,13 +103,14 @@ def _line(difference: Difference) -> str:
         "sequence": difference.sequence,
     }
     place = ", ".join(f"{name} {value}" for name, value in places.items() if value is not None)
+    what = f"{difference.what} ({difference.check})" if difference.check else difference.what
     versions = [
         f"{name} {_cut(version)}"
         for name, version in (("expected", difference.expected), ("found", difference.found))
         if version is not None
     ]
     told = "; ".join(part for part in (difference.detail, *versions) if part)
-    return f"{difference.what}: {difference.where}{f' ({place})' if place else ''}: {told}"
+    return f"{what}: {difference.where}{f' ({place})' if place else ''}: {told}"
 
 
 def _cut(fields: Fields) -> str:

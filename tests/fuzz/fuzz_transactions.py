@@ -18,15 +18,15 @@ from pathlib import Path
 import atheris  # type: ignore[import-untyped]  # only in the environment that is described above
 
 # Only what is under test is watched: the readers that it is held against need not be explored.
-with atheris.instrument_imports(include=["schemas", "streams"]):
+with atheris.instrument_imports(include=["schemas", "streams", "topics"]):
     from config.pipeline import Pipeline
     from schemas.codec import encode_transaction
     from schemas.records import Transaction
-    from streams.batch import Source
     from tests.unit.agreement import assert_the_independent_fold_agrees, folded
     from tests.unit.strategies import DAY_MS, HERE, IDS, MAX_RECORD_BYTES, PARTITIONS, START_MS
     from tests.unit.strict_reader import read as read_strictly
     from tests.unit.test_codec_properties import HEADER, assert_all_ways_agree, outcome
+    from topics.source import Source
 
 #: The first byte of an input says what it is for.
 DECODE, FOLD = b"\0", b"\1"

@@ -20,8 +20,8 @@ from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.months import make_months, months_of
 from sinks.rows import entry_row
 from sinks.tables import copy
-from streams.incoming import Incoming
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
+from topics.incoming import Incoming
 
 
 def month(ago: int) -> date:

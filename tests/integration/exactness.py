@@ -1,8 +1,7 @@
 """The check of exactness: every record of the derived topics held against the independent fold of the input.
 
 Bytes, keys, partitions, timestamps, headers and order are compared, read-committed, as every consumer of
-ours reads. What the fold of `operations.fold` does not tell (the snapshots' content) is derived here from
-its balances.
+ours reads.
 """
 
 from collections import defaultdict
@@ -11,16 +10,17 @@ from typing import NamedTuple
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
+from audit.contract import Contract, Reason
+from audit.fold import Fold, Posted
 from config.cluster import read_pipeline
 from config.settings import Settings
 from config.topics import Topics
 from operations.checks import incoming, read_all
-from operations.fold import Entry, Fold, Incoming
 from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, encode_snapshot, frame
-from schemas.records import INTERVAL, PERIOD, Balance, Reason
+from schemas.records import Balance
 from schemas.registry import FIXED_IDS
+from topics.source import Source
 
-DAY_MS = 86_400_000
 #: Stands for `rejection.detail`, whose words are for people.
 ANY_DETAIL = b"(a detail)"
 
@@ -40,7 +40,7 @@ class Published(NamedTuple):
 class Expected:
     """What must be found, by partition and in its order; balances by the source offset they come from."""
 
-    input: list[Incoming] = field(default_factory=list)
+    records: int = 0
     ledger: dict[int, list[Published]] = field(default_factory=lambda: defaultdict(list))
     rejections: dict[int, list[Published]] = field(default_factory=lambda: defaultdict(list))
     snapshots: dict[int, list[Published]] = field(default_factory=lambda: defaultdict(list))
@@ -53,43 +53,37 @@ def expected(settings: Settings) -> Expected:
     """Fold the whole input, read-committed."""
     pipeline = read_pipeline(settings)
     assert pipeline is not None
-    fold, wanted = Fold(pipeline, frozenset({FIXED_IDS.transaction})), Expected()
     topic = Topics.of(settings).transactions
+    fold, wanted = Fold(Contract.of(topic, pipeline, FIXED_IDS)), Expected()
     for message in read_all(settings, topic, settings.partitions):
-        record = incoming(message)
-        wanted.input.append(record)
-        before = fold.balances.get((record.key or b"").decode(errors="replace"))
-        outcome = fold.step(record)
-        if isinstance(outcome, Entry):
-            _expect_entry(wanted, record.partition, before, outcome, pipeline.snapshot_every)
+        record, at = incoming(message), message.partition() or 0
+        wanted.records += 1
+        outcome = fold.step(at, record)
+        if isinstance(outcome, Posted):
+            _expect_entry(wanted, at, outcome)
         else:
-            wanted.reasons.add(outcome.reason)
-            wanted.rejections[record.partition].append(_rejection(topic, record, outcome.reason))
+            wanted.reasons.add(outcome)
+            wanted.rejections[at].append(_rejection(topic, at, record, outcome))
     return wanted
 
 
-def _expect_entry(wanted: Expected, at: int, before: Balance | None, entry: Entry, every: int) -> None:
+def _expect_entry(wanted: Expected, at: int, entry: Posted) -> None:
     after = entry.balance
     key = after.wallet_id.encode()
     wanted.ledger[at].append(Published(key, frame(FIXED_IDS.ledger_entry) + entry.body, after.recorded_ms))
-    changed = Published(key, frame(FIXED_IDS.balance) + encode_balance(after), after.recorded_ms)
+    changed = Published(key, frame(FIXED_IDS.balance) + encode_balance(Balance(*after)), after.recorded_ms)
     wanted.balances[at, after.source_offset] = wanted.newest[key] = changed
-    due = []
-    if before and before.recorded_ms // DAY_MS < after.recorded_ms // DAY_MS and before.sequence % every:
-        due.append((before, PERIOD))
-    if after.sequence % every == 0:
-        due.append((after, INTERVAL))
-    for balance, reason in due:
-        value = frame(FIXED_IDS.snapshot) + encode_snapshot(balance, reason)
+    for balance, reason in entry.snapshots:
+        value = frame(FIXED_IDS.snapshot) + encode_snapshot(Balance(*balance), reason)
         wanted.snapshots[at].append(Published(key, value, balance.recorded_ms))
 
 
-def _rejection(topic: str, record: Incoming, reason: Reason) -> Published:
+def _rejection(topic: str, at: int, record: Source, reason: Reason) -> Published:
     ours: Headers = (
         ("rejection.reason", reason.encode()),
         ("rejection.detail", ANY_DETAIL),
         ("rejection.topic", topic.encode()),
-        ("rejection.partition", str(record.partition).encode()),
+        ("rejection.partition", str(at).encode()),
         ("rejection.offset", str(record.offset).encode()),
         ("rejection.at", str(record.timestamp_ms).encode()),
     )
@@ -137,7 +131,7 @@ def assert_exact(settings: Settings) -> Expected:
         _same(f"{names.ledger}[{at}]", ledger[at], wanted.ledger[at])
         _same(f"{names.rejections}[{at}]", [*map(without_detail, rejections[at])], wanted.rejections[at])
     outcomes = sum(len(some) for topic in (ledger, rejections) for some in topic.values())
-    assert outcomes == len(wanted.input), "the conservation law"
+    assert outcomes == wanted.records, "the conservation law"
     snapshots = found(settings, names.snapshots)
     for at in range(settings.partitions):
         _same(f"{names.snapshots}[{at}]", snapshots[at], wanted.snapshots[at])

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 import streams.writer
+from audit.report import Report
 from config.clients import librdkafka, looking, transactional
 from config.cluster import read_pipeline
 from config.errors import Refused, Stopped
@@ -24,14 +25,12 @@ from operations.init import claim, initialise
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import discard as rebuild_discard
 from operations.rebuild import run as rebuild_run
-from operations.verify.report import Report
 from schemas.accepted import Accepted
 from schemas.codec import encode_transaction, frame
 from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
 from schemas.versions import schema_text
 from sinks import databases
 from streams.accepted import ids_to_write_with, read_accepted
-from streams.batch import Source
 from streams.catchup import Torn
 from streams.reader import Interrupted
 from streams.store import StoreMemory
@@ -52,6 +51,7 @@ from tests.integration.test_worker_writer import set_message_bytes
 from tests.integration.verify_copies import decided, verified, written
 from tests.ledgers import running as sinks
 from tests.unit.registry_server import RegistryServer, running
+from topics.source import Source
 
 pytestmark = pytest.mark.integration
 
@@ -149,14 +149,16 @@ class Scene:
 
     def records(self, partition: int = 0) -> list[Source]:
         """The input of a partition."""
-        reads = (incoming(one) for one in read_all(self.settings, self.topics.transactions, 2))
-        return [Source(*one[1:]) for one in reads if one.partition == partition]
+        reads = read_all(self.settings, self.topics.transactions, 2)
+        return [incoming(one) for one in reads if one.partition() == partition]
 
     def posted(self, partition: int = 0) -> set[int]:
         """Source offsets that became entries."""
-        reads = (incoming(one) for one in read_all(self.settings, self.topics.rejections, 2))
+        reads = read_all(self.settings, self.topics.rejections, 2)
         rejected = {
-            int(dict(one.headers)["rejection.offset"] or b"") for one in reads if one.partition == partition
+            int(dict(incoming(one).headers)["rejection.offset"] or b"")
+            for one in reads
+            if one.partition() == partition
         }
         everything = read_all(self.settings, self.topics.transactions, 2)
         return {one.offset() or 0 for one in everything if one.partition() == partition} - rejected

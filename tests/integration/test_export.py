@@ -25,10 +25,13 @@ from operations.export.run import Options
 from operations.export.spans import TOPICS
 from operations.init import initialise
 from operations.status import look
+from operations.verify import offline
+from operations.verify.options import Options as Verify
 from sinks import postgres
 from sinks.archive import seals
 from tests.integration.archives import PARTITIONS, change, enter, name, pipeline_with, two_months, work
 from tests.integration.pipelines import Rig, small
+from tests.integration.verify_copies import verified
 from tests.ledgers import DAY_MS, Ledger, running, wait_until
 
 pytestmark = pytest.mark.integration
@@ -136,6 +139,41 @@ def test_files_hold_what_the_topics_hold_byte_by_byte(posted: Rig, tmp_path: Pat
     assert rows_in(folder, "input") == rows_of(settings, topics.transactions)
     assert rows_in(folder, "ledger") == rows_of(settings, topics.ledger)
     assert manifest(folder)["files"][-1] | {"records": 1, "amount": 0} == manifest(folder)["files"][-1]
+
+
+def test_an_export_is_verified_without_servers(posted: Rig, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with pytest.raises(ConfigurationError, match="holds no export"):
+        offline.run(folder, Verify())
+    export(posted.settings, folder, records_per_file=500)
+    online = verified(posted.settings, postgres=False, export=tmp_path / "online.json")
+    report = offline.run(folder, Verify(export=tmp_path / "offline.json"))
+    assert not report.differences.total, report.differences.shown
+    told = [json.loads((tmp_path / f"{where}.json").read_text()) for where in ("online", "offline")]
+    assert told[0]["certified"]["partitions"] == told[1]["certified"]["partitions"]
+    assert report.findings.total == online.findings.total
+
+    # One entry is another, its file and the manifest with it.
+    one = next(one for one in manifest(folder)["files"] if one["topic"] == "ledger" and one["records"] > 10)
+    table = parquet.read_table(folder / one["path"])
+    values = table["record_value"].to_pylist()
+    values[5] = values[5][:-1] + bytes([values[5][-1] ^ 1])
+    at = table.schema.get_field_index("record_value")
+    parquet.write_table(table.set_column(at, table.schema.field(at), [values]), folder / one["path"])
+    report = offline.run(folder, Verify())
+    assert sorted((each.check, each.what) for each in report.differences.shown) == [
+        ("chain", "altered"),
+        ("export", "altered"),
+    ]
+    (folder / one["path"]).write_bytes(b"nothing")
+    report = offline.run(folder, Verify())
+    assert {each.check for each in report.differences.shown} > {"export", "conservation"}
+    assert report.differences.counts[f"{posted.settings.prefix}.ledger", "missing"] == one["records"]
+    told_files = manifest(folder)
+    told_files["files"].remove(one)
+    (folder / "manifest.json").write_text(json.dumps(told_files))
+    with pytest.raises(Refused, match="is cut short"):
+        offline.run(folder, Verify())
 
 
 def test_readable_columns_are_what_the_rows_in_postgres_say(posted: Rig, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from config.cluster import offsets, quiet_admin
 from config.settings import Settings
 from config.topics import Topics
 from operations.topic_settings import alter
-from streams.batch import Unkept
-from streams.incoming import Incoming
 from tests.integration.pipelines import (
     PATIENCE_S,
     as_record,
@@ -20,6 +18,8 @@ from tests.integration.pipelines import (
     transaction,
     wallets_of,
 )
+from topics.incoming import Incoming
+from topics.source import Unkept
 
 pytestmark = pytest.mark.integration
 

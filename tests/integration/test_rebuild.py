@@ -19,7 +19,6 @@ from config.lag import LagReader
 from config.settings import LARGEST_RECORD_BYTES, Settings
 from config.topics import Topics
 from operations.checks import incoming, read_all
-from operations.fold import Incoming
 from operations.rebuild import commands as rebuild_commands
 from operations.rebuild import copy as rebuild_copy
 from operations.rebuild import diff as rebuild_diff
@@ -36,6 +35,7 @@ from sinks import shadow
 from sinks.postgres import connect
 from tests.integration.pipelines import as_record, delete_topic, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place
+from topics.source import Source
 
 pytestmark = pytest.mark.integration
 
@@ -128,12 +128,11 @@ def test_an_input_with_a_hole_is_refused_and_where_it_is(unposted: Settings) -> 
     assert not describe(client, place(unposted).own_topics), "nothing was made"
 
 
-def contents(settings: Settings, topic: str, partitions: int) -> dict[int, list[Incoming]]:
+def contents(settings: Settings, topic: str, partitions: int) -> dict[int, list[Source]]:
     """The committed records of each partition, without their offsets."""
-    found: dict[int, list[Incoming]] = defaultdict(list)
+    found: dict[int, list[Source]] = defaultdict(list)
     for message in read_all(settings, topic, partitions):
-        record = incoming(message)
-        found[record.partition].append(record._replace(offset=0, partition=0))
+        found[message.partition() or 0].append(incoming(message)._replace(offset=0))
     return found
 
 

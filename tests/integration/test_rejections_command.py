@@ -74,11 +74,9 @@ class Rejections:
     def input(self) -> list[tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]]:
         """Partition, offset, key, value and headers of every record of the input."""
         settings = self.rig.settings
-        found = [
-            incoming(message)
-            for message in read_all(settings, Topics.of(settings).transactions, settings.partitions)
-        ]
-        return [(one.partition, one.offset, one.key, one.value, list(one.headers)) for one in found]
+        found = read_all(settings, Topics.of(settings).transactions, settings.partitions)
+        records = [(message.partition() or 0, incoming(message)) for message in found]
+        return [(at, one.offset, one.key, one.value, list(one.headers)) for at, one in records]
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_an_upstream_transaction_that_was_aborted_appears_nowhere(rig: Rig) -> N
     rig.upstream.send([as_record(transaction(next(numbers), ALSO_HERE))])
     rig.wait_until_posted()
     wanted = assert_exact(rig.settings)
-    assert len(wanted.input) == 16
+    assert wanted.records == 16
     assert {at: len(some) for at, some in found(rig.settings, Topics.of(rig.settings).ledger).items()} == {
         1: 16
     }

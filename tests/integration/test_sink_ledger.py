@@ -416,7 +416,7 @@ SINK_PROCESS = """
 import signal, threading
 from config.settings import settings
 from sinks.consumer import run
-from streams.incoming import Incoming
+from topics.incoming import Incoming
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 run(settings(), ["ledger"], stop, Incoming)

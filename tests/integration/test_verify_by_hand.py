@@ -8,10 +8,10 @@ from dataclasses import asdict
 import pytest
 from confluent_kafka import Producer
 
+from audit.report import Finding
 from config.clients import librdkafka
 from config.settings import Settings
 from config.topics import Topics
-from operations.verify.report import Finding
 from schemas.codec import HEADER_BYTES, encode_balance, frame
 from schemas.entries import NO_HASH
 from schemas.records import Balance
@@ -76,12 +76,12 @@ def test_ids_that_came_again_when_they_were_forgotten_are_found_and_no_differenc
     assert told(report) == []
     place = "wallet a sequence {}, partition 0 source offset {}"
     place += ": the id was posted before at 2024-10-04T00:00:00.000000Z"
-    assert [
+    assert sorted(
         (one.kind, one.subject, one.detail.split(", longer ago than the 2 days")[0])
         for one in report.findings.shown
-    ] == [
-        ("posted again", transaction(2, "a").transaction_id, place.format(4, 4)),
+    ) == [
         ("posted again", transaction(1, "a").transaction_id, place.format(5, 5)),
+        ("posted again", transaction(2, "a").transaction_id, place.format(4, 4)),
     ]
     shortened = verified(settings, postgres=False, shown=1)
     assert (shortened.findings.total, len(shortened.findings.shown)) == (2, 1)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from audit.report import Difference
 from config.settings import Settings
 from config.topics import Topics
 from operations.checks import read_all
-from operations.verify.report import Difference
 from schemas.entries import encode_entry, encode_transaction
 from sinks import postgres
 from sinks.postgres import Connection

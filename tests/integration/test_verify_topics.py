@@ -1,5 +1,6 @@
 """`wallet verify` against topics that somebody tampered with: it finds exactly what was done to them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from config.cluster import quiet_admin
-from config.errors import Refused
+from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from config.topics import Topics
 from operations.delivery import deliver
@@ -76,6 +77,20 @@ def test_a_pipeline_that_nobody_touched_is_clean(original: Settings) -> None:
 def test_a_copy_that_nobody_touched_is_clean(original: Settings) -> None:
     with copy_of(original) as copy:
         assert told(verified(copy, postgres=False)) == []
+
+
+def test_several_processes_come_to_the_same_report_and_the_same_seal(
+    original: Settings, tmp_path: Path
+) -> None:
+    one, two = (verified(original, jobs=jobs, export=tmp_path / f"{jobs}.json") for jobs in (1, 2))
+    assert two.clean, two.differences.shown
+    assert (two.covered, two.rows, two.findings.total) == (one.covered, one.rows, one.findings.total)
+    assert two.functions == one.functions
+    told = [json.loads((tmp_path / f"{jobs}.json").read_text()) for jobs in (1, 2)]
+    assert told[0]["seal"] == told[1]["seal"]
+    assert sum(each["entries"] for each in told[0]["certified"]["partitions"]) == one.rows["transactions"]
+    with pytest.raises(ConfigurationError, match="name a file in a folder that is there"):
+        verified(original, export=tmp_path / "nowhere" / "1.json")
 
 
 def test_each_thing_done_to_the_ledger_is_found_and_nothing_else(original: Settings) -> None:
@@ -194,9 +209,9 @@ def test_each_thing_done_to_balances_is_found_and_nothing_else(original: Setting
         report = verified(copy, postgres=False)
     assert {(one.what, (one.wallet_id or "").encode()) for one in report.differences.shown} == {
         ("missing", wallets["dropped"]),
-        ("extra", wallets["forged"]),
+        ("altered", wallets["forged"]),
         ("altered", wallets["altered"]),
-        ("extra", wallets["repeated"]),
+        ("out of order", wallets["repeated"]),
     }
     assert report.differences.total == 4
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from audit.contract import Reason
 from config.settings import Settings
 from config.topics import Topics
-from schemas.records import Reason
 from tests.integration.exactness import assert_exact, found, source_of
 from tests.integration.pipelines import Rig, small
 from tests.integration.workers import Worker, wait_until

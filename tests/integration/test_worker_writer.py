@@ -18,7 +18,6 @@ from operations.checks import incoming, read_all
 from operations.generator import Mix, records
 from operations.topic_settings import alter
 from schemas.registry import FIXED_IDS, writers
-from streams.batch import Source
 from streams.store import Cursor, PartitionStore, StoreMemory
 from streams.transaction import Aborted, Fenced, PartitionProducer
 from streams.writer import PartitionWriter, WriterParts
@@ -33,6 +32,7 @@ from tests.integration.pipelines import (
     wait_until,
     wallets_of,
 )
+from topics.source import Source
 
 pytestmark = pytest.mark.integration
 
@@ -99,8 +99,7 @@ def sent(settings: Settings, count: int) -> list[Source]:
 
 def stored(settings: Settings) -> list[Source]:
     """The partition's input."""
-    everything = (incoming(one) for one in read_all(settings, Topics.of(settings).transactions, 4))
-    return [Source(*record[1:]) for record in everything]
+    return [incoming(one) for one in read_all(settings, Topics.of(settings).transactions, 4)]
 
 
 def store_of(writer: PartitionWriter) -> PartitionStore:

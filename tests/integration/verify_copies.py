@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
+from audit.report import Report
 from config.clients import librdkafka
 from config.cluster import offsets, quiet_admin, specs
 from config.settings import Settings
@@ -20,7 +21,6 @@ from operations.generating import fitted
 from operations.generator import Mix, records
 from operations.init import claim, create, initialise
 from operations.verify.options import Options
-from operations.verify.report import Report
 from operations.verify.run import run
 from schemas.records import CREDIT
 from sinks import databases, postgres
@@ -138,7 +138,7 @@ def read_records(settings: Settings, topic: str) -> dict[int, list[Copied]]:
     found: dict[int, list[Copied]] = {at: [] for at in range(PARTITIONS)}
     for message in read_all(settings, topic, PARTITIONS):
         one = incoming(message)
-        found[one.partition].append((one.key, one.value, one.timestamp_ms, list(one.headers)))
+        found[message.partition() or 0].append((one.key, one.value, one.timestamp_ms, list(one.headers)))
     return found
 
 

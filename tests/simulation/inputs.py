@@ -10,12 +10,13 @@ from schemas.codec import TransactionCodec, encode_balance, encode_transaction, 
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, Balance, Transaction
 from schemas.registry import FIXED_IDS
-from streams.batch import Derived, Source
+from streams.batch import Derived
 from streams.posting import Fold
 from streams.store import BEFORE_TIME
 from streams.wallet import Known
 from tests.simulation.broker import Log, Stored
 from tests.simulation.broker import Transaction as KafkaTransaction
+from topics.source import Source
 
 PARTITIONS, PARTITION = 4, 1
 TOPIC = "simulated.transactions"

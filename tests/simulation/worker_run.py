@@ -16,7 +16,6 @@ from schemas.codec import encode_balance
 from streams import store
 from streams.absorb import absorb
 from streams.agreement import agree_on
-from streams.batch import Source
 from streams.catchup import Torn
 from streams.reader import Interrupted
 from streams.store import Cursor, StoreAhead
@@ -29,6 +28,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.inputs import PARTITION, START_MS, TOPIC, Input, as_seen, as_source
 from tests.simulation.machines import Machine, in_place, settings
 from tests.simulation.processes import Stage
+from topics.source import Source
 
 MACHINES = 3
 #: Turns that the scheduler gives before everything is left in peace.

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 
+from audit import fold as oracle
+from audit.contract import Contract, Reason
 from config.pipeline import Pipeline
-from operations import fold as oracle
 from schemas.codec import TransactionCodec, decode_entry, encode_balance, encode_snapshot, frame
-from schemas.records import INTERVAL, PERIOD, Balance, Reason
+from schemas.records import Balance
 from schemas.registry import FIXED_IDS
-from streams.batch import Derived, Source
+from streams.batch import Derived
 from streams.posting import Fold
-from tests.unit.strategies import DAY_MS, PARTITION, Memory
+from tests.unit.strategies import PARTITION, Memory
+from topics.source import Source
 
 CODEC = TransactionCodec(FIXED_IDS.transaction, lambda *_: None)
 TOPIC = "wallet.transactions"
@@ -61,23 +63,25 @@ def folded(pipeline: Pipeline, batches: Sequence[Sequence[Source]]) -> Written:
 def assert_the_independent_fold_agrees(
     pipeline: Pipeline, records: Sequence[Source], written: Written
 ) -> list[Reason]:
-    """Fold the records once more by `operations.fold`; returns the reasons of the rejections among them."""
-    fold, reasons = oracle.Fold(pipeline, frozenset({1})), list[Reason]()
+    """Fold the records once more by `audit.fold`; returns the reasons of the rejections among them."""
+    fold, reasons = oracle.Fold(Contract.of(TOPIC, pipeline, FIXED_IDS)), list[Reason]()
     wanted, changelog = Written(), set[Derived | tuple[object, ...]]()
     for record in records:
-        before = fold.balances.get((record.key or b"").decode(errors="replace"))
-        outcome = fold.step(oracle.Incoming(PARTITION, *record))
-        if isinstance(outcome, oracle.Refusal):
-            reasons.append(outcome.reason)
-            assert _matches(written.rejections[len(wanted.rejections)], record, outcome.reason)
+        outcome = fold.step(PARTITION, record)
+        if isinstance(outcome, Reason):
+            reasons.append(outcome)
+            assert _matches(written.rejections[len(wanted.rejections)], record, outcome)
             wanted.rejections.append(written.rejections[len(wanted.rejections)])
             continue
         after = outcome.balance
         key = after.wallet_id.encode()
         wanted.entries.append(Derived(key, frame(2) + outcome.body, after.recorded_ms))
-        wanted.newest[key] = Derived(key, frame(3) + encode_balance(after), after.recorded_ms)
+        wanted.newest[key] = Derived(key, frame(3) + encode_balance(Balance(*after)), after.recorded_ms)
         changelog.add(tuple(wanted.newest[key]))
-        wanted.snapshots += _snapshots(before, after, pipeline.snapshot_every)
+        wanted.snapshots += [
+            Derived(key, frame(4) + encode_snapshot(Balance(*one), why), one.recorded_ms)
+            for one, why in outcome.snapshots
+        ]
     assert written == wanted
     assert all(tuple(balance) in changelog for balance in written.changelog)
     return reasons
@@ -110,13 +114,3 @@ def _matches(rejection: Derived, record: Source, reason: Reason) -> bool:
         record.timestamp_ms,
         tuple(record.headers) if kept else (),
     )
-
-
-def _snapshots(before: Balance | None, after: Balance, every: int) -> list[Derived]:
-    due = []
-    if before and before.recorded_ms // DAY_MS < after.recorded_ms // DAY_MS and before.sequence % every:
-        due.append((before, PERIOD))
-    if after.sequence % every == 0:
-        due.append((after, INTERVAL))
-    key = after.wallet_id.encode()
-    return [Derived(key, frame(4) + encode_snapshot(one, why), one.recorded_ms) for one, why in due]

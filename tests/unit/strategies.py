@@ -9,10 +9,11 @@ from config.pipeline import Pipeline
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Transaction
-from streams.batch import Outputs, Source
+from streams.batch import Outputs
 from streams.store import BEFORE_TIME
 from streams.wallet import Known
 from tests.unit.transactions import damaged, unusual_encodings
+from topics.source import Source
 
 PARTITIONS, PARTITION = 4, 1
 DAY_MS = 86_400_000

@@ -10,7 +10,7 @@ from config.settings import Settings
 from config.topics import GROWTH_BYTES, TopicSpec
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ("config", "local", "operations", "schemas", "sinks", "streams")
+PROGRAMS = ("audit", "config", "local", "operations", "schemas", "sinks", "streams", "topics")
 LONGEST_MS = str(2**63 - 1)
 
 

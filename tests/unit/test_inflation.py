@@ -15,9 +15,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from streams.batch import MOST_HEADERS, Headers, Sizes, Source, Unkept
-from streams.fetching import SourceRecords
-from streams.inflation import GZIP, HEADER, LARGEST_WINDOW_BYTES, LZ4, SNAPPY, ZSTD, Batches, Bounds
+from topics.fetching import SourceRecords
+from topics.inflation import GZIP, HEADER, LARGEST_WINDOW_BYTES, LZ4, SNAPPY, ZSTD, Batches, Bounds
+from topics.source import READABLE_HEADERS, Headers, Sizes, Source, Unkept
 
 MOST_BYTES, BATCH_BYTES = 2_048, 65_536
 CODECS = {"none": 0, "gzip": GZIP, "snappy": SNAPPY, "lz4": LZ4, "zstd": ZSTD}
@@ -144,10 +144,10 @@ def test_headers_count_for_what_they_take_in_memory() -> None:
 
 @pytest.mark.parametrize("codec", [0, ZSTD], ids=["none", "zstd"])
 def test_a_record_with_more_headers_than_anybody_reads_is_let_go_of(codec: int) -> None:
-    sent: list[Sent] = [(b"k", b"v", [("", None)] * (MOST_HEADERS + 1)), (b"k", b"v", ())]
+    sent: list[Sent] = [(b"k", b"v", [("", None)] * (READABLE_HEADERS + 1)), (b"k", b"v", ())]
     first, second = flat(read(batch(sent, codec)))
     assert isinstance(first, Unkept)
-    assert first.sizes == Sizes(1, 1, MOST_HEADERS + 1, 0, nul=False)
+    assert first.sizes == Sizes(1, 1, READABLE_HEADERS + 1, 0, nul=False)
     assert second.value == b"v"
 
 

@@ -16,14 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.pipeline import Pipeline
-from operations.verify.fold import WatchedFold
 from schemas import native
 from schemas.avro import longs_in_python
 from schemas.codec import TransactionCodec, encode_transaction, frame
 from schemas.digest import new_sha256
 from schemas.records import CREDIT, DEBIT, Balance, Order, Reason, Transaction
 from schemas.registry import FIXED_IDS
-from streams.batch import Derived, Outputs, Source
+from streams.batch import Derived, Outputs
 from streams.posting import Fold
 from streams.wallet import Known
 from tests.effort import examples
@@ -40,6 +39,7 @@ from tests.unit.strategies import (
     pipelines,
     splits,
 )
+from topics.source import Source
 
 pytestmark = pytest.mark.skipif(native.post is None, reason="not compiled here")
 
@@ -349,24 +349,24 @@ def test_what_it_makes_is_hashed_as_what_python_makes() -> None:
         assert hash(made) == hash((*made,))
 
 
-def test_an_audit_does_nothing_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_in_python_does_nothing_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     batches = long_run(7, 2_600)
     expected = folded(PIPELINE, batches, compiled=True)
 
     def refuses(*_: object) -> object:
-        raise AssertionError("compiled, in an audit")
+        raise AssertionError("compiled, in a fold in Python")
 
     for name in ("usual", "orders", "post", "longs"):
         monkeypatch.setattr(native, name, refuses)
     past, found = Memory(), list[tuple[object, ...]]()
-    fold = WatchedFold("wallet.transactions", PARTITION, PIPELINE, lambda *_: None, FIXED_IDS, past)
+    codec = TransactionCodec(FIXED_IDS.transaction, lambda *_: None, compiled=False)
+    fold = Fold("wallet.transactions", PARTITION, PIPELINE, codec, FIXED_IDS, past)
     assert fold._write is longs_in_python
     for batch in batches:
         out = fold.post(batch, past.next_offset, past.recorded_ms)
         past.take(out)
         found.append(all_of(out))
     assert found == expected
-    assert len(fold.entered) > 2_000
 
 
 def test_every_allocation_may_fail_and_nothing_is_lost() -> None:

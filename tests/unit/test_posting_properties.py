@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from config.pipeline import Pipeline
 from schemas.codec import NO_HASH, decode_entry
 from schemas.records import Reason
-from streams.batch import Source
 from streams.store import BEFORE_TIME
 from tests.effort import examples
 from tests.unit.agreement import assert_the_independent_fold_agrees, folded
 from tests.unit.strategies import PARTITION, anything, inputs, pipelines, splits
+from topics.source import Source
 
 
 @given(pipelines, st.data())

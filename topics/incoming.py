@@ -12,15 +12,14 @@ from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
+from config import security
 from config.errors import NotReachable
 from config.lag import First
 from config.settings import Settings
-from streams.batch import Source
-from streams.credentials import credentials
-from streams.fetching import consumer_options
-from streams.inflation import Bounds
+from topics.fetching import consumer_options
+from topics.inflation import Bounds
+from topics.source import Source
 
 T = TypeVar("T")
 
@@ -192,7 +191,7 @@ class Incoming:
             isolation_level="read_committed",
             fetch_max_wait_ms=50,
             **consumer_options(self._bounds),
-            **credentials_to_aiokafka_auth(credentials(settings)),
+            **_login(settings),
         )
         try:
             await consumer.start()
@@ -213,3 +212,19 @@ class Incoming:
 
     def _away(self, reason: str) -> NotReachable:
         return NotReachable(f"{self.topic} could not be read: {reason}")
+
+
+def _login(settings: Settings) -> dict[str, Any]:
+    """TLS and SASL as aiokafka takes them; the same settings as librdkafka's."""
+    protocol = settings.kafka_security_protocol
+    if protocol == "PLAINTEXT":
+        return {}
+    how: dict[str, Any] = {"security_protocol": protocol, "ssl_context": security.tls(settings)}
+    if protocol.startswith("SASL"):
+        password = settings.kafka_sasl_password
+        how |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": password.get_secret_value() if password is not None else None,
+        }
+    return how

@@ -1,12 +1,13 @@
-"""The history of some wallets, kept while folding, to ask PostgreSQL's balance functions about."""
+"""The history of some wallets, kept while they are audited, to ask PostgreSQL's balance functions about."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from zlib import crc32
 
-from operations.verify.fold import Entered
-from schemas.records import CREDIT
+import numpy as np
+
+from audit.certify import Judged
+from audit.wallets import Wallets
 
 #: Entries kept in all; above it every second wallet is let go.
 ENTRIES = 20_000
@@ -25,8 +26,9 @@ class Step(NamedTuple):
 
 @dataclass
 class History:
-    """A wallet's entries since the fold began; `complete` if that was its first."""
+    """A wallet's entries since the audit began; `complete` if that was its first."""
 
+    number: int
     first_sequence: int
     steps: list[Step] = field(default_factory=list)
 
@@ -55,7 +57,7 @@ class History:
 
 
 class Samples:
-    """Histories of wallets chosen by their ids alone, so that each is whole, within a bounded number of entries."""
+    """Histories of wallets chosen by their numbers alone, so that each is whole, within a bounded number of entries."""
 
     def __init__(self) -> None:
         self.histories: dict[str, History] = {}
@@ -63,24 +65,32 @@ class Samples:
         self._entries = 0
         self._too_long: set[str] = set()
 
-    def add(self, entered: Iterable[Entered]) -> None:
+    def add(self, judged: Judged, wallets: Wallets) -> None:
         """Take over the entries of chosen wallets."""
-        histories, one_in = self.histories, self._one_in
-        for balance, transaction in entered:
-            wallet_id = balance[0]
-            if one_in > 1 and crc32(wallet_id.encode()) % one_in:
+        certified, of = judged.certified, judged.columns.transaction
+        rows = np.flatnonzero(certified.wallet % self._one_in == 0)
+        chosen = zip(
+            certified.wallet[rows].tolist(),
+            certified.sequence[rows].tolist(),
+            certified.recorded_ms[rows].tolist(),
+            of.occurred_us[rows].tolist(),
+            of.signed[rows].tolist(),
+            certified.balance[rows].tolist(),
+            strict=True,
+        )
+        for number, sequence, *step in chosen:
+            if number % self._one_in:
                 continue
+            wallet_id = wallets.names[number].decode()
             if wallet_id in self._too_long:
                 continue
-            history = histories.get(wallet_id)
+            history = self.histories.get(wallet_id)
             if history is None:
-                history = histories[wallet_id] = History(balance[3])
-            amount = transaction[3] if transaction[2] == CREDIT else -transaction[3]
-            history.steps.append(Step(balance[4], transaction[5], amount, balance[2]))
+                history = self.histories[wallet_id] = History(number, sequence)
+            history.steps.append(Step(*step))
             self._entries += 1
             if self._entries > ENTRIES:
                 self._let_go()
-                one_in = self._one_in
 
     def chosen(self) -> list[tuple[str, History]]:
         """As many wallets as are asked about."""
@@ -90,8 +100,8 @@ class Samples:
     def _let_go(self) -> None:
         """Half of the wallets; where one alone is too much, that one."""
         self._one_in *= 2
-        for wallet_id, history in list(self.histories.items()):
-            if crc32(wallet_id.encode()) % self._one_in:
+        for wallet_id, history in [*self.histories.items()]:
+            if history.number % self._one_in:
                 del self.histories[wallet_id]
             elif len(history.steps) > ENTRIES // 2:
                 del self.histories[wallet_id]

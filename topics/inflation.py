@@ -2,7 +2,7 @@
 
 A batch of 1 MB on the wire can inflate to gigabytes. One that inflates to no more than a bound is inflated at once,
 into the same memory each time, and unpacked by aiokafka's compiled reader. Any other is inflated a piece at a time
-and read record by record (`streams.records`), which keeps only what a rejection or an entry may hold. What aiokafka
+and read record by record (`topics.records`), which keeps only what a rejection or an entry may hold. What aiokafka
 cannot read goes the same way: headers that are no text, or bytes behind the end of what was compressed.
 """
 
@@ -22,7 +22,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.records import Frame, Read, read_records
+from topics.records import Frame, Read, read_records
 
 #: A batch is its offset and its length, then so many bytes; the header ends before the records, which are compressed.
 LENGTH_AT, OVERHEAD, HEADER = 8, 12, 61

@@ -1,10 +1,37 @@
-"""A second reader and writer of the schemas, plain and slow, for checking the first (DESIGN section 4).
+"""A reader and writer of the schemas, plain and slow: fields one after the other, in the order of the schema.
 
-It shares no code with `schemas.codec` on purpose: where both agree on nasty bytes, both are likely right.
-Fields are read one after the other, in the order of the schema, and nothing is cached.
+It shares no code with the pipeline's own on purpose: where both agree on nasty bytes, both are likely right.
 """
 
-from schemas.records import Balance, Transaction
+from typing import NamedTuple
+
+from audit.contract import Balance, Transaction
+
+
+class Entry(NamedTuple):
+    """A ledger entry: its transaction, the five numbers behind it, and its hash."""
+
+    transaction: Transaction
+    sequence: int
+    balance: int
+    recorded_ms: int
+    source_partition: int
+    source_offset: int
+    hash: bytes
+
+
+class Snapshot(NamedTuple):
+    """A balance brought forward; `reason` is the enum's index."""
+
+    wallet_id: str
+    currency: str
+    balance: int
+    sequence: int
+    recorded_ms: int
+    source_partition: int
+    source_offset: int
+    hash: bytes
+    reason: int
 
 
 class Undecodable(Exception):  # noqa: N818 - it names the outcome, which is no error of ours
@@ -16,14 +43,16 @@ class Reader:
 
     def __init__(self, body: bytes) -> None:
         self._body = body
-        self._at = 0
+        self.at = 0
+        #: Items of arrays and maps that may still be announced: no body holds more than its bytes.
+        self.items_left = len(body)
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
-        if count < 0 or self._at + count > len(self._body):
-            raise Undecodable(f"{count} bytes wanted at {self._at} of {len(self._body)}")
-        self._at += count
-        return self._body[self._at - count : self._at]
+        if count < 0 or self.at + count > len(self._body):
+            raise Undecodable(f"{count} bytes wanted at {self.at} of {len(self._body)}")
+        self.at += count
+        return self._body[self.at - count : self.at]
 
     def long(self) -> int:
         """A zigzag varint of at most 64 bits; longer than needed is legal."""
@@ -56,22 +85,20 @@ class Reader:
         pairs: list[tuple[str, str]] = []
         while (count := self.long()) != 0:
             size = self.long() if count < 0 else None
-            begin = self._at
+            begin = self.at
             pairs.extend((self.string(), self.string()) for _ in range(abs(count)))
-            if size is not None and self._at - begin != size:
-                raise Undecodable(f"a block says {size} bytes and has {self._at - begin}")
+            if size is not None and self.at - begin != size:
+                raise Undecodable(f"a block says {size} bytes and has {self.at - begin}")
         return pairs
 
     def end(self) -> None:
         """Nothing may follow."""
-        if self._at != len(self._body):
-            raise Undecodable(f"{len(self._body) - self._at} bytes left over")
+        if self.at != len(self._body):
+            raise Undecodable(f"{len(self._body) - self.at} bytes left over")
 
 
-def read_transaction(body: bytes) -> Transaction:
-    """A Transaction from its Avro body; raises Undecodable."""
-    reader = Reader(body)
-    transaction = Transaction(
+def _transaction(reader: Reader) -> Transaction:
+    return Transaction(
         transaction_id=reader.string(),
         wallet_id=reader.string(),
         type=reader.index(2),
@@ -81,14 +108,10 @@ def read_transaction(body: bytes) -> Transaction:
         group_id=reader.string() if reader.index(2) == 1 else None,
         metadata=tuple(reader.string_map()),
     )
-    reader.end()
-    return transaction
 
 
-def read_balance(body: bytes) -> Balance:
-    """A Balance from its Avro body; raises Undecodable."""
-    reader = Reader(body)
-    balance = Balance(
+def _balance(reader: Reader) -> Balance:
+    return Balance(
         wallet_id=reader.string(),
         currency=reader.string(),
         balance=reader.long(),
@@ -98,8 +121,47 @@ def read_balance(body: bytes) -> Balance:
         source_offset=reader.long(),
         hash=reader.take(32),
     )
+
+
+def read_transaction(body: bytes) -> Transaction:
+    """A Transaction from its Avro body; raises Undecodable."""
+    reader = Reader(body)
+    transaction = _transaction(reader)
+    reader.end()
+    return transaction
+
+
+def read_entry(body: bytes) -> Entry:
+    """A LedgerEntry from its Avro body; raises Undecodable."""
+    reader = Reader(body)
+    transaction = _transaction(reader)
+    entry = Entry(
+        transaction,
+        sequence=reader.long(),
+        balance=reader.long(),
+        recorded_ms=reader.long(),
+        source_partition=reader.long(),
+        source_offset=reader.long(),
+        hash=reader.take(32),
+    )
+    reader.end()
+    return entry
+
+
+def read_balance(body: bytes) -> Balance:
+    """A Balance from its Avro body; raises Undecodable."""
+    reader = Reader(body)
+    balance = _balance(reader)
     reader.end()
     return balance
+
+
+def read_snapshot(body: bytes) -> Snapshot:
+    """A Snapshot from its Avro body; raises Undecodable."""
+    reader = Reader(body)
+    snapshot = Snapshot(*_balance(reader), reader.index(3))
+    reader.end()
+    return snapshot
 
 
 def long(value: int) -> bytes:
@@ -135,3 +197,15 @@ def write_transaction(transaction: Transaction) -> bytes:
             long(len(transaction.metadata)) + pairs + long(0) if pairs else long(0),
         ]
     )
+
+
+def write_balance(balance: Balance) -> bytes:
+    """The canonical Avro body of a Balance."""
+    numbers = (
+        balance.balance,
+        balance.sequence,
+        balance.recorded_ms,
+        balance.source_partition,
+        balance.source_offset,
+    )
+    return string(balance.wallet_id) + string(balance.currency) + b"".join(map(long, numbers)) + balance.hash

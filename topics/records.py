@@ -1,4 +1,4 @@
-"""Records of a batch read one by one, for batches that are not unpacked as a whole (`streams.inflation`).
+"""Records of a batch read one by one, for batches that are not unpacked as a whole (`topics.inflation`).
 
 A record (KIP-98) is its length, attributes, how far its time and its offset are from the batch's, key, value and
 headers; numbers are zigzag varints. Of a record that is too large for the pipeline nothing is kept but what it
@@ -15,9 +15,9 @@ from typing import IO, Any, NamedTuple
 from aiokafka.errors import CorruptRecordException
 
 from config.logs import EventLog
-from streams.batch import MOST_HEADERS, Headers, Sizes
+from topics.source import READABLE_HEADERS, Headers, Sizes
 
-log = EventLog("streams.records")
+log = EventLog("topics.records")
 
 PIECE_BYTES = 64 * 1024
 VARINT_BYTES = 10
@@ -85,7 +85,7 @@ class _Records:
             log.warning("headers_unreadable", partition=frame.partition, offset=offset)
             count, header_bytes, nul, headers = 0, 0, False, []
         sizes = Sizes(key_bytes, value_bytes, count, header_bytes, nul)
-        if sizes.exceed(self._most_bytes):
+        if sizes.exceed(self._most_bytes, READABLE_HEADERS):
             return Read(offset, timestamp, None, None, (), sizes)
         return Read(offset, timestamp, key, value, headers, sizes)
 
@@ -104,7 +104,7 @@ class _Records:
                 legal = False
                 continue
             nul = nul or "\0" in name
-            if size <= room and len(headers) < MOST_HEADERS:
+            if size <= room and len(headers) < READABLE_HEADERS:
                 headers.append((name, value))
         return count, size, nul, headers if legal else None
 

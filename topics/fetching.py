@@ -10,9 +10,9 @@ from typing import Any, cast
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 
-from streams.batch import Sizes, Source, Unkept
-from streams.inflation import Batches, Bounds
-from streams.records import Read
+from topics.inflation import Batches, Bounds
+from topics.records import Read
+from topics.source import READABLE_HEADERS, Sizes, Source, Unkept
 
 #: Bytes that are let go of take time only, and count so much less than those that are kept.
 PASSING = 32
@@ -50,7 +50,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             Source, (record.offset, record.timestamp, record.key, record.value, record.headers)
         )
         sizes = record.sizes if type(record) is Read else Sizes.of(source)
-        if sizes.exceed(self._bounds.record_bytes):
+        if sizes.exceed(self._bounds.record_bytes, READABLE_HEADERS):
             self._bounds.left -= sizes.total // PASSING
             return Unkept.of(source.offset, source.timestamp_ms, sizes)
         self._bounds.left -= sizes.held

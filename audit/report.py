@@ -25,6 +25,8 @@ class Difference:
     expected: Fields | None = None
     found: Fields | None = None
     detail: str = ""
+    #: Which check tells it: see docs/operations/verify.md.
+    check: str = ""
 
 
 class Differences:
@@ -40,6 +42,11 @@ class Differences:
         self.counts[difference.where, difference.what] += times
         if len(self.shown) < self._limit:
             self.shown.append(difference)
+
+    def take(self, other: "Differences") -> None:
+        """Add others; keep the first of them while there is room."""
+        self.counts += other.counts
+        self.shown += other.shown[: max(0, self._limit - len(self.shown))]
 
     @property
     def total(self) -> int:
@@ -70,6 +77,11 @@ class Findings:
         if len(self.shown) < self.limit:
             self.shown.append(finding)
 
+    def take(self, other: "Findings") -> None:
+        """Add others; keep the first of them while there is room."""
+        self.total += other.total
+        self.shown += other.shown[: max(0, self.limit - len(self.shown))]
+
 
 @dataclass
 class Covered:
@@ -88,10 +100,15 @@ class Covered:
     snapshots: int = 0
     balances: int = 0
     not_kept: int = 0
+    #: Credits less debits of the entries in minor units, of all currencies.
+    amount: int = 0
+    #: SHA-256 over the entries' hashes, and over the six headers of the rejections, in their order; in hex.
+    entries_hash: str = ""
+    rejections_hash: str = ""
 
     @property
     def conserved(self) -> bool:
-        """The conservation law, as far as the fold says it."""
+        """The conservation law, as far as this audit saw it."""
         return self.records == self.entries + self.rejections
 
 

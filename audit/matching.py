@@ -1,0 +1,91 @@
+"""Records that must come, in their order, beside those that do: matched by what they are known by, in bounded sight."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+
+from audit.certify import Tell
+from topics.source import Source
+
+#: Records looked at beyond one that is missing, or too much, before it is told.
+SIGHT = 2_000
+
+
+class Matching:
+    """`identity` is what a record is known by, None for what is no such record."""
+
+    def __init__(
+        self, identity: Callable[[Source], Hashable | None], tell: Tell, *, starts_late: bool = False
+    ) -> None:
+        self._identity, self._tell = identity, tell
+        self._wanted: dict[Hashable, tuple[int, Source]] = {}
+        self._strays: deque[tuple[int, Hashable, Source]] = deque()
+        self._ordinal = self._newest = self._matched = 0
+        self._starts_late = starts_late
+        #: Records that were deleted before the first one that matches.
+        self.not_kept = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing waits for its counterpart."""
+        return not self._wanted and not self._strays
+
+    @property
+    def behind(self) -> int:
+        """How many more must come than did."""
+        return len(self._wanted) - len(self._strays)
+
+    def match(self, wanted: Iterable[Source], found: Iterable[Source]) -> None:
+        """Match what must come next with what comes next."""
+        for one in wanted:
+            self._ordinal += 1
+            self._wanted[self._identity(one)] = self._ordinal, one
+        strays, self._strays = self._strays, deque()
+        for seen, _, one in strays:
+            self._look(one, seen)
+        for one in found:
+            self._look(one, self._matched)
+        self._let_go(SIGHT)
+
+    def finish(self, in_flight: Callable[[Source], bool]) -> int | None:
+        """Tell what has no counterpart; the offset of the first record that is in flight, None where there is none."""
+        kept = [one for _, _, one in self._strays if in_flight(one)]
+        self._strays = deque(stray for stray in self._strays if stray[2] not in kept)
+        self._let_go(-1)
+        return min((one.offset for one in kept), default=None)
+
+    def _look(self, one: Source, seen: int) -> None:
+        key = self._identity(one)
+        if key is None:
+            self._tell("derived", "extra", one)
+        elif key in self._wanted:
+            ordinal, wanted = self._wanted.pop(key)
+            if self._starts_late:
+                self._forget_before(ordinal)
+            if (one.key, one.value, one.timestamp_ms, [*one.headers]) != (*wanted[2:4], wanted[1], []):
+                self._tell("derived", "altered", one, wanted)
+            elif ordinal < self._newest:
+                self._tell("derived", "out of order", one)
+            self._newest = max(self._newest, ordinal)
+            self._matched += 1
+        else:
+            self._strays.append((seen, key, one))
+
+    def _forget_before(self, ordinal: int) -> None:
+        """What comes before the first record that a finite retention has kept."""
+        self._starts_late = False
+        for key, (before, _) in [*self._wanted.items()]:
+            if before < ordinal:
+                del self._wanted[key]
+                self.not_kept += 1
+
+    def _let_go(self, sight: int) -> None:
+        while self._strays and self._matched - self._strays[0][0] > sight:
+            self._tell("derived", "extra", self._strays.popleft()[2])
+        for key, (ordinal, wanted) in [*self._wanted.items()]:
+            if sight >= 0 and (self._ordinal if self._starts_late else self._newest) - ordinal <= sight:
+                break
+            del self._wanted[key]
+            if self._starts_late:
+                self.not_kept += 1
+                continue
+            self._tell("derived", "missing", None, wanted)

@@ -1,0 +1,350 @@
+"""One partition from its first record to its cut: every record that a worker wrote held against the input.
+
+Stretch by stretch of the input, in this order: 1. each record has one outcome, 2. the entries, 3. the rejections,
+4. snapshots and balances, 5. the balances that are certified now. What it says of ids is judged at the end.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import numpy as np
+
+from audit import avro, fold
+from audit.certify import Certified, Certifier, Inputs, Judged, content_of, contents
+from audit.columns import Longs
+from audit.contract import DAY_MS, REJECTION_HEADERS, Contract, Reason, Transaction
+from audit.derived import BalanceLane, SnapshotLane, due
+from audit.identity import CONFLICT, DUPLICATE, ENTRY, LATER, MISSING, Events, Identities, Twin, events
+from audit.lanes import Lane, Reads, entry_sources, rejection_sources
+from audit.refusals import Refusals
+from audit.report import Covered, Differences, Finding, Findings, What
+from audit.telling import Teller
+from audit.unwitnessed import Unwitnessed
+from audit.wallets import Wallets
+from config.times import rfc3339
+from config.topics import Topics
+from topics.source import Source
+
+#: What an outcome says of its id.
+SAID = {
+    ENTRY: "it was posted",
+    DUPLICATE: "it was rejected as DUPLICATE",
+    CONFLICT: "it was rejected as CONFLICT",
+    LATER: "it was rejected for a later reason",
+}
+#: Records of the input judged at a time.
+STRETCH_RECORDS = 20_000
+
+
+class Span(NamedTuple):
+    """What of one partition is audited: the input up to before `source`, the derived topics from and to offsets.
+
+    From `source` to before `input_end` outcomes are in flight.
+    """
+
+    partition: int
+    begin: int
+    source: int
+    input_end: int
+    starts: dict[str, int]
+    ends: dict[str, int]
+
+
+class Stretch(NamedTuple):
+    """What came of a stretch of the input, for who watches: entries and snapshots as they must be, rejections."""
+
+    partition: int
+    wallets: Wallets
+    judged: Judged
+    rejections: list[Source]
+    snapshots: list[Source]
+
+
+class PartitionAudit:
+    """The audit of one partition; `reads` opens a topic, `watch` is told of every stretch."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        topics: Topics,
+        span: Span,
+        reads: Callable[[str], Reads],
+        folder: Path,
+        differences: Differences,
+        findings: Findings,
+        *,
+        late: Collection[str] = (),
+        without_balances: bool = False,
+        watch: Callable[[Stretch], None] = lambda _: None,
+    ) -> None:
+        self._without_balances = without_balances
+        self._watch, self._late, self._folder = watch, late, folder / str(span.partition)
+        self._unwitnessed: Unwitnessed | None = None
+        self._first_kept = span.input_end
+        self._contract, self._topics, self._span, self._reads = contract, topics, span, reads
+        self._findings = findings
+        at = span.partition
+        self._input = self._started(topics.transactions, span.begin, span.source)
+        self._entry = Teller(topics.ledger, at, differences, avro.read_entry)
+        self._rejection = Teller(topics.rejections, at, differences, None)
+        self._input_teller = Teller(topics.transactions, at, differences, avro.read_transaction)
+        snapshot = Teller(topics.snapshots, at, differences, avro.read_snapshot)
+        balance = Teller(topics.balances, at, differences, avro.read_balance)
+        self.wallets = Wallets(at, contract.partitions)
+        self._ledger = Lane(self._derived(topics.ledger), entry_sources, _strays(self._entry), span.input_end)
+        self._rejections = Lane(
+            self._derived(topics.rejections), rejection_sources, _strays(self._rejection), span.input_end
+        )
+        self.wallets.load(folder / str(at))
+        self._certifier = Certifier(contract, at, self.wallets, self._entry)
+        self._certifier.recorded_ms = self.wallets.newest_ms
+        self._refusals = Refusals(contract, at, self.wallets, self._rejection)
+        self._snapshots = SnapshotLane(
+            contract,
+            at,
+            self.wallets,
+            self._derived(topics.snapshots),
+            snapshot,
+            starts_late=self._is_late(topics.snapshots),
+        )
+        self._balances = BalanceLane(contract, at, self.wallets, self._derived(topics.balances), balance)
+        self._identities = Identities(folder / str(at))
+        self.stretch_records = STRETCH_RECORDS
+        self._entries_hash, self._rejections_hash = sha256(), sha256()
+        self.covered = Covered(at, span.begin, span.source, span.input_end - span.source)
+        #: Where the next audit begins in the derived topics.
+        self.next_offsets: dict[str, int] = {}
+
+    def run(self, advance: Callable[[int], None], newer: Callable[[], Iterable[Source]]) -> Covered:
+        """Judge everything; `advance` is told of the records of the input so far, `newer` see `BalanceLane.finish`."""
+        try:
+            while records := self._input.next(self.stretch_records):
+                self._stretch(Inputs(records))
+                self.covered.records += len(records)
+                advance(self.covered.records)
+            self._finish(newer)
+            self.covered.entries_hash = self._entries_hash.hexdigest()
+            self.covered.rejections_hash = self._rejections_hash.hexdigest()
+            for twin in self._identities.judge(self._contract.id_window_ms, self._span.begin, lambda _: None):
+                self._tell_twin(twin)
+        finally:
+            self._identities.close()
+            if self._unwitnessed is not None:
+                self._unwitnessed.close()
+        return self.covered
+
+    def _sum_up(self, judged: Judged, rejections: list[Source]) -> None:
+        """What another audit of the same records must come to as well."""
+        signed = judged.columns.transaction.signed
+        # In two parts, of which no sum leaves 64 bits.
+        self.covered.amount += (int((signed >> 32).sum()) << 32) + int((signed & 0xFFFFFFFF).sum())
+        self._entries_hash.update(b"".join(judged.certified.links))
+        for one in rejections:
+            for _, value in one.headers[-len(REJECTION_HEADERS) :]:
+                self._rejections_hash.update(value or b"")
+
+    def has_entries(self, wallet_id: str) -> bool:
+        """Whether a wallet has a certified entry here."""
+        number = self.wallets.number(wallet_id.encode())
+        return number >= 0 and bool(self.wallets.sequence[number])
+
+    def save(self, folder: Path) -> None:
+        """Keep what the next audit goes on from; the ids are there already."""
+        self.wallets.save(folder / str(self._span.partition), self._certifier.recorded_ms)
+
+    def _stretch(self, inputs: Inputs) -> None:
+        before = inputs.records[-1].offset + 1
+        entries, sources = self._entries(inputs, before)
+        rejections, rejected = self._rejections.take(before)
+        covered = self.covered
+        covered.entries += len(entries)
+        covered.rejections += len(rejections)
+        missing = self._conserve(inputs, entries, sources, rejections, rejected)
+        entries, sources = _of(inputs, entries, sources)
+        newest_ms = self._certifier.recorded_ms
+        judged = self._certifier.judge(inputs, entries, sources, missing)
+        certified = judged.certified
+        refused = self._refusals.judge(inputs, rejections, rejected, certified, newest_ms)
+        # Those without an outcome first: what they would have posted is no earlier twin of theirs.
+        self._identities.add(np.concatenate([self._is_missing(inputs, missing), judged.events, refused]))
+        wanted = due(certified, self.wallets, self._contract.snapshot_every)
+        covered.snapshots += len(wanted.wallet)
+        snapshots = self._snapshots.compare(wanted)
+        self._sum_up(judged, rejections)
+        self._watch(Stretch(self._span.partition, self.wallets, judged, rejections, snapshots))
+        self._take_over(certified)
+        if not self._without_balances:
+            self._balances.compare(certified, before)
+
+    def _is_late(self, topic: str) -> bool:
+        """Whether a finite retention has deleted the first records of a topic."""
+        return topic in self._late and self._span.starts[topic] > 0
+
+    def _entries(self, inputs: Inputs, before: int) -> tuple[list[Source], list[int]]:
+        """The entries of a stretch; those that retention deleted as the slow fold makes them."""
+        if not self._is_late(self._topics.ledger):
+            return self._ledger.take(before)
+        if self._unwitnessed is None:
+            self._unwitnessed = Unwitnessed(self._contract, self._span.partition, self._folder)
+        first = self._ledger.first()
+        self._first_kept = min(self._first_kept, self._span.input_end if first is None else first)
+        entries, sources = self._ledger.take(before)
+        deleted = [record for record in inputs.records if record.offset < self._first_kept]
+        made = [one for one in map(self._unwitnessed.entry, deleted) if one is not None]
+        self.covered.not_kept += len(made)
+        return [entry for entry, _ in made] + entries, [source for _, source in made] + sources
+
+    def _conserve(
+        self,
+        inputs: Inputs,
+        entries: list[Source],
+        sources: list[int],
+        rejections: list[Source],
+        rejected: list[int],
+    ) -> Longs:
+        """Each record of the input has one outcome, and there is no other; the places of those without any."""
+        outcomes = np.zeros(len(inputs.offsets), np.int64)
+        for teller, records, at in ((self._entry, entries, sources), (self._rejection, rejections, rejected)):
+            places, there = inputs.places(at)
+            outcomes[places[there]] += 1
+            for row in np.flatnonzero(~there).tolist():
+                teller("conservation", "extra", records[row], None, "the input has no such record")
+        twice = {inputs.records[place].offset for place in np.flatnonzero(outcomes > 1).tolist()}
+        for record, source in zip(rejections, rejected, strict=True):
+            if source in twice:
+                self._rejection("conservation", "extra", record, None, "the record was posted, too")
+        return self._not_kept(inputs, np.flatnonzero(outcomes == 0))
+
+    def _not_kept(self, inputs: Inputs, missing: Longs) -> Longs:
+        """Those without an outcome, but for those whose rejection retention may have deleted."""
+        if not len(missing) or not self._is_late(self._topics.rejections):
+            return missing
+        first = self._rejections.earliest
+        kept = missing[:0] if first is None else missing[inputs.offsets[missing] >= first]
+        self.covered.not_kept += len(missing) - len(kept)
+        return kept
+
+    def _is_missing(self, inputs: Inputs, missing: Longs) -> Events:
+        """Tell records without any outcome; of transactions what they say of their ids: that tells what they lack."""
+        lacking: list[tuple[Source, Transaction]] = []
+        for place in missing.tolist():
+            record = inputs.records[place]
+            what = fold.read(self._contract, self._span.partition, record)
+            if isinstance(what, Reason):
+                self._rejection.at_source("conservation", "missing", record.offset, None, f"it is {what}")
+            else:
+                lacking.append((record, what))
+        ids = [int(what.transaction_id.replace("-", ""), 16) for _, what in lacking]
+        bodies = [avro.write_transaction(fold.content(what)) for _, what in lacking]
+        return events(
+            self.wallets.numbers([what.wallet_id.encode() for _, what in lacking]),
+            MISSING,
+            np.array([one >> 64 for one in ids], np.uint64),
+            np.array([one & (1 << 64) - 1 for one in ids], np.uint64),
+            np.array([record.offset for record, _ in lacking], np.int64),
+            np.array([record.timestamp_ms for record, _ in lacking], np.int64),
+            contents([content_of(body, in_order=True) for body in bodies]),
+        )
+
+    def _take_over(self, certified: Certified) -> None:
+        """The newest certified balance of each wallet."""
+        wallets, number = self.wallets, certified.wallet
+        for column in ("currency", "balance", "sequence", "recorded_ms", "source"):
+            getattr(wallets, column)[number] = getattr(certified, column)
+        for one, link in zip(number.tolist(), certified.links, strict=True):
+            wallets.hashes[one] = link
+
+    def _finish(self, newer: Callable[[], Iterable[Source]]) -> None:
+        """What the topics hold beyond the cut is in flight, or too much."""
+        span, topics = self._span, self._topics
+        for topic, lane, teller in (
+            (topics.ledger, self._ledger, self._entry),
+            (topics.rejections, self._rejections, self._rejection),
+        ):
+            first = None
+            for record, source in lane.rest():
+                if not span.source <= source < span.input_end:
+                    teller("conservation", "extra", record, None, "the input has no such record")
+                elif first is None:
+                    first = record.offset
+            self.next_offsets[topic] = span.ends[topic] if first is None else first
+        first = self._snapshots.finish(self._snapshot_in_flight)
+        self.next_offsets[topics.snapshots] = span.ends[topics.snapshots] if first is None else first
+        self.covered.not_kept += self._snapshots.not_kept
+        if not self._without_balances:
+            first = self._balances.finish(span.source, span.input_end, newer)
+            self.next_offsets[topics.balances] = span.ends[topics.balances] if first is None else first
+            self.covered.balances = self._balances.found
+
+    def _snapshot_in_flight(self, record: Source) -> bool:
+        """A PERIOD closes the entry before the one that causes it, which may be the last one that is certified."""
+        span = self._span
+        if span.source >= span.input_end:
+            return False
+        try:
+            snapshot = avro.read_snapshot((record.value or b"")[5:])
+        except avro.Undecodable:
+            return False
+        if span.source <= snapshot.source_offset < span.input_end:
+            return True
+        number = self.wallets.number(snapshot.wallet_id.encode())
+        return (
+            snapshot.reason == 1 and number >= 0 and int(self.wallets.sequence[number]) == snapshot.sequence
+        )
+
+    def _tell_twin(self, twin: Twin) -> None:
+        name = self.wallets.names[twin.wallet].decode(errors="replace")
+        transaction_id = str(UUID(bytes=twin.transaction_id))
+        if twin.kind == MISSING:
+            teller = self._entry if twin.posted_source is None else self._rejection
+            teller.at_source(
+                "conservation", "missing", twin.source, name, "the record has neither entry nor rejection"
+            )
+            return
+        if twin.forgotten and twin.kind == ENTRY:
+            at = f"wallet {name} sequence {twin.sequence}, partition {self._span.partition} source offset {twin.source}"
+            before = rfc3339(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=twin.posted_ms))
+            days = (self._contract.id_window_ms or 0) // DAY_MS
+            ago = f"longer ago than the {days} days that this pipeline remembers"
+            told = f"{at}: the id was posted before at {before}, {ago}"
+            self._findings.add(Finding("posted again", transaction_id, told))
+            return
+        content = "the same" if twin.same_content else "other"
+        earlier = (
+            "was not posted before"
+            if twin.posted_source is None
+            else f"was posted by the record at {twin.posted_source} with {content} content"
+        )
+        detail = f"{SAID[twin.kind]}, but its id {transaction_id} {earlier}"
+        what: What = "extra" if twin.kind == ENTRY else "altered"
+        teller = self._entry if twin.kind == ENTRY else self._rejection
+        teller.at_source("identity", what, twin.source, name, detail)
+
+    def _started(self, topic: str, begin: int, end: int) -> Reads:
+        reading = self._reads(topic)
+        reading.start(self._span.partition, begin, end)
+        return reading
+
+    def _derived(self, topic: str) -> Reads:
+        return self._started(topic, self._span.starts.get(topic, 0), self._span.ends.get(topic, 0))
+
+
+def _of(inputs: Inputs, entries: list[Source], sources: list[int]) -> tuple[list[Source], list[int]]:
+    """Entries whose source is there; any other was told."""
+    _, there = inputs.places(sources)
+    if there.all():
+        return entries, sources
+    rows = np.flatnonzero(there).tolist()
+    return [entries[row] for row in rows], [sources[row] for row in rows]
+
+
+def _strays(teller: Teller) -> Callable[[What, Source, int], None]:
+    def tell(what: What, record: Source, source: int) -> None:
+        detail = "it names no record of the input" if source < 0 else ""
+        teller("conservation", what, record, None, detail)
+
+    return tell

@@ -1,0 +1,38 @@
+"""Entries that a finite retention has deleted, made once more from the input by the slow fold.
+
+They are not checked, since nothing is there: they are what later entries follow from. Its ids are on disk.
+"""
+
+from pathlib import Path
+
+from rocksdict import Rdict
+
+from audit.certify import frame
+from audit.contract import Contract, Reason
+from audit.fold import Fold
+from topics.source import Source
+
+FOLDER = "unwitnessed"
+
+
+class Unwitnessed:
+    """Folds one partition from its first record on; give it every record."""
+
+    def __init__(self, contract: Contract, partition: int, folder: Path) -> None:
+        self._partition = partition
+        self._frame = frame(contract.entry_schema_id)
+        self._ids = Rdict(str(folder / FOLDER))
+        self._fold = Fold(contract, posted=self._ids)
+
+    def entry(self, record: Source) -> tuple[Source, int] | None:
+        """The entry that a record became, and its source; None for one that was rejected."""
+        outcome = self._fold.step(self._partition, record)
+        if isinstance(outcome, Reason):
+            return None
+        balance = outcome.balance
+        key = balance.wallet_id.encode()
+        return Source(-1, balance.recorded_ms, key, self._frame + outcome.body, ()), record.offset
+
+    def close(self) -> None:
+        """Let go of what is on disk."""
+        self._ids.close()

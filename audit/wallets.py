@@ -1,0 +1,129 @@
+"""What is certified of each wallet of a partition so far, in columns: about 300 bytes a wallet."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import murmur2
+
+from audit.columns import Longs, Words, is_wallet_id
+from audit.contract import NO_HASH, Balance
+
+FIRST_ROWS = 1_024
+FILE = "wallets.npz"
+COLUMNS = ("balance", "sequence", "currency", "recorded_ms", "source", "told", "at_home")
+
+
+class Wallets:
+    """Wallets by number, in the order in which they were first seen. Rows of a new one are zero."""
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self._partition, self._partitions = partition, partitions
+        self._numbers: dict[bytes, int] = {}
+        self.names: list[bytes] = []
+        self.hashes: list[bytes] = []
+        self.balance: Longs = np.zeros(FIRST_ROWS, np.int64)
+        self.sequence: Longs = np.zeros(FIRST_ROWS, np.int64)
+        self.currency: Words = np.zeros(FIRST_ROWS, np.uint64)
+        self.recorded_ms: Longs = np.zeros(FIRST_ROWS, np.int64)
+        self.source: Longs = np.zeros(FIRST_ROWS, np.int64)
+        #: Sequence of the newest balance that `balances` has told.
+        self.told: Longs = np.zeros(FIRST_ROWS, np.int64)
+        #: Whether wallet and partition belong to each other, by the contract.
+        self.at_home = np.zeros(FIRST_ROWS, np.bool_)
+        #: The recorded_at of the partition's newest entry.
+        self.newest_ms = int(np.iinfo(np.int64).min)
+        #: What else may be the newest balance of a wallet of which something was wrong; the first is the right one.
+        self.suspects: dict[int, list[Balance | None]] = {}
+
+    def save(self, folder: Path, newest_ms: int) -> None:
+        """Keep all of it in a folder; `newest_ms` is the recorded_at of the partition's newest entry."""
+        count = len(self.names)
+        columns = {name: getattr(self, name)[:count] for name in COLUMNS}
+        lengths = np.fromiter(map(len, self.names), np.int64, count)
+        np.savez(
+            folder / FILE,
+            names=np.frombuffer(b"".join(self.names), np.uint8),
+            lengths=lengths,
+            hashes=np.frombuffer(b"".join(self.hashes), np.uint8),
+            newest_ms=newest_ms,
+            **columns,
+        )
+
+    def load(self, folder: Path) -> None:
+        """Go on from what is kept in a folder, if anything is."""
+        if not (folder / FILE).exists():
+            return
+        with np.load(folder / FILE, allow_pickle=False) as kept:
+            names, hashes = kept["names"].tobytes(), kept["hashes"].tobytes()
+            ends = np.cumsum(kept["lengths"]).tolist()
+            for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+                self._add(names[begin:end])
+            count = len(self.names)
+            for name in COLUMNS:
+                getattr(self, name)[:count] = kept[name]
+            self.newest_ms = int(kept["newest_ms"])
+        size = len(NO_HASH)
+        self.hashes = [hashes[at * size : (at + 1) * size] for at in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def numbers(self, names: Sequence[bytes]) -> Longs:
+        """The numbers of wallets by their ids, given anew to those that were never seen."""
+        known = self._numbers
+        try:
+            found = [known[name] for name in names]
+        except KeyError:
+            found = [known[name] if name in known else self._add(name) for name in names]
+        return np.array(found, dtype=np.int64)
+
+    def number(self, name: bytes) -> int:
+        """The number of one wallet, -1 for one that was never seen."""
+        return self._numbers.get(name, -1)
+
+    def _add(self, name: bytes) -> int:
+        number = self._numbers[name] = len(self.names)
+        self.names.append(name)
+        self.hashes.append(NO_HASH)
+        if number == len(self.balance):
+            for column in COLUMNS:
+                rows = getattr(self, column)
+                setattr(self, column, np.concatenate([rows, np.zeros_like(rows)]))
+        self.at_home[number] = is_wallet_id(name) and murmur2(name, self._partitions) == self._partition
+        return number
+
+    def get(self, number: int) -> Balance | None:
+        """The newest certified balance of a wallet, None where it has no entry yet."""
+        if not self.sequence[number]:
+            return None
+        return Balance(
+            self.names[number].decode(),
+            currency_text(int(self.currency[number])),
+            int(self.balance[number]),
+            int(self.sequence[number]),
+            int(self.recorded_ms[number]),
+            self._partition,
+            int(self.source[number]),
+            self.hashes[number],
+        )
+
+    def put(self, number: int, balance: Balance | None) -> None:
+        """Take over what is the newest balance of a wallet."""
+        if balance is None:
+            self.sequence[number], self.balance[number], self.hashes[number] = 0, 0, NO_HASH
+            return
+        self.balance[number], self.sequence[number] = balance.balance, balance.sequence
+        self.currency[number] = currency_code(balance.currency)
+        self.recorded_ms[number], self.source[number] = balance.recorded_ms, balance.source_offset
+        self.hashes[number] = balance.hash
+
+
+def currency_code(text: str) -> int:
+    """Three letters as the number that columns hold."""
+    return int.from_bytes(text.encode(), "little")
+
+
+def currency_text(code: int) -> str:
+    """The letters of such a number."""
+    return code.to_bytes(3, "little").decode(errors="replace")

@@ -1,0 +1,75 @@
+"""`wallet verify --export`: the report as one JSON file, for another machine to compare.
+
+What two audits of the same pipeline up to the same offsets have in common is in `certified`, and `seal` is its SHA-256:
+whoever gets the same seal has read the same outcomes, to the byte.
+"""
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import libversion
+
+from audit.report import Report
+from config.errors import ConfigurationError
+from config.times import rfc3339
+from operations.output import as_line
+
+FORMAT = 1
+PACKAGES = ("wallet-ledger", "aiokafka", "confluent-kafka", "fastavro", "numpy", "psycopg", "rocksdict")
+#: What of a partition two audits have in common.
+COMPARED = (
+    "partition",
+    "from_offset",
+    "to_offset",
+    "records",
+    "entries",
+    "rejections",
+    "snapshots",
+    "amount",
+    "entries_hash",
+    "rejections_hash",
+)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise ConfigurationError for a file that cannot be made, before hours of work for it."""
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigurationError(f"--export {path} cannot be written: name a file in a folder that is there")
+
+
+def write(report: Report, cluster: str, topic_id: str, path: Path) -> None:
+    """Write the file: all of it or, where this ends in the middle, nothing."""
+    certified: dict[str, Any] = {
+        "prefix": report.prefix,
+        "cluster": cluster,
+        "topic_id": topic_id,
+        "policy": report.policy,
+        "clean": report.clean,
+        "partitions": [{name: asdict(one)[name] for name in COMPARED} for one in report.covered],
+    }
+    told = {
+        "format": FORMAT,
+        "at": rfc3339(datetime.now(UTC)),
+        "versions": {
+            "python": platform.python_version(),
+            "librdkafka": libversion()[0],
+            **{name: version(name) for name in PACKAGES},
+        },
+        "certified": certified,
+        "seal": sha256(json.dumps(certified, sort_keys=True).encode()).hexdigest(),
+        "report": json.loads(as_line(report.to_json())),
+    }
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w") as out:
+        json.dump(told, out, indent=1)
+        out.write("\n")
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(path)

@@ -1,0 +1,182 @@
+"""The partitions of an audit judged, in one process or in several, and what came of them together."""
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from audit.contract import Contract
+from audit.groups import GroupSums
+from audit.partition import STRETCH_RECORDS, PartitionAudit, Span, Stretch
+from audit.report import Covered, Differences, Findings
+from audit.samples import Samples
+from config.cluster import offsets_of, quiet_admin
+from config.pipeline import Pipeline
+from config.settings import Settings
+from config.topics import Topics
+from operations.output import Advance, behind
+from operations.verify.expected import ExpectedRows
+from operations.verify.opened import Opened
+from schemas.accepted import AcceptedIds
+from schemas.registry import SchemaIds
+from topics.source import Source
+
+#: How often a bar hears of what the processes have done.
+LOOK_S = 0.5
+GROUPS = "groups"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the processes of one audit share."""
+
+    settings: Settings
+    pipeline: Pipeline
+    ids: SchemaIds
+    accepted: Mapping[int, AcceptedIds]
+    late: frozenset[str]
+    suspected: frozenset[str]
+    work: Path
+    shown: int
+    #: Rows as they are expected, still without any that this audit certifies.
+    expected: Callable[[], ExpectedRows]
+
+    def contract(self) -> Contract:
+        """The pipeline's contract; which schema ids count is in the log."""
+
+        def writer(partition: int, schema_id: int, offset: int) -> str | None:
+            found = self.accepted[partition](schema_id, offset)
+            return None if found is None else found.text
+
+        return Contract.of(Topics.of(self.settings).transactions, self.pipeline, self.ids, writer)
+
+
+@dataclass
+class Judgement:
+    """What came of some partitions: where the next audit begins in them, who of the suspected wallets has entries."""
+
+    expected: ExpectedRows
+    differences: Differences
+    findings: Findings
+    samples: Samples = field(default_factory=Samples)
+    covered: list[Covered] = field(default_factory=list)
+    starts: dict[str, dict[str, int]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    cpu_s: float = 0.0
+
+    def take(self, other: "Judgement") -> None:
+        """Add what came of others."""
+        self.expected.take(other.expected)
+        self.differences.take(other.differences)
+        self.findings.take(other.findings)
+        self.samples.histories |= other.samples.histories
+        self.covered = sorted([*self.covered, *other.covered], key=lambda one: one.partition)
+        self.starts |= other.starts
+        self.known |= other.known
+        self.cpu_s += other.cpu_s
+
+
+def judge_all(task: Task, spans: Sequence[Span], jobs: int, groups: GroupSums, advance: Advance) -> Judgement:
+    """Judge these partitions in so many processes; `advance` is told of the records of the input so far."""
+    if jobs == 1 or len(spans) < 2:
+        return _judge(task, spans, groups, advance)
+    context = multiprocessing.get_context("spawn")
+    counts: Any = context.Array("q", jobs)
+    together = Judgement(task.expected(), Differences(task.shown), Findings(task.shown))
+    shares = [share for at in range(jobs) if (share := spans[at::jobs])]
+    with ProcessPoolExecutor(len(shares), context, _begin, (counts,)) as pool:
+        running = [pool.submit(_judge_apart, task, share, at) for at, share in enumerate(shares)]
+        _watch(running, lambda: advance(sum(counts)))
+        for at, one in enumerate(running):
+            together.take(one.result())
+            groups.take(task.work / f"{GROUPS}-{at}")
+    return together
+
+
+_counts: Any = ()
+
+
+def _begin(counts: Any) -> None:
+    global _counts  # noqa: PLW0603 - the one way to hand shared memory to a pool's processes
+    _counts = counts
+
+
+def _judge_apart(task: Task, spans: Sequence[Span], number: int) -> Judgement:
+    groups = GroupSums(task.work / f"{GROUPS}-{number}")
+    try:
+        return _judge(task, spans, groups, partial(_count, number))
+    finally:
+        groups.close()
+
+
+def _count(number: int, done: int) -> None:
+    _counts[number] = done
+
+
+def _watch(running: Sequence["Future[Judgement]"], look: Callable[[], None]) -> None:
+    left: set[Future[Judgement]] = {*running}
+    while left:
+        done, left = wait(left, LOOK_S, FIRST_EXCEPTION)
+        look()
+        for one in done:
+            one.result()
+
+
+def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advance) -> Judgement:
+    found = Judgement(task.expected(), Differences(task.shown), Findings(task.shown))
+    topics, client, began_s = Topics.of(task.settings), quiet_admin(task.settings), time.process_time()
+
+    def watch(stretch: Stretch) -> None:
+        found.expected.add(stretch)
+        found.samples.add(stretch.judged, stretch.wallets)
+        groups.add(stretch.judged)
+
+    def newer(span: Span) -> Iterator[Source]:
+        """Balances that came behind the span's end meanwhile."""
+        reading = opened(topics.balances)
+        end = offsets_of(client, [(topics.balances, span.partition)])[topics.balances, span.partition].end
+        reading.start(span.partition, span.ends[topics.balances], end)
+        while records := reading.next(STRETCH_RECORDS):
+            yield from records
+
+    contract, done = task.contract(), 0
+    with Opened(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
+        for span in spans:
+            audit = PartitionAudit(
+                contract,
+                topics,
+                span,
+                opened,
+                task.work,
+                found.differences,
+                found.findings,
+                late=task.late,
+                watch=watch,
+            )
+            found.covered.append(audit.run(behind(advance, done), partial(newer, span)))
+            audit.save(task.work)
+            found.starts[str(span.partition)] = audit.next_offsets
+            found.known |= {wallet for wallet in task.suspected if audit.has_entries(wallet)}
+            done += span.source - span.begin
+    found.cpu_s = time.process_time() - began_s
+    return found
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for cyclic garbage far less often: a batch makes tuples by the 10,000, and no cycles."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -1,0 +1,249 @@
+"""`wallet verify --from`: the audit of what `wallet export topics` wrote, with nothing but the folder.
+
+Balances and rows are not in an export, and the group's offset is not known: what has no outcome behind the newest one
+counts as in flight.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from audit.columns import sources
+from audit.contract import Contract
+from audit.groups import GroupSums
+from audit.lanes import NONE, rejection_sources
+from audit.partition import PartitionAudit, Span, Stretch
+from audit.report import Difference, Differences, Finding, Findings, Report
+from config.errors import ConfigurationError, Refused
+from config.pipeline import Pipeline
+from config.topics import Topics
+from operations.arguments import partitions_of
+from operations.export.manifest import NAME, File, Manifest, sha256_of
+from operations.files.parquet import libraries
+from operations.output import behind, progress
+from operations.verify import exported
+from operations.verify.options import Options
+from schemas.accepted import Accepted, AcceptedIds
+from topics.source import Source
+
+#: What must be there, in the order in which it is exported.
+KINDS = ("input", "ledger", "rejections", "snapshots")
+RAW = ["offset", "timestamp", "record_key", "record_value", "record_headers"]
+LEFT_OUT = "`balances`, PostgreSQL and topic settings are not in an export"
+
+
+class Folder:
+    """The files of an export, partition by partition."""
+
+    def __init__(self, path: Path, manifest: Manifest, differences: Differences) -> None:
+        self.path, self._differences = path, differences
+        self.files: dict[tuple[str, int], list[File]] = {}
+        for one in sorted(manifest.files, key=lambda file: file.from_offset):
+            if one.month is None:
+                self.files.setdefault((one.topic, one.partition), []).append(one)
+
+    def refuse_gaps(self, partitions: Sequence[int]) -> None:
+        """Raise for what is no whole export of these partitions."""
+        for at in partitions:
+            for kind in KINDS:
+                files = self.files.get((kind, at), [])
+                if kind == "input" and (not files or files[0].from_offset > 0):
+                    raise Refused(
+                        f"{self.path} does not have partition {at} of the input from its first record on: export all "
+                        "topics, whole partitions, into one folder"
+                    )
+                for one, behind_it in pairwise(files):
+                    if one.to_offset < behind_it.from_offset:
+                        raise Refused(
+                            f"{self.path} is cut short: {kind} partition {at} ends at offset {one.to_offset} and "
+                            f"goes on at {behind_it.from_offset}: export it again, into another folder"
+                        )
+
+    def check(self) -> None:
+        """Tell files that are missing, or are not what the manifest says."""
+        for files in self.files.values():
+            for one in files:
+                path = self.path / one.path
+                if not path.exists():
+                    self._tell("missing", one, "the file is gone")
+                elif sha256_of(path) != one.sha256:
+                    self._tell("altered", one, "its SHA-256 is not the manifest's")
+
+    def end(self, kind: str, partition: int) -> int:
+        """Up to where a partition is exported."""
+        files = self.files.get((kind, partition), [])
+        return files[-1].to_offset if files else 0
+
+    def records(self, kind: str, partition: int, count: int) -> Iterator[list[Source]]:
+        """The records of a partition, so many at a time; a file that cannot be read is told and passed over."""
+        pa, parquet = libraries()
+        for one in self.files.get((kind, partition), []):
+            try:
+                with parquet.ParquetFile(self.path / one.path) as file:
+                    for batch in file.iter_batches(count, columns=RAW):
+                        yield _records(pa, batch)
+            except (OSError, pa.ArrowException) as failure:
+                self._tell("altered", one, f"it cannot be read: {str(failure).splitlines()[0]}")
+
+    def newest_source(self, kind: str, partition: int) -> int:
+        """The newest source that the last records of a topic name; -1 where there is none."""
+        files = [one for one in self.files.get((kind, partition), []) if one.records]
+        pa, parquet = libraries()
+        for one in reversed(files):
+            try:
+                with parquet.ParquetFile(self.path / one.path) as file:
+                    last = file.read_row_group(file.num_row_groups - 1, columns=RAW)
+            except (OSError, pa.ArrowException):
+                continue  # told by who reads it
+            records = [record for batch in last.to_batches() for record in _records(pa, batch)]
+            if kind == "ledger":
+                named = sources([record.value or b"" for record in records]).tolist()
+            else:
+                named = rejection_sources(records)
+            return max(named, default=NONE)
+        return NONE
+
+    def _tell(self, what: Any, one: File, detail: str) -> None:
+        self._differences.add(
+            Difference(one.path, what, one.partition, one.from_offset, detail=detail, check="export")
+        )
+
+
+def _records(pa: Any, batch: Any) -> list[Source]:
+    offsets, times, keys, values, headers = (batch.column(name) for name in RAW)
+    named = (
+        tuple((each["name"].decode(errors="replace"), each["value"]) for each in some or ())
+        for some in headers.to_pylist()
+    )
+    columns = (
+        offsets.to_pylist(),
+        times.cast(pa.int64()).to_pylist(),
+        keys.to_pylist(),
+        values.to_pylist(),
+        named,
+    )
+    return [Source(*one) for one in zip(*columns, strict=True)]
+
+
+class Reader:
+    """Reads one topic of an export as it would be read from Kafka."""
+
+    def __init__(self, folder: Folder, kind: str) -> None:
+        self._folder, self._kind = folder, kind
+        self._partition, self._end = 0, 0
+        self._batches: Iterator[list[Source]] | None = None
+
+    def start(self, partition: int, _: int, end: int) -> None:
+        """Go to a partition, to read it up to before an offset."""
+        self._partition, self._end, self._batches = partition, end, None
+
+    def next(self, count: int) -> list[Source]:
+        """The next records; none only at the end."""
+        if self._batches is None:
+            self._batches = self._folder.records(self._kind, self._partition, count)
+        for records in self._batches:
+            if found := [record for record in records if record.offset < self._end]:
+                return found
+        return []
+
+
+def run(path: Path, options: Options) -> Report:
+    """Verify an export and report; raises a WalletError where that is not possible."""
+    if options.export:
+        exported.refuse_unwritable(options.export)
+    began_s, began_cpu_s = time.monotonic(), time.process_time()
+    if not (path / NAME).is_file():
+        raise ConfigurationError(f"{path} holds no export: `wallet export topics {path}` writes one")
+    manifest = Manifest.of(path, {})
+    pipeline, topics, contract = _pipeline(path, manifest)
+    partitions = partitions_of(pipeline.partitions, options.partition)
+    differences, findings = Differences(options.shown), Findings(options.shown)
+    report = Report(str(manifest.origin["prefix"]), asdict(pipeline), differences, findings)
+    folder = Folder(path, manifest, differences)
+    folder.refuse_gaps(partitions)
+    folder.check()
+    kinds = dict(
+        zip((topics.transactions, topics.ledger, topics.rejections, topics.snapshots), KINDS, strict=True)
+    )
+    spans = [_span(folder, at, kinds) for at in partitions]
+    with (
+        TemporaryDirectory(prefix="wallet-verify-") as work,
+        progress("verifying", sum(span.source for span in spans)) as advance,
+    ):
+        groups, done = GroupSums(Path(work) / "groups"), 0
+
+        def watch(stretch: Stretch) -> None:
+            groups.add(stretch.judged)
+
+        try:
+            for span in spans:
+                audit = PartitionAudit(
+                    contract,
+                    topics,
+                    span,
+                    lambda topic: Reader(folder, kinds.get(topic, "")),
+                    Path(work),
+                    differences,
+                    findings,
+                    watch=watch,
+                    without_balances=True,
+                )
+                report.covered.append(audit.run(behind(advance, done), lambda: ()))
+                done += span.source
+            advance(done)
+            if len(partitions) == pipeline.partitions:
+                for group_id, currency, total in groups.unbalanced():
+                    told = f"its legs sum to {total} {currency} (minor units)"
+                    findings.add(Finding("unbalanced group", group_id, told))
+        finally:
+            groups.close()
+    report.notes.append(LEFT_OUT)
+    report.took_s = report.folding_s = time.monotonic() - began_s
+    report.folding_cpu_s = time.process_time() - began_cpu_s
+    if options.export:
+        exported.write(report, str(manifest.origin.get("input topic")), "", options.export)
+    return report
+
+
+def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
+    end = folder.end("input", at)
+    newest = max(
+        named if named < end else NONE for kind in KINDS[1:3] for named in [folder.newest_source(kind, at)]
+    )
+    ends = {topic: folder.end(kind, at) for topic, kind in kinds.items()}
+    # What was written behind the input's last record, while the export ran, is in flight.
+    return Span(at, 0, newest + 1, _ANY_OFFSET, dict.fromkeys(ends, 0), ends)
+
+
+_ANY_OFFSET = 1 << 62
+
+
+def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contract]:
+    """What the export says of its pipeline."""
+    origin = manifest.origin
+    try:
+        pipeline = Pipeline.from_json(json.dumps(origin["pipeline"]).encode())
+        ids = [int(one) for one in origin["schema ids"]]
+        accepted = {
+            int(at): AcceptedIds(int(at), [Accepted(**one) for one in some])
+            for at, some in manifest.accepted.items()
+        }
+        names = {name: f"{origin['prefix']}.{name}" for name in Topics.__dataclass_fields__}
+        topics = Topics(
+            **names | {"transactions": str(origin["input topic"]).split(" with id ", maxsplit=1)[0]}
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ConfigurationError(
+            f"{path / NAME} does not say enough of its pipeline: export all topics once more, into another folder"
+        ) from None
+
+    def writer(partition: int, schema_id: int, offset: int) -> str | None:
+        found = accepted[partition](schema_id, offset) if partition in accepted else None
+        return None if found is None else found.text
+
+    return pipeline, topics, Contract.of(topics.transactions, pipeline, ids, writer)

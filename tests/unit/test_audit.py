@@ -1,0 +1,154 @@
+"""The audit: nothing is found where a worker did what it must, whatever came in; each thing done to a topic is."""
+
+import random
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit import avro
+from audit.columns import Cursor, Packed, is_wallet_id, transactions
+from audit.columns import sources as sources_of
+from audit.contract import Reason, is_valid
+from config.pipeline import Pipeline
+from operations.generator import Mix, records
+from schemas.codec import encode_transaction, frame
+from tests.edits import edited
+from tests.unit import agreement
+from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule
+from tests.unit.audits import TOPICS, Pipe, piped
+from tests.unit.strategies import PARTITION, START_MS, anything, inputs, pipelines, valid
+from tests.unit.transactions import damaged
+from topics.source import Source
+
+MIX = Mix(
+    wallets=60,
+    bad=0.12,
+    duplicates=0.05,
+    partitions=4,
+    overdraft_rejected=True,
+    max_record_bytes=2_000,
+    seed=6,
+)
+PIPELINE = Pipeline(1, 4, 5, "reject", MIX.max_record_bytes, None, 1)
+
+Records = list[Source]
+
+
+def sources(count: int = 12_000, seed: int = 6) -> Records:
+    """One partition's share of a stream of every kind, over some days."""
+    made = [one for one in records(count, replace(MIX, seed=seed)) if one.partition == PARTITION]
+    found = []
+    for at, one in enumerate(made):
+        timestamp_ms = START_MS + at * 100_000 - (at % 10 == 9) * 1_000_000
+        headers = [*one.headers, *([("trace", b"%d" % at)] if at % 7 == 0 else ())]
+        found.append(Source(2 * at, timestamp_ms, one.key, one.value, headers))
+    return found
+
+
+@pytest.fixture(scope="module")
+def original() -> Pipe:
+    return piped(PIPELINE, sources(), 97)
+
+
+@pytest.fixture
+def pipe(original: Pipe) -> Pipe:
+    return Pipe(original.pipeline, {name: [*some] for name, some in original.topics.items()})
+
+
+@given(pipelines, inputs(), st.integers(1, 5), st.integers(1, 30))
+def test_what_a_worker_made_of_nasty_input_is_clean(
+    pipeline: Pipeline, came: Records, batch: int, stretch: int
+) -> None:
+    differences, _, covered = piped(pipeline, came, batch).audit(stretch=stretch)
+    assert not differences.total, differences.shown
+    assert covered.records == len(came) == covered.entries + covered.rejections
+
+
+@given(pipelines, anything(), st.integers(1, 5))
+def test_what_a_worker_made_of_anything_is_clean(pipeline: Pipeline, came: Records, stretch: int) -> None:
+    differences, _, covered = piped(pipeline, came).audit(stretch=stretch)
+    assert not differences.total, differences.shown
+    assert covered.conserved
+
+
+@given(pipelines, inputs(), st.integers(1, 30), st.randoms(use_true_random=False))
+def test_a_bit_that_is_flipped_anywhere_is_found(
+    pipeline: Pipeline, came: Records, stretch: int, chosen: random.Random
+) -> None:
+    pipe = piped(pipeline, came)
+    filled = [name for name, some in pipe.topics.items() if some and name != TOPICS.transactions]
+    if not filled:
+        return
+    some = pipe.topics[chosen.choice(filled)]
+    at = chosen.randrange(len(some))
+    value = bytearray(some[at].value or b"")
+    if value:
+        value[chosen.randrange(len(value))] ^= 1 << chosen.randrange(8)
+        some[at] = some[at]._replace(value=bytes(value))
+        assert pipe.audit(stretch=stretch)[0].total
+
+
+def test_the_pipeline_that_is_changed_below_has_everything_and_is_clean(original: Pipe) -> None:
+    differences, _, covered = original.audit()
+    assert not differences.total, differences.shown
+    reasons = {dict(one.headers)["rejection.reason"] for one in original.topics[TOPICS.rejections]}
+    assert reasons == {reason.encode() for reason in Reason}
+    assert covered.snapshots > 100
+    assert covered.balances > 100
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_each_thing_done_to_the_topics_is_found(pipe: Pipe, change: Change) -> None:
+    change.do(pipe)
+    told = pipe.told()
+    assert (change.check, change.topic, change.what) in {one[:3] for one in told}, told
+    assert len(told) <= change.most, told
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_each_rule_that_a_worker_breaks_is_found(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "CODEC", IN_PYTHON)
+    pipeline = replace(PIPELINE, id_window_days=2) if "early" in rule.name else PIPELINE
+    with edited(rule.name, [rule.edit]):
+        broken = piped(pipeline, sources(), 97)
+    assert rule.check in {check for check, *_ in broken.told()}
+
+
+@given(damaged(valid.map(encode_transaction)) | valid.map(encode_transaction) | st.binary(max_size=80))
+def test_columns_read_what_the_slow_reader_reads_and_take_nothing_else(body: bytes) -> None:
+    values = [frame(1) + body]
+    cursor = Cursor(Packed(values))
+    columns = transactions(cursor, values)
+    usual = bool(cursor.end()[0])
+    try:
+        read = avro.read_transaction(body)
+    except avro.Undecodable:
+        assert not usual
+        return
+    canonical = avro.write_transaction(read) == body
+    at, size = int(columns.wallet_at[0]), int(columns.wallet_bytes[0])
+    # The wallet's own rules are asked once for every wallet.
+    wallet_is_good = usual and is_wallet_id(values[0][at : at + size])
+    assert wallet_is_good == (canonical and is_valid(read))
+    if wallet_is_good:
+        assert values[0][at : at + size] == read.wallet_id.encode()
+        assert columns.signed[0] == read.signed
+        assert columns.occurred_us[0] == read.occurred_us
+        assert (int(columns.id_high[0]) << 64 | int(columns.id_low[0])) == UUID(read.transaction_id).int
+        assert columns.in_order[0] == (read.metadata == tuple(sorted(read.metadata)))
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20))
+def test_columns_read_any_long(numbers: list[int]) -> None:
+    cursor = Cursor(Packed([b"".join(map(avro.long, numbers))] * 3), skip=0)
+    assert [int(cursor.long()[2]) for _ in numbers] == numbers
+    assert cursor.end().all()
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(min_size=36, max_size=60))
+def test_a_source_is_read_back_from_the_hash(source: int, before: bytes) -> None:
+    value = frame(2) + before + avro.long(3) + avro.long(source) + bytes(32)
+    assert sources_of([value])[0] == source
