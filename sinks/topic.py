@@ -26,6 +26,8 @@ log = EventLog("sinks.topic")
 #: It leaves its group then, and is fenced if somebody else takes over. Not longer: after a broker's restart Kafka 4.3
 #: may remember members that are gone, and nothing but this ends the wait for them (docs/reliability.md).
 REBALANCE_S = 60.0
+#: A group that gives no share for longer than that and a session is told to readiness so often, and to the log.
+OWED_SAY_S, OWED_LOG_S = 5.0, 60.0
 ASK_S = 10.0
 #: Leaving the group takes milliseconds, and finishing the batch in hand as long as PostgreSQL takes.
 LEAVE_S = 15.0
@@ -56,6 +58,10 @@ class TopicReader:
         self._upstreams = Topics.of(settings).is_upstreams(sink.topic)
         #: Partitions that were taken away since the last slice: what was gathered of them is stale.
         self._let_go: set[int] = set()
+        self._share: set[int] = set()
+        #: Since when the group owes this member its share; None when it has given one, be it none at all.
+        self._owed_since: float | None = None
+        self._owed_said_at = self._owed_logged_at = float("-inf")
         self._admin: AdminClient | None = None
         self._consumer = self._new_consumer()
 
@@ -88,12 +94,20 @@ class TopicReader:
                 self._failure = error
 
         def on_assign(_: Consumer, partitions: list[TopicPartition]) -> None:
+            self._share.update(partition.partition for partition in partitions)
+            self._owed_since = None
             call(assigned, partitions)
 
         def on_revoke(_: Consumer, partitions: list[TopicPartition]) -> None:
-            self._let_go.update(partition.partition for partition in partitions)
+            gone = {partition.partition for partition in partitions}
+            self._let_go |= gone
+            self._share -= gone
+            if not self._share:
+                self._owed_since = time.monotonic()
             call(revoked, partitions)
 
+        self._share.clear()
+        self._owed_since = time.monotonic()
         self._consumer.subscribe(
             [self._sink.topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke
         )
@@ -141,6 +155,7 @@ class TopicReader:
 
         Raises Stopped for an error of Kafka that waiting does not mend.
         """
+        self._say_owed()
         deadline = time.monotonic() + self._settings.sink_wait_ms / 1_000
         gathered: list[Record] = []
         size = 0
@@ -227,6 +242,25 @@ class TopicReader:
             raise because(error, Stopped(f"{where} cannot be read: {error.str()}"))
         log.warning("kafka_says", sink=self._sink.name, where=where, reason=error.str())
         return True
+
+    def _say_owed(self) -> None:
+        """Say that the group gives no share, which no client tells: a coordinator may be out of order for good."""
+        now = time.monotonic()
+        if self._owed_since is None or now < max(self._owed_since + self._owed_s, self._owed_said_at + OWED_SAY_S):
+            return
+        self._owed_said_at = now
+        reason = (
+            f"the group {self._settings.sink_group(self._sink.name)} has given no share for "
+            f"{now - self._owed_since:.0f} s: is its coordinator at work (docs/operations/runbooks/lost-broker.md)?"
+        )
+        self._observer.waiting(self._sink.name, reason)
+        if now - self._owed_logged_at >= OWED_LOG_S:
+            self._owed_logged_at = now
+            log.warning("group_gives_no_share", sink=self._sink.name, reason=reason)
+
+    @property
+    def _owed_s(self) -> float:
+        return _patience_s(self._settings) + self._settings.session_timeout_s
 
     def _client_error(self, error: KafkaError) -> None:
         """librdkafka goes on trying by itself."""

@@ -23,6 +23,7 @@ from tests.faults.database import Postgres
 from tests.faults.faults import FAULTS
 from tests.faults.gate import Gate
 from tests.faults.load import Load
+from tests.faults.operator import Operator
 from tests.faults.progress import Progress
 from tests.faults.report import Report
 from tests.faults.scene import Scene, Skipped
@@ -75,6 +76,9 @@ def run(
         progress = Progress(scene.settings, began)
         progress.start()
         stack.callback(progress.stop)
+        operator = Operator(scene, folder / "servers")
+        operator.start()
+        stack.callback(operator.stop)
         stack.callback(scene.load.stop)
         stack.callback(scene.ended.set)
         made = _play(scene, faults, began, seconds, report, progress, say)

@@ -1,6 +1,10 @@
 """Whoever gathers records before it goes on counts all their bytes: keys and headers, not values only."""
 
-from contextlib import closing
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from threading import Event
 
 import pytest
@@ -11,7 +15,7 @@ from config.consuming import GATHERED_BYTES, UPSTREAM_SLICE_RECORDS, bytes_of
 from config.settings import Settings
 from config.topics import Topics
 from operations.verify.reading import Reading
-from sinks.observer import Observers
+from sinks.observer import Observer, Observers
 from sinks.rejections import RejectionSink
 from sinks.topic import TopicReader
 from tests.integration.pipelines import PATIENCE_S, initialise_topics, wait_until
@@ -19,6 +23,58 @@ from tests.integration.pipelines import PATIENCE_S, initialise_topics, wait_unti
 pytestmark = pytest.mark.integration
 
 RECORDS, RECORD_BYTES = 200, 250_000
+
+
+class Heard(Observer):
+    """What a sink has said that it waits for."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def waiting(self, sink: str, reason: str) -> None:
+        self.reasons.append(f"{sink}: {reason}")
+
+
+@contextmanager
+def suspended_member(settings: Settings, topic: str) -> Iterator[None]:
+    """Another member of the group, in a process that is stopped: the group waits for its session to end."""
+    config = librdkafka(settings, group_id=settings.sink_group("rejections"), session_timeout_ms=20_000)
+    config["partition.assignment.strategy"] = "cooperative-sticky"
+    script = (
+        f"from confluent_kafka import Consumer\nc = Consumer({config!r})\nc.subscribe([{topic!r}])\n"
+        "while not c.assignment():\n    c.poll(0.1)\nprint('joined', flush=True)\nc.poll(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as member:
+        assert member.stdout
+        assert member.stdout.readline() == "joined\n"
+        member.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            member.kill()
+
+
+def test_a_sink_says_that_its_group_gives_it_no_share(
+    kafka_only_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a coordinator is out of order; here it waits for a member that does not join again."""
+    settings = kafka_only_settings.model_copy(update={"session_timeout_s": 6.0, "sink_wait_ms": 200})
+    initialise_topics(settings)
+    topic = Topics.of(settings).rejections
+    with suspended_member(settings, topic):
+        heard = Heard()
+        reader = TopicReader(settings, RejectionSink(topic), Event(), heard)
+        monkeypatch.setattr("sinks.topic._patience_s", lambda _: 0.0)
+        try:
+            reader.join(lambda partitions: reader.assign(dict.fromkeys(partitions, 0)), lambda _: None)
+            wait_until(lambda: bool(reader.gather() or heard.reasons), "it is said")
+            group = settings.sink_group("rejections")
+            assert heard.reasons[0].startswith(f"rejections: the group {group} has given no share")
+            wait_until(lambda: not reader.gather() and reader._owed_since is None, "it has its share")
+        finally:
+            reader.leave()
+
+
 Headers = list[tuple[str, str | bytes | None]]
 #: A key, one large header, and as many small ones as take as much memory.
 KINDS: dict[str, tuple[bytes, Headers]] = {
