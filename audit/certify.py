@@ -170,10 +170,12 @@ class Certifier:
             same[row] = self._is_canonical_form(found[row], came[row], tails[row])
         good = np.array(same, np.bool_) & columns.usual & self.wallets.at_home[wallet]
         good &= columns.transaction.wallet_bytes == [len(one[2] or b"") for one in found]
-        sizes = [
-            len(its[2] or b"") + len(its[3] or b"") if not its[4] else Sizes.of(its).total for its in came
+        most = self.contract.max_record_bytes
+        fits = [
+            not Sizes.of(its).exceed(most) if its[4] else len(its[2] or b"") + len(its[3] or b"") <= most
+            for its in came
         ]
-        return good & (np.array(sizes, np.int64) <= self.contract.max_record_bytes)
+        return good & np.array(fits, np.bool_)
 
     def _is_canonical_form(self, one: Source, its: Source, tail: int) -> bool:
         """Whether an entry begins with the canonical form of what the input says in other bytes."""

@@ -117,9 +117,8 @@ class Cursor:
 
     def skip(self, count: Longs) -> None:
         """Pass so many bytes of each value; a negative count is not canonical."""
-        self.good &= count >= 0
+        self.good &= (count >= 0) & (count <= self.packed.ends - self.at)
         self.at = self.at + np.where(self.good, count, 0)
-        self.good &= self.at <= self.packed.ends
 
     def end(self, left: int = 0) -> Flags:
         """Whether each value was canonical and ends here, but for so many bytes."""
@@ -379,6 +378,8 @@ def balances(values: Sequence[bytes], *, snapshots: bool = False) -> Balances:
     balance, sequence, recorded_ms, partition, source = (cursor.long() for _ in range(5))
     cursor.skip(np.full(len(letters), HASH_BYTES))
     reason = cursor.octet() if snapshots else None
+    if reason is not None:
+        cursor.good &= (reason & 1) == 0
     return Balances(
         cursor.end(),
         wallet_bytes,

@@ -59,6 +59,10 @@ class Rows(NamedTuple):
         return Source(-1, int(self.recorded_ms[row]), name, body, ())
 
 
+def _columns(rows: Rows) -> list[Any]:
+    return [*rows]
+
+
 def due(certified: Certified, wallets: Wallets, every: int) -> Rows:
     """The snapshots that the entries of a stretch cause, in their order; `wallets` are as of its begin."""
     first, wallet = certified.before < 0, certified.wallet
@@ -157,7 +161,10 @@ class SnapshotLane:
     ) -> None:
         self._contract, self._partition, self._wallets, self._reads = contract, partition, wallets, reads
         self._frame = frame(contract.snapshot_schema_id)
-        self._matching = Matching(_snapshot_identity, tell, starts_late=starts_late)
+        self._matching = Matching(_snapshot_identity, tell)
+        self._starts_late = starts_late
+        #: How many were deleted before the first one.
+        self.not_kept = 0
         self._records: list[Source] = []
         self._ended = False
         #: Records read so far.
@@ -165,10 +172,12 @@ class SnapshotLane:
 
     def compare(self, wanted: Rows) -> list[Source]:
         """Hold the next records against those that are due; returns these, with their offsets where all is right."""
-        count = len(wanted.wallet) + self._matching.behind
+        if self._starts_late:
+            wanted = self._kept_of(wanted)
+        count = max(0, len(wanted.wallet) + self._matching.behind)
         while len(self._records) < count and not self._ended:
             self._read()
-        taken, self._records = self._records[:count], self._records[max(count, 0) :]
+        taken, self._records = self._records[:count], self._records[count:]
         if self._matching.is_settled and len(taken) == count and self._are(taken, wanted):
             return taken
         records = [
@@ -178,10 +187,19 @@ class SnapshotLane:
         self._matching.match(records, taken)
         return records
 
-    @property
-    def not_kept(self) -> int:
-        """How many were deleted before the first one."""
-        return self._matching.not_kept
+    def _kept_of(self, wanted: Rows) -> Rows:
+        """Those that are due from the first one on that was kept."""
+        while not self._records and not self._ended:
+            self._read()
+        kept = len(wanted.wallet)
+        if self._records and (first := _snapshot_identity(self._records[0])) is not None:
+            wallet, sequence, reason = first
+            same = (wanted.wallet == self._wallets.number(wallet.encode())) & (wanted.sequence == sequence)
+            found = np.flatnonzero(same & (wanted.reason == reason))
+            if len(found):
+                kept, self._starts_late = int(found[0]), False
+        self.not_kept += kept
+        return Rows(*[column[kept:] for column in _columns(wanted)])
 
     def finish(self, in_flight: Callable[[Source], bool]) -> int | None:
         """Read to the end: what is left is too much, unless it is in flight; the offset of the first that is."""
@@ -211,10 +229,6 @@ def _snapshot_identity(record: Source) -> tuple[str, int, int] | None:
     except avro.Undecodable:
         return None
     return snapshot.wallet_id, snapshot.sequence, snapshot.reason
-
-
-def _columns(rows: Rows) -> list[Any]:
-    return [*rows]
 
 
 class BalanceLane:
@@ -338,8 +352,8 @@ class BalanceLane:
             self._ahead.append(record)
         elif input_end is not None and reached <= balance.source_offset < input_end:
             self._in_flight.add(number)
-            if self._first_in_flight is None:
-                self._first_in_flight = record.offset
+            first = self._first_in_flight
+            self._first_in_flight = record.offset if first is None else min(first, record.offset)
         elif balance in self._wallets.suspects.get(number, ()):
             self._wallets.told[number] = balance.sequence
         else:

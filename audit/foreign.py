@@ -46,6 +46,7 @@ class Writer:
         source = json.loads(text)
         self._schema = cast("Any", fastavro.parse_schema(_plain(source)))
         self._named: dict[str, Any] = {}
+        self._learn(self._schema)
         occurred = next(field["type"] for field in source["fields"] if field["name"] == "occurred_at")
         self._unit_us = UNITS_US[_logical(occurred)]
 
@@ -58,7 +59,6 @@ class Writer:
         """Any legal encoding, whether its values keep the rules or not; raises Undecodable."""
         reader = Reader(body)
         keys: list[str] = []
-        self._named[self._schema["name"]] = self._schema
         for field in self._schema["fields"]:
             walked = self._walk(reader, field["type"], 0)
             if field["name"] == "metadata" and isinstance(walked, list):
@@ -88,8 +88,6 @@ class Writer:
                 _pass(reader, schema)
                 return None
             schema = self._named[schema]
-        if "name" in schema:
-            self._named[schema["name"]] = schema
         match schema["type"]:
             case "record":
                 self._walk_record(reader, schema, depth + 1)
@@ -105,6 +103,19 @@ class Writer:
             case within:
                 return self._walk(reader, within, depth)
         return None
+
+    def _learn(self, schema: Any) -> None:
+        """Remember the types that have names, wherever they are declared."""
+        if isinstance(schema, list):
+            for branch in schema:
+                self._learn(branch)
+        elif isinstance(schema, dict):
+            if "name" in schema:
+                self._named[schema["name"]] = schema
+            for part in ("type", "items", "values"):
+                self._learn(schema.get(part))
+            for field in schema.get("fields", ()):
+                self._learn(field["type"])
 
     def _walk_record(self, reader: Reader, schema: Any, depth: int) -> None:
         if depth > DEPTH:
@@ -155,6 +166,10 @@ def _pass(reader: Reader, primitive: str) -> None:
             reader.take(reader.long())
         case "string":
             reader.string()
+        case "null":
+            pass
+        case unknown:
+            raise Undecodable(f"its schema names {unknown!r}, which it does not declare")
 
 
 def _logical(schema: Any) -> str | None:

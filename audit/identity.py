@@ -4,6 +4,7 @@ No (wallet, id) is posted twice within the window; a DUPLICATE or CONFLICT has i
 content; what was rejected for a later reason has none. Memory is that of one bucket.
 """
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -28,9 +29,10 @@ EVENT = np.dtype(
         ("content", "<u8", (2,)),
     ]
 )
-BUCKETS = 64
-#: An odd number whose multiples spread over the buckets.
+BUCKETS, BUCKET_BITS = 256, 8
+#: An odd number whose multiples spread well.
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
+KEY, KEY_BYTES = "key", 24
 
 Events = NDArray[np.void]
 
@@ -75,11 +77,19 @@ class Identities:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        # Who chooses ids does not choose their buckets: by numbers that nobody knows, kept for the next audit.
+        key = folder / KEY
+        if not key.exists():
+            key.write_bytes(secrets.token_bytes(KEY_BYTES))
+        self._key: Words = np.frombuffer(key.read_bytes(), np.uint64) | np.uint64(1)
         self._files: list[IO[bytes]] = [(folder / f"{at:02x}").open("ab+") for at in range(BUCKETS)]
 
     def add(self, some: Events) -> None:
         """Write events; between two calls the source's offsets rise."""
-        bucket = ((some["high"] ^ some["low"] ^ some["wallet"]) * SPREAD) >> np.uint64(58)
+        high, low, wallet = self._key
+        mixed = some["high"] * high + some["low"] * low + some["wallet"] * wallet
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * SPREAD
+        bucket = mixed >> np.uint64(64 - BUCKET_BITS)
         order = np.argsort(bucket, kind="stable")
         some, bounds = some[order], np.searchsorted(bucket[order], np.arange(BUCKETS + 1, dtype=np.uint64))
         for at, file in enumerate(self._files):

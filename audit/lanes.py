@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from audit.columns import sources
-from audit.contract import REJECTION_HEADERS
+from audit.contract import LARGEST, REJECTION_HEADERS
 from audit.report import What
 from topics.source import Source
 
@@ -49,8 +49,6 @@ class Lane:
         self._ended = False
         #: Records read so far.
         self.found = 0
-        #: The source of the first record that was read.
-        self.earliest: int | None = None
 
     def take(self, before: int) -> tuple[list[Source], list[int]]:
         """Records whose source lies before this offset, by source, each source once; and their sources."""
@@ -79,8 +77,6 @@ class Lane:
         self._ended = not records
         self.found += len(records)
         sources = self._parse(records)
-        if self.earliest is None:
-            self.earliest = next((source for source in sources if source != NONE), None)
         at = np.array(sources, dtype=np.int64)
         last = self._sources[-1] if self._sources else self._taken_to - 1
         if len(at) and (at[0] <= last or (at[1:] <= at[:-1]).any() or at[-1] >= self._input_end):
@@ -151,5 +147,6 @@ def _rejected(record: Source) -> int:
     for name, value in reversed(record.headers):
         if name == REJECTION_HEADERS[4]:
             text = value or b""
-            return int(text) if text.isdigit() and len(text) <= OFFSET_DIGITS else NONE
+            named = int(text) if text.isdigit() and len(text) <= OFFSET_DIGITS else NONE
+            return named if named <= LARGEST else NONE
     return NONE

@@ -13,16 +13,11 @@ SIGHT = 2_000
 class Matching:
     """`identity` is what a record is known by, None for what is no such record."""
 
-    def __init__(
-        self, identity: Callable[[Source], Hashable | None], tell: Tell, *, starts_late: bool = False
-    ) -> None:
+    def __init__(self, identity: Callable[[Source], Hashable | None], tell: Tell) -> None:
         self._identity, self._tell = identity, tell
         self._wanted: dict[Hashable, tuple[int, Source]] = {}
         self._strays: deque[tuple[int, Hashable, Source]] = deque()
         self._ordinal = self._newest = self._matched = 0
-        self._starts_late = starts_late
-        #: Records that were deleted before the first one that matches.
-        self.not_kept = 0
 
     @property
     def is_settled(self) -> bool:
@@ -59,8 +54,6 @@ class Matching:
             self._tell("derived", "extra", one)
         elif key in self._wanted:
             ordinal, wanted = self._wanted.pop(key)
-            if self._starts_late:
-                self._forget_before(ordinal)
             if (one.key, one.value, one.timestamp_ms, [*one.headers]) != (*wanted[2:4], wanted[1], []):
                 self._tell("derived", "altered", one, wanted)
             elif ordinal < self._newest:
@@ -70,22 +63,11 @@ class Matching:
         else:
             self._strays.append((seen, key, one))
 
-    def _forget_before(self, ordinal: int) -> None:
-        """What comes before the first record that a finite retention has kept."""
-        self._starts_late = False
-        for key, (before, _) in [*self._wanted.items()]:
-            if before < ordinal:
-                del self._wanted[key]
-                self.not_kept += 1
-
     def _let_go(self, sight: int) -> None:
         while self._strays and self._matched - self._strays[0][0] > sight:
             self._tell("derived", "extra", self._strays.popleft()[2])
         for key, (ordinal, wanted) in [*self._wanted.items()]:
-            if sight >= 0 and (self._ordinal if self._starts_late else self._newest) - ordinal <= sight:
+            if sight >= 0 and self._newest - ordinal <= sight:
                 break
             del self._wanted[key]
-            if self._starts_late:
-                self.not_kept += 1
-                continue
             self._tell("derived", "missing", None, wanted)

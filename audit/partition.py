@@ -84,7 +84,9 @@ class PartitionAudit:
         self._without_balances = without_balances
         self._watch, self._late, self._folder = watch, late, folder / str(span.partition)
         self._unwitnessed: Unwitnessed | None = None
-        self._first_kept = span.input_end
+        self._first_kept: dict[str, int] = {}
+        #: What the slow fold makes of records of the stretch: an entry, or None.
+        self._folded: dict[int, Source | None] = {}
         self._contract, self._topics, self._span, self._reads = contract, topics, span, reads
         self._findings = findings
         at = span.partition
@@ -158,7 +160,8 @@ class PartitionAudit:
 
     def _stretch(self, inputs: Inputs) -> None:
         before = inputs.records[-1].offset + 1
-        entries, sources = self._entries(inputs, before)
+        self._fold(inputs)
+        entries, sources = self._entries(before)
         rejections, rejected = self._rejections.take(before)
         covered = self.covered
         covered.entries += len(entries)
@@ -184,19 +187,38 @@ class PartitionAudit:
         """Whether a finite retention has deleted the first records of a topic."""
         return topic in self._late and self._span.starts[topic] > 0
 
-    def _entries(self, inputs: Inputs, before: int) -> tuple[list[Source], list[int]]:
+    def _entries(self, before: int) -> tuple[list[Source], list[int]]:
         """The entries of a stretch; those that retention deleted as the slow fold makes them."""
-        if not self._is_late(self._topics.ledger):
-            return self._ledger.take(before)
-        if self._unwitnessed is None:
-            self._unwitnessed = Unwitnessed(self._contract, self._span.partition, self._folder)
-        first = self._ledger.first()
-        self._first_kept = min(self._first_kept, self._span.input_end if first is None else first)
+        first = self._first_of(self._topics.ledger, self._ledger)
         entries, sources = self._ledger.take(before)
-        deleted = [record for record in inputs.records if record.offset < self._first_kept]
-        made = [one for one in map(self._unwitnessed.entry, deleted) if one is not None]
+        made = [one for source, one in self._folded.items() if one is not None and source < first]
         self.covered.not_kept += len(made)
-        return [entry for entry, _ in made] + entries, [source for _, source in made] + sources
+        return [*made, *entries], [
+            *(source for source, one in self._folded.items() if one and source < first),
+            *sources,
+        ]
+
+    def _fold(self, inputs: Inputs) -> None:
+        """What became of the records whose outcomes retention may have deleted."""
+        late = max(
+            self._first_of(self._topics.ledger, self._ledger),
+            self._first_of(self._topics.rejections, self._rejections),
+        )
+        self._folded = {}
+        if late and self._unwitnessed is None:
+            self._unwitnessed = Unwitnessed(self._contract, self._span.partition, self._folder)
+        for record in inputs.records:
+            if self._unwitnessed is not None and record.offset < late:
+                self._folded[record.offset] = self._unwitnessed.entry(record)
+
+    def _first_of(self, topic: str, lane: Lane) -> int:
+        """The source of the first record that a topic has kept; 0 where it has kept all of them."""
+        if not self._is_late(topic):
+            return 0
+        if topic not in self._first_kept:
+            first = lane.first()
+            self._first_kept[topic] = self._span.input_end if first is None else first
+        return self._first_kept[topic]
 
     def _conserve(
         self,
@@ -220,13 +242,15 @@ class PartitionAudit:
         return self._not_kept(inputs, np.flatnonzero(outcomes == 0))
 
     def _not_kept(self, inputs: Inputs, missing: Longs) -> Longs:
-        """Those without an outcome, but for those whose rejection retention may have deleted."""
-        if not len(missing) or not self._is_late(self._topics.rejections):
-            return missing
-        first = self._rejections.earliest
-        kept = missing[:0] if first is None else missing[inputs.offsets[missing] >= first]
+        """Those without an outcome, but for those that were rejected, so that retention has deleted it."""
+        first = self._first_of(self._topics.rejections, self._rejections)
+        kept = [
+            place
+            for place, offset in zip(missing.tolist(), inputs.offsets[missing].tolist(), strict=True)
+            if offset >= first or self._folded[offset] is not None
+        ]
         self.covered.not_kept += len(missing) - len(kept)
-        return kept
+        return np.array(kept, np.int64)
 
     def _is_missing(self, inputs: Inputs, missing: Longs) -> Events:
         """Tell records without any outcome; of transactions what they say of their ids: that tells what they lack."""
@@ -307,7 +331,7 @@ class PartitionAudit:
             return
         if twin.forgotten and twin.kind == ENTRY:
             at = f"wallet {name} sequence {twin.sequence}, partition {self._span.partition} source offset {twin.source}"
-            before = rfc3339(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=twin.posted_ms))
+            before = _time(twin.posted_ms)
             days = (self._contract.id_window_ms or 0) // DAY_MS
             ago = f"longer ago than the {days} days that this pipeline remembers"
             told = f"{at}: the id was posted before at {before}, {ago}"
@@ -348,3 +372,11 @@ def _strays(teller: Teller) -> Callable[[What, Source, int], None]:
         teller("conservation", what, record, None, detail)
 
     return tell
+
+
+def _time(ms: int) -> str:
+    """A time for people; Kafka's may lie in years that no calendar here has."""
+    try:
+        return rfc3339(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=ms))
+    except OverflowError:
+        return f"{ms} ms since the epoch"

@@ -11,7 +11,7 @@ import numpy as np
 from audit import avro, fold
 from audit.certify import Certified, Inputs, Tell, content_of, contents, frame
 from audit.columns import FRAME_BYTES, Cursor, Flags, Longs, Packed, transactions
-from audit.contract import BY_ITSELF, REJECTION_HEADERS, Balance, Contract, Reason, Transaction
+from audit.contract import BY_ITSELF, REJECTION_HEADERS, Balance, Contract, Headers, Reason, Transaction
 from audit.fold import Posted
 from audit.identity import CONFLICT, DUPLICATE, LATER, Events, events
 from audit.wallets import Wallets
@@ -76,7 +76,7 @@ class Refusals:
             came.timestamp_ms,
             came.key if kept else None,
             came.value if kept else None,
-            [*(came.headers if kept else ()), *zip(REJECTION_HEADERS, values, strict=True)],
+            [*(_as_written(came.headers) if kept else ()), *zip(REJECTION_HEADERS, values, strict=True)],
         )
         if (one.timestamp_ms, one.key, one.value, [*one.headers]) != (*wanted[1:4], wanted.headers):
             self._tell("fidelity", "altered", one, wanted, "")
@@ -183,3 +183,8 @@ def _with_a_reason(one: Source) -> Source:
     name = REJECTION_HEADERS[0]
     headers = [(other, ANY_REASON if other == name else value) for other, value in one.headers]
     return one._replace(headers=headers)
+
+
+def _as_written(headers: Headers) -> Headers:
+    """Headers as librdkafka writes them again: a name ends at U+0000."""
+    return [(name.partition("\0")[0], value) for name, value in headers]

@@ -7,12 +7,15 @@ from zlib import crc32
 import numpy as np
 
 from audit.certify import Judged
+from audit.columns import Longs
 from audit.wallets import Wallets
 
 #: Entries kept in all; above it every second wallet is let go.
 ENTRIES = 20_000
 #: Wallets asked about, and times asked about each.
 WALLETS, TIMES = 200, 5
+MOST_LOTS = 1 << 30
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Step(NamedTuple):
@@ -28,7 +31,7 @@ class Step(NamedTuple):
 class History:
     """A wallet's entries since the audit began; `complete` if that was its first."""
 
-    number: int
+    lot: int
     first_sequence: int
     steps: list[Step] = field(default_factory=list)
 
@@ -57,7 +60,7 @@ class History:
 
 
 class Samples:
-    """Histories of wallets chosen by their numbers alone, so that each is whole, within a bounded number of entries."""
+    """Histories of wallets chosen by lot, so that each is whole, within a bounded number of entries."""
 
     def __init__(self) -> None:
         self.histories: dict[str, History] = {}
@@ -65,11 +68,13 @@ class Samples:
         self._entries = 0
         self._too_long: set[str] = set()
 
-    def add(self, judged: Judged, wallets: Wallets) -> None:
+    def add(self, judged: Judged, wallets: Wallets, partition: int) -> None:
         """Take over the entries of chosen wallets."""
         certified, of = judged.certified, judged.columns.transaction
-        rows = np.flatnonzero(certified.wallet % self._one_in == 0)
+        lots = _lots(certified.wallet, partition)
+        rows = np.flatnonzero(lots % self._one_in == 0)
         chosen = zip(
+            lots[rows].tolist(),
             certified.wallet[rows].tolist(),
             certified.sequence[rows].tolist(),
             certified.recorded_ms[rows].tolist(),
@@ -78,15 +83,15 @@ class Samples:
             certified.balance[rows].tolist(),
             strict=True,
         )
-        for number, sequence, *step in chosen:
-            if number % self._one_in:
+        for lot, number, sequence, *step in chosen:
+            if lot % self._one_in:
                 continue
             wallet_id = wallets.names[number].decode()
             if wallet_id in self._too_long:
                 continue
             history = self.histories.get(wallet_id)
             if history is None:
-                history = self.histories[wallet_id] = History(number, sequence)
+                history = self.histories[wallet_id] = History(lot, sequence)
             history.steps.append(Step(*step))
             self._entries += 1
             if self._entries > ENTRIES:
@@ -99,11 +104,19 @@ class Samples:
 
     def _let_go(self) -> None:
         """Half of the wallets; where one alone is too much, that one."""
-        self._one_in *= 2
+        self._one_in = min(2 * self._one_in, MOST_LOTS)
         for wallet_id, history in [*self.histories.items()]:
-            if history.number % self._one_in:
+            if history.lot % self._one_in:
                 del self.histories[wallet_id]
-            elif len(history.steps) > ENTRIES // 2:
-                del self.histories[wallet_id]
-                self._too_long.add(wallet_id)
+        # What is left may be a few wallets with most of the entries.
+        while sum(len(history.steps) for history in self.histories.values()) > ENTRIES // 2:
+            longest = max(self.histories, key=lambda name: len(self.histories[name].steps))
+            del self.histories[longest]
+            self._too_long.add(longest)
         self._entries = sum(len(history.steps) for history in self.histories.values())
+
+
+def _lots(wallet: Longs, partition: int) -> Longs:
+    """A number for each wallet of a partition, as if by chance, and always the same."""
+    mixed = (wallet.astype(np.uint64) + np.uint64(partition << 32) + np.uint64(1)) * _SPREAD
+    return (mixed >> np.uint64(34)).astype(np.int64)

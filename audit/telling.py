@@ -40,7 +40,7 @@ class Teller:
                 what,
                 self._partition,
                 found.offset if found is not None and found.offset >= 0 else None,
-                int(source) if isinstance(source, int | str) and str(source).isdigit() else None,
+                _offset(source),
                 wallet_id if isinstance(wallet_id, str) else None,
                 sequence if isinstance(sequence, int) else None,
                 must_be,
@@ -82,6 +82,11 @@ class Teller:
         if isinstance(reason := named.get("reason"), int):
             named["reason"] = REASONS[reason]
         return fields | {name: shown(one) if isinstance(one, bytes) else one for name, one in named.items()}
+
+
+def _offset(named: object) -> int | None:
+    text = str(named)
+    return int(text) if text.isascii() and text.isdecimal() else None
 
 
 def _rejection(record: Source) -> Fields:

@@ -24,14 +24,14 @@ class Unwitnessed:
         self._ids = Rdict(str(folder / FOLDER))
         self._fold = Fold(contract, posted=self._ids)
 
-    def entry(self, record: Source) -> tuple[Source, int] | None:
-        """The entry that a record became, and its source; None for one that was rejected."""
+    def entry(self, record: Source) -> Source | None:
+        """The entry that a record became; None for one that was rejected."""
         outcome = self._fold.step(self._partition, record)
         if isinstance(outcome, Reason):
             return None
         balance = outcome.balance
         key = balance.wallet_id.encode()
-        return Source(-1, balance.recorded_ms, key, self._frame + outcome.body, ()), record.offset
+        return Source(-1, balance.recorded_ms, key, self._frame + outcome.body, ())
 
     def close(self) -> None:
         """Let go of what is on disk."""

@@ -57,7 +57,7 @@ class Wallets:
         with np.load(folder / FILE, allow_pickle=False) as kept:
             names, hashes = kept["names"].tobytes(), kept["hashes"].tobytes()
             ends = np.cumsum(kept["lengths"]).tolist()
-            for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            for begin, end in zip([0, *ends][:-1], ends, strict=True):
                 self._add(names[begin:end])
             count = len(self.names)
             for name in COLUMNS:

@@ -134,7 +134,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
 
     def watch(stretch: Stretch) -> None:
         found.expected.add(stretch)
-        found.samples.add(stretch.judged, stretch.wallets)
+        found.samples.add(stretch.judged, stretch.wallets, stretch.partition)
         groups.add(stretch.judged)
 
     def newer(span: Span) -> Iterator[Source]:

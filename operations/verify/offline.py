@@ -90,22 +90,23 @@ class Folder:
             except (OSError, pa.ArrowException) as failure:
                 self._tell("altered", one, f"it cannot be read: {str(failure).splitlines()[0]}")
 
-    def newest_source(self, kind: str, partition: int) -> int:
-        """The newest source that the last records of a topic name; -1 where there is none."""
+    def newest_source(self, kind: str, partition: int, end: int) -> int:
+        """The newest source before an offset that the last records of a topic name; -1 where there is none."""
         files = [one for one in self.files.get((kind, partition), []) if one.records]
         pa, parquet = libraries()
         for one in reversed(files):
             try:
                 with parquet.ParquetFile(self.path / one.path) as file:
-                    last = file.read_row_group(file.num_row_groups - 1, columns=RAW)
+                    for number in reversed(range(file.num_row_groups)):
+                        group = file.read_row_group(number, columns=RAW)
+                        records = [record for batch in group.to_batches() for record in _records(pa, batch)]
+                        named: list[int] = sources([one.value or b"" for one in records]).tolist()
+                        if kind != "ledger":
+                            named = rejection_sources(records)
+                        if known := [source for source in named if NONE < source < end]:
+                            return max(known)
             except (OSError, pa.ArrowException):
                 continue  # told by who reads it
-            records = [record for batch in last.to_batches() for record in _records(pa, batch)]
-            if kind == "ledger":
-                named = sources([record.value or b"" for record in records]).tolist()
-            else:
-                named = rejection_sources(records)
-            return max(named, default=NONE)
         return NONE
 
     def _tell(self, what: Any, one: File, detail: str) -> None:
@@ -212,9 +213,7 @@ def run(path: Path, options: Options) -> Report:
 
 def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
     end = folder.end("input", at)
-    newest = max(
-        named if named < end else NONE for kind in KINDS[1:3] for named in [folder.newest_source(kind, at)]
-    )
+    newest = max(folder.newest_source(kind, at, end) for kind in KINDS[1:3])
     ends = {topic: folder.end(kind, at) for topic, kind in kinds.items()}
     # What was written behind the input's last record, while the export ran, is in flight.
     return Span(at, 0, newest + 1, _ANY_OFFSET, dict.fromkeys(ends, 0), ends)

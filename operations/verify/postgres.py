@@ -23,6 +23,8 @@ from schemas.records import from_ms, from_us
 from sinks import audit, audit_rows
 from sinks.postgres import Connection
 
+#: Times that PostgreSQL is asked about: those of the years 1 to 9999.
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 #: Stretches of a table that are looked at row by row; the others are counted.
 EXPLAINED = 64
 ROWS_BETWEEN_LOOKS = 5_000
@@ -120,7 +122,7 @@ class DatabaseAudit:
         return {"wallets": wallets, "answers": asked, "wallets_in_flight": skipped}
 
     def _ask(self, connection: Connection, wallet_id: str, history: History) -> int:
-        steps = history.times()
+        steps = [step for step in history.times() if FIRST_MS <= step.recorded_ms <= LAST_MS]
         recorded = [from_ms(step.recorded_ms) for step in steps]
         occurred = [from_us(step.occurred_us) for step in steps] if history.complete else []
         got = audit.answers(connection, wallet_id, recorded, occurred)

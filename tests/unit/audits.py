@@ -1,12 +1,12 @@
 """The audit over topics that are lists: what a fold wrote, and what somebody made of it."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.contract import Contract
-from audit.partition import PartitionAudit, Span
+from audit.partition import PartitionAudit, Span, Stretch
 from audit.report import Covered, Differences, Findings
 from config.pipeline import Pipeline
 from config.topics import Topics
@@ -49,15 +49,25 @@ class Pipe:
         """The entries."""
         return self.topics[TOPICS.ledger]
 
-    def audit(self, shown: int = 100, stretch: int | None = None) -> tuple[Differences, Findings, Covered]:
-        """Audit it as it is now; offsets of the derived topics are made anew."""
+    def audit(
+        self,
+        shown: int = 100,
+        stretch: int | None = None,
+        *,
+        late: Mapping[str, int] | None = None,
+        watch: Callable[[Stretch], None] = lambda _: None,
+    ) -> tuple[Differences, Findings, Covered]:
+        """Audit it as it is now; offsets of the derived topics are made anew.
+
+        Topics that start `late` have lost so many of their first records to a finite retention.
+        """
         for name, records in self.topics.items():
             if name != TOPICS.transactions:
                 records[:] = [record._replace(offset=at) for at, record in enumerate(records)]
         ends = {name: len(records) for name, records in self.topics.items()}
         source = self.topics[TOPICS.transactions]
         end = source[-1].offset + 1 if source else 0
-        span = Span(PARTITION, 0, end, end, dict.fromkeys(ends, 0), ends)
+        span = Span(PARTITION, 0, end, end, dict.fromkeys(ends, 0) | dict(late or {}), ends)
         differences, findings = Differences(shown), Findings(shown)
         with tempfile.TemporaryDirectory() as folder:
             audit = PartitionAudit(
@@ -68,6 +78,8 @@ class Pipe:
                 Path(folder),
                 differences,
                 findings,
+                late=[*(late or ())],
+                watch=watch,
             )
             if stretch:
                 audit.stretch_records = stretch
@@ -110,7 +122,8 @@ def _records(derived: Sequence[Derived]) -> list[Source]:
             one.key,
             one.value,
             [
-                (name, value.encode() if isinstance(value, str) else value)
+                # As librdkafka writes them.
+                (name.partition("\0")[0], value.encode() if isinstance(value, str) else value)
                 for name, value in one.headers or ()
             ],
         )

@@ -1,7 +1,11 @@
 """The audit: nothing is found where a worker did what it must, whatever came in; each thing done to a topic is."""
 
+import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,14 +15,21 @@ from hypothesis import strategies as st
 from audit import avro
 from audit.columns import Cursor, Packed, is_wallet_id, transactions
 from audit.columns import sources as sources_of
-from audit.contract import Reason, is_valid
+from audit.contract import Contract, Reason, is_valid
+from audit.foreign import Writer
+from audit.partition import PartitionAudit, Span
+from audit.report import Differences, Findings
+from audit.samples import Samples
 from config.pipeline import Pipeline
 from operations.generator import Mix, records
 from schemas.codec import encode_transaction, frame
+from schemas.registry import FIXED_IDS
+from schemas.versions import schema_text
 from tests.edits import edited
 from tests.unit import agreement
+from tests.unit.agreement import TOPIC
 from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule
-from tests.unit.audits import TOPICS, Pipe, piped
+from tests.unit.audits import TOPICS, InMemory, Pipe, piped
 from tests.unit.strategies import PARTITION, START_MS, anything, inputs, pipelines, valid
 from tests.unit.transactions import damaged
 from topics.source import Source
@@ -152,3 +163,133 @@ def test_columns_read_any_long(numbers: list[int]) -> None:
 def test_a_source_is_read_back_from_the_hash(source: int, before: bytes) -> None:
     value = frame(2) + before + avro.long(3) + avro.long(source) + bytes(32)
     assert sources_of([value])[0] == source
+
+
+@given(
+    pipelines, inputs(), st.integers(1, 6), st.sampled_from(["ledger", "rejections", "snapshots"]), st.data()
+)
+def test_what_retention_has_deleted_is_no_difference(
+    pipeline: Pipeline, came: Records, stretch: int, topic: str, data: st.DataObject
+) -> None:
+    pipe, name = piped(pipeline, came), getattr(TOPICS, topic)
+    deleted = data.draw(st.integers(0, len(pipe.topics[name])))
+    differences, _, covered = pipe.audit(stretch=stretch, late={name: deleted})
+    assert not differences.total, differences.shown
+    assert covered.not_kept <= deleted
+
+
+def test_what_was_never_posted_is_missing_though_rejections_were_deleted(pipe: Pipe) -> None:
+    del pipe.ledger[100]
+    late = {TOPICS.rejections: len(pipe.topics[TOPICS.rejections])}
+    assert ("conservation", "missing") in {(one.check, one.what) for one in pipe.audit(late=late)[0].shown}
+
+
+def test_more_snapshots_than_are_in_sight_may_have_been_deleted() -> None:
+    pipe = piped(replace(PIPELINE, snapshot_every=1), sources(30_000))
+    deleted = len(pipe.topics[TOPICS.snapshots]) // 2
+    assert deleted > 2_000
+    differences, _, covered = pipe.audit(stretch=900, late={TOPICS.snapshots: deleted})
+    assert not differences.total, differences.shown
+    assert covered.not_kept == deleted
+
+
+def changed(topic: str, at: int, **fields: Any) -> Callable[[Pipe], None]:
+    def do(pipe: Pipe) -> None:
+        some = pipe.topics[getattr(TOPICS, topic)]
+        some[at] = some[at]._replace(**fields)
+
+    return do
+
+
+def with_a_huge_wallet(topic: str) -> Callable[[Pipe], None]:
+    def do(pipe: Pipe) -> None:
+        some = pipe.topics[getattr(TOPICS, topic)]
+        value, key = some[5].value or b"", some[5].key or b""
+        length = avro.long(len(key))
+        some[5] = some[5]._replace(value=value.replace(length + key, avro.long(2**63 - 1) + key, 1))
+
+    return do
+
+
+def an_odd_reason(pipe: Pipe) -> None:
+    some = pipe.topics[TOPICS.snapshots]
+    some[5] = some[5]._replace(value=(some[5].value or b"")[:-1] + b"\x01")
+
+
+def more_headers_than_may_be(pipe: Pipe) -> None:
+    came = pipe.topics[TOPICS.transactions]
+    posted = {one.source_offset for one in (avro.read_entry((each.value or b"")[5:]) for each in pipe.ledger)}
+    at = next(at for at, one in enumerate(came) if one.offset in posted and not one.headers)
+    came[at] = came[at]._replace(headers=[("", None)] * 99_995)
+
+
+@pytest.mark.parametrize(
+    "do",
+    [
+        an_odd_reason,
+        more_headers_than_may_be,
+        *(with_a_huge_wallet(topic) for topic in ("ledger", "snapshots", "balances")),
+        *(
+            changed(topic, 7, key=None, value=None)
+            for topic in ("ledger", "rejections", "snapshots", "balances")
+        ),
+        *(changed(topic, 7, key=b"\xff") for topic in ("ledger", "rejections", "snapshots", "balances")),
+        *(
+            changed("rejections", 7, headers=[("rejection.offset", named)])
+            for named in (None, b"", b"9" * 19, "²".encode(), b"-1", b"1" * 400)
+        ),
+    ],
+)
+def test_what_is_damaged_is_a_difference_and_no_failure(pipe: Pipe, do: Callable[[Pipe], None]) -> None:
+    do(pipe)
+    assert pipe.told()
+
+
+def test_a_name_that_librdkafka_has_cut_is_no_difference() -> None:
+    came = [one._replace(headers=[*one.headers, ("a\0b", b"1")]) for one in sources(2_000)]
+    pipe = piped(PIPELINE, came)
+    assert len(pipe.topics[TOPICS.rejections]) > 50
+    assert pipe.told() == []
+
+
+def test_an_audit_goes_on_from_where_one_ended_and_finds_what_came_since(
+    original: Pipe, tmp_path: Path
+) -> None:
+    topics = original.topics
+    came, ends = topics[TOPICS.transactions], {name: len(some) for name, some in topics.items()}
+    cut, end = came[len(came) // 2].offset, came[-1].offset + 1
+    starts, spans = dict.fromkeys(ends, 0), [(0, 0), (0, cut), (cut, cut), (cut, end)]
+    for begin, to in spans:
+        differences = Differences(10)
+        audit = PartitionAudit(
+            Contract.of(TOPIC, PIPELINE, FIXED_IDS),
+            TOPICS,
+            Span(PARTITION, begin, to, end, starts, ends),
+            lambda topic: InMemory(topics[topic]),
+            tmp_path,
+            differences,
+            Findings(10),
+        )
+        audit.run(lambda _: None, lambda: ())
+        audit.save(tmp_path)
+        starts = audit.next_offsets
+        assert not differences.total, differences.shown
+    assert starts[TOPICS.ledger] == ends[TOPICS.ledger]
+
+
+def test_samples_of_busy_wallets_stay_within_their_bound() -> None:
+    samples = Samples()
+    pipe = piped(PIPELINE, sources(30_000))
+    for partition in range(12):
+        pipe.audit(watch=lambda one, at=partition: samples.add(one.judged, one.wallets, at))  # type: ignore[misc]
+    assert sum(len(one.steps) for one in samples.histories.values()) <= 20_000
+    assert samples.chosen()
+
+
+def test_a_type_that_a_producers_schema_declares_in_a_branch_not_taken_is_known() -> None:
+    ours = json.loads(schema_text("transaction", 1))
+    channel = {"type": "enum", "name": "Channel", "symbols": ["WEB", "SHOP"]}
+    before = [{"name": "channel", "type": ["null", channel]}, {"name": "via", "type": "Channel"}]
+    writer = Writer(json.dumps(ours | {"fields": [*before, *ours["fields"]]}))
+    one = avro.read_transaction((sources(2_000)[0].value or b"")[5:])
+    assert writer.read(avro.long(0) + avro.long(1) + avro.write_transaction(one)) == one
