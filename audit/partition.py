@@ -191,12 +191,9 @@ class PartitionAudit:
         """The entries of a stretch; those that retention deleted as the slow fold makes them."""
         first = self._first_of(self._topics.ledger, self._ledger)
         entries, sources = self._ledger.take(before)
-        made = [one for source, one in self._folded.items() if one is not None and source < first]
+        made = {source: one for source, one in self._folded.items() if one is not None and source < first}
         self.covered.not_kept += len(made)
-        return [*made, *entries], [
-            *(source for source, one in self._folded.items() if one and source < first),
-            *sources,
-        ]
+        return [*made.values(), *entries], [*made, *sources]
 
     def _fold(self, inputs: Inputs) -> None:
         """What became of the records whose outcomes retention may have deleted."""
