@@ -246,7 +246,9 @@ class TopicReader:
     def _say_owed(self) -> None:
         """Say that the group gives no share, which no client tells: a coordinator may be out of order for good."""
         now = time.monotonic()
-        if self._owed_since is None or now < max(self._owed_since + self._owed_s, self._owed_said_at + OWED_SAY_S):
+        if self._owed_since is None or now < max(
+            self._owed_since + self._owed_s, self._owed_said_at + OWED_SAY_S
+        ):
             return
         self._owed_said_at = now
         reason = (
