@@ -18,17 +18,17 @@ from operations.context import environment
 from operations.init import initialise
 from tests import clock
 from tests.faults import small_disk
-from tests.faults.audit import audit
 from tests.faults.database import Postgres
 from tests.faults.faults import FAULTS
 from tests.faults.gate import Gate
 from tests.faults.load import Load
-from tests.faults.operator import Operator
+from tests.faults.on_call import Operator
 from tests.faults.progress import Progress
 from tests.faults.report import Report
 from tests.faults.scene import Scene, Skipped
 from tests.faults.schedule import ON_SMALL_DISK, SINKS, WORKERS, Fault
 from tests.faults.supervision import Program, Supervisor
+from tests.faults.verdict import audit
 
 #: Nobody may stand still for so long. The longest that a fault explains: a broker comes back (20 s) with members that
 #: it alone remembers, the group waits for them (60 s), and they hold their partitions for a session more.
