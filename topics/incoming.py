@@ -160,7 +160,9 @@ class Incoming:
 
     def _run(self, asking: Coroutine[Any, Any, T]) -> T:
         try:
-            return self._runner.run(asking)
+            # Not `Runner.run`: it sets a handler of SIGINT aside each time, and Python 3.11 makes a text of all that
+            # was read when it asks for the handler that there was.
+            return self._runner.get_loop().run_until_complete(asking)
         except KafkaError as error:
             raise self._away(str(error) or type(error).__name__) from None
 
