@@ -4,6 +4,7 @@ They are not checked, since nothing is there: they are what later entries follow
 """
 
 from pathlib import Path
+from shutil import rmtree
 
 from rocksdict import Rdict
 
@@ -21,7 +22,8 @@ class Unwitnessed:
     def __init__(self, contract: Contract, partition: int, folder: Path) -> None:
         self._partition = partition
         self._frame = frame(contract.entry_schema_id)
-        self._ids = Rdict(str(folder / FOLDER))
+        self._path = folder / FOLDER
+        self._ids = Rdict(str(self._path))
         self._fold = Fold(contract, posted=self._ids)
 
     def entry(self, record: Source) -> Source | None:
@@ -34,5 +36,6 @@ class Unwitnessed:
         return Source(-1, balance.recorded_ms, key, self._frame + outcome.body, ())
 
     def close(self) -> None:
-        """Let go of what is on disk."""
+        """Forget what is on disk."""
         self._ids.close()
+        rmtree(self._path)

@@ -89,6 +89,14 @@ def test_several_processes_come_to_the_same_report_and_the_same_seal(
     told = [json.loads((tmp_path / f"{jobs}.json").read_text()) for jobs in (1, 2)]
     assert told[0]["seal"] == told[1]["seal"]
     assert sum(each["entries"] for each in told[0]["certified"]["partitions"]) == one.rows["transactions"]
+    # What they have summed up apart is added once, also by who goes on from there.
+    for since in (None, tmp_path / "point"):
+        again = verified(original, jobs=2, since=since, save=tmp_path / "point", shown=10_000)
+        assert again.clean, again.differences.shown
+        assert {one.detail for one in again.findings.shown if one.subject == "one-legged"} == {
+            "its legs sum to 100 EUR (minor units)"
+        }
+        assert again.findings.total == one.findings.total
     with pytest.raises(ConfigurationError, match="name a file in a folder that is there"):
         verified(original, export=tmp_path / "nowhere" / "1.json")
 
