@@ -17,7 +17,7 @@ from audit.contract import Balance, Contract, Reason, Transaction
 from audit.fold import FRAME_BYTES, Posted
 from audit.identity import ENTRY, Events, events
 from audit.wallets import Wallets, currency_code, currency_text
-from topics.source import Sizes, Source
+from topics.source import Source
 
 #: What is told of a record: which check, what, where it stands, and both versions.
 Tell = Callable[..., None]
@@ -170,12 +170,8 @@ class Certifier:
             same[row] = self._is_canonical_form(found[row], came[row], tails[row])
         good = np.array(same, np.bool_) & columns.usual & self.wallets.at_home[wallet]
         good &= columns.transaction.wallet_bytes == [len(one[2] or b"") for one in found]
-        most = self.contract.max_record_bytes
-        fits = [
-            not Sizes.of(its).exceed(most) if its[4] else len(its[2] or b"") + len(its[3] or b"") <= most
-            for its in came
-        ]
-        return good & np.array(fits, np.bool_)
+        too_large = [fold.is_too_large(self.contract, its) for its in came]
+        return good & ~np.array(too_large, np.bool_)
 
     def _is_canonical_form(self, one: Source, its: Source, tail: int) -> bool:
         """Whether an entry begins with the canonical form of what the input says in other bytes."""

@@ -28,7 +28,7 @@ from audit.contract import (
     is_valid,
 )
 from audit.foreign import Writer
-from topics.source import Sizes, Source
+from topics.source import Source, Unkept
 
 FRAME_BYTES = 5
 
@@ -43,8 +43,7 @@ class Posted(NamedTuple):
 
 def read(contract: Contract, partition: int, record: Source) -> Transaction | Reason:
     """The transaction of a record, or the reason why it is none: what the record alone decides."""
-    sizes = Sizes.of(record)
-    if sizes.total > contract.max_record_bytes or sizes.headers > MOST_HEADERS:
+    if is_too_large(contract, record):
         return Reason.TOO_LARGE
     transaction = _decoded(contract, partition, record)
     if transaction is None:
@@ -55,6 +54,19 @@ def read(contract: Contract, partition: int, record: Source) -> Transaction | Re
     if record.key != key or murmur2(key, contract.partitions) != partition:
         return Reason.MISROUTED
     return transaction
+
+
+def is_too_large(contract: Contract, record: Source) -> bool:
+    """Whether key, value and headers are more than a record of this pipeline may be.
+
+    One that the reader let go of, since it is larger than that, is known by what it measured.
+    """
+    if isinstance(record, Unkept):
+        measured, count = record.sizes.total, record.sizes.headers
+    else:
+        headers = [len(name.encode()) + len(value or b"") for name, value in record.headers]
+        measured, count = len(record.key or b"") + len(record.value or b"") + sum(headers), len(headers)
+    return measured > contract.max_record_bytes or count > MOST_HEADERS
 
 
 def _decoded(contract: Contract, partition: int, record: Source) -> Transaction | None:

@@ -15,7 +15,7 @@ from audit.contract import BY_ITSELF, REJECTION_HEADERS, Balance, Contract, Head
 from audit.fold import Posted
 from audit.identity import CONFLICT, DUPLICATE, LATER, Events, events
 from audit.wallets import Wallets
-from topics.source import Source, Unkept
+from topics.source import Source
 
 OURS = len(REJECTION_HEADERS)
 ANY_REASON = b"one of the nine reasons"
@@ -133,14 +133,12 @@ class Refusals:
         good: Flags = cursor.end() & (columns.wallet_bytes == [len(record.key or b"") for record in came])
         numbers: Longs = np.array([self._wallets.number(record.key or b"") for record in came], np.int64)
         good &= (numbers >= 0) & self._wallets.at_home[numbers]
-        most = self._contract.max_record_bytes
         plain = [
             record.key is not None
             and value.startswith(self._frame)
             and value.startswith(record.key, place)
             and not record.headers
-            and len(record.key) + len(value) <= most
-            and type(record) is not Unkept
+            and not fold.is_too_large(self._contract, record)
             for record, value, place in zip(came, values, columns.wallet_at.tolist(), strict=True)
         ]
         usual = (good & np.array(plain, np.bool_)).tolist()

@@ -32,7 +32,7 @@ from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule
 from tests.unit.audits import TOPICS, InMemory, Pipe, piped
 from tests.unit.strategies import PARTITION, START_MS, anything, inputs, pipelines, valid
 from tests.unit.transactions import damaged
-from topics.source import Source
+from topics.source import Sizes, Source
 
 MIX = Mix(
     wallets=60,
@@ -293,3 +293,12 @@ def test_a_type_that_a_producers_schema_declares_in_a_branch_not_taken_is_known(
     writer = Writer(json.dumps(ours | {"fields": [*before, *ours["fields"]]}))
     one = avro.read_transaction((sources(2_000)[0].value or b"")[5:])
     assert writer.read(avro.long(0) + avro.long(1) + avro.write_transaction(one)) == one
+
+
+def test_an_audit_measures_records_by_itself(original: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    posted = avro.read_entry((original.ledger[50].value or b"")[5:]).source_offset
+    large = [("h", bytes(PIPELINE.max_record_bytes))]
+    came = [one._replace(headers=large) if one.offset == posted else one for one in sources()]
+    monkeypatch.setattr(agreement, "CODEC", IN_PYTHON)
+    monkeypatch.setattr(Sizes, "exceed", lambda *_: False)
+    assert ("refusals", "ledger", "extra", posted) in piped(PIPELINE, came).told()
