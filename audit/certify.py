@@ -8,15 +8,16 @@ be there, and what follows from it is no further difference.
 from collections.abc import Callable, Sequence
 from hashlib import blake2b, sha256
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 
 from audit import avro, fold
-from audit.columns import HASH_BYTES, Entries, Flags, Longs, Words, entries
+from audit.columns import FRAME_BYTES, HASH_BYTES, Entries, Flags, Longs, Words, entries
 from audit.contract import Balance, Contract, Reason, Transaction
-from audit.fold import FRAME_BYTES, Posted
+from audit.fold import Posted
 from audit.identity import ENTRY, Events, events
-from audit.wallets import Wallets, currency_code, currency_text
+from audit.wallets import Wallets, currency_code
 from topics.source import Source
 
 #: What is told of a record: which check, what, where it stands, and both versions.
@@ -54,19 +55,6 @@ class Certified(NamedTuple):
     source: Longs
     links: list[bytes]
     before: Longs
-
-    def at(self, row: int, wallet_id: str, partition: int) -> Balance:
-        """The balance after one of them."""
-        return Balance(
-            wallet_id,
-            currency_text(int(self.currency[row])),
-            int(self.balance[row]),
-            int(self.sequence[row]),
-            int(self.recorded_ms[row]),
-            partition,
-            int(self.source[row]),
-            self.links[row],
-        )
 
 
 class Judged(NamedTuple):
@@ -197,10 +185,10 @@ class Certifier:
 
     def _chained(self, values: list[bytes], links: list[bytes], wallet: Longs, before: Longs) -> Flags:
         """Whether each hash follows from the one before and the bytes."""
-        hashes = self.wallets.hashes
+        newest = self.wallets.links
         right: Flags = np.array(
             [
-                sha256((links[at] if at >= 0 else hashes[number]) + value[FRAME_BYTES:-HASH_BYTES]).digest()
+                sha256((links[at] if at >= 0 else newest[number]) + value[FRAME_BYTES:-HASH_BYTES]).digest()
                 == link
                 for value, link, at, number in zip(
                     values, links, before.tolist(), wallet.tolist(), strict=True
@@ -235,6 +223,12 @@ def content_of(body: bytes, in_order: bool) -> bytes:
     if not in_order:
         body = avro.write_transaction(fold.content(avro.read_transaction(body)))
     return blake2b(body, digest_size=16).digest()
+
+
+def id_and_content(transaction: Transaction) -> tuple[int, bytes]:
+    """The id of a transaction that was read slowly, as a number, and its content as `content_of` has it."""
+    body = avro.write_transaction(fold.content(transaction))
+    return UUID(transaction.transaction_id).int, content_of(body, in_order=True)
 
 
 def contents(digests: list[bytes]) -> Words:
@@ -312,7 +306,6 @@ class _Explained:
             certifier.partition,
         )
         self._inputs, self._found, self._good = inputs, found, good
-        self._there = there
         #: What the input says at a place of it: a transaction, or why there is none.
         self._read: dict[int, Transaction | Reason] = {}
         self._entry_at: dict[int, int] = {

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from audit.contract import FIRST_US, LAST_US
+
 Longs = NDArray[np.int64]
 Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
@@ -32,8 +34,6 @@ _DIGIT = np.full(256, 255, dtype=np.uint8)
 _DIGIT[list(b"0123456789abcdef")] = range(16)
 _DASHES = np.array([8, 13, 18, 23])
 _DIGITS = np.setdiff1d(np.arange(ID_CHARACTERS), _DASHES)
-#: Microseconds of the first moment of the year 1 and the last of 9999.
-EARLIEST_US, LATEST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 CODE_POINTS = 128
 
 
@@ -170,7 +170,7 @@ def transactions(cursor: Cursor, values: Sequence[bytes]) -> Transactions:
         letter = (letters >> np.uint64(8 * place)) & np.uint64(0xFF)
         cursor.good &= (letter == 6) if place == 0 else ((letter >= ord("A")) & (letter <= ord("Z")))
     occurred_us = cursor.long()
-    cursor.good &= (occurred_us >= EARLIEST_US) & (occurred_us <= LATEST_US)
+    cursor.good &= (occurred_us >= FIRST_US) & (occurred_us <= LAST_US)
     group_at, group_bytes = _groups(cursor, values)
     in_order = _metadata(cursor, values)
     return Transactions(

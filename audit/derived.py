@@ -11,7 +11,7 @@ from audit.columns import FRAME_BYTES, HASH_BYTES, Flags, Longs, Words, balances
 from audit.contract import DAY_MS, INTERVAL, PERIOD, Balance, Contract
 from audit.lanes import Reads
 from audit.matching import Matching
-from audit.wallets import Wallets, currency_text
+from audit.wallets import Wallets, balance_at
 from topics.source import Source
 
 CHUNK = 20_000
@@ -40,18 +40,7 @@ class Rows(NamedTuple):
     ) -> Source:
         """One of them as its topic must have it."""
         name = wallets.names[int(self.wallet[row])]
-        body = avro.write_balance(
-            Balance(
-                name.decode(errors="replace"),
-                currency_text(int(self.currency[row])),
-                int(self.balance[row]),
-                int(self.sequence[row]),
-                int(self.recorded_ms[row]),
-                partition,
-                int(self.source[row]),
-                self.links[row],
-            )
-        )
+        body = avro.write_balance(balance_at(self, row, name.decode(errors="replace"), partition))
         if snapshot:
             body = frame(contract.snapshot_schema_id) + body + avro.long(int(self.reason[row]))
         else:
@@ -78,7 +67,7 @@ def due(certified: Certified, wallets: Wallets, every: int) -> Rows:
     rows, caused = rows[order], caused[order]
     number, carried = wallet[caused // 2], rows < 0
     links = [
-        wallets.hashes[one] if row < 0 else certified.links[row]
+        wallets.links[one] if row < 0 else certified.links[row]
         for row, one in zip(rows.tolist(), number.tolist(), strict=True)
     ]
     return Rows(
@@ -167,8 +156,6 @@ class SnapshotLane:
         self.not_kept = 0
         self._records: list[Source] = []
         self._ended = False
-        #: Records read so far.
-        self.found = 0
 
     def compare(self, wanted: Rows) -> list[Source]:
         """Hold the next records against those that are due; returns these, with their offsets where all is right."""
@@ -220,7 +207,6 @@ class SnapshotLane:
         records = self._reads.next(CHUNK)
         self._ended = not records
         self._records += records
-        self.found += len(records)
 
 
 def _snapshot_identity(record: Source) -> tuple[str, int, int] | None:

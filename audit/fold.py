@@ -12,6 +12,7 @@ from confluent_kafka import murmur2
 
 from audit import avro
 from audit.avro import Undecodable
+from audit.columns import FRAME_BYTES
 from audit.contract import (
     DAY_MS,
     DEBIT,
@@ -29,8 +30,6 @@ from audit.contract import (
 )
 from audit.foreign import Writer
 from topics.source import Source, Unkept
-
-FRAME_BYTES = 5
 
 
 class Posted(NamedTuple):

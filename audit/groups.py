@@ -9,6 +9,7 @@ import numpy as np
 from rocksdict import Options, Rdict, WriteBatch
 
 from audit.certify import Judged
+from audit.report import Finding
 from audit.wallets import currency_text
 
 STORED_AT_ONCE = 10_000
@@ -63,11 +64,12 @@ class GroupSums:
         finally:
             others.close()
 
-    def unbalanced(self) -> Iterator[tuple[str, str, int]]:
-        """Group, currency and sum of every group that is not in balance."""
+    def unbalanced(self) -> Iterator[Finding]:
+        """Every group that is not in balance, with its sum in each currency."""
         for key, total in self._db.items():
             group_id, currency = cast("bytes", key).decode().split("\0")
-            yield group_id, currency, int(total)
+            told = f"its legs sum to {int(total)} {currency} (minor units)"
+            yield Finding("unbalanced group", group_id, told)
 
     def close(self) -> None:
         """Write what is in memory and let go of the folder."""

@@ -5,7 +5,7 @@ content; what was rejected for a later reason has none. Memory is that of one bu
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -72,6 +72,12 @@ def events(
     return made
 
 
+def halves(ids: Sequence[int]) -> tuple[Words, Words]:
+    """Ids of 128 bits as the two words that events hold."""
+    high = np.array([one >> 64 for one in ids], np.uint64)
+    return high, np.array([one & (1 << 64) - 1 for one in ids], np.uint64)
+
+
 class Identities:
     """The ids of one partition, in a folder of their own; what is there already counts as seen and as judged."""
 
@@ -96,13 +102,12 @@ class Identities:
             if bounds[at] < bounds[at + 1]:
                 file.write(some[bounds[at] : bounds[at + 1]].tobytes())
 
-    def judge(self, window_ms: int | None, since: int, advance: Callable[[int], None]) -> Iterator[Twin]:
+    def judge(self, window_ms: int | None, since: int) -> Iterator[Twin]:
         """Everything that is wrong with events whose source is `since` or later."""
-        for done, file in enumerate(self._files, 1):
+        for file in self._files:
             file.flush()
             file.seek(0)
             yield from judged(np.frombuffer(file.read(), EVENT), window_ms, since)
-            advance(done)
 
     def close(self) -> None:
         """Close the files."""

@@ -47,8 +47,6 @@ class Lane:
         self._sources: list[int] = []
         self._taken_to = 0
         self._ended = False
-        #: Records read so far.
-        self.found = 0
 
     def take(self, before: int) -> tuple[list[Source], list[int]]:
         """Records whose source lies before this offset, by source, each source once; and their sources."""
@@ -75,7 +73,6 @@ class Lane:
     def _read(self) -> None:
         records = self._reads.next(CHUNK)
         self._ended = not records
-        self.found += len(records)
         sources = self._parse(records)
         at = np.array(sources, dtype=np.int64)
         last = self._sources[-1] if self._sources else self._taken_to - 1

@@ -14,11 +14,22 @@ from uuid import UUID
 import numpy as np
 
 from audit import avro, fold
-from audit.certify import Certified, Certifier, Inputs, Judged, content_of, contents
-from audit.columns import Longs
-from audit.contract import DAY_MS, REJECTION_HEADERS, Contract, Reason, Transaction
+from audit.certify import Certified, Certifier, Inputs, Judged, contents, id_and_content
+from audit.columns import FRAME_BYTES, Longs
+from audit.contract import DAY_MS, PERIOD, REJECTION_HEADERS, Contract, Reason, Transaction
 from audit.derived import BalanceLane, SnapshotLane, due
-from audit.identity import CONFLICT, DUPLICATE, ENTRY, LATER, MISSING, Events, Identities, Twin, events
+from audit.identity import (
+    CONFLICT,
+    DUPLICATE,
+    ENTRY,
+    LATER,
+    MISSING,
+    Events,
+    Identities,
+    Twin,
+    events,
+    halves,
+)
 from audit.lanes import Lane, Reads, entry_sources, rejection_sources
 from audit.refusals import Refusals
 from audit.report import Covered, Differences, Finding, Findings, What
@@ -93,7 +104,6 @@ class PartitionAudit:
         self._input = self._started(topics.transactions, span.begin, span.source)
         self._entry = Teller(topics.ledger, at, differences, avro.read_entry)
         self._rejection = Teller(topics.rejections, at, differences, None)
-        self._input_teller = Teller(topics.transactions, at, differences, avro.read_transaction)
         snapshot = Teller(topics.snapshots, at, differences, avro.read_snapshot)
         balance = Teller(topics.balances, at, differences, avro.read_balance)
         self.wallets = Wallets(at, contract.partitions)
@@ -131,7 +141,7 @@ class PartitionAudit:
             self._finish(newer)
             self.covered.entries_hash = self._entries_hash.hexdigest()
             self.covered.rejections_hash = self._rejections_hash.hexdigest()
-            for twin in self._identities.judge(self._contract.id_window_ms, self._span.begin, lambda _: None):
+            for twin in self._identities.judge(self._contract.id_window_ms, self._span.begin):
                 self._tell_twin(twin)
         finally:
             self._identities.close()
@@ -259,16 +269,14 @@ class PartitionAudit:
                 self._rejection.at_source("conservation", "missing", record.offset, None, f"it is {what}")
             else:
                 lacking.append((record, what))
-        ids = [int(what.transaction_id.replace("-", ""), 16) for _, what in lacking]
-        bodies = [avro.write_transaction(fold.content(what)) for _, what in lacking]
+        said = [id_and_content(what) for _, what in lacking]
         return events(
             self.wallets.numbers([what.wallet_id.encode() for _, what in lacking]),
             MISSING,
-            np.array([one >> 64 for one in ids], np.uint64),
-            np.array([one & (1 << 64) - 1 for one in ids], np.uint64),
+            *halves([one for one, _ in said]),
             np.array([record.offset for record, _ in lacking], np.int64),
             np.array([record.timestamp_ms for record, _ in lacking], np.int64),
-            contents([content_of(body, in_order=True) for body in bodies]),
+            contents([content for _, content in said]),
         )
 
     def _take_over(self, certified: Certified) -> None:
@@ -277,7 +285,7 @@ class PartitionAudit:
         for column in ("currency", "balance", "sequence", "recorded_ms", "source"):
             getattr(wallets, column)[number] = getattr(certified, column)
         for one, link in zip(number.tolist(), certified.links, strict=True):
-            wallets.hashes[one] = link
+            wallets.links[one] = link
 
     def _finish(self, newer: Callable[[], Iterable[Source]]) -> None:
         """What the topics hold beyond the cut is in flight, or too much."""
@@ -307,14 +315,16 @@ class PartitionAudit:
         if span.source >= span.input_end:
             return False
         try:
-            snapshot = avro.read_snapshot((record.value or b"")[5:])
+            snapshot = avro.read_snapshot((record.value or b"")[FRAME_BYTES:])
         except avro.Undecodable:
             return False
         if span.source <= snapshot.source_offset < span.input_end:
             return True
         number = self.wallets.number(snapshot.wallet_id.encode())
         return (
-            snapshot.reason == 1 and number >= 0 and int(self.wallets.sequence[number]) == snapshot.sequence
+            snapshot.reason == PERIOD
+            and number >= 0
+            and int(self.wallets.sequence[number]) == snapshot.sequence
         )
 
     def _tell_twin(self, twin: Twin) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from audit import avro, fold
-from audit.certify import Certified, Inputs, Tell, content_of, contents, frame
+from audit import fold
+from audit.certify import Certified, Inputs, Tell, content_of, contents, frame, id_and_content
 from audit.columns import FRAME_BYTES, Cursor, Flags, Longs, Packed, transactions
 from audit.contract import BY_ITSELF, REJECTION_HEADERS, Balance, Contract, Headers, Reason, Transaction
 from audit.fold import Posted
-from audit.identity import CONFLICT, DUPLICATE, LATER, Events, events
-from audit.wallets import Wallets
+from audit.identity import CONFLICT, DUPLICATE, LATER, Events, events, halves
+from audit.wallets import Wallets, balance_at
 from topics.source import Source
 
 OURS = len(REJECTION_HEADERS)
@@ -103,8 +103,7 @@ class Refusals:
                 self._wrong(one, f"{what} holds for it by itself")
                 continue
             number = int(self._wallets.numbers([came.key or b""])[0])
-            digest = content_of(avro.write_transaction(fold.content(what)), in_order=True)
-            kept.append((came, number, reason, int(what.transaction_id.replace("-", ""), 16), digest))
+            kept.append((came, number, reason, *id_and_content(what)))
         wallet = np.array([one[1] for one in kept], np.int64)
         source = np.array([one[0].offset for one in kept], np.int64)
         behind = np.searchsorted(certified.source, source)
@@ -118,8 +117,7 @@ class Refusals:
         return events(
             wallet,
             np.array([KINDS.get(one[2], LATER) for one in kept], np.uint8),
-            np.array([one[3] >> 64 for one in kept], np.uint64),
-            np.array([one[3] & (1 << 64) - 1 for one in kept], np.uint64),
+            *halves([one[3] for one in kept]),
             source,
             recorded,
             contents([one[4] for one in kept]),
@@ -157,8 +155,8 @@ class Refusals:
         rows = np.flatnonzero(certified.wallet[:behind] == number)
         if not len(rows):
             return self._wallets.suspects.get(number) or [self._wallets.get(number)]
-        row = int(rows[-1])
-        return [certified.at(row, self._wallets.names[number].decode(), self._partition)]
+        name = self._wallets.names[number].decode()
+        return [balance_at(certified, int(rows[-1]), name, self._partition)]
 
     def _by_state(
         self, one: Source, came: Source, reason: Reason, maybe: list[Balance | None], recorded_ms: int

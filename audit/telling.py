@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from audit import avro
+from audit.columns import FRAME_BYTES
 from audit.contract import REJECTION_HEADERS
-from audit.fold import FRAME_BYTES
 from audit.foreign import TYPES
 from audit.report import Difference, Differences, Fields, What, differing
 from topics.source import Source
@@ -49,10 +49,6 @@ class Teller:
                 check,
             )
         )
-
-    def missing(self, source: Source, detail: str) -> None:
-        """Tell that a record of the input has no outcome."""
-        self.at_source("conservation", "missing", source.offset, None, detail)
 
     def at_source(self, check: str, what: What, source: int, wallet_id: str | None, detail: str) -> None:
         """Tell what is wrong with the outcome of a record of the input."""

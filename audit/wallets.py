@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from confluent_kafka import murmur2
@@ -21,7 +22,7 @@ class Wallets:
         self._partition, self._partitions = partition, partitions
         self._numbers: dict[bytes, int] = {}
         self.names: list[bytes] = []
-        self.hashes: list[bytes] = []
+        self.links: list[bytes] = []
         self.balance: Longs = np.zeros(FIRST_ROWS, np.int64)
         self.sequence: Longs = np.zeros(FIRST_ROWS, np.int64)
         self.currency: Words = np.zeros(FIRST_ROWS, np.uint64)
@@ -45,7 +46,7 @@ class Wallets:
             folder / FILE,
             names=np.frombuffer(b"".join(self.names), np.uint8),
             lengths=lengths,
-            hashes=np.frombuffer(b"".join(self.hashes), np.uint8),
+            links=np.frombuffer(b"".join(self.links), np.uint8),
             newest_ms=newest_ms,
             **columns,
         )
@@ -55,7 +56,7 @@ class Wallets:
         if not (folder / FILE).exists():
             return
         with np.load(folder / FILE, allow_pickle=False) as kept:
-            names, hashes = kept["names"].tobytes(), kept["hashes"].tobytes()
+            names, links = kept["names"].tobytes(), kept["links"].tobytes()
             ends = np.cumsum(kept["lengths"]).tolist()
             for begin, end in zip([0, *ends][:-1], ends, strict=True):
                 self._add(names[begin:end])
@@ -64,7 +65,7 @@ class Wallets:
                 getattr(self, name)[:count] = kept[name]
             self.newest_ms = int(kept["newest_ms"])
         size = len(NO_HASH)
-        self.hashes = [hashes[at * size : (at + 1) * size] for at in range(count)]
+        self.links = [links[at * size : (at + 1) * size] for at in range(count)]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,7 +86,7 @@ class Wallets:
     def _add(self, name: bytes) -> int:
         number = self._numbers[name] = len(self.names)
         self.names.append(name)
-        self.hashes.append(NO_HASH)
+        self.links.append(NO_HASH)
         if number == len(self.balance):
             for column in COLUMNS:
                 rows = getattr(self, column)
@@ -97,26 +98,21 @@ class Wallets:
         """The newest certified balance of a wallet, None where it has no entry yet."""
         if not self.sequence[number]:
             return None
-        return Balance(
-            self.names[number].decode(),
-            currency_text(int(self.currency[number])),
-            int(self.balance[number]),
-            int(self.sequence[number]),
-            int(self.recorded_ms[number]),
-            self._partition,
-            int(self.source[number]),
-            self.hashes[number],
-        )
+        return balance_at(self, number, self.names[number].decode(), self._partition)
 
-    def put(self, number: int, balance: Balance | None) -> None:
-        """Take over what is the newest balance of a wallet."""
-        if balance is None:
-            self.sequence[number], self.balance[number], self.hashes[number] = 0, 0, NO_HASH
-            return
-        self.balance[number], self.sequence[number] = balance.balance, balance.sequence
-        self.currency[number] = currency_code(balance.currency)
-        self.recorded_ms[number], self.source[number] = balance.recorded_ms, balance.source_offset
-        self.hashes[number] = balance.hash
+
+def balance_at(rows: Any, row: int, wallet_id: str, partition: int) -> Balance:
+    """One row as a Balance, of whatever has these columns; `links` are the entries' hashes."""
+    return Balance(
+        wallet_id,
+        currency_text(int(rows.currency[row])),
+        int(rows.balance[row]),
+        int(rows.sequence[row]),
+        int(rows.recorded_ms[row]),
+        partition,
+        int(rows.source[row]),
+        rows.links[row],
+    )
 
 
 def currency_code(text: str) -> int:

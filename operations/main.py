@@ -360,8 +360,6 @@ def verify(
 
     end = aware_time("--to-time", to_time)
     options = Options(partition, to_offset, end, since, save, not no_postgres, show, jobs, export)
-    if from_ is not None:
-        options.check_offline()
     report = auditing.run(current(), options) if from_ is None else offline.run(from_, options)
     raise typer.Exit(verify_show.show(report, as_json=as_json))
 

@@ -48,15 +48,6 @@ class Task:
     #: Rows as they are expected, still without any that this audit certifies.
     expected: Callable[[], ExpectedRows]
 
-    def contract(self) -> Contract:
-        """The pipeline's contract; which schema ids count is in the log."""
-
-        def writer(partition: int, schema_id: int, offset: int) -> str | None:
-            found = self.accepted[partition](schema_id, offset)
-            return None if found is None else found.text
-
-        return Contract.of(Topics.of(self.settings).transactions, self.pipeline, self.ids, writer)
-
 
 @dataclass
 class Judgement:
@@ -81,6 +72,18 @@ class Judgement:
         self.starts |= other.starts
         self.known |= other.known
         self.cpu_s += other.cpu_s
+
+
+def contract_of(
+    input_topic: str, pipeline: Pipeline, ids: Sequence[int], accepted: Mapping[int, AcceptedIds]
+) -> Contract:
+    """A pipeline's contract; which schema ids count is in the log, by partition."""
+
+    def writer(partition: int, schema_id: int, offset: int) -> str | None:
+        found = accepted[partition](schema_id, offset) if partition in accepted else None
+        return None if found is None else found.text
+
+    return Contract.of(input_topic, pipeline, ids, writer)
 
 
 def judge_all(task: Task, spans: Sequence[Span], jobs: int, groups: GroupSums, advance: Advance) -> Judgement:
@@ -149,7 +152,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
         while records := reading.next(STRETCH_RECORDS):
             yield from records
 
-    contract, done = task.contract(), 0
+    contract, done = contract_of(topics.transactions, task.pipeline, task.ids, task.accepted), 0
     with Opened(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
         for span in spans:
             audit = PartitionAudit(

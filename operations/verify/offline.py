@@ -18,7 +18,7 @@ from audit.contract import Contract
 from audit.groups import GroupSums
 from audit.lanes import NONE, rejection_sources
 from audit.partition import PartitionAudit, Span, Stretch
-from audit.report import Difference, Differences, Finding, Findings, Report
+from audit.report import Difference, Differences, Findings, Report, What
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.topics import Topics
@@ -27,12 +27,15 @@ from operations.export.manifest import NAME, File, Manifest, sha256_of
 from operations.files.parquet import libraries
 from operations.output import behind, progress
 from operations.verify import exported
+from operations.verify.judging import GROUPS, contract_of
 from operations.verify.options import Options
 from schemas.accepted import Accepted, AcceptedIds
 from topics.source import Source
 
 #: What must be there, in the order in which it is exported.
 KINDS = ("input", "ledger", "rejections", "snapshots")
+#: Beyond every offset.
+ANY_OFFSET = 1 << 62
 RAW = ["offset", "timestamp", "record_key", "record_value", "record_headers"]
 LEFT_OUT = "`balances`, PostgreSQL and topic settings are not in an export"
 
@@ -109,7 +112,7 @@ class Folder:
                 continue  # told by who reads it
         return NONE
 
-    def _tell(self, what: Any, one: File, detail: str) -> None:
+    def _tell(self, what: What, one: File, detail: str) -> None:
         self._differences.add(
             Difference(one.path, what, one.partition, one.from_offset, detail=detail, check="export")
         )
@@ -155,8 +158,7 @@ class Reader:
 
 def run(path: Path, options: Options) -> Report:
     """Verify an export and report; raises a WalletError where that is not possible."""
-    if options.export:
-        exported.refuse_unwritable(options.export)
+    options.check_offline()
     began_s, began_cpu_s = time.monotonic(), time.process_time()
     if not (path / NAME).is_file():
         raise ConfigurationError(f"{path} holds no export: `wallet export topics {path}` writes one")
@@ -176,7 +178,7 @@ def run(path: Path, options: Options) -> Report:
         TemporaryDirectory(prefix="wallet-verify-") as work,
         progress("verifying", sum(span.source for span in spans)) as advance,
     ):
-        groups, done = GroupSums(Path(work) / "groups"), 0
+        groups, done = GroupSums(Path(work) / GROUPS), 0
 
         def watch(stretch: Stretch) -> None:
             groups.add(stretch.judged)
@@ -198,9 +200,8 @@ def run(path: Path, options: Options) -> Report:
                 done += span.source
             advance(done)
             if len(partitions) == pipeline.partitions:
-                for group_id, currency, total in groups.unbalanced():
-                    told = f"its legs sum to {total} {currency} (minor units)"
-                    findings.add(Finding("unbalanced group", group_id, told))
+                for finding in groups.unbalanced():
+                    findings.add(finding)
         finally:
             groups.close()
     report.notes.append(LEFT_OUT)
@@ -216,10 +217,7 @@ def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
     newest = max(folder.newest_source(kind, at, end) for kind in KINDS[1:3])
     ends = {topic: folder.end(kind, at) for topic, kind in kinds.items()}
     # What was written behind the input's last record, while the export ran, is in flight.
-    return Span(at, 0, newest + 1, _ANY_OFFSET, dict.fromkeys(ends, 0), ends)
-
-
-_ANY_OFFSET = 1 << 62
+    return Span(at, 0, newest + 1, ANY_OFFSET, dict.fromkeys(ends, 0), ends)
 
 
 def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contract]:
@@ -240,9 +238,4 @@ def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contrac
         raise ConfigurationError(
             f"{path / NAME} does not say enough of its pipeline: export all topics once more, into another folder"
         ) from None
-
-    def writer(partition: int, schema_id: int, offset: int) -> str | None:
-        found = accepted[partition](schema_id, offset) if partition in accepted else None
-        return None if found is None else found.text
-
-    return pipeline, topics, Contract.of(topics.transactions, pipeline, ids, writer)
+    return pipeline, topics, contract_of(topics.transactions, pipeline, ids, accepted)

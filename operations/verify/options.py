@@ -48,13 +48,17 @@ class Options:
             )
         if self.save:
             verify_point.refuse_to_replace(self.save)
-        if self.export:
-            exported.refuse_unwritable(self.export)
+        self._check_export()
 
     def check_offline(self) -> None:
         """Raise ConfigurationError for options that an export cannot serve."""
         if self.to_an_end or self.since or self.save or self.jobs > 1:
             raise ConfigurationError("--from takes --partition, --show, --json and --export only")
+        self._check_export()
+
+    def _check_export(self) -> None:
+        if self.export:
+            exported.refuse_unwritable(self.export)
 
     def partitions(self, pipeline: Pipeline) -> list[int]:
         """The partitions to verify; raises ConfigurationError for one that there is not."""

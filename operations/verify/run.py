@@ -7,7 +7,6 @@ certifies.
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from audit.groups import GroupSums
 from audit.partition import Span
-from audit.report import Differences, Finding, Findings, Report
+from audit.report import Differences, Findings, Report
 from config.cluster import identity, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import Refused
 from config.logs import EventLog
@@ -50,9 +49,8 @@ def run(settings: Settings, options: Options) -> Report:
     if pipeline is None:
         raise Refused(f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`")
     settings = pipeline.rule(settings)
-    with ExitStack() as stack:
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wallet-verify-")))
-        verification = _Verification(settings, pipeline, options, work, stack)
+    with tempfile.TemporaryDirectory(prefix="wallet-verify-") as work:
+        verification = _Verification(settings, pipeline, options, Path(work))
         report = verification.run()
     report.took_s = time.monotonic() - began
     if options.export:
@@ -63,11 +61,9 @@ def run(settings: Settings, options: Options) -> Report:
 class _Verification:
     """One audit, step by step."""
 
-    def __init__(
-        self, settings: Settings, pipeline: Pipeline, options: Options, work: Path, stack: ExitStack
-    ) -> None:
+    def __init__(self, settings: Settings, pipeline: Pipeline, options: Options, work: Path) -> None:
         self.settings, self.pipeline, self.options = settings, pipeline, options
-        self.work, self.stack = work, stack
+        self.work = work
         self.topics = Topics.of(settings)
         self.client = quiet_admin(settings)
         self.cluster, self.topic_id = identity(self.client, self.topics.transactions)
@@ -203,10 +199,8 @@ class _Verification:
         if len(self.partitions) < self.pipeline.partitions:
             self.report.notes.append("groups are not summed up: their legs may lie in any partition")
             return
-        for group_id, currency, total in groups.unbalanced():
-            self.report.findings.add(
-                Finding("unbalanced group", group_id, f"its legs sum to {total} {currency} (minor units)")
-            )
+        for finding in groups.unbalanced():
+            self.report.findings.add(finding)
 
     def _point(self) -> Point | None:
         if self.options.since is None:
