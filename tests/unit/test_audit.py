@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from audit import avro
@@ -129,20 +129,23 @@ def test_each_rule_that_a_worker_breaks_is_found(rule: Rule, monkeypatch: pytest
 
 
 @given(damaged(valid.map(encode_transaction)) | valid.map(encode_transaction) | st.binary(max_size=80))
+@example(
+    b"H0b0e7d3c-2f65-4c6f-9d5e-000000000000\x10\x80allet-1\x00\x02\x06EUR\x80\x80\xc4\x89\xe5\xc5\xb2\x06\x00\x00"
+)
 def test_columns_read_what_the_slow_reader_reads_and_take_nothing_else(body: bytes) -> None:
     values = [frame(1) + body]
     cursor = Cursor(Packed(values))
     columns = transactions(cursor, values)
     usual = bool(cursor.end()[0])
+    at, size = int(columns.wallet_at[0]), int(columns.wallet_bytes[0])
+    # The wallet's own rules, its UTF-8 as well, are asked once for every wallet.
+    wallet_is_good = usual and is_wallet_id(values[0][at : at + size])
     try:
         read = avro.read_transaction(body)
     except avro.Undecodable:
-        assert not usual
+        assert not wallet_is_good
         return
     canonical = avro.write_transaction(read) == body
-    at, size = int(columns.wallet_at[0]), int(columns.wallet_bytes[0])
-    # The wallet's own rules are asked once for every wallet.
-    wallet_is_good = usual and is_wallet_id(values[0][at : at + size])
     assert wallet_is_good == (canonical and is_valid(read))
     if wallet_is_good:
         assert values[0][at : at + size] == read.wallet_id.encode()
