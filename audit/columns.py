@@ -129,7 +129,8 @@ class Cursor:
 class Transactions(NamedTuple):
     """What decides of transactions; places are counted from where each value begins, and an id is two words.
 
-    `in_order` is whether the keys of the metadata rise; `tail` is where what follows the transaction begins.
+    `pairs` is how many the metadata has, `in_order` whether its keys rise; `tail` is where what follows the transaction
+    begins.
     """
 
     usual: Flags
@@ -143,6 +144,7 @@ class Transactions(NamedTuple):
     group_bytes: Longs
     id_high: Words
     id_low: Words
+    pairs: Longs
     in_order: Flags
     tail: Longs
 
@@ -172,7 +174,7 @@ def transactions(cursor: Cursor, values: Sequence[bytes]) -> Transactions:
     occurred_us = cursor.long()
     cursor.good &= (occurred_us >= FIRST_US) & (occurred_us <= LAST_US)
     group_at, group_bytes = _groups(cursor, values)
-    in_order = _metadata(cursor, values)
+    pairs, in_order = _metadata(cursor, values)
     return Transactions(
         cursor.good.copy(),
         wallet_at - packed.starts,
@@ -185,6 +187,7 @@ def transactions(cursor: Cursor, values: Sequence[bytes]) -> Transactions:
         group_bytes,
         id_high,
         id_low,
+        pairs,
         in_order,
         cursor.at - packed.starts,
     )
@@ -223,7 +226,7 @@ def _groups(cursor: Cursor, values: Sequence[bytes]) -> tuple[Longs, Longs]:
     return at, size
 
 
-def _metadata(cursor: Cursor, values: Sequence[bytes]) -> Flags:
+def _metadata(cursor: Cursor, values: Sequence[bytes]) -> tuple[Longs, Flags]:
     """Pass each map: none, or one block with a positive count, whose keys are all different; do they rise?"""
     count = cursor.long()
     in_order = np.ones(len(count), np.bool_)
@@ -234,7 +237,7 @@ def _metadata(cursor: Cursor, values: Sequence[bytes]) -> Flags:
         end, in_order[row] = _pairs(values[row], place, pairs)
         cursor.good[row] = end >= 0
         cursor.at[row] = cursor.packed.starts[row] + max(end, 0)
-    return in_order
+    return count, in_order
 
 
 def _pairs(value: bytes, at: int, pairs: int) -> tuple[int, bool]:
@@ -306,8 +309,9 @@ def _back(cursor: Cursor, some: Cursor, rows: Longs) -> None:
 
 
 class Entries(NamedTuple):
-    """Ledger entries as columns."""
+    """Ledger entries as columns, and the values that they are read from."""
 
+    packed: Packed
     usual: Flags
     transaction: Transactions
     sequence: Longs
@@ -317,12 +321,13 @@ class Entries(NamedTuple):
     source: Longs
 
 
-def entries(values: Sequence[bytes]) -> Entries:
-    """Ledger entries, each a value with its frame."""
-    cursor = Cursor(Packed(values))
+def entries(values: Sequence[bytes], skip: int = FRAME_BYTES) -> Entries:
+    """Ledger entries, each behind so many bytes."""
+    packed = Packed(values)
+    cursor = Cursor(packed, skip)
     transaction = transactions(cursor, values)
     numbers = [cursor.long() for _ in range(5)]
-    return Entries(cursor.end(HASH_BYTES), transaction, *numbers)
+    return Entries(packed, cursor.end(HASH_BYTES), transaction, *numbers)
 
 
 def sources(values: Sequence[bytes]) -> Longs:

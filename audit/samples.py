@@ -54,6 +54,11 @@ class History:
         """The balance after the last entry recorded up to and at this time, which must not be before the first."""
         return next(step.balance for step in reversed(self.steps) if step.recorded_ms <= recorded_ms)
 
+    def balance_before(self, recorded_ms: int) -> int | None:
+        """The balance after the last entry recorded before this time; None where the history does not know it."""
+        before = [step.balance for step in self.steps if step.recorded_ms < recorded_ms]
+        return before[-1] if before else (0 if self.complete else None)
+
     def effective_at(self, occurred_us: int) -> int:
         """The sum of what occurred up to and at this time; only for a complete history."""
         return sum(step.amount for step in self.steps if step.occurred_us <= occurred_us)

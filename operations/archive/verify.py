@@ -10,12 +10,12 @@ from config.cluster import agreed, wait_for_kafka
 from config.errors import WalletError
 from config.settings import Settings
 from config.topics import Topics
+from operations.archive.check import refuse_other_than_sealed
 from operations.output import as_line, progress
 from operations.verify.show import DIFFERENCES
 from sinks import postgres
 from sinks.archive import months as archive_months
 from sinks.archive import seals
-from sinks.archive.check import refuse_other_than_sealed
 from sinks.archive.explain import Mismatch
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal

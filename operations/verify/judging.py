@@ -13,16 +13,17 @@ from shutil import rmtree
 from typing import Any
 
 from audit.contract import Contract
+from audit.expected import ExpectedRows
 from audit.groups import GroupSums
 from audit.partition import STRETCH_RECORDS, PartitionAudit, Span, Stretch
 from audit.report import Covered, Differences, Findings
 from audit.samples import Samples
+from audit.seals import Places
 from config.cluster import offsets_of, quiet_admin
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
 from operations.output import Advance, behind
-from operations.verify.expected import ExpectedRows
 from operations.verify.opened import Opened
 from schemas.accepted import AcceptedIds
 from schemas.registry import SchemaIds
@@ -58,6 +59,7 @@ class Judgement:
     findings: Findings
     samples: Samples = field(default_factory=Samples)
     covered: list[Covered] = field(default_factory=list)
+    places: Places = field(default_factory=Places)
     starts: dict[str, dict[str, int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     cpu_s: float = 0.0
@@ -69,6 +71,7 @@ class Judgement:
         self.findings.take(other.findings)
         self.samples.histories |= other.samples.histories
         self.covered = sorted([*self.covered, *other.covered], key=lambda one: one.partition)
+        self.places.take(other.places)
         self.starts |= other.starts
         self.known |= other.known
         self.cpu_s += other.cpu_s
@@ -141,8 +144,10 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
 
     def watch(stretch: Stretch) -> None:
         found.expected.add(stretch)
-        found.samples.add(stretch.judged, stretch.wallets, stretch.partition)
-        groups.add(stretch.judged)
+        judged = stretch.judged
+        found.places.add(stretch.partition, judged.certified.recorded_ms, judged.offsets)
+        found.samples.add(judged, stretch.wallets, stretch.partition)
+        groups.add(judged)
 
     def newer(span: Span) -> Iterator[Source]:
         """Balances that came behind the span's end meanwhile."""
@@ -166,6 +171,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
                 late=task.late,
                 watch=watch,
             )
+            found.places.begin(span.partition, audit.wallets.newest_ms)
             found.covered.append(audit.run(behind(advance, done), partial(newer, span)))
             audit.save(task.work)
             found.starts[str(span.partition)] = audit.next_offsets

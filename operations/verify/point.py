@@ -11,11 +11,11 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from audit.digests import Digests
+from audit.expected import TABLES, ExpectedRows
 from config.errors import ConfigurationError, Refused
-from operations.verify.digests import Digests
-from operations.verify.expected import TABLES, ExpectedRows
 
-FORMAT = 2
+FORMAT = 3
 FILE = "point.json"
 
 

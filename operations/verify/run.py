@@ -6,16 +6,19 @@ certifies.
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from audit.database import DatabaseAudit
+from audit.digests import new_key
+from audit.expected import ExpectedRows
 from audit.groups import GroupSums
-from audit.partition import Span
+from audit.partition import STRETCH_RECORDS, Span
 from audit.report import Differences, Findings, Report
-from config.cluster import identity, quiet_admin, read_pipeline, wait_for_kafka
+from config.cluster import identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
@@ -26,16 +29,15 @@ from operations.output import progress
 from operations.verify import exported
 from operations.verify import point as verify_point
 from operations.verify.cut import Cut, cuts, earlier
-from operations.verify.digests import new_key
-from operations.verify.expected import ExpectedRows
 from operations.verify.judging import GROUPS, Judgement, Task, judge_all
+from operations.verify.opened import Opened
 from operations.verify.options import Options
 from operations.verify.point import Point
-from operations.verify.postgres import DatabaseAudit
 from operations.verify.topics import check_topics, finite
 from schemas.registry import schema_ids, writers
-from sinks import audit as database
+from sinks.looking import looking
 from streams.accepted import ids_to_audit_with, read_accepted
+from topics.source import Source
 
 log = EventLog("operations.verify")
 
@@ -95,7 +97,7 @@ class _Verification:
         if self.point:
             verify_point.restore_rows(self.point, expected, self.partitions)
         if tables:
-            tables.compare(expected, judged.known)
+            tables.compare(expected, judged.known, judged.places, self._records)
             report.functions = {} if self.options.to_an_end else tables.ask_functions(judged.samples)
         if self.options.save and report.clean:
             self._save(key, cut, judged.starts, expected)
@@ -105,19 +107,27 @@ class _Verification:
         """Read PostgreSQL, all of it in one snapshot."""
         if not self.options.postgres:
             return None
-        tables = DatabaseAudit(self.settings, self.partitions, key, self.report.differences, self.limits)
-        with database.looking(self.settings) as connection:
-            written = database.positions(connection)
-            total = sum(
-                at
-                for (topic, partition), at in written.items()
-                if topic != self.topics.balances and partition in self.partitions
-            )
-            with progress("reading rows", total) as advance:
-                # An audit that goes on from a point does not read again what was clean then.
-                tables.read(connection, advance, seals_beside_topic=self.point is None)
+        tables = DatabaseAudit(
+            partial(looking, self.settings),
+            self.topics,
+            self.partitions,
+            self.settings.partitions,
+            key,
+            self.report.differences,
+            self.limits,
+        )
+        tables.read(partial(progress, "reading rows"))
         self.report.rows = {table: digests.total() for table, digests in tables.rows.items()}
         return tables
+
+    def _records(self, topic: str, partition: int, end: int) -> Iterator[list[Source]]:
+        """One partition of a topic, from its first record to before an offset."""
+        with Opened(self.settings, self.pipeline.max_record_bytes) as opened:
+            reading = opened(topic)
+            begin = offsets_of(self.client, [(topic, partition)])[topic, partition].begin
+            reading.start(partition, begin, end)
+            while records := reading.next(STRETCH_RECORDS):
+                yield records
 
     def _cuts(self) -> list[Cut]:
         found = cuts(self.settings, self.client, self.partitions)

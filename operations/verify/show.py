@@ -52,7 +52,7 @@ def _print(report: Report, output: Console) -> None:
     for line in _told(report):
         output.print(line, markup=False)
     for difference in report.differences.shown:
-        output.print(_line(difference), markup=False)
+        output.print(in_words(difference), markup=False)
     for finding in report.findings.shown:
         output.print(f"finding: {finding.kind} {finding.subject}: {finding.detail}", markup=False)
     if report.findings.total > len(report.findings.shown):
@@ -93,7 +93,7 @@ def _told(report: Report) -> list[str]:
     return lines + [f"note: {note}" for note in report.notes]
 
 
-def _line(difference: Difference) -> str:
+def in_words(difference: Difference) -> str:
     """One difference: where, what, and both versions."""
     places = {
         "partition": difference.partition,

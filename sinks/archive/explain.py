@@ -1,7 +1,6 @@
 """Which rows of a month are not what the topic or its seal says, looked at one by one in a single block."""
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from config.errors import Stopped
@@ -9,11 +8,9 @@ from config.topic_log import TopicLog
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.records import DEBIT
-from sinks import audit_rows
 from sinks.archive.compare import BLOCK, Place, Side, TopicSide, first_difference
 from sinks.archive.months import Month
 from sinks.postgres import Connection
-from sinks.rows import HASH_BYTES
 from sinks.sink import damaged
 
 #: Rows that a message names.
@@ -118,41 +115,3 @@ def _entries(ledger: TopicLog, place: Place, topic: TopicSide, end: int) -> dict
             amount = -one.amount if one.type == DEBIT else one.amount
             found[entry.source_offset] = Version(one.wallet_id, entry.sequence, amount, entry.hash)
     return found
-
-
-def rows_that_contradict_themselves(connection: Connection, month: Month) -> Iterator[str]:
-    """Rows of a month whose columns are not what their entry says, or whose hash does not follow, without Kafka.
-
-    A row that is missing shows in the next one of its wallet.
-    """
-    for stored in audit_rows.entries(connection, (), (month.starts, month.ends)):
-        if not stored.agrees:
-            body = stored.body
-            try:
-                named = (
-                    f"sequence {decode_entry(body).sequence} of {decode_entry(body).transaction.wallet_id!r}"
-                )
-            except ValueError:
-                named = f"hash {body[-HASH_BYTES:].hex()[:16]}..."
-            place = f"partition {stored.partition}, source offset {stored.source_offset}"
-            yield f"{named} ({place}): the columns are not what the entry says"
-    broken = connection.execute(
-        """
-        SELECT wallet_id, sequence FROM (
-            SELECT wallet_id, sequence, hash, entry, lag(hash) OVER chain AS before,
-                lag(sequence) OVER chain AS sequence_before
-            FROM wallet_entries WHERE recorded_at >= %s AND recorded_at < %s
-            WINDOW chain AS (PARTITION BY wallet_id ORDER BY sequence)
-        ) AS entries
-        WHERE sequence <> sequence_before + 1 OR hash <> sha256(before || entry)
-        LIMIT %s
-        """,
-        [month.starts, month.ends, NAMED],
-    )
-    for wallet_id, sequence in broken:
-        yield f"sequence {sequence} of {wallet_id!r}: it does not follow from the wallet's entry before it"
-
-
-def first_named(reasons: Iterator[str]) -> str:
-    """The first few, on one line."""
-    return "; ".join(islice(reasons, NAMED))

@@ -6,8 +6,12 @@ from datetime import UTC, date, datetime
 from threading import Event
 from typing import Any
 
+import numpy as np
 from confluent_kafka import Producer
 
+from audit.avro import read_entry
+from audit.report import Difference
+from audit.seals import Places, Seals
 from config.clients import librdkafka
 from config.settings import Settings
 from config.topics import Topics
@@ -18,9 +22,11 @@ from sinks import postgres
 from sinks.archive.work import Archive, Moved, Sealed, Waiting
 from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.months import make_months, months_of
+from sinks.postgres import Connection
 from sinks.rows import entry_row
 from sinks.tables import copy
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
+from tests.reading import read_all
 from topics.incoming import Incoming
 
 
@@ -152,6 +158,16 @@ def work(settings: Settings, only: date | None = None) -> tuple[list[Sealed], li
     """Seal and move what is due."""
     with archiving(settings) as archive:
         return archive.work(lambda _month, _size: lambda _done: None, Event(), only)
+
+
+def seal_differences(settings: Settings, connection: Connection) -> list[Difference]:
+    """What an audit of all partitions tells of the seals, beside a ledger that is as it must be."""
+    seals, places = Seals(), Places()
+    told = [*seals.differences(connection)]
+    for message in read_all(settings, Topics.of(settings).ledger, settings.partitions):
+        entry = read_entry((message.value() or b"")[len(LEDGER_FRAME) :])
+        places.add(message.partition() or 0, np.array([entry.recorded_ms]), np.array([message.offset() or 0]))
+    return [*told, *seals.beside_ledger(places)]
 
 
 def reasons(settings: Settings, month: date) -> list[str]:

@@ -10,7 +10,6 @@ from config.cluster import describe, quiet_admin
 from config.settings import Settings
 from config.topics import Topics
 from operations import group_offsets
-from operations.checks import incoming, read_all
 from operations.delivery import deliver
 from operations.generating import fitted
 from operations.generator import Mix, records
@@ -21,6 +20,7 @@ from tests.integration.pipelines import wait_until
 from tests.integration.verify_copies import decided, written
 from tests.integration.workers import Worker
 from tests.ledgers import running
+from tests.reading import incoming, read_all
 
 TABLES = ("wallets", "transactions", "transaction_snapshots", "rejections", "sink_positions")
 

@@ -20,7 +20,6 @@ from config.errors import Refused, Stopped
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.topics import Topics
-from operations.checks import incoming, read_all
 from operations.init import claim, initialise
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import discard as rebuild_discard
@@ -50,6 +49,7 @@ from tests.integration.rebuilds import place
 from tests.integration.test_worker_writer import set_message_bytes
 from tests.integration.verify_copies import decided, verified, written
 from tests.ledgers import running as sinks
+from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
 from topics.source import Source
 

@@ -12,16 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 
+from audit import catalog, questions
 from config.errors import Refused, Stopped, WalletError
 from config.settings import Settings
 from config.topics import Topics
 from operations.archive import run as commands
 from operations.archive.verify import run as verify
-from operations.verify import archive as verify_archive
 from operations.verify.show import DIFFERENCES
 from schemas.records import DEBIT, from_ms
-from sinks import audit, postgres
+from sinks import postgres
 from sinks.archive.explain import Mismatch
+from sinks.looking import looking
 from tests.integration.archives import (
     EMPTY,
     FIRST,
@@ -37,6 +38,7 @@ from tests.integration.archives import (
     pipeline_with,
     reasons,
     rows,
+    seal_differences,
     table,
     two_months,
     work,
@@ -138,10 +140,10 @@ def test_months_are_sealed_and_moved_and_every_question_has_the_answer_it_had(
     assert work(pipeline)[:2] == ([], [])
     assert verify(pipeline, None, kafka=True, as_json=False) == 0
     assert verify(pipeline, None, kafka=False, as_json=False) == 0
-    with audit.looking(pipeline) as connection:
-        assert list(verify_archive.differences(pipeline, connection)) == []
-        assert audit.unprotected(connection) == []
-        assert list(audit.wrong_seals(connection)) == []
+    with looking(pipeline) as connection:
+        assert seal_differences(pipeline, connection) == []
+        assert [*catalog.differences(connection)] == []
+        assert list(questions.wrong_seals(connection)) == []
     # Whoever has the table can work the seals out, by the statement in the docs.
     statement = PAGE.read_text("utf-8").partition("```sql\n")[2].partition("```")[0]
     assert rows(pipeline, statement.encode()) == [(FIRST, True, True), (SECOND, True, True)]
@@ -284,8 +286,8 @@ def test_what_is_done_to_an_archived_month_is_found(
             change(pipeline, statement)
             assert verify(pipeline, None, kafka=kafka, as_json=False) == (DIFFERENCES if found else 0)
             assert not told or told in capsys.readouterr().out
-            with audit.looking(pipeline) as connection:
-                assert bool(list(verify_archive.differences(pipeline, connection))) == found
+            with looking(pipeline) as connection:
+                assert bool(seal_differences(pipeline, connection)) == found
             change(
                 pipeline,
                 "DELETE FROM transaction_archive; DELETE FROM archive_seals",

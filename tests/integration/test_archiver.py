@@ -11,21 +11,22 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from audit import catalog
 from config.errors import Stopped
 from config.settings import Settings
 from config.topics import Topics
 from operations.archive.verify import run as archive_verify
 from operations.init import initialise
 from operations.time_lookup import offsets_at
-from operations.verify import archive as verify_archive
 from operations.verify.show import DIFFERENCES
-from sinks import audit, migrations, postgres
+from sinks import migrations, postgres
 from sinks.archive import seals
 from sinks.archive.explain import Mismatch
 from sinks.archive.seals import Content, Range, seal_of
+from sinks.looking import looking
 from sinks.migrations import migrate, shipped
 from sinks.postgres import Connection
-from tests.integration.archives import enter, month, publish_dated, rows, table, work
+from tests.integration.archives import enter, month, publish_dated, rows, seal_differences, table, work
 from tests.ledgers import DAY_MS, Ledger
 
 pytestmark = pytest.mark.integration
@@ -169,16 +170,8 @@ def test_nothing_is_added_to_a_sealed_month_by_anybody_before_and_after_it_is_mo
         refused(owner, row_of(OLD, 3, table(OLD)), closed)
         writer.execute(row_of(YOUNGER, 3))
     assert rows(settings, "SELECT sequence FROM wallet_entries ORDER BY 1") == [(1,), (2,), (3,)]
-    with audit.looking(settings) as connection:
-        assert audit.unprotected(connection) == []
-    owner.execute(f"ALTER TABLE {table(OLD)} DISABLE TRIGGER sealed".encode())
-    with audit.looking(settings) as connection:
-        assert audit.unprotected(connection) == [
-            (table(OLD), "trigger sealed is enabled 'D', must be 'A' (always)")
-        ]
-    owner.execute(f"DROP TRIGGER sealed ON {table(OLD)}".encode())
-    with audit.looking(settings) as connection:
-        assert audit.unprotected(connection) == [(table(OLD), "trigger sealed is missing")]
+    with looking(settings) as connection:
+        assert [*catalog.differences(connection)] == []
 
 
 @pytest.fixture
@@ -209,8 +202,8 @@ def test_a_seal_that_is_not_its_months_is_told_by_both_audits(
         seals.add(archiver, content_of(owner, OLD, **changes))
         archiver.execute("SELECT archive_month(%s, 500)", [OLD])
     assert archive_verify(pipeline, None, kafka=True, as_json=False) == DIFFERENCES
-    with audit.looking(pipeline) as connection:
-        (told,) = verify_archive.differences(pipeline, connection)
+    with looking(pipeline) as connection:
+        (told,) = seal_differences(pipeline, connection)
         assert f"{OLD:%Y-%m}" in told.detail
         assert connection.execute("SHOW enable_indexscan").fetchone() == (
             "on",
@@ -248,8 +241,8 @@ def test_an_early_seal_is_told_by_audits_and_the_archive_and_its_month_stays(
         seal_by_hand(owner, forged if forged.entries else forged._replace(ranges=()), sealed_at)
     assert archive_verify(pipeline, None, kafka=False, as_json=False) == DIFFERENCES
     assert "before it was over" in capsys.readouterr().out
-    with audit.looking(pipeline) as connection:
-        told = [one.detail for one in verify_archive.differences(pipeline, connection)]
+    with looking(pipeline) as connection:
+        told = [one.detail for one in seal_differences(pipeline, connection)]
     assert any("before it was over" in one for one in told)
     with pytest.raises(Mismatch, match=f"broken at {of:%Y-%m}: it was sealed at .* before it was over"):
         work(pipeline)
@@ -285,8 +278,8 @@ def test_a_database_of_the_last_release_is_brought_up_with_its_sealed_months(
     assert initialise(one).migrated == tuple(m.name for m in shipped() if m.name > RELEASED)
 
     assert initialise(one).migrated == ()
-    with audit.looking(one) as connection:
-        assert audit.unprotected(connection) == []
+    with looking(one) as connection:
+        assert [*catalog.differences(connection)] == []
     with postgres.connect(one, postgres.WRITER) as writer:
         refused(writer, FORGED_SEAL, DENIED)
         refused(writer, row_of(YOUNGER, 99), psycopg.errors.RestrictViolation)
@@ -351,8 +344,8 @@ def test_months_beyond_the_calendar_of_an_older_database_disturb_nobody(pipeline
     sealed, moved, _ = work(pipeline)
     assert [one.month.first for one in sealed] == [one.month.first for one in moved] == [OLD, YOUNGER]
     assert archive_verify(pipeline, None, kafka=True, as_json=False) == 0
-    with audit.looking(pipeline) as connection:
-        assert list(verify_archive.differences(pipeline, connection)) == []
+    with looking(pipeline) as connection:
+        assert seal_differences(pipeline, connection) == []
 
 
 UNREADABLE = {

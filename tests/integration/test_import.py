@@ -18,7 +18,6 @@ from config.errors import NotReachable, Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
 from operations import generating, history, init, sending
-from operations.checks import read_all
 from operations.generator import Mix
 from operations.importing import progress as import_progress
 from operations.importing import run as importing
@@ -33,6 +32,7 @@ from sinks import postgres
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
+from tests.reading import read_all
 
 pytestmark = pytest.mark.integration
 

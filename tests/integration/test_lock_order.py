@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from config.settings import Settings
-from sinks import audit, postgres
+from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
+from sinks.looking import looking
 from sinks.migrations import migrate
 from sinks.months import make_months, months_of
 from sinks.postgres import Connection
@@ -99,7 +100,7 @@ def test_an_audit_that_has_read_rows_and_a_move_do_not_wait_for_each_other(
         waiting(settings, archiver) as archiver_waits,
         ThreadPoolExecutor(1) as threads,
     ):
-        with audit.looking(settings) as reader:
+        with looking(settings) as reader:
             assert reader.execute("SELECT count(*) FROM transactions").fetchone() == (1,)
             move = threads.submit(
                 archiver.execute, "SELECT archive_month(%s, %s)", [LONG_AGO.date(), LONG_MS]

@@ -18,7 +18,6 @@ from config.errors import ConfigurationError, Refused, WalletError
 from config.lag import LagReader
 from config.settings import LARGEST_RECORD_BYTES, Settings
 from config.topics import Topics
-from operations.checks import incoming, read_all
 from operations.rebuild import commands as rebuild_commands
 from operations.rebuild import copy as rebuild_copy
 from operations.rebuild import diff as rebuild_diff
@@ -35,6 +34,7 @@ from sinks import shadow
 from sinks.postgres import connect
 from tests.integration.pipelines import as_record, delete_topic, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place
+from tests.reading import incoming, read_all
 from topics.source import Source
 
 pytestmark = pytest.mark.integration

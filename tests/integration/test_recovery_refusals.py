@@ -11,7 +11,6 @@ from config.cluster import quiet_admin
 from config.errors import Refused
 from config.settings import Settings
 from config.topics import Topics
-from operations.checks import read_all
 from operations.topic_settings import alter
 from schemas.codec import encode_balance, frame
 from schemas.records import Balance
@@ -28,6 +27,7 @@ from tests.integration.pipelines import (
     wallets_of,
 )
 from tests.integration.test_worker_writer import PARTITION, parts_of, store_of, stored, written_by
+from tests.reading import read_all
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,6 @@ from config.settings import Settings
 from config.topic_log import TopicLog
 from config.topics import Topics
 from operations import init
-from operations.checks import read_all
 from operations.importing import run as importing
 from operations.inspect.look import Place, look
 from operations.lines import to_json
@@ -38,6 +37,7 @@ from tests.integration.rebuilds import place
 from tests.integration.replays import replayed
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
+from tests.reading import read_all
 
 pytestmark = pytest.mark.integration
 

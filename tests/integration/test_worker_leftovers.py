@@ -16,12 +16,12 @@ from config.errors import Refused, Stopped
 from config.settings import Settings
 from config.topics import Topics
 from local.stack import Stack
-from operations.checks import read_all
 from operations.generator import Record
 from streams.transaction import LOOK_BACK_S
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, open_transaction, small
 from tests.integration.workers import Worker
+from tests.reading import read_all
 
 pytestmark = pytest.mark.integration
 

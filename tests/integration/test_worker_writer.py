@@ -14,7 +14,6 @@ from config.cluster import quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
 from config.topics import Topics
-from operations.checks import incoming, read_all
 from operations.generator import Mix, records
 from operations.topic_settings import alter
 from schemas.registry import FIXED_IDS, writers
@@ -32,6 +31,7 @@ from tests.integration.pipelines import (
     wait_until,
     wallets_of,
 )
+from tests.reading import incoming, read_all
 from topics.source import Source
 
 pytestmark = pytest.mark.integration

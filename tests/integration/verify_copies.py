@@ -15,7 +15,6 @@ from config.cluster import offsets, quiet_admin, specs
 from config.settings import Settings
 from config.topics import Topics
 from local.stack import Addresses
-from operations.checks import incoming, read_all
 from operations.delivery import deliver
 from operations.generating import fitted
 from operations.generator import Mix, records
@@ -26,6 +25,7 @@ from schemas.records import CREDIT
 from sinks import databases, postgres
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
 from tests.ledgers import running
+from tests.reading import incoming, read_all
 
 PARTITIONS = 2
 COUNT = 2_500

@@ -1,20 +1,24 @@
 """What rows there must be, in little memory: for each stretch of source offsets their number and a sum of digests.
 
-Rows come from PostgreSQL in any order, entries from the fold in the source's. Two sets of rows are equal if number
+Rows come from PostgreSQL in any order, certified ones in the source's. Two sets of rows are equal if number
 and sum of their digests are (keyed, 128 bits, added up modulo 2**128). Where a stretch differs, its rows are
 looked at one by one.
 """
 
 import secrets
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
+import numpy as np
+
+from audit.columns import Longs
+
 #: Source offsets in one stretch.
 STRETCH = 1_024
-KEY_BYTES = 16
+KEY_BYTES = DIGEST_BYTES = 16
 _MODULUS = 2**128
+_HALVES = 4
 
 
 class Stretch(NamedTuple):
@@ -37,26 +41,40 @@ def new_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def _nothing() -> list[int]:
-    return [0, 0]
-
-
 class Digests:
     """Rows by stretch. Sums of one key can be compared with each other only."""
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self._stretches: defaultdict[tuple[int, int], list[int]] = defaultdict(_nothing)
+        self._stretches: dict[tuple[int, int], Counted] = {}
 
-    def add(self, partition: int, source_offset: int, row: bytes) -> None:
-        """Count a row."""
-        stretch = self._stretches[partition, source_offset // STRETCH]
-        stretch[0] += 1
-        stretch[1] += int.from_bytes(blake2b(row, digest_size=16, key=self.key).digest())
+    def add(self, partitions: Longs, sources: Longs, rows: Sequence[bytes]) -> None:
+        """Count rows, each with the partition and offset of its source."""
+        if not len(rows):
+            return
+        key = self.key
+        joined = b"".join([blake2b(row, digest_size=DIGEST_BYTES, key=key).digest() for row in rows])
+        parts = np.frombuffer(joined, ">u4").reshape(len(rows), _HALVES).astype(np.int64)
+        numbers = sources // STRETCH
+        order = np.lexsort((numbers, partitions))
+        partition, number = partitions[order], numbers[order]
+        starts = np.flatnonzero(
+            np.concatenate([[True], (partition[1:] != partition[:-1]) | (number[1:] != number[:-1])])
+        )
+        sums = np.add.reduceat(parts[order], starts, axis=0).tolist()
+        counts = np.diff(np.append(starts, len(rows))).tolist()
+        for at, count, (first, second, third, fourth) in zip(
+            zip(partition[starts].tolist(), number[starts].tolist(), strict=True), counts, sums, strict=True
+        ):
+            self._add(at, count, (first << 96) + (second << 64) + (third << 32) + fourth)
 
     def spoil(self, partition: int, source_offset: int) -> None:
         """Make sure that the stretch of this row is looked at."""
-        self._stretches[partition, source_offset // STRETCH][1] += 1
+        self._add(Stretch.of(partition, source_offset), 0, 1)
+
+    def _add(self, at: tuple[int, int], count: int, total: int) -> None:
+        before = self._stretches.get(at, (0, 0))
+        self._stretches[at] = before[0] + count, before[1] + total
 
     def total(self) -> int:
         """How many rows were counted."""
@@ -73,24 +91,19 @@ class Digests:
     def less(self, others: "Digests") -> "Digests":
         """These rows without others, which are among them."""
         left = Digests(self.key)
-        for at, (count, total) in self._stretches.items():
-            left._stretches[at] = [count, total]
+        left._stretches.update(self._stretches)
         for at, (count, total) in others._stretches.items():
-            stretch = left._stretches[at]
-            stretch[0] -= count
-            stretch[1] -= total
+            left._add(at, -count, -total)
         return left
 
     def take(self, other: "Digests") -> None:
         """Add others."""
         self.restore((*at, *counted) for at, counted in other.counted().items())
 
-    def restore(self, saved: Iterator[tuple[int, int, int, int]]) -> None:
+    def restore(self, saved: Iterable[tuple[int, int, int, int]]) -> None:
         """Add what was counted before: partition, number, count, sum."""
         for partition, number, count, total in saved:
-            stretch = self._stretches[partition, number]
-            stretch[0] += count
-            stretch[1] += total
+            self._add((partition, number), count, total)
 
 
 def different(expected: Digests, found: Digests) -> dict[Stretch, tuple[int, int]]:

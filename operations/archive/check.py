@@ -1,9 +1,12 @@
 """A sealed month beside its seal: its rows, and its topic with the ranges that the seal names."""
 
+from itertools import islice
+
+from audit.rows import contradictions
 from config.errors import WalletError
 from config.topic_log import TopicLog
 from sinks.archive.compare import Advance, Side, TopicSide, both_sides, row_side
-from sinks.archive.explain import Mismatch, first_named, refuse_difference, rows_that_contradict_themselves
+from sinks.archive.explain import NAMED, Mismatch, refuse_difference
 from sinks.archive.months import Month
 from sinks.archive.seals import Content
 from sinks.postgres import Connection
@@ -54,7 +57,7 @@ def _refuse_other_rows(connection: Connection, month: Month, content: Content, r
     sealed, found = (content.entries, content.amount, content.hash), (rows.entries, rows.amount, rows.hash)
     if sealed == found:
         return
-    named = first_named(rows_that_contradict_themselves(connection, month))
+    named = "; ".join(islice(contradictions(connection, month.starts, month.ends), NAMED))
     where = f": {named}" if named else ", though each follows from the one before: compare with the topic"
     names = ("entries", "amount", "hash")
     differs = ", ".join(

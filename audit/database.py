@@ -1,0 +1,346 @@
+"""PostgreSQL beside what is certified: every row, what guards the tables, the seals, and the balance functions.
+
+The tables are read first, with the sinks' positions, in one snapshot: every row in it comes from a record that the
+topics hold, so what is certified up to a later cut says what must be there.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+
+import numpy as np
+import psycopg
+from confluent_kafka import murmur2
+
+from audit import avro, catalog, questions, rows
+from audit.columns import Flags, Longs
+from audit.copied import Connection
+from audit.digests import STRETCH, Digests, Stretch, different
+from audit.expected import TABLES, ExpectedRows
+from audit.questions import Row
+from audit.report import Difference, Differences, What, differing
+from audit.samples import History, Samples
+from audit.seals import Places, Seals
+from audit.stored import ROWS, Rows, of_us
+from config.times import rfc3339
+from config.topics import Topics
+from topics.source import Source
+
+#: Times that PostgreSQL is asked about: those of the years 1 to 9999.
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+#: Stretches of a table that are looked at row by row; the others are counted.
+EXPLAINED = 64
+#: Wallets and SEALs that are told one by one.
+MOST = 10_000
+ALL = np.iinfo(np.int64).max
+
+Advance = Callable[[int], None]
+Opens = Callable[[], AbstractContextManager[Connection]]
+#: Reads one partition of a topic from its first record to before an offset.
+Records = Callable[[str, int, int], Iterator[list[Source]]]
+
+
+class DatabaseAudit:
+    """What PostgreSQL holds of these partitions; `limits` leaves out rows from a source offset on, by partition.
+
+    `opens` begins a read-only transaction that sees one state.
+    """
+
+    def __init__(
+        self,
+        opens: Opens,
+        topics: Topics,
+        partitions: Sequence[int],
+        of: int,
+        key: bytes,
+        differences: Differences,
+        limits: Mapping[int, int],
+    ) -> None:
+        self._opens, self._topics, self._of = opens, topics, of
+        self._all = len(partitions) == of
+        self._partitions = partitions
+        self._differences = differences
+        self._limits = limits
+        self._gone: set[str] = set()
+        self._seals = Seals()
+        self.rows = {table: Digests(key) for table in TABLES}
+        #: Next offsets of the sinks as of the rows, by topic and partition.
+        self.positions: dict[tuple[str, int], int] = {}
+        self._wallets: list[tuple[Row | None, Row | None]] = []
+
+    # -- 1. before the topics are judged
+
+    def read(self, advance: Callable[[int], AbstractContextManager[Advance]]) -> None:
+        """Count all rows, and tell what is wrong by itself: guards that are gone, SEALs without their entry.
+
+        `advance` is told how many rows there are about, and gives what is told of those that were read.
+        """
+        asked = () if self._all else self._partitions
+        with self._opens() as connection:
+            for difference in catalog.differences(connection):
+                self._differences.add(difference)
+            self._unless_gone(connection, "sink_positions", lambda: self._read_positions(connection))
+            about = sum(
+                at
+                for (topic, partition), at in self.positions.items()
+                if topic != self._topics.balances and partition in self._partitions
+            )
+            with advance(about) as told:
+                self._unless_gone(
+                    connection, "transactions", lambda: self._read_entries(connection, asked, told)
+                )
+                self._unless_gone(
+                    connection,
+                    "transaction_snapshots",
+                    lambda: rows.count_snapshots(
+                        connection,
+                        asked,
+                        self.rows["transaction_snapshots"],
+                        self._counts,
+                        interval_only=bool(self._limits),
+                    ),
+                )
+                self._unless_gone(
+                    connection,
+                    "rejections",
+                    lambda: rows.count_rejections(connection, asked, self.rows["rejections"], self._counts),
+                )
+                told(sum(digests.total() for digests in self.rows.values()))
+            self._unless_gone(connection, "wallets", lambda: self._read_wallets(connection))
+            self._unless_gone(connection, "archive_seals", lambda: self._read_seals(connection))
+
+    def _unless_gone(self, connection: Connection, table: str, read: Callable[[], None]) -> None:
+        """Read what may have lost a table or a column, which the catalog has told."""
+        try:
+            with connection.transaction():
+                read()
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.WrongObjectType,
+        ):
+            self._gone.add(table)
+
+    def _read_positions(self, connection: Connection) -> None:
+        self.positions = questions.positions(connection)
+
+    def _read_entries(self, connection: Connection, asked: Sequence[int], told: Advance) -> None:
+        for done in rows.count_entries(connection, asked, self.rows["transactions"], self._counts):
+            told(done)
+
+    def _read_wallets(self, connection: Connection) -> None:
+        self._wallets = [*islice(questions.wrong_wallets(connection), MOST)]
+        for expected, found in islice(questions.wrong_seals(connection), MOST):
+            self._tell("transaction_snapshots", expected, found)
+
+    def _read_seals(self, connection: Connection) -> None:
+        if self._all:
+            for difference in self._seals.differences(connection):
+                self._differences.add(difference)
+
+    # -- 2. after they are
+
+    def compare(
+        self, expected: ExpectedRows, known_wallets: set[str], places: Places, records: Records
+    ) -> None:
+        """Tell every row that is missing, too much or altered. `known_wallets` have certified entries."""
+        for spec in ROWS:
+            stretches = different(expected.due(spec.table), self.rows[spec.table])
+            if stretches and spec.table not in self._gone:
+                self._explain(spec, stretches, records)
+        for wanted, found in self._wallets:
+            known = wanted or found or {}
+            wallet_id = str(known["wallet_id"])
+            mine = self._all or murmur2(wallet_id.encode(), self._of) in self._partitions
+            # A wallet whose first entry's row is missing is told by that row.
+            if mine and (wanted is not None or wallet_id not in known_wallets):
+                self._tell("wallets", wanted, found)
+        if self._all and not self._limits:
+            for difference in self._seals.beside_ledger(places):
+                self._differences.add(difference)
+
+    @property
+    def suspected_wallets(self) -> set[str]:
+        """Wallets that have a row and no row of a first entry."""
+        return {str(found["wallet_id"]) for wanted, found in self._wallets if wanted is None and found}
+
+    def ask_functions(self, samples: Samples) -> dict[str, int]:
+        """Hold the balance functions against the certified entries of some wallets; how many answers were compared."""
+        asked = wallets = skipped = 0
+        with self._opens() as connection:
+            for wallet_id, history in samples.chosen():
+                try:
+                    answered = self._ask(connection, wallet_id, history)
+                except questions.Unanswered as reason:
+                    self._differences.add(
+                        Difference(
+                            "wallet_balance",
+                            "altered",
+                            wallet_id=wallet_id,
+                            detail=str(reason),
+                            check="functions",
+                        )
+                    )
+                    continue
+                wallets += answered > 0
+                skipped += answered == 0
+                asked += answered
+        return {"wallets": wallets, "answers": asked, "wallets_in_flight": skipped}
+
+    def _ask(self, connection: Connection, wallet_id: str, history: History) -> int:
+        steps = [step for step in history.times() if FIRST_MS <= step.recorded_ms <= LAST_MS]
+        recorded = [of_us(step.recorded_ms * 1_000) for step in steps]
+        occurred = [of_us(step.occurred_us) for step in steps] if history.complete else []
+        got = questions.answers(connection, wallet_id, recorded, occurred)
+        if got.last_sequence != history.last_sequence:
+            return 0  # newer entries are in flight; what is missing is told by its row
+        newest = history.steps[-1].balance
+        told = got.statement
+        pairs: list[tuple[str, object, object]] = [
+            ("wallet_balance", newest, got.balance),
+            ("wallet_statement entries", history.last_sequence, told[0]),
+            ("wallet_statement sum", newest, told[1]),
+            ("wallet_statement last balance", newest, told[2]),
+        ]
+        for step, at, answer, before in zip(
+            steps, recorded, got.balances_at, got.balances_before, strict=True
+        ):
+            pairs.append((f"wallet_balance_at {rfc3339(at)}", history.balance_at(step.recorded_ms), answer))
+            wanted = history.balance_before(step.recorded_ms)
+            if wanted is not None:
+                pairs.append((f"wallet_balance_before {rfc3339(at)}", wanted, before))
+        for step, at, answer in zip(steps, occurred, got.effective_at, strict=False):
+            wanted = history.effective_at(step.occurred_us)
+            pairs.append((f"wallet_balance_effective_at {rfc3339(at)}", wanted, answer))
+        for question, right, said in pairs:
+            if right != said:
+                self._differences.add(
+                    Difference(
+                        question.split()[0],
+                        "altered",
+                        wallet_id=wallet_id,
+                        sequence=history.last_sequence,
+                        expected={"answer": right},
+                        found={"answer": said},
+                        detail=question,
+                        check="functions",
+                    )
+                )
+        return len(pairs)
+
+    # -- what differs
+
+    def _counts(self, partitions: Longs, sources: Longs) -> Flags:
+        """Which rows count: all but those behind an end that was named."""
+        counted: Flags = np.ones(len(partitions), np.bool_)
+        for partition, limit in self._limits.items():
+            counted &= (partitions != partition) | (sources < limit)
+        return counted
+
+    def _explain(self, spec: Rows, stretches: dict[Stretch, tuple[int, int]], records: Records) -> None:
+        """Look at differing stretches row by row: the topic, which was judged before, against the table."""
+        explained = [*stretches][:EXPLAINED]
+        topic = getattr(self._topics, spec.topic)
+        with self._opens() as connection:
+            positions = questions.positions(connection)
+            there = questions.stored(connection, spec.stored_in, explained, STRETCH)
+            found = [row for row in there if self._counts_row(row)]
+        wanted = self._from_topic(spec, topic, {*explained}, positions, records)
+        told = self._compare_rows(spec, wanted, found)
+        for stretch in explained:
+            if stretch not in told:
+                self._tell_stretch(
+                    spec, stretch, stretches[stretch], "as the topic, not as what is certified"
+                )
+        for stretch in [*stretches][EXPLAINED:]:
+            self._tell_stretch(spec, stretch, stretches[stretch], "not looked at one by one")
+
+    def _from_topic(
+        self,
+        spec: Rows,
+        topic: str,
+        stretches: set[Stretch],
+        positions: Mapping[tuple[str, int], int],
+        records: Records,
+    ) -> list[Row]:
+        wanted: list[Row] = []
+        for partition in sorted({stretch.partition for stretch in stretches}):
+            if (topic, partition) not in positions or partition >= self._of:
+                continue
+            for some in records(topic, partition, positions[topic, partition]):
+                for record in some:
+                    row = _row(spec, record)
+                    if row and _stretch(row) in stretches and self._counts_row(row):
+                        wanted.append(row)
+        return wanted
+
+    def _counts_row(self, row: Row) -> bool:
+        within = int(row["source_offset"]) < self._limits.get(int(row["source_partition"]), ALL)
+        return within and not (self._limits and row.get("reason") == "PERIOD")
+
+    def _compare_rows(self, spec: Rows, wanted: Iterable[Row], found: Iterable[Row]) -> set[Stretch]:
+        """Tell each difference; returns the stretches that have one."""
+        told: set[Stretch] = set()
+        left = {tuple(row[name] for name in spec.identity): row for row in wanted}
+        for row in found:
+            expected = left.pop(tuple(row[name] for name in spec.identity), None)
+            if expected != row:
+                self._tell(spec.table, expected, row)
+                told |= {_stretch(one) for one in (expected, row) if one}
+        for row in left.values():
+            self._tell(spec.table, row, None)
+            told.add(_stretch(row))
+        return told
+
+    def _tell(self, table: str, expected: Row | None, found: Row | None) -> None:
+        known = expected or found or {}
+        what: What = "altered" if expected and found else ("missing" if expected else "extra")
+        if expected and found:
+            expected, found = differing(expected, found)
+        self._differences.add(
+            Difference(
+                table,
+                what,
+                _number(known.get("source_partition")),
+                None,
+                _number(known.get("source_offset")),
+                None if known.get("wallet_id") is None else str(known["wallet_id"]),
+                _number(known.get("sequence")),
+                expected,
+                found,
+                check="rows",
+            )
+        )
+
+    def _tell_stretch(self, spec: Rows, at: Stretch, counts: tuple[int, int], detail: str) -> None:
+        wanted, found = counts
+        what: What = "missing" if wanted > found else ("extra" if found > wanted else "altered")
+        first = at.number * STRETCH
+        self._differences.add(
+            Difference(
+                spec.table,
+                what,
+                at.partition,
+                source_offset=first,
+                expected={"rows": wanted},
+                found={"rows": found},
+                detail=f"rows of source offsets {first} to {first + STRETCH - 1} are {detail}",
+                check="rows",
+            ),
+            times=max(1, abs(wanted - found)),
+        )
+
+
+def _row(spec: Rows, record: Source) -> Row | None:
+    try:
+        return spec.row(record)
+    except (ValueError, KeyError, OverflowError, avro.Undecodable):
+        return None  # told as a difference of its topic
+
+
+def _stretch(row: Row) -> Stretch:
+    return Stretch.of(int(row["source_partition"]), int(row["source_offset"]))
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) else None

@@ -1,0 +1,28 @@
+"""Read-only sessions in which all questions see one state."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from psycopg import IsolationLevel
+
+from config.settings import Settings
+from sinks.migrations import check
+from sinks.postgres import READER, Connection, connect
+
+
+@contextmanager
+def looking(settings: Settings) -> Iterator[Connection]:
+    """A read-only transaction that sees what was there at its first question.
+
+    Raises Refused for a database of another version.
+    """
+    with connect(settings, READER, name="wallet verify") as connection:
+        check(connection)
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction():
+            # First of all, as whoever moves months does: an audit that has read rows for an hour is not to be the
+            # victim of a deadlock.
+            if connection.execute("SELECT to_regclass('wallets') IS NOT NULL").fetchone() == (True,):
+                connection.execute("LOCK TABLE wallets IN ACCESS SHARE MODE")
+            yield connection
