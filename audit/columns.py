@@ -129,8 +129,8 @@ class Cursor:
 class Transactions(NamedTuple):
     """What decides of transactions; places are counted from where each value begins, and an id is two words.
 
-    `pairs` is how many the metadata has, `in_order` whether its keys rise; `tail` is where what follows the transaction
-    begins.
+    `pairs` is how many the metadata has, and where the first begins; `in_order` is whether its keys rise; `tail` is
+    where what follows the transaction begins.
     """
 
     usual: Flags
@@ -145,6 +145,7 @@ class Transactions(NamedTuple):
     id_high: Words
     id_low: Words
     pairs: Longs
+    pairs_at: Longs
     in_order: Flags
     tail: Longs
 
@@ -174,7 +175,7 @@ def transactions(cursor: Cursor, values: Sequence[bytes]) -> Transactions:
     occurred_us = cursor.long()
     cursor.good &= (occurred_us >= FIRST_US) & (occurred_us <= LAST_US)
     group_at, group_bytes = _groups(cursor, values)
-    pairs, in_order = _metadata(cursor, values)
+    pairs, pairs_at, in_order = _metadata(cursor, values)
     return Transactions(
         cursor.good.copy(),
         wallet_at - packed.starts,
@@ -188,6 +189,7 @@ def transactions(cursor: Cursor, values: Sequence[bytes]) -> Transactions:
         id_high,
         id_low,
         pairs,
+        pairs_at,
         in_order,
         cursor.at - packed.starts,
     )
@@ -226,18 +228,18 @@ def _groups(cursor: Cursor, values: Sequence[bytes]) -> tuple[Longs, Longs]:
     return at, size
 
 
-def _metadata(cursor: Cursor, values: Sequence[bytes]) -> tuple[Longs, Flags]:
+def _metadata(cursor: Cursor, values: Sequence[bytes]) -> tuple[Longs, Longs, Flags]:
     """Pass each map: none, or one block with a positive count, whose keys are all different; do they rise?"""
     count = cursor.long()
+    begins = cursor.at - cursor.packed.starts
     in_order = np.ones(len(count), np.bool_)
     rows = np.flatnonzero(cursor.good & (count != 0))
     # Pairs are few; where there are any they are read one value at a time.
-    starts = (cursor.at[rows] - cursor.packed.starts[rows]).tolist()
-    for row, place, pairs in zip(rows.tolist(), starts, count[rows].tolist(), strict=True):
+    for row, place, pairs in zip(rows.tolist(), begins[rows].tolist(), count[rows].tolist(), strict=True):
         end, in_order[row] = _pairs(values[row], place, pairs)
         cursor.good[row] = end >= 0
         cursor.at[row] = cursor.packed.starts[row] + max(end, 0)
-    return count, in_order
+    return count, begins, in_order
 
 
 def _pairs(value: bytes, at: int, pairs: int) -> tuple[int, bool]:
@@ -258,6 +260,18 @@ def _pairs(value: bytes, at: int, pairs: int) -> tuple[int, bool]:
     if pairs < 0 or len({*keys}) < pairs or at >= len(value) or value[at]:
         return -1, False
     return at + 1, pairs == 1 or keys == sorted(keys)
+
+
+def pairs(value: bytes, at: int, count: int) -> dict[str, str]:
+    """The pairs of a map that is canonical, from where the first begins."""
+    found = {}
+    for _ in range(count):
+        size, at = _short(value, at)
+        key, at = value[at : at + size], at + size
+        size, at = _short(value, at)
+        found[key.decode()] = value[at : at + size].decode()
+        at += size
+    return found
 
 
 def _short(value: bytes, at: int) -> tuple[int, int]:

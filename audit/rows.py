@@ -14,7 +14,7 @@ import numpy as np
 from psycopg import sql
 
 from audit import avro
-from audit.columns import HASH_BYTES, Entries, Flags, Longs, entries
+from audit.columns import HASH_BYTES, Entries, Flags, Longs, entries, pairs
 from audit.contract import REJECTION_HEADERS, Balance
 from audit.copied import EPOCH_US, Connection, Copied, copied, same_bytes
 from audit.digests import Digests
@@ -244,10 +244,17 @@ def _metadata(some: Copied, columns: Entries, found: list[bytes]) -> Flags:
     column = _ENTRY["metadata"]
     good: Flags = some.size[column] == len(EMPTY)
     good &= some.words(column) & _THREE == np.uint64(int.from_bytes(EMPTY, "little"))
-    for row in np.flatnonzero(columns.usual & ((columns.transaction.pairs > 0) | ~good)).tolist():
-        begin = int(some.at[column][row] - some.packed.starts[row])
-        text = some.rows[row][begin : begin + int(some.size[column][row])]
-        good[row] = _json(text) == dict(avro.read_entry(found[row]).transaction.metadata)
+    of, sizes = columns.transaction, some.size[column]
+    begins = some.at[column] - some.packed.starts
+    there = np.flatnonzero(columns.usual & ((of.pairs > 0) | ~good))
+    for row, begin, size, at, count in zip(
+        *(
+            each.tolist()
+            for each in (there, begins[there], sizes[there], of.pairs_at[there], of.pairs[there])
+        ),
+        strict=True,
+    ):
+        good[row] = _json(some.rows[row][begin : begin + size]) == pairs(found[row], at, count)
     return good
 
 
