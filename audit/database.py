@@ -16,7 +16,7 @@ from audit import avro, catalog, questions, rows
 from audit.columns import Flags, Longs
 from audit.copied import Connection
 from audit.digests import STRETCH, Digests, Stretch, different
-from audit.expected import TABLES, ExpectedRows
+from audit.expected import COUNTED, DETAILS, TABLES, ExpectedRows
 from audit.questions import Row
 from audit.report import Difference, Differences, What, differing
 from audit.samples import History, Samples
@@ -63,7 +63,7 @@ class DatabaseAudit:
         self._limits = limits
         self._gone: set[str] = set()
         self._seals = Seals()
-        self.rows = {table: Digests(key) for table in TABLES}
+        self._digests = {table: Digests(key) for table in COUNTED}
         #: Next offsets of the sinks as of the rows, by topic and partition.
         self.positions: dict[tuple[str, int], int] = {}
         self._wallets: list[tuple[Row | None, Row | None]] = []
@@ -95,7 +95,7 @@ class DatabaseAudit:
                     lambda: rows.count_snapshots(
                         connection,
                         asked,
-                        self.rows["transaction_snapshots"],
+                        self._digests["transaction_snapshots"],
                         self._counts,
                         interval_only=bool(self._limits),
                     ),
@@ -103,9 +103,9 @@ class DatabaseAudit:
                 self._unless_gone(
                     connection,
                     "rejections",
-                    lambda: rows.count_rejections(connection, asked, self.rows["rejections"], self._counts),
+                    lambda: self._read_rejections(connection, asked),
                 )
-                told(sum(digests.total() for digests in self.rows.values()))
+                told(sum(self.rows.values()))
             self._unless_gone(connection, "wallets", lambda: self._read_wallets(connection))
             self._unless_gone(connection, "archive_seals", lambda: self._read_seals(connection))
 
@@ -125,8 +125,12 @@ class DatabaseAudit:
         self.positions = questions.positions(connection)
 
     def _read_entries(self, connection: Connection, asked: Sequence[int], told: Advance) -> None:
-        for done in rows.count_entries(connection, asked, self.rows["transactions"], self._counts):
+        for done in rows.count_entries(connection, asked, self._digests["transactions"], self._counts):
             told(done)
+
+    def _read_rejections(self, connection: Connection, asked: Sequence[int]) -> None:
+        digests = self._digests
+        rows.count_rejections(connection, asked, digests["rejections"], digests[DETAILS], self._counts)
 
     def _read_wallets(self, connection: Connection) -> None:
         self._wallets = [*islice(questions.wrong_wallets(connection), MOST)]
@@ -145,7 +149,9 @@ class DatabaseAudit:
     ) -> None:
         """Tell every row that is missing, too much or altered. `known_wallets` have certified entries."""
         for spec in ROWS:
-            stretches = different(expected.due(spec.table), self.rows[spec.table])
+            stretches = different(expected.due(spec.table), self._digests[spec.table])
+            if spec.table == "rejections":
+                stretches |= self._other_details(expected)
             if stretches and spec.table not in self._gone:
                 self._explain(spec, stretches, records)
         for wanted, found in self._wallets:
@@ -158,6 +164,19 @@ class DatabaseAudit:
         if self._all and not self._limits:
             for difference in self._seals.beside_ledger(places):
                 self._differences.add(difference)
+
+    def _other_details(self, expected: ExpectedRows) -> dict[Stretch, tuple[int, int]]:
+        """Stretches whose details differ, as far as all of theirs are known."""
+        return {
+            at: counts
+            for at, counts in different(expected.due(DETAILS), self._digests[DETAILS]).items()
+            if at.number > expected.without_details.get(at.partition, -1) // STRETCH
+        }
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """How many rows were read of each table."""
+        return {table: self._digests[table].total() for table in TABLES}
 
     @property
     def suspected_wallets(self) -> set[str]:
@@ -245,8 +264,10 @@ class DatabaseAudit:
             positions = questions.positions(connection)
             there = questions.stored(connection, spec.stored_in, explained, STRETCH)
             found = [row for row in there if self._counts_row(row)]
-        wanted = self._from_topic(spec, topic, {*explained}, positions, records)
-        told = self._compare_rows(spec, wanted, found)
+        wanted, first = self._from_topic(spec, topic, {*explained}, positions, records)
+        # What came before the first record that a topic has kept is known as a digest only.
+        kept = [row for row in found if row["source_offset"] >= first.get(row["source_partition"], -ALL)]
+        told = self._compare_rows(spec, wanted, kept)
         for stretch in explained:
             if stretch not in told:
                 self._tell_stretch(
@@ -262,17 +283,22 @@ class DatabaseAudit:
         stretches: set[Stretch],
         positions: Mapping[tuple[str, int], int],
         records: Records,
-    ) -> list[Row]:
+    ) -> tuple[list[Row], dict[int, int]]:
+        """The rows that the topic says, and by partition the first source that it names."""
         wanted: list[Row] = []
+        first: dict[int, int] = {}
         for partition in sorted({stretch.partition for stretch in stretches}):
             if (topic, partition) not in positions or partition >= self._of:
                 continue
             for some in records(topic, partition, positions[topic, partition]):
                 for record in some:
                     row = _row(spec, record)
+                    if row:
+                        source = int(row["source_offset"])
+                        first[partition] = min(source, first.get(partition, source))
                     if row and _stretch(row) in stretches and self._counts_row(row):
                         wanted.append(row)
-        return wanted
+        return wanted, first
 
     def _counts_row(self, row: Row) -> bool:
         within = int(row["source_offset"]) < self._limits.get(int(row["source_partition"]), ALL)

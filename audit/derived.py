@@ -158,24 +158,32 @@ class SnapshotLane:
         self._ended = False
 
     def compare(self, wanted: Rows) -> list[Source]:
-        """Hold the next records against those that are due; returns these, with their offsets where all is right."""
+        """Hold the next records against those that are due; returns these, with their offsets where all is right.
+
+        Those that retention has deleted are among them.
+        """
+        deleted: list[Source] = []
         if self._starts_late:
-            wanted = self._kept_of(wanted)
+            wanted, deleted = self._kept_of(wanted)
         count = max(0, len(wanted.wallet) + self._matching.behind)
         while len(self._records) < count and not self._ended:
             self._read()
         taken, self._records = self._records[:count], self._records[count:]
         if self._matching.is_settled and len(taken) == count and self._are(taken, wanted):
-            return taken
-        records = [
-            wanted.record(row, self._contract, self._partition, self._wallets, snapshot=True)
-            for row in range(len(wanted.wallet))
-        ]
+            return [*deleted, *taken]
+        records = self._records_of(wanted, len(wanted.wallet))
         self._matching.match(records, taken)
-        return records
+        return [*deleted, *records]
 
-    def _kept_of(self, wanted: Rows) -> Rows:
-        """Those that are due from the first one on that was kept."""
+    def _records_of(self, wanted: Rows, count: int) -> list[Source]:
+        """The first of these as the topic must have them."""
+        return [
+            wanted.record(row, self._contract, self._partition, self._wallets, snapshot=True)
+            for row in range(count)
+        ]
+
+    def _kept_of(self, wanted: Rows) -> tuple[Rows, list[Source]]:
+        """Those that are due from the first one on that was kept, and those before it."""
         while not self._records and not self._ended:
             self._read()
         kept = len(wanted.wallet)
@@ -186,7 +194,7 @@ class SnapshotLane:
             if len(found):
                 kept, self._starts_late = int(found[0]), False
         self.not_kept += kept
-        return Rows(*[column[kept:] for column in _columns(wanted)])
+        return Rows(*[column[kept:] for column in _columns(wanted)]), self._records_of(wanted, kept)
 
     def finish(self, in_flight: Callable[[Source], bool]) -> int | None:
         """Read to the end: what is left is too much, unless it is in flight; the offset of the first that is."""

@@ -12,7 +12,10 @@ from audit.partition import Stretch
 from config.topics import Topics
 from topics.source import Source
 
+#: Tables of which rows are counted; the details of rejections by themselves.
+DETAILS = "rejections.detail"
 TABLES = ("transactions", "transaction_snapshots", "rejections")
+COUNTED = (*TABLES, DETAILS)
 
 
 class ExpectedRows:
@@ -30,10 +33,12 @@ class ExpectedRows:
         wanted: bool,
         interval_only: bool = False,
     ) -> None:
-        self.rows = {table: Digests(key) for table in TABLES}
-        self.beyond = {table: Digests(key) for table in TABLES}
+        self.rows = {table: Digests(key) for table in COUNTED}
+        self.beyond = {table: Digests(key) for table in COUNTED}
         self._topics, self._positions = topics, positions
         self._wanted = wanted
+        #: By partition the last source of a rejection that retention has deleted: its detail is not known.
+        self.without_details: dict[int, int] = {}
         self._interval_only = interval_only
 
     def add(self, stretch: Stretch) -> None:
@@ -43,14 +48,19 @@ class ExpectedRows:
         topics, at, judged = self._topics, stretch.partition, stretch.judged
         entries = [value[FRAME_BYTES:] for value in judged.values]
         self._add("transactions", topics.ledger, at, judged.offsets, judged.certified.source, entries)
-        self._add_records("rejections", topics.rejections, at, stretch.rejections, _rejection)
+        rejections = [*stretch.not_kept, *stretch.rejections]
+        self._add_records("rejections", topics.rejections, at, rejections, _rejection)
+        self._add_records(DETAILS, topics.rejections, at, stretch.rejections, _detail)
         self._add_records("transaction_snapshots", topics.snapshots, at, stretch.snapshots, self._snapshot)
+        for record in stretch.not_kept[-1:]:
+            self.without_details[at] = rows.rejection(record)[0]
 
     def take(self, other: "ExpectedRows") -> None:
         """Add what others expect, of other partitions."""
-        for table in TABLES:
+        for table in COUNTED:
             self.rows[table].take(other.rows[table])
             self.beyond[table].take(other.beyond[table])
+        self.without_details |= other.without_details
 
     def due(self, table: str) -> Digests:
         """What must be in a table."""
@@ -86,6 +96,14 @@ class ExpectedRows:
 
 def _rejection(record: Source) -> tuple[int, bytes] | None:
     try:
-        return rows.rejection(record)
+        return rows.rejection(record)[:2]
     except (KeyError, ValueError):
         return None  # told as a difference of its topic
+
+
+def _detail(record: Source) -> tuple[int, bytes] | None:
+    try:
+        source, _, detail = rows.rejection(record)
+    except (KeyError, ValueError):
+        return None
+    return source, detail

@@ -31,7 +31,7 @@ from audit.identity import (
     halves,
 )
 from audit.lanes import Lane, Reads, entry_sources, rejection_sources
-from audit.refusals import Refusals
+from audit.refusals import Refusals, rejection
 from audit.report import Covered, Differences, Finding, Findings, What
 from audit.telling import Teller
 from audit.unwitnessed import Unwitnessed
@@ -66,12 +66,16 @@ class Span(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """What came of a stretch of the input, for who watches: entries and snapshots as they must be, rejections."""
+    """What came of a stretch of the input, for who watches: entries and snapshots as they must be, rejections.
+
+    `not_kept` are rejections that a finite retention has deleted, with another detail than they had.
+    """
 
     partition: int
     wallets: Wallets
     judged: Judged
     rejections: list[Source]
+    not_kept: list[Source]
     snapshots: list[Source]
 
 
@@ -96,8 +100,9 @@ class PartitionAudit:
         self._watch, self._late, self._folder = watch, late, folder / str(span.partition)
         self._unwitnessed: Unwitnessed | None = None
         self._first_kept: dict[str, int] = {}
-        #: What the slow fold makes of records of the stretch: an entry, or None.
-        self._folded: dict[int, Source | None] = {}
+        #: What the slow fold makes of records of the stretch, and those whose rejection is gone.
+        self._folded: dict[int, Source | Reason] = {}
+        self._deleted: list[Source] = []
         self._contract, self._topics, self._span, self._reads = contract, topics, span, reads
         self._findings = findings
         at = span.partition
@@ -188,7 +193,7 @@ class PartitionAudit:
         covered.snapshots += len(wanted.wallet)
         snapshots = self._snapshots.compare(wanted)
         self._sum_up(judged, rejections)
-        self._watch(Stretch(self._span.partition, self.wallets, judged, rejections, snapshots))
+        self._watch(Stretch(self._span.partition, self.wallets, judged, rejections, self._deleted, snapshots))
         self._take_over(certified)
         if not self._without_balances:
             self._balances.compare(certified, before)
@@ -201,7 +206,9 @@ class PartitionAudit:
         """The entries of a stretch; those that retention deleted as the slow fold makes them."""
         first = self._first_of(self._topics.ledger, self._ledger)
         entries, sources = self._ledger.take(before)
-        made = {source: one for source, one in self._folded.items() if one is not None and source < first}
+        made = {
+            source: one for source, one in self._folded.items() if isinstance(one, Source) and source < first
+        }
         self.covered.not_kept += len(made)
         return [*made.values(), *entries], [*made, *sources]
 
@@ -211,12 +218,12 @@ class PartitionAudit:
             self._first_of(self._topics.ledger, self._ledger),
             self._first_of(self._topics.rejections, self._rejections),
         )
-        self._folded = {}
+        self._folded, self._deleted = {}, []
         if late and self._unwitnessed is None:
             self._unwitnessed = Unwitnessed(self._contract, self._span.partition, self._folder)
         for record in inputs.records:
             if self._unwitnessed is not None and record.offset < late:
-                self._folded[record.offset] = self._unwitnessed.entry(record)
+                self._folded[record.offset] = self._unwitnessed.outcome(record)
 
     def _first_of(self, topic: str, lane: Lane) -> int:
         """The source of the first record that a topic has kept; 0 where it has kept all of them."""
@@ -251,11 +258,14 @@ class PartitionAudit:
     def _not_kept(self, inputs: Inputs, missing: Longs) -> Longs:
         """Those without an outcome, but for those that were rejected, so that retention has deleted it."""
         first = self._first_of(self._topics.rejections, self._rejections)
-        kept = [
-            place
-            for place, offset in zip(missing.tolist(), inputs.offsets[missing].tolist(), strict=True)
-            if offset >= first or self._folded[offset] is not None
-        ]
+        kept = []
+        for place, offset in zip(missing.tolist(), inputs.offsets[missing].tolist(), strict=True):
+            outcome = self._folded.get(offset)
+            if offset < first and isinstance(outcome, Reason):
+                came = inputs.records[place]
+                self._deleted.append(rejection(self._contract, self._span.partition, came, outcome, b""))
+            else:
+                kept.append(place)
         self.covered.not_kept += len(missing) - len(kept)
         return np.array(kept, np.int64)
 

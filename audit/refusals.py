@@ -22,6 +22,26 @@ ANY_REASON = b"one of the nine reasons"
 KINDS = {Reason.DUPLICATE: DUPLICATE, Reason.CONFLICT: CONFLICT}
 
 
+def rejection(contract: Contract, partition: int, came: Source, reason: Reason, detail: bytes) -> Source:
+    """What must be in `rejections` for a record of the input."""
+    kept = reason is not Reason.TOO_LARGE
+    values = (
+        reason.encode(),
+        detail,
+        contract.input_topic.encode(),
+        b"%d" % partition,
+        b"%d" % came.offset,
+        b"%d" % came.timestamp_ms,
+    )
+    return Source(
+        -1,
+        came.timestamp_ms,
+        came.key if kept else None,
+        came.value if kept else None,
+        [*(_as_written(came.headers) if kept else ()), *zip(REJECTION_HEADERS, values, strict=True)],
+    )
+
+
 class Refusals:
     """Judges one partition's rejections, stretch by stretch; `wallets` are as of the stretch's begin."""
 
@@ -61,23 +81,8 @@ class Refusals:
         except (IndexError, ValueError):
             self._tell("fidelity", "altered", one, _with_a_reason(one))
             return None
-        kept = reason is not Reason.TOO_LARGE
         detail = ours[1][1] or b"" if len(ours) == OURS else b""
-        values = (
-            reason.encode(),
-            detail,
-            self._contract.input_topic.encode(),
-            b"%d" % self._partition,
-            b"%d" % came.offset,
-            b"%d" % came.timestamp_ms,
-        )
-        wanted = Source(
-            one.offset,
-            came.timestamp_ms,
-            came.key if kept else None,
-            came.value if kept else None,
-            [*(_as_written(came.headers) if kept else ()), *zip(REJECTION_HEADERS, values, strict=True)],
-        )
+        wanted = rejection(self._contract, self._partition, came, reason, detail)._replace(offset=one.offset)
         if (one.timestamp_ms, one.key, one.value, [*one.headers]) != (*wanted[1:4], wanted.headers):
             self._tell("fidelity", "altered", one, wanted, "")
             return None

@@ -97,11 +97,12 @@ def count_snapshots(
 
 
 def count_rejections(
-    connection: Connection, partitions: Collection[int], digests: Digests, counts: Counts
+    connection: Connection, partitions: Collection[int], digests: Digests, details: Digests, counts: Counts
 ) -> None:
-    """Count the rows of rejections."""
+    """Count the rows of rejections, and their details by themselves."""
     for some in copied(connection, _select(REJECTION, "rejections", _only(partitions)), len(REJECTION)):
         _count(some, 0, 1, _rejections(some), digests, counts)
+        _count(some, 0, 1, [*some.fields(REJECTION.index("detail"))], details, counts)
 
 
 def contradictions(connection: Connection, begin: datetime, end: datetime) -> Iterator[str]:
@@ -138,8 +139,11 @@ def contradictions(connection: Connection, begin: datetime, end: datetime) -> It
         yield f"sequence {sequence} of {wallet_id!r}: it does not follow from the wallet's entry before it"
 
 
-def rejection(record: Source) -> tuple[int, bytes]:
-    """The source offset of a rejection, and what its row must say; raises KeyError or ValueError for damage."""
+def rejection(record: Source) -> tuple[int, bytes, bytes]:
+    """The source offset of a rejection, what its row must say, and its detail.
+
+    Raises KeyError or ValueError for damage.
+    """
     came, ours = (
         record.headers[: -len(REJECTION_HEADERS)],
         dict(record.headers[-len(REJECTION_HEADERS) :]),
@@ -147,11 +151,9 @@ def rejection(record: Source) -> tuple[int, bytes]:
     headers: list[bytes | None] = []
     for name, value in came:
         headers += [name.encode(), value]
-    reason, detail = ours["rejection.reason"], ours["rejection.detail"]
     at_us = int(ours["rejection.at"] or b"") * 1_000
-    return int(ours["rejection.offset"] or b""), _joined(
-        [reason, detail, b"%d" % at_us, record.key, record.value, *headers]
-    )
+    row = _joined([ours["rejection.reason"], b"%d" % at_us, record.key, record.value, *headers])
+    return int(ours["rejection.offset"] or b""), row, ours["rejection.detail"] or b""
 
 
 # -- queries
@@ -289,19 +291,19 @@ def _snapshot(*row: Any) -> bytes | None:
 
 def _rejections(some: Copied) -> list[bytes | None]:
     at_us = (some.longs(REJECTION.index("at"))).tolist()
-    fields = [some.fields(REJECTION.index(name)) for name in ("reason", "detail", "key", "value", "headers")]
+    fields = [some.fields(REJECTION.index(name)) for name in ("reason", "key", "value", "headers")]
     return [_rejection(*row) for row in zip(*fields, at_us, strict=True)]
 
 
 def _rejection(*row: Any) -> bytes | None:
-    reason, detail, key, value, headers, at_us = row
+    reason, key, value, headers, at_us = row
     came: list[bytes | None] = []
     try:
         for name, content in _json(headers):  # type: ignore[attr-defined] # what is no list of pairs raises
             came += [_from_base64(name), None if content is None else _from_base64(content)]
     except (ValueError, TypeError):
         return None
-    return _joined([reason, detail, b"%d" % (at_us + EPOCH_US), key, value, *came])
+    return _joined([reason, b"%d" % (at_us + EPOCH_US), key, value, *came])
 
 
 def _from_base64(text: str) -> bytes:

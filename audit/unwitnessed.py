@@ -26,11 +26,11 @@ class Unwitnessed:
         self._ids = Rdict(str(self._path))
         self._fold = Fold(contract, posted=self._ids)
 
-    def entry(self, record: Source) -> Source | None:
-        """The entry that a record became; None for one that was rejected."""
+    def outcome(self, record: Source) -> Source | Reason:
+        """The entry that a record became, or why it was rejected."""
         outcome = self._fold.step(self._partition, record)
         if isinstance(outcome, Reason):
-            return None
+            return outcome
         balance = outcome.balance
         key = balance.wallet_id.encode()
         return Source(-1, balance.recorded_ms, key, self._frame + outcome.body, ())

@@ -52,6 +52,8 @@ class ExportedMonth:
     hash: str
     seal: str
     as_sealed: bool
+    #: The seal before it, None for the first; "" in a manifest of an older release.
+    previous: str | None = ""
 
 
 @dataclass

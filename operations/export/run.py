@@ -172,8 +172,9 @@ class Export:
             for hashes in hashes_in(self._options.folder / one.path, one.sha256):
                 total.update(b"".join(hashes))
         content = seal.content
+        before = None if seal.previous is None else seal.previous.hex()
         same = (entries, amount, total.digest()) == (content.entries, content.amount, content.hash)
-        found = ExportedMonth(name, entries, amount, total.hexdigest(), seal.seal.hex(), same)
+        found = ExportedMonth(name, entries, amount, total.hexdigest(), seal.seal.hex(), same, before)
         self._compared.append(found)
         others = [month for month in self._manifest.months if month.month != name]
         self._manifest.months = sorted([*others, found], key=lambda month: month.month)

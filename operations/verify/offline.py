@@ -8,22 +8,28 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from audit.avro import Entry
+from audit.certify import frame
 from audit.columns import sources
-from audit.contract import Contract
+from audit.contract import NO_HASH, Contract
 from audit.groups import GroupSums
 from audit.lanes import NONE, rejection_sources
-from audit.partition import PartitionAudit, Span, Stretch
+from audit.months import Month
+from audit.partition import STRETCH_RECORDS, PartitionAudit, Span, Stretch
 from audit.report import Difference, Differences, Findings, Report, What
+from audit.seals import Content
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.topics import Topics
 from operations.arguments import partitions_of
-from operations.export.manifest import NAME, File, Manifest, sha256_of
+from operations.export.manifest import NAME, ExportedMonth, File, Manifest, sha256_of
 from operations.files.parquet import libraries
 from operations.output import behind, progress
 from operations.verify import exported
@@ -37,6 +43,9 @@ KINDS = ("input", "ledger", "rejections", "snapshots")
 #: Beyond every offset.
 ANY_OFFSET = 1 << 62
 RAW = ["offset", "timestamp", "record_key", "record_value", "record_headers"]
+MONTHS_ALONE = (
+    "months alone: their input is not in the folder, so entries are held against each other and their seals"
+)
 LEFT_OUT = "`balances`, PostgreSQL and topic settings are not in an export"
 
 
@@ -46,9 +55,12 @@ class Folder:
     def __init__(self, path: Path, manifest: Manifest, differences: Differences) -> None:
         self.path, self._differences = path, differences
         self.files: dict[tuple[str, int], list[File]] = {}
-        for one in sorted(manifest.files, key=lambda file: file.from_offset):
+        self.months: dict[str, list[File]] = {}
+        for one in sorted(manifest.files, key=lambda file: (file.partition, file.from_offset)):
             if one.month is None:
                 self.files.setdefault((one.topic, one.partition), []).append(one)
+            elif one.topic == "ledger":
+                self.months.setdefault(one.month, []).append(one)
 
     def refuse_gaps(self, partitions: Sequence[int]) -> None:
         """Raise for what is no whole export of these partitions."""
@@ -69,7 +81,7 @@ class Folder:
 
     def check(self) -> None:
         """Tell files that are missing, or are not what the manifest says."""
-        for files in self.files.values():
+        for files in [*self.files.values(), *self.months.values()]:
             for one in files:
                 path = self.path / one.path
                 if not path.exists():
@@ -84,14 +96,18 @@ class Folder:
 
     def records(self, kind: str, partition: int, count: int) -> Iterator[list[Source]]:
         """The records of a partition, so many at a time; a file that cannot be read is told and passed over."""
-        pa, parquet = libraries()
         for one in self.files.get((kind, partition), []):
-            try:
-                with parquet.ParquetFile(self.path / one.path) as file:
-                    for batch in file.iter_batches(count, columns=RAW):
-                        yield _records(pa, batch)
-            except (OSError, pa.ArrowException) as failure:
-                self._tell("altered", one, f"it cannot be read: {str(failure).splitlines()[0]}")
+            yield from self.records_of(one, count)
+
+    def records_of(self, one: File, count: int) -> Iterator[list[Source]]:
+        """The records of one file."""
+        pa, parquet = libraries()
+        try:
+            with parquet.ParquetFile(self.path / one.path) as file:
+                for batch in file.iter_batches(count, columns=RAW):
+                    yield _records(pa, batch)
+        except (OSError, pa.ArrowException) as failure:
+            self._tell("altered", one, f"it cannot be read: {str(failure).splitlines()[0]}")
 
     def newest_source(self, kind: str, partition: int, end: int) -> int:
         """The newest source before an offset that the last records of a topic name; -1 where there is none."""
@@ -168,6 +184,8 @@ def run(path: Path, options: Options) -> Report:
     differences, findings = Differences(options.shown), Findings(options.shown)
     report = Report(str(manifest.origin["prefix"]), asdict(pipeline), differences, findings)
     folder = Folder(path, manifest, differences)
+    if folder.months and not folder.files:
+        return _of_months(folder, manifest, topics, contract, report, options)
     folder.refuse_gaps(partitions)
     folder.check()
     kinds = dict(
@@ -212,6 +230,49 @@ def run(path: Path, options: Options) -> Report:
     return report
 
 
+def _of_months(
+    folder: Folder, manifest: Manifest, topics: Topics, contract: Contract, report: Report, options: Options
+) -> Report:
+    """Sealed months without their input: their entries beside each other and beside their seals."""
+    if options.partition is not None:
+        raise ConfigurationError("--partition is of whole partitions: a seal is of all of them")
+    began_s = time.monotonic()
+    folder.check()
+    wallets: dict[str, Entry] = {}
+    total = sum(one.records for files in folder.months.values() for one in files)
+    with progress("verifying", total) as advance:
+        done = 0
+        for one in manifest.months:
+            month = Month(
+                topics.ledger, one.month, frame(contract.entry_schema_id), wallets, report.differences
+            )
+            for file in folder.months.get(one.month, []):
+                for records in folder.records_of(file, STRETCH_RECORDS):
+                    month.add(file.partition, records)
+                    advance(done := done + len(records))
+            for detail in _beside_seal(one, month.content):
+                report.differences.add(Difference("archive_seals", "altered", detail=detail, check="seals"))
+            report.rows[one.month] = month.content.entries
+    report.notes.append(MONTHS_ALONE)
+    report.took_s = report.folding_s = time.monotonic() - began_s
+    if options.export:
+        exported.write(report, str(manifest.origin.get("input topic")), "", options.export)
+    return report
+
+
+def _beside_seal(told: ExportedMonth, found: Content) -> Iterator[str]:
+    month = date.fromisoformat(f"{told.month}-01")
+    if (told.entries, told.amount, told.hash) != (found.entries, found.amount, found.hash.hex()):
+        yield f"the entries of {told.month} are not those that the manifest tells"
+    if not told.as_sealed:
+        yield f"the entries of {told.month} were not what its seal says when they were exported"
+    if told.previous != "":
+        before = NO_HASH if told.previous is None else bytes.fromhex(told.previous)
+        right = sha256(before + found.covered(month)).hexdigest()
+        if right != told.seal:
+            yield f"the seal of {told.month} is {told.seal[:16]}..., its entries give {right[:16]}..."
+
+
 def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
     end = folder.end("input", at)
     newest = max(folder.newest_source(kind, at, end) for kind in KINDS[1:3])
@@ -232,7 +293,12 @@ def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contrac
         }
         names = {name: f"{origin['prefix']}.{name}" for name in Topics.__dataclass_fields__}
         topics = Topics(
-            **names | {"transactions": str(origin["input topic"]).split(" with id ", maxsplit=1)[0]}
+            **names
+            | {
+                "transactions": str(origin.get("input topic", "(not exported)")).split(
+                    " with id ", maxsplit=1
+                )[0]
+            }
         )
     except (KeyError, TypeError, ValueError):
         raise ConfigurationError(

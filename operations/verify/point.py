@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from audit.digests import Digests
-from audit.expected import TABLES, ExpectedRows
+from audit.expected import COUNTED, ExpectedRows
 from config.errors import ConfigurationError, Refused
 
 FORMAT = 3
@@ -63,7 +63,7 @@ def check(point: Point, prefix: str, cluster: str, topic_id: str) -> None:
 
 def restore_rows(point: Point, expected: ExpectedRows, partitions: Collection[int]) -> None:
     """Add the digests of all rows of these partitions up to the point."""
-    for table in TABLES:
+    for table in COUNTED:
         expected.rows[table].restore(
             (partition, number, count, total)
             for partition, number, count, total in point.rows[table]

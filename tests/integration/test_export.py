@@ -21,6 +21,7 @@ from config.topic_log import TopicLog
 from config.topics import Topics
 from operations.export import run as exporting
 from operations.export import statement
+from operations.export.manifest import sha256_of
 from operations.export.run import Options
 from operations.export.spans import TOPICS
 from operations.init import initialise
@@ -310,6 +311,33 @@ def test_sealed_months_agree_with_their_seals(settings: Settings, tmp_path: Path
     change(pipeline, "UPDATE archive_seals SET amount = amount + 1 WHERE month = %s", known[0].content.month)
     with pytest.raises(Refused, match="the chain of seals is broken at"):
         export(pipeline, tmp_path / "broken", topics=["ledger"], months=[])
+
+
+def test_sealed_months_are_verified_without_servers(settings: Settings, tmp_path: Path) -> None:
+    two = settings.model_copy(update={"partitions": PARTITIONS})
+    pipeline = pipeline_with(two, two_months(0), two_months(1), transactions_of=10)
+    work(pipeline)
+    folder = tmp_path / "files"
+    assert export(pipeline, folder, topics=["ledger"], months=[], records_per_file=30) == 0
+    report = offline.run(folder, Verify())
+    assert report.clean, report.differences.shown
+    assert report.rows == {one["month"]: one["entries"] for one in manifest(folder)["months"]}
+
+    told = manifest(folder)
+    (folder / "manifest.json").write_text(
+        json.dumps(told | {"months": [told["months"][0] | {"previous": "00"}, *told["months"][1:]]})
+    )
+    assert [one.check for one in offline.run(folder, Verify()).differences.shown] == ["seals"]
+    (folder / "manifest.json").write_text(json.dumps(told))
+
+    # An entry in the middle of a month is gone, and the file and its hash with it are another.
+    one = told["files"][1]
+    table = parquet.read_table(folder / one["path"])
+    parquet.write_table(table.take([*range(9), *range(10, len(table))]), folder / one["path"])
+    one["sha256"] = sha256_of(folder / one["path"])
+    (folder / "manifest.json").write_text(json.dumps(told))
+    checks = {each.check for each in offline.run(folder, Verify(shown=100)).differences.shown}
+    assert checks == {"arithmetic", "chain", "seals"}
 
 
 def test_a_month_that_differs_from_its_seal_is_told(settings: Settings, tmp_path: Path) -> None:
