@@ -14,19 +14,18 @@ from sinks import postgres
 from sinks.postgres import Connection
 from tests.conftest import _addresses
 from tests.integration.pipelines import transaction
-from tests.integration.verify_copies import PARTITIONS, pipeline_that_ran, told, verified
+from tests.integration.verify_copies import (
+    GUARDED,
+    PARTITIONS,
+    UNGUARDED,
+    pipeline_that_ran,
+    tampering,
+    told,
+    verified,
+)
 from tests.reading import read_all
 
 pytestmark = pytest.mark.integration
-
-UNGUARDED = """
-    DO $$ DECLARE one record; BEGIN
-        FOR one IN SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'sealed') LOOP
-            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', one.tgrelid, one.tgname);
-        END LOOP;
-    END $$
-"""
-GUARDED = UNGUARDED.replace("DISABLE", "ENABLE ALWAYS")
 
 #: One row of `transactions` in the middle of its wallet's sequence; the same one each time.
 ONE = (
@@ -58,19 +57,8 @@ def audited(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def owner(audited: Settings) -> Iterator[Connection]:
-    """The owner of the tables, whose changes are undone afterwards."""
-    with postgres.connect(audited) as connection:
-        tables = ("wallets", "transactions", "transaction_snapshots", "rejections")
-        for table in tables:
-            connection.execute(f"CREATE TEMPORARY TABLE kept_{table} AS SELECT * FROM {table}")
+    with tampering(audited) as connection:
         yield connection
-        connection.execute(UNGUARDED)
-        for table in reversed(tables):
-            connection.execute(f"DELETE FROM {table}")
-        for table in tables:
-            connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}")
-            connection.execute(f"DROP TABLE kept_{table}")
-        connection.execute(GUARDED)
 
 
 def tampered(owner: Connection, *statements: str) -> None:

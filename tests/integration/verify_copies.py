@@ -1,5 +1,7 @@
 """A pipeline that ran, and copies of it to tamper with: the same input, derived topics written anew."""
 
+# ruff: noqa: S608 - the names of tables are literals here
+
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +25,19 @@ from operations.verify.options import Options
 from operations.verify.run import run
 from schemas.records import CREDIT
 from sinks import databases, postgres
+from sinks.postgres import Connection
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
 from tests.ledgers import running
 from tests.reading import incoming, read_all
+
+UNGUARDED = """
+    DO $$ DECLARE one record; BEGIN
+        FOR one IN SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'sealed') LOOP
+            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', one.tgrelid, one.tgname);
+        END LOOP;
+    END $$
+"""
+GUARDED = UNGUARDED.replace("DISABLE", "ENABLE ALWAYS")
 
 PARTITIONS = 2
 COUNT = 2_500
@@ -152,6 +164,23 @@ def commit(settings: Settings) -> None:
         [ConsumerGroupTopicPartitions(settings.group, moved)]
     ).values():
         answer.result(30)
+
+
+@contextmanager
+def tampering(settings: Settings) -> Iterator[Connection]:
+    """The owner of the tables, whose changes of rows are undone afterwards."""
+    with postgres.connect(settings) as connection:
+        tables = ("wallets", "transactions", "transaction_snapshots", "rejections")
+        for table in tables:
+            connection.execute(f"CREATE TEMPORARY TABLE kept_{table} AS SELECT * FROM {table}".encode())
+        yield connection
+        connection.execute(UNGUARDED)
+        for table in reversed(tables):
+            connection.execute(f"DELETE FROM {table}".encode())
+        for table in tables:
+            connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}".encode())
+            connection.execute(f"DROP TABLE kept_{table}".encode())
+        connection.execute(GUARDED)
 
 
 def delete_topics(settings: Settings) -> None:
