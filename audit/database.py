@@ -23,7 +23,7 @@ from audit.samples import History, Samples
 from audit.seals import Places, Seals
 from audit.stored import ROWS, Rows, of_us
 from config.times import rfc3339
-from config.topics import Topics
+from topics.names import Topics
 from topics.source import Source
 
 #: Times that PostgreSQL is asked about: those of the years 1 to 9999.

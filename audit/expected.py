@@ -9,7 +9,7 @@ from audit.columns import FRAME_BYTES, Longs
 from audit.contract import INTERVAL
 from audit.digests import Digests
 from audit.partition import Stretch
-from config.topics import Topics
+from topics.names import Topics
 from topics.source import Source
 
 #: Tables of which rows are counted; the details of rejections by themselves.

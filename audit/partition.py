@@ -37,7 +37,7 @@ from audit.telling import Teller
 from audit.unwitnessed import Unwitnessed
 from audit.wallets import Wallets
 from config.times import rfc3339
-from config.topics import Topics
+from topics.names import Topics
 from topics.source import Source
 
 #: What an outcome says of its id.

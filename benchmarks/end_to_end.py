@@ -11,12 +11,12 @@ from benchmarks.filling import fill, transactions
 from benchmarks.measurement import PATIENCE_S, Measurement
 from benchmarks.place import Place
 from benchmarks.sink import MARK, TABLES, moved
-from config.cluster import offsets, quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.children import Child, Children
 from sinks import postgres
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics
 
 LOOK_EVERY_S = 0.1
 #: Records that open the way, before anything is measured.

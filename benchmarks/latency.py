@@ -14,16 +14,16 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.end_to_end import Running
 from benchmarks.measurement import PATIENCE_S
-from config.clients import librdkafka
-from config.cluster import offsets, quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.registry import FIXED_IDS
 from sinks.postgres import READER, connect
+from topics.clients import librdkafka
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics
 
 LOOK_EVERY_S = 0.004
 

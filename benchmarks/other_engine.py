@@ -3,9 +3,9 @@
 from benchmarks.filling import fill, transactions
 from benchmarks.measurement import Measurement, watch
 from benchmarks.place import Place
-from config.cluster import offsets, quiet_admin
-from config.topics import Topics, TopicSpec
 from operations.init import create
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics, TopicSpec
 
 
 def measure(

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks.measurement import Measurement, of_this_process
 from benchmarks.place import Place
 from config.settings import Settings
-from config.topics import Topics
 from streams.catchup import CatchUp
 from streams.reader import Progress
 from streams.recovery import OPENING_AT_ONCE
 from streams.store import Identity, PartitionStore, StoreMemory
 from streams.worker import spare_the_collector
+from topics.names import Topics
 
 
 def measure(place: Place, settings: Settings) -> Measurement:

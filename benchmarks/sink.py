@@ -2,11 +2,11 @@
 
 from benchmarks.measurement import Measurement, watch
 from benchmarks.place import Place
-from config.cluster import offsets, quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from sinks import postgres
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics
 
 #: A topic's last record is followed by the mark of its transaction's commit.
 MARK = 1

@@ -14,12 +14,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.filling import transactions
 from benchmarks.place import Place, log
-from config.clients import librdkafka
-from config.cluster import offsets, quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.children import Child, Children
+from topics.clients import librdkafka
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics
 
 WORKERS, ROUNDS = 3, 3
 RATE, WALLETS = 500, 2_000

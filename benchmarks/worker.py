@@ -3,10 +3,10 @@
 from benchmarks.filling import fill, transactions
 from benchmarks.measurement import Measurement, watch
 from benchmarks.place import Place
-from config.cluster import offsets, quiet_admin
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
+from topics import group_offsets
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics
 
 
 def filled(place: Place, prefix: str, events: int, wallets: int, **changes: object) -> Settings:

@@ -35,6 +35,6 @@ class Stopped(WalletError):  # noqa: N818 - the name is the message
 
 
 class Stalled(WalletError):  # noqa: N818 - the name is the message
-    """The watchdog found records to handle and no progress; see config/watchdog.py."""
+    """The watchdog found records to handle and no progress; see vitals/watchdog.py."""
 
     exit_code = 7

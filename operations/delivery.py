@@ -6,13 +6,13 @@ from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from config.causes import because
-from config.clients import librdkafka
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topics import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
 from operations.output import Advance
 from schemas.producer import queue
+from topics.causes import because
+from topics.clients import librdkafka
+from topics.names import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
 
 #: Between two looks at what was delivered: so many records, or so many seconds.
 STRIDE = 500

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import typer
 
-from config import rights
-from config.cluster import check, quiet_admin
 from config.errors import ConfigurationError
-from config.history import refuse_while_open
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
 from operations.delivery import deliver, paced
 from operations.generator import Mix, records
 from operations.lines import to_json
 from operations.output import as_line, progress
+from topics import rights
+from topics.cluster import check, quiet_admin
+from topics.history import refuse_while_open
+from topics.names import Topics
 
 
 def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None) -> None:

@@ -8,15 +8,15 @@ from contextlib import closing
 
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import FoundTopic, all_there, offsets
 from config.errors import Refused
-from config.history import CREATE_TIME, is_open
-from config.lag import First
 from config.settings import Settings
-from config.topics import TIMESTAMP_TYPE, Topics
 from operations.importing import progress as import_progress
-from operations.topic_settings import alter
+from topics.cluster import FoundTopic, all_there, offsets
+from topics.history import CREATE_TIME, is_open
 from topics.incoming import Incoming
+from topics.lag import First
+from topics.names import TIMESTAMP_TYPE, Topics
+from topics.topic_settings import alter
 
 
 def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:

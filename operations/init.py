@@ -9,11 +9,18 @@ from typing import Literal
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from config import history as open_input
-from config import retention, rights
-from config.causes import because
-from config.clients import librdkafka
-from config.cluster import (
+from config.errors import NotReachable, Refused
+from config.pipeline import KEY, Pipeline
+from config.settings import Settings
+from operations import history
+from schemas import registry
+from schemas.registry import SchemaIds
+from sinks import migrations
+from topics import history as open_input
+from topics import retention, rights
+from topics.causes import because
+from topics.clients import librdkafka
+from topics.cluster import (
     ASK_S,
     FoundTopic,
     describe,
@@ -25,15 +32,8 @@ from config.cluster import (
     specs,
     wait_for_kafka,
 )
-from config.errors import NotReachable, Refused
-from config.pipeline import KEY, Pipeline
-from config.settings import Settings
-from config.topics import TIMESTAMP_TYPE, Topics, TopicSpec
-from operations import history
-from operations.topic_settings import alter
-from schemas import registry
-from schemas.registry import SchemaIds
-from sinks import migrations
+from topics.names import TIMESTAMP_TYPE, Topics, TopicSpec
+from topics.topic_settings import alter
 
 #: What to do about the input's times: leave them, open it for history, or open it to upstream.
 Times = Literal["as they are", "history", "upstream"]

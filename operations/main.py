@@ -66,9 +66,9 @@ def _of_the_surroundings(failure: Exception) -> WalletError | None:
     if isinstance(failure, OSError) and (failure.filename or failure.errno in FULL):
         what = failure.filename or "what is to be written has no room"
         return ConfigurationError(f"{what}: {failure.strerror}")
-    from config.causes import because, error_of
     from config.errors import NotReachable
     from sinks import postgres
+    from topics.causes import because, error_of
 
     if (error := error_of(failure)) is not None:
         return because(error, NotReachable(f"Kafka: {error.str()}"))
@@ -244,9 +244,9 @@ def sink(
     ] = "all",
 ) -> None:
     """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
-    from config.ending import END_S, end_within, ended_by
     from operations.context import current
     from sinks import consumer
+    from vitals.ending import END_S, end_within, ended_by
 
     stop = threading.Event()
     signals: list[int] = []

@@ -11,15 +11,15 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 from rich.table import Table
 
-from config.cluster import ASK_S, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
-from operations import group_offsets
 from operations.output import as_line, show_table
 from operations.time_lookup import MILLISECOND, offsets_at
 from schemas.records import EPOCH
+from topics import group_offsets
+from topics.cluster import ASK_S, answered, describe, offsets, quiet_admin, wait_for_kafka
+from topics.names import Topics
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,7 @@ from pathlib import Path
 
 import typer
 
-from config import rights
-from config.cluster import agreed, quiet_admin
-from config.history import refuse_while_open
 from config.settings import Settings
-from config.topics import Topics
 from operations.files.file import Form, found
 from operations.files.mapping import load
 from operations.files.shape import BadLine, Row
@@ -26,6 +22,10 @@ from operations.output import SHOWN, as_line
 from schemas.entries import decode_transaction, encode_transaction
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
+from topics import rights
+from topics.cluster import agreed, quiet_admin
+from topics.history import refuse_while_open
+from topics.names import Topics
 
 #: Exit code of `wallet send` when a line was bad or not delivered (docs/commands.md).
 BAD_LINES = 6

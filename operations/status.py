@@ -14,16 +14,16 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from config.cluster import Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
 from config.errors import Refused, WalletError
-from config.lag import LagReader
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
-from operations import group_offsets
 from operations.output import as_line, console, fits
 from sinks import postgres
+from topics import group_offsets
+from topics.cluster import Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
 from topics.incoming import Incoming
+from topics.lag import LagReader
+from topics.names import Topics
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime, timedelta
 
-from config.cluster import offsets_of, quiet_admin
 from config.settings import Settings
-from config.topic_log import TopicLog
-from config.topics import Topics
 from schemas.records import EPOCH
+from topics.cluster import offsets_of, quiet_admin
 from topics.incoming import Incoming
+from topics.names import Topics
+from topics.topic_log import TopicLog
 
 MILLISECOND = timedelta(milliseconds=1)
 

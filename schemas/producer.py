@@ -13,14 +13,14 @@ from typing import Literal, NamedTuple, Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from config.clients import librdkafka
 from config.errors import WalletError
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import encode_transaction, frame
 from schemas.records import EPOCH, TYPES, Transaction
 from schemas.registry import schema_ids
 from schemas.rules import broken_rule
+from topics.clients import librdkafka
+from topics.names import Topics
 
 #: Transactions on their way, at most; `send` waits when there are more.
 BUFFERED = 50_000

@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeVar
 
 from config.errors import NotReachable, Refused
 from config.settings import Settings
-from config.topics import Topics
 from schemas.references import SCHEMA_BYTES
 from schemas.registry_api import (
     SCHEMA_ID_MAX,
@@ -26,6 +25,7 @@ from schemas.registry_api import (
 )
 from schemas.versions import NAMES, SchemaName, schema_text
 from schemas.writers import NotATransaction, WriterSchema
+from topics.names import Topics
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 #: The first pause between two attempts; doubled up to WALLET_RETRY_WAIT_S.

@@ -20,14 +20,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from threading import Event, Thread
 
-from config import rights
-from config.cluster import agreed, quiet_admin
 from config.errors import ConfigurationError
-from config.health import observed
-from config.lag import OpenInput
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
 from sinks.archive.sink import ArchiveSink, Bell, Keeper
 from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
@@ -39,6 +34,11 @@ from sinks.sink import Record, Sink
 from sinks.snapshots import SnapshotSink
 from sinks.topic import TopicReader
 from sinks.writer import Batch, Prepared, Writer, prepare
+from topics import rights
+from topics.cluster import agreed, quiet_admin
+from topics.lag import OpenInput
+from topics.names import Topics
+from vitals.health import observed
 
 log = EventLog("sinks.consumer")
 

@@ -12,12 +12,12 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric
 
 from config.errors import WalletError
-from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
 from config.settings import Settings
-from config.watchdog import Look, Standing
 from sinks.observer import Observer
 from sinks.postgres import READER, Connection, connect, one_line
 from sinks.tables import TableRows
+from vitals.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
+from vitals.watchdog import Look, Standing
 
 RECORDS = Counter("wallet_sink_records", "Records that are in Postgres with their position.", ["sink"])
 ROWS = Counter("wallet_sink_rows", "Rows added, or compared where they were there before.", ["sink", "table"])

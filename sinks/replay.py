@@ -15,7 +15,6 @@ from threading import Event
 
 import psycopg
 
-from config.cluster import identity, quiet_admin
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -28,6 +27,7 @@ from sinks.replay_positions import REPLAY, Stretch
 from sinks.sink import Record, Rows, Sink
 from sinks.tables import copy, count_missing, reconcile
 from sinks.writer import FIRST_PAUSE_S, PASSING
+from topics.cluster import identity, quiet_admin
 
 log = EventLog("sinks.replay")
 

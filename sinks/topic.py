@@ -8,17 +8,17 @@ from typing import TypeVar, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from config.causes import because
-from config.clients import librdkafka
-from config.cluster import identity, quiet_admin, topic_id
-from config.consuming import bytes_of, ready, slice_of
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
 from sinks.observer import Observer
 from sinks.positions import Log, Origin
 from sinks.sink import Record, Sink
+from topics.causes import because
+from topics.clients import librdkafka
+from topics.cluster import identity, quiet_admin, topic_id
+from topics.consuming import bytes_of, ready, slice_of
+from topics.names import Topics
 
 log = EventLog("sinks.topic")
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 from confluent_kafka import Message
 
 from config.errors import Refused
-from config.topics import Topics
 from schemas.avro import long_of
 from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, order_of, split_entry
 from schemas.digest import digest
@@ -15,6 +14,7 @@ from schemas.records import Balance, LedgerEntry
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
+from topics.names import Topics
 
 #: Remembered, since thousands of entries share one time.
 _recorded_ms = lru_cache(maxsize=256)(long_of)

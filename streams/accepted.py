@@ -10,7 +10,6 @@ from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
 from schemas.accepted import PREFIX, Accepted, AcceptedIds
 from schemas.codec import HEADER_BYTES, not_a_transactions
 from schemas.registry import Writers
@@ -18,6 +17,7 @@ from schemas.versions import schema_text
 from streams.batch import Derived
 from streams.catchup import Torn
 from streams.reader import Interrupted, Isolation, PartitionReader, Progress
+from topics.names import Topics
 
 log = EventLog("streams.accepted")
 

@@ -16,7 +16,6 @@ from confluent_kafka import Message
 from config.errors import Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, decode_snapshot
 from schemas.digest import digest
 from schemas.records import PERIOD, Snapshot
@@ -25,6 +24,7 @@ from streams.agreement import Told, agree
 from streams.leftovers import Leftovers
 from streams.reader import Isolation, PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
+from topics.names import Topics
 
 log = EventLog("streams.catchup")
 

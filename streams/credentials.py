@@ -3,8 +3,8 @@
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
-from config import security
 from config.settings import Settings
+from topics import security
 
 
 def credentials(settings: Settings) -> CredentialsT | None:

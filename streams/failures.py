@@ -3,11 +3,11 @@
 from aiokafka import errors
 from confluent_kafka import KafkaError, KafkaException
 
-from config.causes import because
-from config.cluster import ASK_S, answered, quiet_admin
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped, WalletError
 from config.settings import Settings
-from config.topics import Topics
+from topics.causes import because
+from topics.cluster import ASK_S, answered, quiet_admin
+from topics.names import Topics
 
 #: Members of another kind that are named in an error.
 NAMED = 3

@@ -18,11 +18,11 @@ from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from config.causes import DENIED, because
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from streams.reader import Interrupted
+from topics.causes import DENIED, because
+from topics.names import Topics
 
 #: One question to the broker, and the pause before it is asked again.
 ASK_S, ASK_PAUSE_S = 10.0, 0.1

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric
 
-from config.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
-from config.watchdog import Look, Standing
 from schemas.records import Reason
 from streams.batch import Outputs
 from streams.transaction import Aborted, Fenced
 from topics.incoming import Incoming
+from vitals.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
+from vitals.watchdog import Look, Standing
 
 if TYPE_CHECKING:
     from streams.recovery import Assigned, TableManager

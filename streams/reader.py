@@ -8,12 +8,12 @@ from typing import Literal, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.clients import looking
-from config.cluster import Offsets, passes
-from config.consuming import consume, ready
 from config.errors import Stopped
 from config.settings import Settings
 from streams.failures import forbidden
+from topics.clients import looking
+from topics.cluster import Offsets, passes
+from topics.consuming import consume, ready
 
 BATCH_RECORDS = 10_000
 #: `consume` waits so long for a full batch; at the end of a topic that is time lost.

@@ -9,14 +9,14 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from config.clients import librdkafka
-from config.consuming import consume, ready
 from config.errors import WalletError
 from config.logs import EventLog
 from streams.absorb import absorb
 from streams.agreement import agree_on
 from streams.store import PartitionStore, StoreAhead
 from streams.writer import WriterParts, open_store
+from topics.clients import librdkafka
+from topics.consuming import consume, ready
 
 log = EventLog("streams.standby")
 

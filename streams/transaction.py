@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from config.causes import because, error_in
-from config.clients import RETRY_BACKOFF_MS, transactional
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics, derived_message_bytes
 from streams.batch import Derived
 from streams.failures import forbidden
 from streams.leftovers import LeftOpen, OpenTransactions
 from streams.reader import Interrupted
+from topics.causes import because, error_in
+from topics.clients import RETRY_BACKOFF_MS, transactional
+from topics.names import Topics, derived_message_bytes
 
 log = EventLog("streams.transaction")
 

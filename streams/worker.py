@@ -10,14 +10,8 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
-from config import rights
-from config.clients import librdkafka, looking
-from config.cluster import check, identity, quiet_admin
-from config.ending import END_S, end_now, end_within, ended_by
-from config.health import observed
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
 from schemas import native
 from schemas.registry import schema_ids, writers
 from streams.app import LedgerApp, create_app
@@ -26,6 +20,12 @@ from streams.metrics import Vitals
 from streams.recovery import Stuck
 from streams.store import StoreMemory
 from streams.writer import WriterParts
+from topics import rights
+from topics.clients import librdkafka, looking
+from topics.cluster import check, identity, quiet_admin
+from topics.names import Topics
+from vitals.ending import END_S, end_now, end_within, ended_by
+from vitals.health import observed
 
 log = EventLog("streams.worker")
 

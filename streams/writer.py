@@ -18,7 +18,6 @@ from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
 from schemas.accepted import AcceptedIds
 from schemas.codec import TransactionCodec
 from schemas.registry import SchemaIds, Writers
@@ -31,6 +30,7 @@ from streams.posting import Fold
 from streams.reader import Interrupted, Progress
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.transaction import Aborted, PartitionProducer
+from topics.names import Topics
 from topics.source import Source
 
 log = EventLog("streams.writer")

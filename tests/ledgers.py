@@ -9,15 +9,15 @@ from uuid import UUID
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from schemas.entries import NO_HASH, chain, encode_entry, encode_snapshot, encode_transaction
 from schemas.records import CREDIT, DEBIT, INTERVAL, TYPES, Balance, LedgerEntry, Transaction
 from sinks import postgres
 from sinks.consumer import run
 from sinks.observer import Observer
+from topics.clients import librdkafka
 from topics.incoming import Incoming
+from topics.names import Topics
 
 #: 2026-11-01T00:00:00Z, the first millisecond of a month.
 NOVEMBER_MS = 1_793_491_200_000

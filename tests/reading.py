@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from config.clients import looking
-from config.cluster import offsets, quiet_admin
-from config.consuming import consume, ready
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topics import Topics
+from topics.clients import looking
+from topics.cluster import offsets, quiet_admin
+from topics.consuming import consume, ready
+from topics.names import Topics
 from topics.source import Source
 
 #: Reading a topic is an error when no record comes for so many seconds.

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from config import security
 from config.errors import NotReachable
-from config.lag import First
 from config.settings import Settings
+from topics import security
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
+from topics.lag import First
 from topics.source import Source
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class Incoming:
     def first_at(self, partition: int, at_ms: int, begin: int, end: int) -> int | None:
         """The offset of the first record of that time or later, from `begin` to before `end`; None where there is none.
 
-        Kafka's answer is where the search begins: it also finds the marks of transactions (see `config.topic_log`).
+        Kafka's answer is where the search begins: it also finds the marks of transactions (see `topics.topic_log`).
         """
         # Records may have times before 1970; of Kafka one cannot ask for them.
         hint = 0 if at_ms < 0 else self._run(self._hint(TopicPartition(self.topic, partition), at_ms))

@@ -4,12 +4,12 @@ from itertools import islice
 
 from audit.rows import contradictions
 from config.errors import WalletError
-from config.topic_log import TopicLog
 from sinks.archive.compare import Advance, Side, TopicSide, both_sides, row_side
 from sinks.archive.explain import NAMED, Mismatch, refuse_difference
 from sinks.archive.months import Month
 from sinks.archive.seals import Content
 from sinks.postgres import Connection
+from topics.topic_log import TopicLog
 
 
 class NotKept(WalletError):  # noqa: N818 - the name is the message

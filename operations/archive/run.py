@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from config.cluster import agreed
 from config.errors import Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
@@ -21,6 +20,7 @@ from sinks.archive.months import Month
 from sinks.archive.seals import Seal
 from sinks.archive.work import Archive, Moved, Sealed
 from sinks.postgres import READER
+from topics.cluster import agreed
 from topics.incoming import Incoming
 
 #: Reasons that people see of an incomplete month; programs see all.

@@ -6,10 +6,8 @@ from datetime import date
 
 import typer
 
-from config.cluster import agreed, wait_for_kafka
 from config.errors import WalletError
 from config.settings import Settings
-from config.topics import Topics
 from operations.archive.check import refuse_other_than_sealed
 from operations.output import as_line, progress
 from operations.verify.show import DIFFERENCES
@@ -22,6 +20,8 @@ from sinks.archive.seals import Seal
 from sinks.archive.topic import topic_log
 from sinks.migrations import check as check_database
 from sinks.postgres import READER, Connection
+from topics.cluster import agreed, wait_for_kafka
+from topics.names import Topics
 
 
 @dataclass(frozen=True)

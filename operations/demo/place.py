@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from config import logs
-from config.cluster import quiet_admin, wait_for_kafka
 from config.errors import Refused
 from config.folders import private
 from config.logs import EventLog
@@ -17,6 +16,7 @@ from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations import context
 from sinks import databases
+from topics.cluster import quiet_admin, wait_for_kafka
 
 FOLDER = Path(".local/demo")
 STAMP = "%Y%m%d-%H%M%S"

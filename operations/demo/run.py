@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.partition import STRETCH_RECORDS
-from config.cluster import offsets, quiet_admin
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
-from operations import context, delivery, generating, group_offsets, init
+from operations import context, delivery, generating, init
 from operations.children import Child, Children, stopping_on_signals
 from operations.demo import place as demo_place
 from operations.demo import table as demo_table
@@ -20,6 +18,9 @@ from operations.verify import run as verify
 from operations.verify.opened import Opened
 from operations.verify.options import Options
 from sinks import postgres
+from topics import group_offsets
+from topics.cluster import offsets, quiet_admin
+from topics.names import Topics
 
 #: Without any progress for so many seconds the demo gives up; a takeover takes a session time-out.
 PATIENCE_S = 60.0

@@ -17,7 +17,6 @@ from typing import Any
 import typer
 from confluent_kafka import Message
 
-from config.cluster import check, identity, quiet_admin
 from config.errors import Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
@@ -33,6 +32,7 @@ from schemas.registry import schema_ids
 from sinks.archive.entries import signed_sum
 from sinks.archive.seals import Seal
 from streams.accepted import read_accepted
+from topics.cluster import check, identity, quiet_admin
 
 #: A row group is written, and forgotten, at so many bytes of keys and values.
 GROUP_BYTES = 32 << 20

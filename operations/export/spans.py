@@ -8,8 +8,6 @@ from confluent_kafka import Message
 
 from config.errors import Refused, WalletError
 from config.settings import Settings
-from config.topic_log import TopicLog
-from config.topics import Topics
 from operations.verify.kinds import record_of, source_of_rejection
 from sinks import postgres
 from sinks.archive import seals
@@ -18,6 +16,8 @@ from sinks.archive.months import Month, to_ms
 from sinks.archive.seals import Seal
 from sinks.migrations import check as check_database
 from sinks.postgres import READER
+from topics.names import Topics
+from topics.topic_log import TopicLog
 
 TOPICS = ("input", "ledger", "rejections", "snapshots")
 

@@ -13,11 +13,9 @@ from typing import NamedTuple
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import agreed, all_there, quiet_admin
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
 from operations.files.file import File
 from operations.files.shape import BadLine, Fields, Shape
 from operations.files.values import moment_of, text_of, whole_of
@@ -27,6 +25,8 @@ from operations.status import look
 from schemas.rules import broken_name
 from sinks import balances, postgres
 from sinks.balances import Asked, Found
+from topics.cluster import agreed, all_there, quiet_admin
+from topics.names import Topics
 
 KNOWN = Shape(("wallet_id", "balance"), ("currency", "at"))
 #: Exit code where balances differ (docs/commands.md).

@@ -10,16 +10,16 @@ from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from config.causes import because
-from config.clients import librdkafka, transactional
 from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
 from operations.importing.lines import Dated
 from operations.importing.progress import Progress, as_offset, group
 from schemas.codec import frame
 from schemas.producer import FRAMING_BYTES, PARTITION_UA
+from topics.causes import because
+from topics.clients import librdkafka, transactional
+from topics.names import Topics
 
 log = EventLog("operations.import")
 

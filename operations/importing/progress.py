@@ -12,8 +12,8 @@ from confluent_kafka import TopicPartition
 
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
+from topics import group_offsets
+from topics.names import Topics
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ import time
 
 from confluent_kafka.admin import AdminClient
 
-from config import retention
-from config.cluster import describe
 from config.errors import Refused
-from config.history import is_open
 from config.settings import Settings
-from config.topics import Topics
 from operations import history
 from operations.importing.lines import Line, iso
+from topics import retention
+from topics.cluster import describe
+from topics.history import is_open
+from topics.names import Topics
 
 
 def refuse_closed(client: AdminClient, settings: Settings) -> None:

@@ -16,11 +16,8 @@ from pathlib import Path
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config import rights
-from config.cluster import check, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
-from config.topics import Topics
 from operations.files import file as import_files
 from operations.files.mapping import Mapping, load
 from operations.files.shape import Shape
@@ -47,6 +44,9 @@ from operations.lines import to_json
 from operations.output import SHOWN, as_line, progress
 from schemas.entries import decode_transaction
 from schemas.records import EPOCH
+from topics import rights
+from topics.cluster import check, quiet_admin
+from topics.names import Topics
 
 #: Exit code where a line was bad, as of `wallet send` (docs/commands.md).
 BAD_LINES = 6

@@ -13,19 +13,19 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Message
 
-from config.cluster import Offsets, agreed, offsets_of, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
 from operations.output import progress
 from operations.time_lookup import MILLISECOND, offsets_at
 from operations.verify.cut import cuts
-from operations.verify.reading import Reading
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, EPOCH, LedgerEntry
+from topics.cluster import Offsets, agreed, offsets_of, quiet_admin
+from topics.names import Topics
+from topics.reading import Reading
 
 MICROSECOND = timedelta(microseconds=1)
 #: The stretches that are scanned backwards, in offsets: the first one, and how they grow.

@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from config.cluster import describe
 from config.errors import Refused
 from config.folders import private
 from config.times import rfc3339
@@ -15,6 +14,7 @@ from operations.rebuild import record as rebuild_record
 from operations.rebuild.place import POLICIES, Place
 from operations.rebuild.record import Record
 from sinks import shadow
+from topics.cluster import describe
 
 
 def begin(place: Place) -> Place:

@@ -18,17 +18,17 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from config.clients import looking, transactional
-from config.cluster import all_there, describe, input_bytes
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import LARGEST_RECORD_BYTES
-from config.topics import GROWTH_BYTES
-from operations import group_offsets
 from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
+from topics import group_offsets
+from topics.clients import looking, transactional
+from topics.cluster import all_there, describe, input_bytes
 from topics.incoming import Incoming
+from topics.names import GROWTH_BYTES
 from topics.source import Sizes, Source
 
 #: Records in one transaction, at most, and about so many bytes.

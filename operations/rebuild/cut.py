@@ -9,17 +9,17 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
-from config.cluster import all_there
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
 from operations.rebuild.lag import lags_of, missing
 from operations.rebuild.place import Place
 from operations.verify.cut import Cut, cuts
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
-from operations.verify.reading import Reading
 from sinks import postgres
+from topics import group_offsets
+from topics.cluster import all_there
+from topics.names import Topics
+from topics.reading import Reading
 
 #: So often a copy that goes on meanwhile is asked for a moment of rest.
 ATTEMPTS, PAUSE_S = 20, 0.5

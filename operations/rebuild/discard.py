@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 import typer
 from confluent_kafka import KafkaError, KafkaException
 
-from config.cluster import ASK_S, describe
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from config.topics import Topics
 from operations.output import as_line
 from operations.rebuild.place import Place, groups_of
 from operations.rebuild.switch import members
 from sinks import shadow
+from topics.cluster import ASK_S, describe
+from topics.names import Topics
 
 log = EventLog("operations.rebuild")
 

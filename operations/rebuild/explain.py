@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from config.cluster import read_pipeline
 from operations.rebuild.align import Pair
 from operations.rebuild.cut import CommonCut
 from operations.rebuild.place import Place
@@ -11,6 +10,7 @@ from operations.rejections.listing import transaction_in
 from sinks import comparison
 from sinks.comparison import ComparedEntry, StoredRejection
 from sinks.postgres import Connection
+from topics.cluster import read_pipeline
 
 #: What two entries of the same transaction must agree on, in whatever topic their records are.
 FIELDS = ("transaction_id", "type", "amount", "currency", "sequence", "balance", "recorded_at")

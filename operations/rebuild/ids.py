@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from confluent_kafka import KafkaException, Producer
 
-from config.clients import transactional
-from config.cluster import read_pipeline
 from config.errors import NotReachable, Refused
-from config.topics import Topics
 from operations.rebuild.place import Place
 from operations.verify.cut import cuts
 from schemas.accepted import Accepted
 from streams.accepted import own, read_accepted
+from topics.clients import transactional
+from topics.cluster import read_pipeline
+from topics.names import Topics
 
 WRITE_S = 30.0
 

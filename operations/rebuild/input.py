@@ -1,12 +1,12 @@
 """The input of a rebuild: whole, with its ends, and where it is copied the topic and the subjects of the copy."""
 
-from config.cluster import FoundTopic, describe, input_bytes, offsets
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from config.topics import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, TopicSpec
 from operations.init import create, settled
 from operations.rebuild.place import Place
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
+from topics.cluster import FoundTopic, describe, input_bytes, offsets
+from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, TopicSpec
 
 log = EventLog("operations.rebuild")
 

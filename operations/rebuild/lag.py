@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from config.cluster import all_there
-from config.lag import Lag, LagReader
 from operations.rebuild.input import input_ends
 from operations.rebuild.place import Place
+from topics.cluster import all_there
 from topics.incoming import Incoming
+from topics.lag import Lag, LagReader
 
 #: A topic and a partition of it.
 At = tuple[str, int]

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import describe, identity, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Overdraft, Settings
-from config.topics import Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.record import Record
 from sinks import shadow
 from sinks.postgres import connect
+from topics.cluster import describe, identity, quiet_admin, read_pipeline, wait_for_kafka
+from topics.names import Topics
 
 SINKS = ("ledger", "snapshots", "rejections", "archive")
 

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from config.clients import librdkafka
-from config.cluster import describe, offsets_of
 from config.errors import NotReachable, Refused
 from config.settings import Settings
-from config.topics import COMPACTED, TopicSpec
 from operations.init import create, settled
-from operations.verify.reading import Reading
+from topics.clients import librdkafka
+from topics.cluster import describe, offsets_of
+from topics.names import COMPACTED, TopicSpec
+from topics.reading import Reading
 
 FORMAT = 1
 KEY = b"rebuild"

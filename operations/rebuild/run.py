@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 
 from config.errors import NotReachable, Stopped
-from config.lag import LagReader
 from config.logs import EventLog
 from config.settings import Settings
-from config.topics import Topics
-from operations import context, group_offsets, init
+from operations import context, init
 from operations.children import Children
 from operations.output import progress
 from operations.rebuild.begin import begin
@@ -21,6 +19,9 @@ from operations.rebuild.input import input_ends, list_schemas, make_topic, refus
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres
+from topics import group_offsets
+from topics.lag import LagReader
+from topics.names import Topics
 
 LOOK_EVERY_S = 0.3
 SINKS = ("ledger", "snapshots", "rejections")

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 import typer
 from rich.table import Table
 
-from config.cluster import describe
-from config.lag import LagReader
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
 from operations.output import as_line, console, show_table
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres, shadow
+from topics import group_offsets
+from topics.cluster import describe
+from topics.lag import LagReader
+from topics.names import Topics
 
 SINKS = ("ledger", "snapshots", "rejections")
 

@@ -15,21 +15,21 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from audit.report import Report
-from config.cluster import all_there, answered, describe
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from config.times import rfc3339
-from config.topics import TIMESTAMP_TYPE, Topics
 from operations.rebuild import record as rebuild_record
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild.lag import At, ends_of
 from operations.rebuild.place import Place, groups_of
-from operations.topic_settings import alter
 from operations.verify import run as verify
 from operations.verify.options import Options
 from sinks import shadow
 from sinks.postgres import connect
+from topics.cluster import all_there, answered, describe
+from topics.names import TIMESTAMP_TYPE, Topics
+from topics.topic_settings import alter
 
 #: Producers are held to be stopped when nothing came for so long.
 QUIET_S = 2.0

@@ -6,18 +6,18 @@ from datetime import datetime
 
 from confluent_kafka import Message
 
-from config.cluster import offsets_of, quiet_admin
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
 from operations.arguments import partitions_of
 from operations.verify.kinds import OUR_HEADERS, headers_of
-from operations.verify.reading import Reading
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame
 from schemas.records import Reason, Transaction, from_ms
 from schemas.registry import writers
+from topics.cluster import offsets_of, quiet_admin
+from topics.names import Topics
+from topics.reading import Reading
 
 Headers = list[tuple[str, bytes | None]]
 

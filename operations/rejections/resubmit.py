@@ -15,13 +15,9 @@ from pathlib import Path
 
 import typer
 
-from config import rights
-from config.cluster import check, describe, offsets_of, quiet_admin
 from config.errors import ConfigurationError, NotReachable
-from config.history import refuse_while_open
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
 from operations.delivery import deliver, paced
 from operations.output import as_line, progress
 from operations.rejections.listing import (
@@ -36,7 +32,11 @@ from operations.rejections.listing import (
 from operations.time_lookup import offsets_at
 from schemas.partitioner import partition_of
 from schemas.records import Reason
+from topics import rights
+from topics.cluster import check, describe, offsets_of, quiet_admin
+from topics.history import refuse_while_open
 from topics.incoming import Incoming
+from topics.names import Topics
 from topics.source import Source
 
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.

@@ -8,16 +8,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from audit.telling import shown
-from config.cluster import agreed, check, offsets_of, quiet_admin
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
 from operations.output import as_line, show_table
 from operations.rejections.listing import Rejection, Wanted, read, transaction_in
 from schemas.codec import HEADER_BYTES
 from schemas.records import TYPES, Reason, from_us
+from topics.cluster import agreed, check, offsets_of, quiet_admin
 from topics.incoming import Incoming
+from topics.names import Topics
 from topics.source import Sizes, Source
 
 #: Of a field, people see so much.

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import typer
 
-from config.cluster import agreed
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from operations.output import as_line
@@ -17,6 +16,7 @@ from operations.replay.show import show
 from sinks import replay
 from sinks.replay import Replay, told_unfinished
 from sinks.sink import Sink
+from topics.cluster import agreed
 
 
 class How(NamedTuple):

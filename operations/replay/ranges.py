@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from config.cluster import Offsets, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
 from operations.arguments import partitions_of
 from operations.time_lookup import offsets_at
 from sinks import replay
@@ -18,6 +16,8 @@ from sinks.rejections import RejectionSink
 from sinks.replay_positions import Stretch
 from sinks.sink import Sink
 from sinks.snapshots import SnapshotSink
+from topics.cluster import Offsets, offsets, quiet_admin
+from topics.names import Topics
 
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 

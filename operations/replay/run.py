@@ -11,17 +11,17 @@ from types import FrameType
 
 from confluent_kafka import Message
 
-from config.cluster import offsets, quiet_admin
 from config.errors import Refused, WalletError
 from config.settings import Settings
 from operations.output import Advance, progress
 from operations.replay.ranges import Plan
-from operations.verify.reading import Reading
 from sinks import replay
 from sinks.positions import Move
 from sinks.replay import Batch, Replay, Trial
 from sinks.replay_positions import Stretch
 from sinks.sink import Sink
+from topics.cluster import offsets, quiet_admin
+from topics.reading import Reading
 
 
 @dataclass

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from confluent_kafka.admin import AdminClient
 
-from config.cluster import Offsets, all_there, offsets_of
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
 from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
-from operations.verify.reading import Reading
+from topics import group_offsets
+from topics.cluster import Offsets, all_there, offsets_of
+from topics.names import Topics
+from topics.reading import Reading
 
 #: The newest outcomes are looked for in windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16

@@ -19,14 +19,14 @@ from audit.partition import STRETCH_RECORDS, PartitionAudit, Span, Stretch
 from audit.report import Covered, Differences, Findings
 from audit.samples import Samples
 from audit.seals import Places
-from config.cluster import offsets_of, quiet_admin
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
 from operations.output import Advance, behind
 from operations.verify.opened import Opened
 from schemas.accepted import AcceptedIds
 from schemas.registry import SchemaIds
+from topics.cluster import offsets_of, quiet_admin
+from topics.names import Topics
 from topics.source import Source
 
 #: How often a bar hears of what the processes have done.

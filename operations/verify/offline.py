@@ -27,7 +27,6 @@ from audit.report import Difference, Differences, Findings, Report, What
 from audit.seals import Content
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
-from config.topics import Topics
 from operations.arguments import partitions_of
 from operations.export.manifest import NAME, ExportedMonth, File, Manifest, sha256_of
 from operations.files.parquet import libraries
@@ -36,6 +35,7 @@ from operations.verify import exported
 from operations.verify.judging import GROUPS, contract_of
 from operations.verify.options import Options
 from schemas.accepted import Accepted, AcceptedIds
+from topics.names import Topics
 from topics.source import Source
 
 #: What must be there, in the order in which it is exported.

@@ -3,8 +3,8 @@
 from typing import Self
 
 from config.settings import Settings
-from config.topics import GROWTH_BYTES, Topics
 from topics.incoming import Incoming
+from topics.names import GROWTH_BYTES, Topics
 
 
 class Opened:

@@ -18,13 +18,11 @@ from audit.expected import ExpectedRows
 from audit.groups import GroupSums
 from audit.partition import STRETCH_RECORDS, Span
 from audit.report import Differences, Findings, Report
-from config.cluster import identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
 from config.errors import Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
-from config.topics import Topics
 from operations.output import progress
 from operations.verify import exported
 from operations.verify import point as verify_point
@@ -37,6 +35,8 @@ from operations.verify.topics import check_topics, finite
 from schemas.registry import schema_ids, writers
 from sinks.looking import looking
 from streams.accepted import ids_to_audit_with, read_accepted
+from topics.cluster import identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
+from topics.names import Topics
 from topics.source import Source
 
 log = EventLog("operations.verify")

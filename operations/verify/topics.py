@@ -3,10 +3,10 @@
 from confluent_kafka.admin import AdminClient
 
 from audit.report import Difference, Differences
-from config.cluster import FoundTopic, describe, differences, input_bytes, specs
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import Topics
+from topics.cluster import FoundTopic, describe, differences, input_bytes, specs
+from topics.names import Topics
 
 
 def check_topics(client: AdminClient, settings: Settings, told: Differences) -> dict[str, FoundTopic]:

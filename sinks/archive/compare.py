@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from config.errors import Stopped
-from config.topic_log import TopicLog
 from schemas.codec import HEADER_BYTES, decode_entry
 from sinks.archive.entries import hashes, signed_sum, source_offset
 from sinks.archive.months import Month
 from sinks.archive.seals import Content, Range
 from sinks.postgres import Connection
 from sinks.sink import damaged
+from topics.topic_log import TopicLog
 
 #: Source offsets in a block: 2 MB of hashes, which the server makes one value of.
 BLOCK = 65_536

@@ -10,16 +10,16 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from config.cluster import describe, quiet_admin
-from config.lag import First, OpenInput
 from config.settings import Settings
-from config.topic_log import TopicLog
-from config.topics import LOG_APPEND_TIME, Topics
 from sinks.archive.entries import source_offset
 from sinks.archive.months import Month, ledger_positions, to_ms
 from sinks.archive.topic import committed, topic_log
 from sinks.postgres import Connection
 from sinks.sink import Record, damaged
+from topics.cluster import describe, quiet_admin
+from topics.lag import First, OpenInput
+from topics.names import LOG_APPEND_TIME, Topics
+from topics.topic_log import TopicLog
 
 
 class Completeness(NamedTuple):

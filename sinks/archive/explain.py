@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from config.errors import Stopped
-from config.topic_log import TopicLog
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.records import DEBIT
@@ -12,6 +11,7 @@ from sinks.archive.compare import BLOCK, Place, Side, TopicSide, first_differenc
 from sinks.archive.months import Month
 from sinks.postgres import Connection
 from sinks.sink import damaged
+from topics.topic_log import TopicLog
 
 #: Rows that a message names.
 NAMED = 3

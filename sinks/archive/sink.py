@@ -13,7 +13,6 @@ import psycopg
 from prometheus_client import Counter, Gauge
 
 from config.errors import NotReachable, Stopped
-from config.lag import OpenInput
 from config.logs import EventLog
 from config.settings import Settings
 from sinks.archive.compare import Advance
@@ -23,6 +22,7 @@ from sinks.observer import Observer
 from sinks.postgres import ARCHIVER, lost, one_line
 from sinks.sink import Record, Rows
 from sinks.writer import FIRST_PAUSE_S, PASSING
+from topics.lag import OpenInput
 
 log = EventLog("sinks.archive")
 

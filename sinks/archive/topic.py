@@ -4,11 +4,11 @@ from collections.abc import Collection
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from config.clients import librdkafka
-from config.cluster import ASK_S
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topic_log import TopicLog
+from topics.clients import librdkafka
+from topics.cluster import ASK_S
+from topics.topic_log import TopicLog
 
 
 def topic_log(settings: Settings, topic: str) -> TopicLog:

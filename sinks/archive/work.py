@@ -19,11 +19,8 @@ from typing import NamedTuple, Self
 import psycopg
 
 from config.errors import Stopped
-from config.lag import OpenInput
 from config.logs import EventLog
 from config.settings import Settings
-from config.topic_log import TopicLog
-from config.topics import Topics
 from sinks.archive import complete as archive_complete
 from sinks.archive import months as archive_months
 from sinks.archive import seals
@@ -36,6 +33,9 @@ from sinks.archive.topic import topic_log
 from sinks.locks import holder as lock_holder
 from sinks.migrations import check
 from sinks.postgres import ARCHIVER, Role, as_login, connect
+from topics.lag import OpenInput
+from topics.names import Topics
+from topics.topic_log import TopicLog
 
 log = EventLog("sinks.archive")
 

@@ -11,11 +11,11 @@ from itertools import cycle, islice
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import GROWTH_BYTES, Topics
 from operations.generator import Mix, Record, records
 from schemas.registry import FIXED_IDS
+from topics.clients import librdkafka
+from topics.names import GROWTH_BYTES, Topics
 
 #: Records that are sent at once, and that one upstream transaction holds.
 STRIDE = 20

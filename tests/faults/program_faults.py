@@ -4,10 +4,10 @@ import random
 
 from confluent_kafka import KafkaError, KafkaException
 
-from config.cluster import quiet_admin
 from tests.faults import small_disk
 from tests.faults.scene import Scene, Skipped
 from tests.faults.schedule import Fault
+from topics.cluster import quiet_admin
 
 #: Seconds by which a clock jumps: within what a worker bears, and far beyond it in both directions.
 JUMPS = (-86_400, -7_200, -1_800, 1_800, 7_200, 86_400, 31 * 86_400)

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
+from topics.clients import librdkafka
+from topics.names import Topics
 
 LOOK_S = 0.2
 ASK_S = 2.0

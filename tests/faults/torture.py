@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from config.cluster import quiet_admin
 from config.errors import WalletError
 from config.settings import Settings
 from local.cluster import Cluster
@@ -29,6 +28,7 @@ from tests.faults.scene import Scene, Skipped
 from tests.faults.schedule import ON_SMALL_DISK, SINKS, WORKERS, Fault
 from tests.faults.supervision import Program, Supervisor
 from tests.faults.verdict import audit
+from topics.cluster import quiet_admin
 
 #: Nobody may stand still for so long. The longest that a fault explains: a broker comes back (20 s) with members that
 #: it alone remembers, the group waits for them (60 s), and they hold their partitions for a session more.

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 from config.settings import Settings
-from config.topics import Topics
 from operations.context import environment
 from tests.faults.load import Load
 from tests.faults.report import Report
 from tests.integration.exactness import assert_exact
 from tests.reading import read_all
+from topics.names import Topics
 
 VERIFY_S = 900.0
 

@@ -12,9 +12,7 @@ from confluent_kafka import Producer
 from audit.avro import read_entry
 from audit.report import Difference
 from audit.seals import Places, Seals
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import initialise
 from schemas.entries import encode_snapshot
 from schemas.records import PERIOD
@@ -27,7 +25,9 @@ from sinks.rows import entry_row
 from sinks.tables import copy
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
 from tests.reading import read_all
+from topics.clients import librdkafka
 from topics.incoming import Incoming
+from topics.names import Topics
 
 
 def month(ago: int) -> date:

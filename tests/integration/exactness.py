@@ -12,13 +12,13 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
 from audit.contract import Contract, Reason
 from audit.fold import Fold, Posted
-from config.cluster import read_pipeline
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, encode_snapshot, frame
 from schemas.records import Balance
 from schemas.registry import FIXED_IDS
 from tests.reading import incoming, read_all
+from topics.cluster import read_pipeline
+from topics.names import Topics
 from topics.source import Source
 
 #: Stands for `rejection.detail`, whose words are for people.

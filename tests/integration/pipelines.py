@@ -25,13 +25,10 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
-from config.clients import librdkafka, looking
-from config.cluster import quiet_admin, specs
 from config.errors import NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets, init
+from operations import init
 from operations.generator import Mix, Record, records
 from operations.init import claim, create
 from schemas.codec import encode_transaction, frame
@@ -39,6 +36,10 @@ from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.registry import FIXED_IDS
 from tests.integration.workers import PATIENCE_S, Worker, wait_until
+from topics import group_offsets
+from topics.clients import librdkafka, looking
+from topics.cluster import quiet_admin, specs
+from topics.names import Topics
 
 __all__ = [
     "PATIENCE_S",

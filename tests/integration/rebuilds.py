@@ -6,10 +6,7 @@ from pathlib import Path
 
 import psycopg
 
-from config.cluster import describe, quiet_admin
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
 from operations.delivery import deliver
 from operations.generating import fitted
 from operations.generator import Mix, records
@@ -21,6 +18,9 @@ from tests.integration.verify_copies import decided, written
 from tests.integration.workers import Worker
 from tests.ledgers import running
 from tests.reading import incoming, read_all
+from topics import group_offsets
+from topics.cluster import describe, quiet_admin
+from topics.names import Topics
 
 TABLES = ("wallets", "transactions", "transaction_snapshots", "rejections", "sink_positions")
 

@@ -6,15 +6,15 @@ from threading import Event
 from confluent_kafka import Producer
 from psycopg import sql
 
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import initialise
 from operations.replay import run as replay_run
 from operations.replay.ranges import Range, plans, sinks_of
 from operations.replay.run import Outcome
 from sinks import databases, postgres
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
+from topics.clients import librdkafka
+from topics.names import Topics
 
 SINKS = ("ledger", "snapshots", "rejections")
 EVERYTHING = Range(from_beginning=True)

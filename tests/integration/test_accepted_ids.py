@@ -14,12 +14,9 @@ from confluent_kafka import Consumer, Producer
 
 import streams.writer
 from audit.report import Report
-from config.clients import librdkafka, looking, transactional
-from config.cluster import read_pipeline
 from config.errors import Refused, Stopped
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import claim, initialise
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import discard as rebuild_discard
@@ -51,6 +48,9 @@ from tests.integration.verify_copies import decided, verified, written
 from tests.ledgers import running as sinks
 from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
+from topics.clients import librdkafka, looking, transactional
+from topics.cluster import read_pipeline
+from topics.names import Topics
 from topics.source import Source
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,6 @@ import pytest
 from audit import catalog, questions
 from config.errors import Refused, Stopped, WalletError
 from config.settings import Settings
-from config.topics import Topics
 from operations.archive import run as commands
 from operations.archive.verify import run as verify
 from operations.verify.show import DIFFERENCES
@@ -44,6 +43,7 @@ from tests.integration.archives import (
     work,
 )
 from tests.ledgers import DAY_MS, Ledger, drain
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -3,12 +3,8 @@
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
-from operations.topic_settings import alter
 from tests.integration.archives import (
     FIRST,
     FIRST_MS,
@@ -22,6 +18,10 @@ from tests.integration.archives import (
     work,
 )
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, Ledger, wait_until
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import Topics
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from config.cluster import quiet_admin
 from config.settings import Settings
-from config.topics import Topics
 from operations import status
 from schemas.records import from_ms
 from sinks import postgres
@@ -37,6 +35,8 @@ from tests.integration.archives import (
     work,
 )
 from tests.ledgers import DAY_MS, Ledger, running, stands, wait_until
+from topics.cluster import quiet_admin
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

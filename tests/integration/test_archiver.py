@@ -14,7 +14,6 @@ from psycopg.types.json import Jsonb
 from audit import catalog
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.archive.verify import run as archive_verify
 from operations.init import initialise
 from operations.time_lookup import offsets_at
@@ -28,6 +27,7 @@ from sinks.migrations import migrate, shipped
 from sinks.postgres import Connection
 from tests.integration.archives import enter, month, publish_dated, rows, seal_differences, table, work
 from tests.ledgers import DAY_MS, Ledger
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -9,15 +9,15 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from config.cluster import agreed, check, offsets, quiet_admin, refuse_differences, specs
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
 from local.stack import Stack
 from operations import init
 from operations.context import environment
-from operations.topic_settings import alter
 from tests.integration.pipelines import delete_topic, make_topics
+from topics.cluster import agreed, check, offsets, quiet_admin, refuse_differences, specs
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 
@@ -134,10 +134,10 @@ def test_the_ends_of_new_topics_are_known_at_once(ready: Settings, client: Admin
 
 #: Asks for the ids of a cluster and a topic again and again, until it is killed.
 ASKS = """
-from config.cluster import identity, quiet_admin
+from topics.cluster import identity, quiet_admin
 from config.errors import NotReachable
 from config.settings import from_environment
-from config.topics import Topics
+from topics.names import Topics
 
 settings = from_environment()
 client, topic = quiet_admin(settings), Topics.of(settings).ledger

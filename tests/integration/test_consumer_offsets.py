@@ -6,13 +6,13 @@ import pytest
 
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
-from config.topics import Topics
 from operations import offsets
 from operations.offsets import Wanted
 from schemas.records import from_ms
 from tests.integration.pipelines import initialise_topics
 from tests.integration.replays import entries_of, publish
 from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -13,12 +13,8 @@ import pytest
 from confluent_kafka import Message, Producer
 from pyarrow import parquet
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.errors import ConfigurationError, NotReachable, Refused, WalletError
 from config.settings import Settings
-from config.topic_log import TopicLog
-from config.topics import Topics
 from operations.export import run as exporting
 from operations.export import statement
 from operations.export.manifest import sha256_of
@@ -34,6 +30,10 @@ from tests.integration.archives import PARTITIONS, change, enter, name, pipeline
 from tests.integration.pipelines import Rig, small
 from tests.integration.verify_copies import verified
 from tests.ledgers import DAY_MS, Ledger, running, wait_until
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import Topics
+from topics.topic_log import TopicLog
 
 pytestmark = pytest.mark.integration
 

@@ -10,15 +10,15 @@ from threading import Event
 import pytest
 from confluent_kafka import Message, Producer
 
-from config.clients import librdkafka
-from config.consuming import GATHERED_BYTES, UPSTREAM_SLICE_RECORDS, bytes_of
 from config.settings import Settings
-from config.topics import Topics
-from operations.verify.reading import Reading
 from sinks.observer import Observer, Observers
 from sinks.rejections import RejectionSink
 from sinks.topic import TopicReader
 from tests.integration.pipelines import PATIENCE_S, initialise_topics, wait_until
+from topics.clients import librdkafka
+from topics.consuming import GATHERED_BYTES, UPSTREAM_SLICE_RECORDS, bytes_of
+from topics.names import Topics
+from topics.reading import Reading
 
 pytestmark = pytest.mark.integration
 

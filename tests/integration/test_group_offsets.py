@@ -3,12 +3,12 @@
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from config.clients import librdkafka
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
 from tests.integration.pipelines import make_topics
+from topics import group_offsets
+from topics.clients import librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from config.cluster import describe, quiet_admin
 from config.errors import NotReachable, Refused
-from config.history import CREATE_TIME
 from config.settings import Settings
-from config.topics import DAY_MS, TIMESTAMP_TYPE, Topics
 from operations import init
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction
+from topics.cluster import describe, quiet_admin
+from topics.history import CREATE_TIME
+from topics.names import DAY_MS, TIMESTAMP_TYPE, Topics
 
 pytestmark = pytest.mark.integration
 

@@ -12,11 +12,8 @@ from typing import Any
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Message, Producer
 
-from config.clients import librdkafka
-from config.cluster import describe, quiet_admin
 from config.errors import NotReachable, Refused, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations import generating, history, init, sending
 from operations.generator import Mix
 from operations.importing import progress as import_progress
@@ -33,6 +30,9 @@ from tests.integration.pipelines import Upstream, as_record, initialise_topics, 
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
 from tests.reading import read_all
+from topics.clients import librdkafka
+from topics.cluster import describe, quiet_admin
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

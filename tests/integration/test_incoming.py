@@ -5,11 +5,7 @@ from contextlib import closing
 import pytest
 from confluent_kafka import Producer
 
-from config.clients import librdkafka
-from config.cluster import offsets, quiet_admin
 from config.settings import Settings
-from config.topics import Topics
-from operations.topic_settings import alter
 from tests.integration.pipelines import (
     PATIENCE_S,
     as_record,
@@ -18,8 +14,12 @@ from tests.integration.pipelines import (
     transaction,
     wallets_of,
 )
+from topics.clients import librdkafka
+from topics.cluster import offsets, quiet_admin
 from topics.incoming import Incoming
+from topics.names import Topics
 from topics.source import Unkept
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

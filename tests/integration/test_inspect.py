@@ -11,7 +11,6 @@ from psycopg import sql
 
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
-from config.topics import Topics
 from operations import reading
 from operations.init import initialise
 from operations.inspect.look import Found, Place, look
@@ -21,6 +20,7 @@ from sinks.migrations import migrate
 from tests.integration.pipelines import Rig, Upstream, as_record, small, transaction, wallets_of
 from tests.integration.replays import archive_november, entries_of, publish, replayed
 from tests.ledgers import DAY_MS, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

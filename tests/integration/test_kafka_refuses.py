@@ -13,11 +13,8 @@ from confluent_kafka.admin import (
 )
 from pydantic import SecretStr
 
-from config.cluster import wait_for_kafka
 from config.errors import ConfigurationError, NotReachable, Refused, WalletError
 from config.settings import Settings
-from config.topics import Topics
-from operations import group_offsets
 from tests import encrypted
 from tests.certificates import Authority, locked
 from tests.conftest import CACHE
@@ -25,6 +22,9 @@ from tests.encrypted import EncryptedBroker
 from tests.integration.pipelines import initialise_topics
 from tests.integration.workers import Worker
 from tests.secured import as_user
+from topics import group_offsets
+from topics.cluster import wait_for_kafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -6,13 +6,13 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import NewTopic
 
-from config.cluster import check, describe, quiet_admin, read_pipeline
 from config.errors import ConfigurationError, Refused, WalletError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations import init
 from tests.integration.pipelines import delete_topic, make_topics
 from tests.integration.workers import wait_until
+from topics.cluster import check, describe, quiet_admin, read_pipeline
 
 pytestmark = pytest.mark.integration
 

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from config.cluster import quiet_admin
 from config.errors import WalletError
 from config.settings import Settings
-from config.topics import Topics
 from operations import init
 from operations.reading import show_balance, show_statement
 from operations.status import Status, look
 from tests.forked import completed
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
+from topics.cluster import quiet_admin
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -6,14 +6,14 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
-from config.clients import admin, librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import Decoded, TransactionCodec
 from schemas.partitioner import partition_of
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
 from tests.unit.transactions import UUID
+from topics.clients import admin, librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -12,12 +12,8 @@ from confluent_kafka import Producer, TopicPartition, murmur2
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from config.clients import librdkafka
-from config.cluster import describe, offsets, quiet_admin
 from config.errors import ConfigurationError, Refused, WalletError
-from config.lag import LagReader
 from config.settings import LARGEST_RECORD_BYTES, Settings
-from config.topics import Topics
 from operations.rebuild import commands as rebuild_commands
 from operations.rebuild import copy as rebuild_copy
 from operations.rebuild import diff as rebuild_diff
@@ -29,13 +25,17 @@ from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy, Moved
 from operations.rebuild.input import input_ends, make_topic
 from operations.rebuild.lag import ends_of, missing
-from operations.topic_settings import alter
 from sinks import shadow
 from sinks.postgres import connect
 from tests.integration.pipelines import as_record, delete_topic, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place
 from tests.reading import incoming, read_all
+from topics.clients import librdkafka
+from topics.cluster import describe, offsets, quiet_admin
+from topics.lag import LagReader
+from topics.names import Topics
 from topics.source import Source
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

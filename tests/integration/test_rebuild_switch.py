@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from config.cluster import describe
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import TIMESTAMP_TYPE
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
@@ -23,6 +21,8 @@ from tests.integration.pipelines import Upstream, as_record, open_transaction, t
 from tests.integration.rebuilds import live, picture, place, post
 from tests.integration.verify_copies import told, verified
 from tests.integration.workers import Worker
+from topics.cluster import describe
+from topics.names import TIMESTAMP_TYPE
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(480)]
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.errors import Refused, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import HEADER_BYTES, decode_balance, encode_balance, frame
 from schemas.records import Balance
 from schemas.registry import FIXED_IDS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, open_transaction, small, transaction, wallets_of
 from tests.reading import read_all
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

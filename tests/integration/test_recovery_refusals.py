@@ -6,12 +6,8 @@ from collections.abc import Sequence
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import Topics
-from operations.topic_settings import alter
 from schemas.codec import encode_balance, frame
 from schemas.records import Balance
 from schemas.registry import FIXED_IDS
@@ -28,6 +24,10 @@ from tests.integration.pipelines import (
 )
 from tests.integration.test_worker_writer import PARTITION, parts_of, store_of, stored, written_by
 from tests.reading import read_all
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import Topics
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

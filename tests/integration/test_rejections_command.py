@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from config.errors import WalletError
 from config.settings import Settings
-from config.topics import Topics
 from operations.delivery import deliver
 from operations.rejections import commands as rejections_commands
 from operations.rejections.listing import ATTEMPT, REJECTION_OF
@@ -22,6 +21,7 @@ from schemas.records import DEBIT
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
 from tests.integration.verify_copies import told, verified
 from tests.reading import incoming, read_all
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

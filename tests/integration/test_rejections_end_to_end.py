@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from operations.generator import Record
 from schemas.codec import HEADER_BYTES, decode_entry, encode_transaction, frame
 from schemas.records import DEBIT, Reason, Transaction
 from tests.integration.exactness import Published, assert_exact, found, source_of
 from tests.integration.pipelines import Rig, Upstream, as_record, small, transaction, wallets_of
 from tests.unit.transactions import block, encoded_until_metadata, overlong
+from topics.clients import librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

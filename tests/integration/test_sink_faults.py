@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from config.cluster import quiet_admin
 from config.settings import Settings
 from local.stack import Addresses, Stack
 from operations.init import initialise
@@ -13,6 +12,7 @@ from sinks import postgres
 from sinks.migrations import migrate, shipped
 from sinks.observer import Observer
 from tests.ledgers import Ledger, publish_entries, running, wait_until
+from topics.cluster import quiet_admin
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,6 @@ import pytest
 
 from config.errors import Refused, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import initialise
 from schemas.entries import NO_HASH, encode_entry, encode_transaction
 from sinks import postgres
@@ -36,6 +35,7 @@ from tests.ledgers import (
     running,
     wait_until,
 )
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -7,11 +7,11 @@ import pytest
 
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import initialise
 from schemas.records import EPOCH
 from sinks import postgres
 from tests.ledgers import NOVEMBER_MS, drain, publish
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -4,12 +4,12 @@ import pytest
 
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import initialise
 from schemas.entries import encode_snapshot
 from schemas.records import PERIOD, SEAL
 from sinks import postgres
 from tests.ledgers import SNAPSHOT_FRAME, Ledger, drain, publish
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -17,8 +17,6 @@ import pytest
 from confluent_kafka import Message
 
 from config.settings import Settings
-from config.topic_log import TopicLog
-from config.topics import Topics
 from operations import init
 from operations.importing import run as importing
 from operations.inspect.look import Place, look
@@ -38,6 +36,8 @@ from tests.integration.replays import replayed
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
 from tests.reading import read_all
+from topics.names import Topics
+from topics.topic_log import TopicLog
 
 pytestmark = pytest.mark.integration
 

@@ -17,10 +17,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.settings import Settings
-from config.topics import Topics
 from operations.lines import to_json
 from schemas.producer import TransactionProducer
 from sinks import databases
@@ -29,6 +26,9 @@ from tests.integration.acl_commands import bindings
 from tests.integration.pipelines import transaction
 from tests.integration.workers import Worker, wait_until
 from tests.secured import as_user, running
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import Topics
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(480)]
 

@@ -9,9 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from audit.report import Finding
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import HEADER_BYTES, encode_balance, frame
 from schemas.entries import NO_HASH
 from schemas.records import Balance
@@ -19,6 +17,8 @@ from schemas.registry import FIXED_IDS
 from tests.integration.exactness import ANY_DETAIL, Published, expected
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
 from tests.integration.verify_copies import commit, told, verified
+from topics.clients import librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.settings import Settings
-from config.topics import Topics
 from operations.verify.cut import cuts
 from tests.integration.pipelines import Rig, small
 from tests.integration.verify_copies import told, verified
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

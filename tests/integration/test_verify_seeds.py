@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
-from config.clients import librdkafka
-from config.cluster import quiet_admin
 from config.settings import Settings
-from config.topics import TIMESTAMP_TYPE, Topics
 from operations.generating import fitted
 from operations.generator import Mix, records
 from operations.init import initialise
-from operations.topic_settings import alter
 from sinks import databases
 from tests.conftest import _addresses
 from tests.integration.archives import rows, work
 from tests.integration.pipelines import Worker, wait_until
 from tests.integration.verify_copies import decided, delete_topics, verified, written
 from tests.ledgers import DAY_MS, running
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
+from topics.names import TIMESTAMP_TYPE, Topics
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

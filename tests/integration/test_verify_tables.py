@@ -8,7 +8,6 @@ import pytest
 
 from audit.report import Difference
 from config.settings import Settings
-from config.topics import Topics
 from schemas.entries import encode_entry, encode_transaction
 from sinks import postgres
 from sinks.postgres import Connection
@@ -24,6 +23,7 @@ from tests.integration.verify_copies import (
     verified,
 )
 from tests.reading import read_all
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

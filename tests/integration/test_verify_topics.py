@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from config.cluster import quiet_admin
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
-from config.topics import Topics
 from operations.delivery import deliver
 from operations.init import initialise
-from operations.topic_settings import alter
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, encode_balance
 from tests.conftest import _addresses
 from tests.integration.pipelines import as_record, transaction
@@ -26,6 +23,9 @@ from tests.integration.verify_copies import (
     told,
     verified,
 )
+from topics.cluster import quiet_admin
+from topics.names import Topics
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

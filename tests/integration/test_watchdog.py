@@ -12,11 +12,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from config.clients import librdkafka
 from config.errors import Stalled
 from config.settings import Settings
-from config.topics import Topics
-from config.watchdog import LOOKS_IN_LIMIT
 from local.stack import Stack
 from operations.init import initialise
 from schemas.partitioner import partition_of
@@ -24,6 +21,9 @@ from schemas.records import Reason
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, Worker, as_record, small, transaction, wait_until, wallets_of
 from tests.ledgers import LEDGER_FRAME, Ledger, ends, publish_entries, stands
+from topics.clients import librdkafka
+from topics.names import Topics
+from vitals.watchdog import LOOKS_IN_LIMIT
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ main()
 STUCK = """
 import ctypes, signal
 signal.signal(signal.SIGUSR1, lambda *_: ctypes.PyDLL(None).sleep(3600))
-from config import watchdog
+from vitals import watchdog
 watchdog.STUCK_LEAST_S = 4.0
 from operations.main import main
 main()

@@ -9,10 +9,10 @@ import pytest
 
 from audit.contract import Reason
 from config.settings import Settings
-from config.topics import Topics
 from tests.integration.exactness import assert_exact, found, source_of
 from tests.integration.pipelines import Rig, small
 from tests.integration.workers import Worker, wait_until
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

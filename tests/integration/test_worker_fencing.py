@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from config.clients import librdkafka
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, small
 from tests.integration.workers import wait_until
+from topics.clients import librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 
-from config.clients import librdkafka
 from config.errors import ConfigurationError, Refused, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from tests.faults.supervision import IDLE_FOR_HOURS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, Worker, small, wait_until
 from tests.integration.test_watchdog import LOOKS, address_of, ask, value, wait_until_ready
+from topics.clients import librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 
-from config.clients import librdkafka
 from config.settings import Settings
 from local.broker import Broker
 from local.state import free_port
@@ -16,6 +15,7 @@ from tests.conftest import CACHE
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import PATIENCE_S, Rig, small
 from tests.secured import spawned
+from topics.clients import librdkafka
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 

@@ -10,11 +10,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from config.clients import librdkafka, looking
-from config.cluster import all_there, offsets_of, quiet_admin
 from config.errors import Refused, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from local.stack import Stack
 from operations.generator import Record
 from streams.transaction import LOOK_BACK_S
@@ -22,6 +19,9 @@ from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, open_transaction, small
 from tests.integration.workers import Worker
 from tests.reading import read_all
+from topics.clients import librdkafka, looking
+from topics.cluster import all_there, offsets_of, quiet_admin
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from config.clients import librdkafka
 from config.settings import Settings
-from config.topics import Topics
 from operations.generator import Record
 from tests.integration.exactness import found, source_of
 from tests.integration.pipelines import PATIENCE_S, Rig, as_record, transaction, wallets_of
+from topics.clients import librdkafka
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -9,16 +9,16 @@ import pytest
 from _pytest.mark import ParameterSet
 from rocksdict import Options, Rdict
 
-from config.cluster import quiet_admin, specs
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from local.state import free_port
 from operations.init import create
-from operations.topic_settings import alter
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, delete_topic, initialise_topics, small
 from tests.integration.workers import Worker
+from topics.cluster import quiet_admin, specs
+from topics.names import Topics
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

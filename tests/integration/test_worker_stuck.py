@@ -9,7 +9,6 @@ import pytest
 
 from config.errors import Stalled, Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.init import initialise
 from schemas.codec import encode_transaction, frame
 from schemas.registry import FIXED_IDS, register, subjects
@@ -19,6 +18,7 @@ from tests.integration.pipelines import Rig, Worker, as_record, small, transacti
 from tests.integration.test_watchdog import LOOKS, address_of, ask, value
 from tests.ledgers import Ledger, publish_entries, stands
 from tests.unit.registry_server import RegistryServer, running
+from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 

@@ -9,13 +9,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 
-from config.clients import librdkafka, looking
-from config.cluster import quiet_admin
 from config.errors import Stopped
 from config.settings import Settings
-from config.topics import Topics
 from operations.generator import Mix, records
-from operations.topic_settings import alter
 from schemas.registry import FIXED_IDS, writers
 from streams.store import Cursor, PartitionStore, StoreMemory
 from streams.transaction import Aborted, Fenced, PartitionProducer
@@ -32,7 +28,11 @@ from tests.integration.pipelines import (
     wallets_of,
 )
 from tests.reading import incoming, read_all
+from topics.clients import librdkafka, looking
+from topics.cluster import quiet_admin
+from topics.names import Topics
 from topics.source import Source
+from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 

@@ -12,10 +12,7 @@ from typing import Any
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 
 from audit.report import Report
-from config.clients import librdkafka
-from config.cluster import offsets, quiet_admin, specs
 from config.settings import Settings
-from config.topics import Topics
 from local.stack import Addresses
 from operations.delivery import deliver
 from operations.generating import fitted
@@ -29,6 +26,9 @@ from sinks.postgres import Connection
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
 from tests.ledgers import running
 from tests.reading import incoming, read_all
+from topics.clients import librdkafka
+from topics.cluster import offsets, quiet_admin, specs
+from topics.names import Topics
 
 UNGUARDED = """
     DO $$ DECLARE one record; BEGIN

@@ -11,7 +11,6 @@ from confluent_kafka import Consumer as KafkaConsumer
 from rocksdict import Options
 
 from config.settings import Settings
-from config.topics import Topics
 from schemas.registry import FIXED_IDS, Writers
 from streams import catchup, leftovers, reader, store, transaction, writer
 from streams.store import StoreMemory
@@ -22,6 +21,7 @@ from tests.simulation.disk import Disk, Folder, Store, WriteBatch
 from tests.simulation.inputs import PIPELINE
 from tests.simulation.processes import Process, Stage
 from tests.simulation.producer import Producer
+from topics.names import Topics
 
 
 @cache

@@ -10,9 +10,9 @@ from functools import partial
 
 from confluent_kafka import KafkaError, Message, TopicPartition
 
-from config.clients import RETRY_BACKOFF_MS
 from tests.simulation.broker import Broker, Decided, Header, OldEpoch, Stored, Transaction
 from tests.simulation.clients import Link, Value, failed
+from topics.clients import RETRY_BACKOFF_MS
 
 Report = Callable[[KafkaError | None, Message], None]
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from functools import partial
 
 from config.errors import Refused, Stopped, WalletError
-from config.topics import Topics
 from schemas.codec import encode_balance
 from streams import store
 from streams.absorb import absorb
@@ -28,6 +27,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.inputs import PARTITION, START_MS, TOPIC, Input, as_seen, as_source
 from tests.simulation.machines import Machine, in_place, settings
 from tests.simulation.processes import Stage
+from topics.names import Topics
 from topics.source import Source
 
 MACHINES = 3

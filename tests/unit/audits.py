@@ -9,11 +9,11 @@ from audit.contract import Contract
 from audit.partition import PartitionAudit, Span, Stretch
 from audit.report import Covered, Differences, Findings
 from config.pipeline import Pipeline
-from config.topics import Topics
 from schemas.registry import FIXED_IDS
 from streams.batch import Derived
 from tests.unit.agreement import TOPIC, Written, folded
 from tests.unit.strategies import PARTITION
+from topics.names import Topics
 from topics.source import Source
 
 PREFIX = TOPIC.removesuffix(".transactions")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from config.topics import Topics
 from schemas.codec import (
     content_digest,
     encode_balance,
@@ -23,6 +22,7 @@ from streams.absorb import _PLAIN, absorb
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
+from topics.names import Topics
 
 NAMES = st.one_of(
     st.sampled_from(["w", "w" * 63, "w" * 64, "w" * 128, "~ ~", "é", " "]),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from config.cluster import FoundTopic, differences, specs, wait_for_kafka
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topics import GROWTH_BYTES, TopicSpec
+from topics.cluster import FoundTopic, differences, specs, wait_for_kafka
+from topics.names import GROWTH_BYTES, TopicSpec
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("audit", "config", "local", "operations", "schemas", "sinks", "streams", "topics")

@@ -12,11 +12,11 @@ from prometheus_client.metrics_core import Metric
 
 from config import ready
 from config.errors import ConfigurationError
-from config.health import observed
-from config.metrics import gauge
 from config.settings import Settings
-from config.watchdog import Look, Standing
 from tests.ledgers import wait_until
+from vitals.health import observed
+from vitals.metrics import gauge
+from vitals.watchdog import Look, Standing
 
 
 class Subject:

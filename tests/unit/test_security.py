@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from config.clients import librdkafka
 from config.errors import ConfigurationError
 from config.settings import Settings
 from tests.certificates import Authority, locked
+from topics.clients import librdkafka
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from config.lag import Lag, Place
-from config.watchdog import TURNS, Judge, Look, Standing
+from topics.lag import Lag, Place
+from vitals.watchdog import TURNS, Judge, Look, Standing
 
 LIMIT_S = 10.0
 BEHIND = Lag(stable_end=100, end=100, records=50, oldest_ms=0)

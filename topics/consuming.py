@@ -11,7 +11,7 @@ from typing import cast
 
 from confluent_kafka import Consumer, Message
 
-from config.clients import Value
+from topics.clients import Value
 
 #: What is gathered before it is worked on, about.
 GATHERED_BYTES = 16 * 1024 * 1024

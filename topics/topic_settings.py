@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from config.causes import because
-from config.cluster import ASK_S, answered, describe
 from config.errors import NotReachable, Refused
+from topics.causes import because
+from topics.cluster import ASK_S, answered, describe
 
 
 def alter(client: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:

@@ -4,10 +4,10 @@
 a live record would bring its sender's clock, and draw every later entry of its partition to that time.
 """
 
-from config.cluster import FoundTopic, describe, quiet_admin
 from config.errors import Refused
 from config.settings import Settings
-from config.topics import TIMESTAMP_TYPE, Topics
+from topics.cluster import FoundTopic, describe, quiet_admin
+from topics.names import TIMESTAMP_TYPE, Topics
 
 CREATE_TIME = "CreateTime"
 

@@ -4,13 +4,13 @@ import time
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from config.causes import because
-from config.clients import looking
-from config.cluster import passes
-from config.consuming import consume, ready
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topics import Topics
+from topics.causes import because
+from topics.clients import looking
+from topics.cluster import passes
+from topics.consuming import consume, ready
+from topics.names import Topics
 
 #: `consume` waits so long for as many records as were asked for; at the end of a topic that is time lost.
 READ_WAIT_S = 0.05

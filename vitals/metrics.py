@@ -12,7 +12,7 @@ from prometheus_client import Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from config.watchdog import Look
+from vitals.watchdog import Look
 
 BUILD = Info("wallet_build", "The version of this program and the pipeline that it works for.")
 

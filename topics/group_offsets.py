@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from config import rights
-from config.causes import because
-from config.clients import looking
-from config.cluster import ASK_S, passes, quiet_admin
 from config.errors import NotReachable
 from config.settings import Settings
+from topics import rights
+from topics.causes import because
+from topics.clients import looking
+from topics.cluster import ASK_S, passes, quiet_admin
 
 ASK_PAUSE_S = 0.1
 

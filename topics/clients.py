@@ -2,8 +2,8 @@
 
 from confluent_kafka.admin import AdminClient
 
-from config import security
 from config.settings import Settings
+from topics import security
 
 Value = str | int | float | bool
 

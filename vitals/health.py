@@ -22,11 +22,11 @@ from prometheus_client.metrics_core import Metric
 from config.errors import ConfigurationError
 from config.folders import make_private
 from config.logs import EventLog
-from config.metrics import standing_families, tell_build
 from config.settings import Settings
-from config.watchdog import Look, Watchdog, Watched
+from vitals.metrics import standing_families, tell_build
+from vitals.watchdog import Look, Watchdog, Watched
 
-log = EventLog("config.health")
+log = EventLog("vitals.health")
 
 #: A client that says nothing is dropped after so long.
 REQUEST_S = 10.0

@@ -7,9 +7,9 @@ Kafka counts by the records' own timestamps and deletes whole segments, whether 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from config.cluster import FoundTopic
 from config.settings import Settings
-from config.topics import DAY_MS, Topics
+from topics.cluster import FoundTopic
+from topics.names import DAY_MS, Topics
 
 FOR_EVER_MS = -1
 

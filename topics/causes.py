@@ -10,9 +10,9 @@ import ssl
 
 from confluent_kafka import KafkaError, KafkaException
 
-from config import security
 from config.errors import ConfigurationError, NotReachable, Refused, WalletError
 from config.settings import Settings
+from topics import security
 
 #: A look of our own at a server lasts for so long at most.
 LOOK_S = 3.0

@@ -15,11 +15,11 @@ from typing import NamedTuple, NoReturn, Protocol
 from prometheus_client import Counter
 
 from config.errors import Stalled
-from config.lag import Lag, LagReader, Oldest, Place
 from config.logs import EventLog
 from config.settings import Settings
+from topics.lag import Lag, LagReader, Oldest, Place
 
-log = EventLog("config.watchdog")
+log = EventLog("vitals.watchdog")
 
 LOOKS = Counter("wallet_watchdog_looks", "How often the watchdog has looked.")
 

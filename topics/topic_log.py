@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.clients import Value, looking
-from config.cluster import passes
-from config.consuming import consume, ready
 from config.errors import NotReachable
 from config.settings import Settings
-from config.topics import Topics
+from topics.clients import Value, looking
+from topics.cluster import passes
+from topics.consuming import consume, ready
+from topics.names import Topics
 
 ASK_S = 10.0
 #: Entries that are taken from librdkafka at a time; it waits for as many, or so long.

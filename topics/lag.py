@@ -13,10 +13,10 @@ from typing import NamedTuple, Protocol
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from config.clients import looking
-from config.cluster import quiet_admin
 from config.errors import NotReachable
 from config.settings import Settings
+from topics.clients import looking
+from topics.cluster import quiet_admin
 
 ASK_S = 5.0
 #: So long a look waits for the oldest records; what has not come by then is not known.

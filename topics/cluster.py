@@ -22,13 +22,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
-from config.causes import DENIED, Causes, because, speaks_otherwise
-from config.clients import librdkafka, looking
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
-from config.topics import (
+from topics.causes import DENIED, Causes, because, speaks_otherwise
+from topics.clients import librdkafka, looking
+from topics.names import (
     ANY_TIME,
     COMPACTED,
     GROWTH_BYTES,
@@ -66,7 +66,7 @@ _PASSING = frozenset(
     }
 )
 
-log = EventLog("config.cluster")
+log = EventLog("topics.cluster")
 
 
 @dataclass(frozen=True)

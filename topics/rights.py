@@ -7,9 +7,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
-from config.causes import DENIED, WHERE
-from config.cluster import ASK_S, answered, passes
 from config.errors import NotReachable, Refused
+from topics.causes import DENIED, WHERE
+from topics.cluster import ASK_S, answered, passes
 
 #: A group is there from its first member on.
 _NOT_THERE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND})

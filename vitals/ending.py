@@ -14,7 +14,7 @@ from typing import NoReturn
 from config.errors import WalletError
 from config.logs import EventLog
 
-log = EventLog("config.ending")
+log = EventLog("vitals.ending")
 
 #: From the order to stop, or the failure, to the end of the process. Supervisors are told to grant 60 s.
 END_S = 30.0
