@@ -14,6 +14,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY schemas schemas
 COPY topics topics
+COPY vitals vitals
 COPY streams streams
 COPY sinks sinks
 COPY audit audit

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config.settings import Settings
-from operations import context
+from operations.cli import context
 from sinks import databases, postgres
 from sinks.migrations import migrate
 from sinks.months import make_months

@@ -13,7 +13,7 @@ from benchmarks.place import Place
 from benchmarks.sink import MARK, TABLES, moved
 from config.errors import Stopped
 from config.settings import Settings
-from operations.children import Child, Children
+from operations.cli.children import Child, Children
 from sinks import postgres
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics

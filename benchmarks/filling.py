@@ -4,9 +4,9 @@ import random
 from collections.abc import Iterable, Iterator
 
 from config.settings import Settings
-from operations.delivery import deliver
-from operations.generator import FIRST_US, Record
-from operations.output import progress
+from operations.cli.output import progress
+from operations.sending.delivery import deliver
+from operations.sending.generator import FIRST_US, Record
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, Transaction

@@ -3,7 +3,7 @@
 from benchmarks.filling import fill, transactions
 from benchmarks.measurement import Measurement, watch
 from benchmarks.place import Place
-from operations.init import create
+from operations.setup.init import create
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics, TopicSpec
 

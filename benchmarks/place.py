@@ -12,8 +12,9 @@ from config import logs
 from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.stack import Stack
-from operations import context, init
-from operations.children import Children
+from operations.cli import context
+from operations.cli.children import Children
+from operations.setup import init
 from sinks import databases
 
 log = EventLog("benchmarks")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.measurement import Measurement
-from operations.output import as_line, console
+from operations.cli.output import as_line, console
 
 
 @dataclass

@@ -16,7 +16,7 @@ from benchmarks.filling import transactions
 from benchmarks.place import Place, log
 from config.errors import Stopped
 from config.settings import Settings
-from operations.children import Child, Children
+from operations.cli.children import Child, Children
 from topics.clients import librdkafka
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics

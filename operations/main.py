@@ -13,8 +13,8 @@ import typer
 
 from config import logs
 from config.errors import ConfigurationError, WalletError
-from operations.arguments import aware_time, run
-from operations.mounted import Mounted
+from operations.cli.arguments import aware_time, run
+from operations.cli.mounted import Mounted
 
 app = typer.Typer(
     help="Wallets whose truth is an append-only log of events: Kafka, Faust and PostgreSQL.",
@@ -55,7 +55,7 @@ def main() -> None:
         error = failure if isinstance(failure, WalletError) else _of_the_surroundings(failure)
         if error is None:
             raise
-        from operations.context import remedy
+        from operations.cli.context import remedy
 
         typer.echo(f"wallet: {logs.masked(str(error))}{remedy(error)}", err=True)
         sys.exit(error.exit_code)
@@ -93,7 +93,7 @@ def _every_command(
     logs.configure()
 
 
-# The groups stand here for the list of commands; what they do is in their modules (operations/mounted.py).
+# The groups stand here for the list of commands; what they do is in their modules (operations/cli/mounted.py).
 
 
 @app.command("local")
@@ -113,9 +113,9 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Create topics, pipeline record, schemas, tables and roles; running it again changes nothing."""
-    from operations import init as initialising
-    from operations.context import current
-    from operations.output import show_report
+    from operations.cli.context import current
+    from operations.cli.output import show_report
+    from operations.setup import init as initialising
 
     if history and upstream:
         raise ConfigurationError("--history and --open are opposites: leave one out")
@@ -140,8 +140,8 @@ def generate(
     """Make synthetic transactions and send them with confirmed delivery, or write them as JSON Lines."""
     import random
 
-    from operations import generating
-    from operations.generator import Mix
+    from operations.sending import generating
+    from operations.sending.generator import Mix
 
     mix = Mix(
         wallets=wallets,
@@ -154,7 +154,7 @@ def generate(
     if out is not None:
         generating.to_file(out, count, mix)
         return
-    from operations.context import current
+    from operations.cli.context import current
 
     generating.to_kafka(current(), count, mix, rate)
 
@@ -175,8 +175,8 @@ def send(
 
     Exit code 6 if any line was bad or not delivered.
     """
-    from operations import sending
-    from operations.context import current
+    from operations.cli.context import current
+    from operations.sending import send as sending
 
     good, bad = sending.send_file(file, form, current(servers=not dry_run), mapping=mapping, dry_run=dry_run)
     typer.echo(f"{good} lines {'are good' if dry_run else 'sent'}, {bad} bad", err=True)
@@ -211,8 +211,8 @@ def import_(
 
     Exit code 6 if any line was bad, 8 if balances differ.
     """
-    from operations.context import current
-    from operations.importing import run as importing
+    from operations.cli.context import current
+    from operations.sending.importing import run as importing
 
     options = importing.Options(
         tuple(files or ()),
@@ -230,7 +230,7 @@ def import_(
 @app.command()
 def worker() -> None:
     """Run a worker until it is told to stop; start several to share the partitions."""
-    from operations.context import current
+    from operations.cli.context import current
     from streams import worker as streaming
 
     raise typer.Exit(streaming.run(current()))
@@ -244,7 +244,7 @@ def sink(
     ] = "all",
 ) -> None:
     """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
-    from operations.context import current
+    from operations.cli.context import current
     from sinks import consumer
     from vitals.ending import END_S, end_within, ended_by
 
@@ -276,8 +276,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Position and lag of every partition at the worker and each sink; rejections by reason."""
-    from operations import status as looking
-    from operations.context import briefly
+    from operations.cli.context import briefly
+    from operations.looking import status as looking
 
     looking.show(briefly(), every_s=every if watch else None, as_json=as_json)
 
@@ -290,8 +290,8 @@ def balance(
     as_json: Json = False,
 ) -> None:
     """The balance of a wallet, now or at a time. Exit code 1 for a wallet that never had an entry."""
-    from operations import reading
-    from operations.context import briefly
+    from operations.cli.context import briefly
+    from operations.looking import balances as reading
 
     times = aware_time("--at", at), aware_time("--effective-at", effective_at)
     reading.show_balance(briefly(), wallet, *times, as_json=as_json)
@@ -305,8 +305,8 @@ def statement(
     as_json: Json = False,
 ) -> None:
     """The entries of a wallet in their order, with the balance after each; JSON Lines with --json."""
-    from operations import reading
-    from operations.context import briefly
+    from operations.cli.context import briefly
+    from operations.looking import balances as reading
 
     reading.show_statement(
         briefly(), wallet, aware_time("--from", begin), aware_time("--to", end), as_json=as_json
@@ -352,7 +352,7 @@ def verify(
 
     Exit code 8 if anything differs.
     """
-    from operations.context import current
+    from operations.cli.context import current
     from operations.verify import offline
     from operations.verify import run as auditing
     from operations.verify import show as verify_show
@@ -374,9 +374,9 @@ def inspect_(
     as_json: Json = False,
 ) -> None:
     """A wallet as of any offset or time, from the topics alone. Exit code 1 if it never had an entry."""
-    from operations.context import briefly
-    from operations.inspect import look as inspect
-    from operations.inspect import show as inspect_show
+    from operations.cli.context import briefly
+    from operations.looking.inspect import look as inspect
+    from operations.looking.inspect import show as inspect_show
 
     times = aware_time("--at", at), at_offset, aware_time("--effective-at", effective_at)
     place = inspect.Place(*times)
@@ -396,7 +396,7 @@ def offsets(
 ) -> None:
     """How to set a consumer group of yours to a time, with Kafka's own tools; only reads."""
     from operations import offsets as looking
-    from operations.context import briefly
+    from operations.cli.context import briefly
     from operations.replay.ranges import duration
 
     wanted = looking.Wanted(
@@ -421,7 +421,7 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """A sink's records once more: missing rows are inserted, the others compared. A dry run without --execute."""
-    from operations.context import current
+    from operations.cli.context import current
     from operations.replay import command as replay_command
     from operations.replay.ranges import Range, duration
 

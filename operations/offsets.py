@@ -14,8 +14,8 @@ from rich.table import Table
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.settings import Settings
 from config.times import rfc3339
-from operations.output import as_line, show_table
-from operations.time_lookup import MILLISECOND, offsets_at
+from operations.cli.output import as_line, show_table
+from operations.looking.time_lookup import MILLISECOND, offsets_at
 from schemas.records import EPOCH
 from topics import group_offsets
 from topics.cluster import ASK_S, answered, describe, offsets, quiet_admin, wait_for_kafka

@@ -26,13 +26,13 @@ PR_SET_CHILD_SUBREAPER = 36
 #: What commands import when they run.
 IMPORTED = (
     "operations.main",
-    "operations.importing.run",
-    "operations.inspect.look",
-    "operations.output",
-    "operations.reading",
+    "operations.sending.importing.run",
+    "operations.looking.inspect.look",
+    "operations.cli.output",
+    "operations.looking.balances",
     "operations.rebuild.commands",
     "operations.replay.command",
-    "operations.status",
+    "operations.looking.status",
     "operations.verify.run",
     "sinks.consumer",
     "streams.worker",

@@ -6,8 +6,8 @@ import typer
 
 from operations.archive import run as archive
 from operations.archive import verify as archive_verify
-from operations.arguments import month_of
-from operations.context import briefly, current
+from operations.cli.arguments import month_of
+from operations.cli.context import briefly, current
 
 app = typer.Typer(
     help="Old months: sealed, moved to the archive, checked.", no_args_is_help=True, add_completion=False

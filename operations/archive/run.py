@@ -13,7 +13,7 @@ from rich.table import Table
 from config.errors import Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.output import as_line, progress, show_table
+from operations.cli.output import as_line, progress, show_table
 from sinks.archive import months as archive_months
 from sinks.archive.compare import Advance
 from sinks.archive.months import Month

@@ -14,7 +14,7 @@ from config.folders import private
 from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.stack import Stack
-from operations import context
+from operations.cli import context
 from sinks import databases
 from topics.cluster import quiet_admin, wait_for_kafka
 

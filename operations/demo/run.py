@@ -8,12 +8,14 @@ from audit.partition import STRETCH_RECORDS
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from operations import context, delivery, generating, init
-from operations.children import Child, Children, stopping_on_signals
+from operations.cli import context
+from operations.cli.children import Child, Children, stopping_on_signals
+from operations.cli.output import progress
 from operations.demo import place as demo_place
 from operations.demo import table as demo_table
-from operations.generator import Mix, records
-from operations.output import progress
+from operations.sending import delivery, generating
+from operations.sending.generator import Mix, records
+from operations.setup import init
 from operations.verify import run as verify
 from operations.verify.opened import Opened
 from operations.verify.options import Options

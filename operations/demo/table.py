@@ -8,7 +8,7 @@ from rich.table import Table
 from audit.contract import Reason
 from audit.report import Report
 from config.settings import Settings
-from operations.output import console
+from operations.cli.output import console
 from operations.verify.show import in_words
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from config.errors import ConfigurationError
-from operations.arguments import aware_time, month_of
-from operations.context import briefly, current
+from operations.cli.arguments import aware_time, month_of
+from operations.cli.context import briefly, current
 from operations.export import run as exporting
 from operations.export import statement as statements
 from operations.export.spans import TOPICS

@@ -15,7 +15,7 @@ from typing import IO, Literal
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.files.currencies import MINOR_DIGITS
+from operations.sending.files.currencies import MINOR_DIGITS
 from sinks import postgres
 from sinks.postgres import StatementLine
 

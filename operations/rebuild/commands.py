@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from operations.children import stopping_on_signals
-from operations.context import briefly, current
+from operations.cli.children import stopping_on_signals
+from operations.cli.context import briefly, current
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import diff_show as rebuild_diff_show
 from operations.rebuild import discard as rebuild_discard

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from operations.output import as_line, console
+from operations.cli.output import as_line, console
 from operations.rebuild.diff import Diff, WalletDifference
 from operations.rebuild.explain import Change
 from operations.verify.show import DIFFERENCES

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from operations.output import as_line
+from operations.cli.output import as_line
 from operations.rebuild.place import Place, groups_of
 from operations.rebuild.switch import members
 from sinks import shadow

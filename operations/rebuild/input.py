@@ -2,8 +2,8 @@
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from operations.init import create, settled
 from operations.rebuild.place import Place
+from operations.setup.init import create, settled
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
 from topics.cluster import FoundTopic, describe, input_bytes, offsets
 from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, TopicSpec

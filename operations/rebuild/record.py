@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from config.errors import NotReachable, Refused
 from config.settings import Settings
-from operations.init import create, settled
+from operations.setup.init import create, settled
 from topics.clients import librdkafka
 from topics.cluster import describe, offsets_of
 from topics.names import COMPACTED, TopicSpec

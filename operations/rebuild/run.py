@@ -9,15 +9,16 @@ from contextlib import ExitStack, closing, contextmanager
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from operations import context, init
-from operations.children import Children
-from operations.output import progress
+from operations.cli import context
+from operations.cli.children import Children
+from operations.cli.output import progress
 from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy
 from operations.rebuild.ids import take_ids_over
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
+from operations.setup import init
 from sinks import postgres
 from topics import group_offsets
 from topics.lag import LagReader
@@ -120,7 +121,7 @@ def children(place: Place) -> Iterator[Children]:
     variables |= context.environment(place.shadow)
     with Children(variables, logs, works_in=empty) as running:
         for name in ("worker", "sink"):
-            attended = (sys.executable, "-m", "operations.attended", str(os.getpid()))
+            attended = (sys.executable, "-m", "operations.cli.attended", str(os.getpid()))
             running.start_command(name, *attended, name)
         yield running
 

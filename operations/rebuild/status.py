@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from config.settings import Settings
-from operations.output import as_line, console, show_table
+from operations.cli.output import as_line, console, show_table
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres, shadow

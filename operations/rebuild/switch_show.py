@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from operations.output import as_line
+from operations.cli.output import as_line
 from operations.rebuild.switch import Outcome
 
 

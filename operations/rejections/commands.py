@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from operations.arguments import aware_time
-from operations.context import briefly, current
+from operations.cli.arguments import aware_time
+from operations.cli.context import briefly, current
 from operations.rejections import resubmit
 from operations.rejections import show as rejections_show
 from operations.rejections.listing import Wanted, reasons_of

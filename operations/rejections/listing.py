@@ -9,7 +9,7 @@ from confluent_kafka import Message
 from config.errors import ConfigurationError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.arguments import partitions_of
+from operations.cli.arguments import partitions_of
 from operations.verify.kinds import OUR_HEADERS, headers_of
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame

@@ -18,8 +18,8 @@ import typer
 from config.errors import ConfigurationError, NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.delivery import deliver, paced
-from operations.output import as_line, progress
+from operations.cli.output import as_line, progress
+from operations.looking.time_lookup import offsets_at
 from operations.rejections.listing import (
     ATTEMPT,
     REJECTION_OF,
@@ -29,7 +29,7 @@ from operations.rejections.listing import (
     read,
     transaction_in,
 )
-from operations.time_lookup import offsets_at
+from operations.sending.delivery import deliver, paced
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights

@@ -11,7 +11,7 @@ from audit.telling import shown
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.output import as_line, show_table
+from operations.cli.output import as_line, show_table
 from operations.rejections.listing import Rejection, Wanted, read, transaction_in
 from schemas.codec import HEADER_BYTES
 from schemas.records import TYPES, Reason, from_us

@@ -9,7 +9,7 @@ import typer
 
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
-from operations.output import as_line
+from operations.cli.output import as_line
 from operations.replay import run as replay_run
 from operations.replay.ranges import Range, plans, sinks_of
 from operations.replay.show import show

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from config.times import rfc3339
-from operations.arguments import partitions_of
-from operations.time_lookup import offsets_at
+from operations.cli.arguments import partitions_of
+from operations.looking.time_lookup import offsets_at
 from sinks import replay
 from sinks.ledger import LedgerSink
 from sinks.rejections import RejectionSink

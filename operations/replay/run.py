@@ -13,7 +13,7 @@ from confluent_kafka import Message
 
 from config.errors import Refused, WalletError
 from config.settings import Settings
-from operations.output import Advance, progress
+from operations.cli.output import Advance, progress
 from operations.replay.ranges import Plan
 from sinks import replay
 from sinks.positions import Move

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from config.errors import WalletError
-from operations.output import as_line, show_table
+from operations.cli.output import as_line, show_table
 from operations.replay.run import Outcome
 from sinks.replay_positions import Stretch
 from sinks.tables import Differs

@@ -19,7 +19,7 @@ from confluent_kafka import libversion
 from audit.report import Report
 from config.errors import ConfigurationError
 from config.times import rfc3339
-from operations.output import as_line
+from operations.cli.output import as_line
 
 FORMAT = 1
 PACKAGES = ("wallet-ledger", "aiokafka", "confluent-kafka", "fastavro", "numpy", "psycopg", "rocksdict")

@@ -21,7 +21,7 @@ from audit.samples import Samples
 from audit.seals import Places
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.output import Advance, behind
+from operations.cli.output import Advance, behind
 from operations.verify.opened import Opened
 from schemas.accepted import AcceptedIds
 from schemas.registry import SchemaIds

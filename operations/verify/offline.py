@@ -27,10 +27,10 @@ from audit.report import Difference, Differences, Findings, Report, What
 from audit.seals import Content
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
-from operations.arguments import partitions_of
+from operations.cli.arguments import partitions_of
+from operations.cli.output import behind, progress
 from operations.export.manifest import NAME, ExportedMonth, File, Manifest, sha256_of
-from operations.files.parquet import libraries
-from operations.output import behind, progress
+from operations.sending.files.parquet import libraries
 from operations.verify import exported
 from operations.verify.judging import GROUPS, contract_of
 from operations.verify.options import Options

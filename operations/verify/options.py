@@ -9,8 +9,8 @@ from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
-from operations.arguments import partitions_of
-from operations.time_lookup import offsets_at
+from operations.cli.arguments import partitions_of
+from operations.looking.time_lookup import offsets_at
 from operations.verify import exported
 from operations.verify import point as verify_point
 

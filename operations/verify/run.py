@@ -23,7 +23,7 @@ from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
-from operations.output import progress
+from operations.cli.output import progress
 from operations.verify import exported
 from operations.verify import point as verify_point
 from operations.verify.cut import Cut, cuts, earlier

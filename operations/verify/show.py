@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audit.report import SHOWN_CHARACTERS, Difference, Fields, Report
-from operations.output import as_line, console, show_table
+from operations.cli.output import as_line, console, show_table
 
 #: Exit code of `wallet verify` when something differs (docs/commands.md).
 DIFFERENCES = 8

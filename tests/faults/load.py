@@ -12,7 +12,7 @@ from itertools import cycle, islice
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from config.settings import Settings
-from operations.generator import Mix, Record, records
+from operations.sending.generator import Mix, Record, records
 from schemas.registry import FIXED_IDS
 from topics.clients import librdkafka
 from topics.names import GROWTH_BYTES, Topics

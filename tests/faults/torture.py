@@ -12,9 +12,9 @@ from config.errors import WalletError
 from config.settings import Settings
 from local.cluster import Cluster
 from local.state import free_port
-from operations import status
-from operations.context import environment
-from operations.init import initialise
+from operations.cli.context import environment
+from operations.looking import status
+from operations.setup.init import initialise
 from tests import clock
 from tests.faults import small_disk
 from tests.faults.database import Postgres

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from config.settings import Settings
-from operations.context import environment
+from operations.cli.context import environment
 from tests.faults.load import Load
 from tests.faults.report import Report
 from tests.integration.exactness import assert_exact

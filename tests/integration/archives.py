@@ -13,7 +13,7 @@ from audit.avro import read_entry
 from audit.report import Difference
 from audit.seals import Places, Seals
 from config.settings import Settings
-from operations.init import initialise
+from operations.setup.init import initialise
 from schemas.entries import encode_snapshot
 from schemas.records import PERIOD
 from sinks import postgres

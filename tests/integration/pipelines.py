@@ -28,9 +28,9 @@ from confluent_kafka.admin import OffsetSpec
 from config.errors import NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations import init
-from operations.generator import Mix, Record, records
-from operations.init import claim, create
+from operations.sending.generator import Mix, Record, records
+from operations.setup import init
+from operations.setup.init import claim, create
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction

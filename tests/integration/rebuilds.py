@@ -7,11 +7,11 @@ from pathlib import Path
 import psycopg
 
 from config.settings import Settings
-from operations.delivery import deliver
-from operations.generating import fitted
-from operations.generator import Mix, records
-from operations.init import initialise
 from operations.rebuild.place import Place, Policies, find
+from operations.sending.delivery import deliver
+from operations.sending.generating import fitted
+from operations.sending.generator import Mix, records
+from operations.setup.init import initialise
 from sinks import databases
 from tests.integration.pipelines import wait_until
 from tests.integration.verify_copies import decided, written

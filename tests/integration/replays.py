@@ -7,10 +7,10 @@ from confluent_kafka import Producer
 from psycopg import sql
 
 from config.settings import Settings
-from operations.init import initialise
 from operations.replay import run as replay_run
 from operations.replay.ranges import Range, plans, sinks_of
 from operations.replay.run import Outcome
+from operations.setup.init import initialise
 from sinks import databases, postgres
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
 from topics.clients import librdkafka

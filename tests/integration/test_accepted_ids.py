@@ -17,10 +17,10 @@ from audit.report import Report
 from config.errors import Refused, Stopped
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.init import claim, initialise
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import discard as rebuild_discard
 from operations.rebuild import run as rebuild_run
+from operations.setup.init import claim, initialise
 from schemas.accepted import Accepted
 from schemas.codec import encode_transaction, frame
 from schemas.registry import SchemaIds, register, schema_ids, subjects, writers

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from operations import status
+from operations.looking import status
 from schemas.records import from_ms
 from sinks import postgres
 from sinks.archive.work import LocksTaken

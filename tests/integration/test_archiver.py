@@ -15,8 +15,8 @@ from audit import catalog
 from config.errors import Stopped
 from config.settings import Settings
 from operations.archive.verify import run as archive_verify
-from operations.init import initialise
-from operations.time_lookup import offsets_at
+from operations.looking.time_lookup import offsets_at
+from operations.setup.init import initialise
 from operations.verify.show import DIFFERENCES
 from sinks import migrations, postgres
 from sinks.archive import seals

@@ -13,8 +13,8 @@ from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
 from local.stack import Stack
-from operations import init
-from operations.context import environment
+from operations.cli.context import environment
+from operations.setup import init
 from tests.integration.pipelines import delete_topic, make_topics
 from topics.cluster import agreed, check, offsets, quiet_admin, refuse_differences, specs
 from topics.topic_settings import alter

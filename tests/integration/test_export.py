@@ -20,8 +20,8 @@ from operations.export import statement
 from operations.export.manifest import sha256_of
 from operations.export.run import Options
 from operations.export.spans import TOPICS
-from operations.init import initialise
-from operations.status import look
+from operations.looking.status import look
+from operations.setup.init import initialise
 from operations.verify import offline
 from operations.verify.options import Options as Verify
 from sinks import postgres

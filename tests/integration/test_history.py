@@ -4,7 +4,7 @@ import pytest
 
 from config.errors import NotReachable, Refused
 from config.settings import Settings
-from operations import init
+from operations.setup import init
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction
 from topics.cluster import describe, quiet_admin
 from topics.history import CREATE_TIME

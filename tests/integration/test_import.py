@@ -14,15 +14,17 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Me
 
 from config.errors import NotReachable, Refused, Stopped
 from config.settings import Settings
-from operations import generating, history, init, sending
-from operations.generator import Mix
-from operations.importing import progress as import_progress
-from operations.importing import run as importing
-from operations.importing.lines import Dated
-from operations.importing.producer import ImportProducer
-from operations.importing.run import BadLines, Options
 from operations.rejections import resubmit
 from operations.rejections.listing import Wanted
+from operations.sending import generating
+from operations.sending import send as sending
+from operations.sending.generator import Mix
+from operations.sending.importing import progress as import_progress
+from operations.sending.importing import run as importing
+from operations.sending.importing.lines import Dated
+from operations.sending.importing.producer import ImportProducer
+from operations.sending.importing.run import BadLines, Options
+from operations.setup import history, init
 from schemas.entries import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres
@@ -213,7 +215,7 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
 DIES_AT_ITS_SECOND_COMMIT = """
 import os, signal, sys
 from confluent_kafka import Producer
-from operations.importing import producer
+from operations.sending.importing import producer
 from operations.main import main
 
 class Dying(Producer):

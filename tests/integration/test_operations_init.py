@@ -9,7 +9,7 @@ from confluent_kafka.admin import NewTopic
 from config.errors import ConfigurationError, Refused, WalletError
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations import init
+from operations.setup import init
 from tests.integration.pipelines import delete_topic, make_topics
 from tests.integration.workers import wait_until
 from topics.cluster import check, describe, quiet_admin, read_pipeline

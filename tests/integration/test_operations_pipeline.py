@@ -15,9 +15,9 @@ import pytest
 
 from config.errors import WalletError
 from config.settings import Settings
-from operations import init
-from operations.reading import show_balance, show_statement
-from operations.status import Status, look
+from operations.looking.balances import show_balance, show_statement
+from operations.looking.status import Status, look
+from operations.setup import init
 from tests.forked import completed
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 from topics.cluster import quiet_admin

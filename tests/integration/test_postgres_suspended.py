@@ -12,7 +12,7 @@ from audit import questions, rows
 from audit.digests import Digests
 from config.settings import Settings
 from local.stack import Stack
-from operations.init import initialise
+from operations.setup.init import initialise
 from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.looking import looking

@@ -248,7 +248,7 @@ def test_what_is_committed_and_not_marked_yet_is_not_overlooked(unposted: Settin
 def test_status_and_discard_as_commands_of_a_shadow_that_was_only_begun(
     unposted: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from operations.context import environment  # noqa: PLC0415 - for this test alone
+    from operations.cli.context import environment  # noqa: PLC0415 - for this test alone
 
     for name, value in environment(unposted).items():
         monkeypatch.setenv(name, value)

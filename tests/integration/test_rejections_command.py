@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from config.errors import WalletError
 from config.settings import Settings
-from operations.delivery import deliver
 from operations.rejections import commands as rejections_commands
 from operations.rejections.listing import ATTEMPT, REJECTION_OF
+from operations.sending.delivery import deliver
 from schemas.codec import encode_transaction, frame
 from schemas.records import DEBIT
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Producer
 
 from config.settings import Settings
-from operations.generator import Record
+from operations.sending.generator import Record
 from schemas.codec import HEADER_BYTES, decode_entry, encode_transaction, frame
 from schemas.records import DEBIT, Reason, Transaction
 from tests.integration.exactness import Published, assert_exact, found, source_of

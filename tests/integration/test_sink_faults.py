@@ -7,7 +7,7 @@ import pytest
 
 from config.settings import Settings
 from local.stack import Addresses, Stack
-from operations.init import initialise
+from operations.setup.init import initialise
 from sinks import postgres
 from sinks.migrations import migrate, shipped
 from sinks.observer import Observer

@@ -7,7 +7,7 @@ import pytest
 
 from config.errors import Stopped
 from config.settings import Settings
-from operations.init import initialise
+from operations.setup.init import initialise
 from schemas.records import EPOCH
 from sinks import postgres
 from tests.ledgers import NOVEMBER_MS, drain, publish

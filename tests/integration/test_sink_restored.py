@@ -11,7 +11,7 @@ import pytest
 from psycopg import sql
 
 from config.settings import Settings
-from operations.init import initialise
+from operations.setup.init import initialise
 from sinks import postgres
 from tests.ledgers import DAY_MS, Ledger, RunningSinks, drain, publish_entries, running, wait_until
 

@@ -4,7 +4,7 @@ import pytest
 
 from config.errors import Stopped
 from config.settings import Settings
-from operations.init import initialise
+from operations.setup.init import initialise
 from schemas.entries import encode_snapshot
 from schemas.records import PERIOD, SEAL
 from sinks import postgres

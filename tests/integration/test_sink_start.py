@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from config.settings import Settings
-from operations.init import initialise
+from operations.setup.init import initialise
 from tests.integration.workers import Worker, wait_until
 
 pytestmark = pytest.mark.integration

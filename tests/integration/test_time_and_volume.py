@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from config.settings import Settings
-from operations.context import environment
+from operations.cli.context import environment
 from sinks import databases, postgres
 from tests.forked import completed
 from tests.integration.pipelines import wait_until

@@ -17,13 +17,13 @@ import pytest
 from confluent_kafka import Message
 
 from config.settings import Settings
-from operations import init
-from operations.importing import run as importing
-from operations.inspect.look import Place, look
-from operations.lines import to_json
+from operations.looking.inspect.look import Place, look
+from operations.looking.time_lookup import first_ms
 from operations.rebuild import run as rebuild_run
 from operations.replay.ranges import Range, plans, sinks_of
-from operations.time_lookup import first_ms
+from operations.sending.importing import run as importing
+from operations.sending.lines import to_json
+from operations.setup import init
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.records import CREDIT, DEBIT, LedgerEntry, Transaction, from_ms

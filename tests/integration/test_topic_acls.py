@@ -18,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from config.settings import Settings
-from operations.lines import to_json
+from operations.sending.lines import to_json
 from schemas.producer import TransactionProducer
 from sinks import databases
 from tests.conftest import CACHE

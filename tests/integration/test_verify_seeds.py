@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from config.settings import Settings
-from operations.generating import fitted
-from operations.generator import Mix, records
-from operations.init import initialise
+from operations.sending.generating import fitted
+from operations.sending.generator import Mix, records
+from operations.setup.init import initialise
 from sinks import databases
 from tests.conftest import _addresses
 from tests.integration.archives import rows, work

@@ -9,8 +9,8 @@ from confluent_kafka import TopicPartition
 
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
-from operations.delivery import deliver
-from operations.init import initialise
+from operations.sending.delivery import deliver
+from operations.setup.init import initialise
 from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, encode_balance
 from tests.conftest import _addresses
 from tests.integration.pipelines import as_record, transaction

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from config.errors import Stalled
 from config.settings import Settings
 from local.stack import Stack
-from operations.init import initialise
+from operations.setup.init import initialise
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from tests.integration.exactness import assert_exact

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from local.stack import Stack
-from operations.generator import Record
+from operations.sending.generator import Record
 from streams.transaction import LOOK_BACK_S
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, open_transaction, small

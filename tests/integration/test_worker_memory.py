@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Producer
 
 from config.settings import Settings
-from operations.generator import Record
+from operations.sending.generator import Record
 from tests.integration.exactness import found, source_of
 from tests.integration.pipelines import PATIENCE_S, Rig, as_record, transaction, wallets_of
 from topics.clients import librdkafka

@@ -12,7 +12,7 @@ from rocksdict import Options, Rdict
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.settings import Settings
 from local.state import free_port
-from operations.init import create
+from operations.setup.init import create
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, delete_topic, initialise_topics, small
 from tests.integration.workers import Worker

@@ -9,7 +9,7 @@ import pytest
 
 from config.errors import Stalled, Stopped
 from config.settings import Settings
-from operations.init import initialise
+from operations.setup.init import initialise
 from schemas.codec import encode_transaction, frame
 from schemas.registry import FIXED_IDS, register, subjects
 from schemas.versions import schema_text

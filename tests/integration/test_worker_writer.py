@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 
 from config.errors import Stopped
 from config.settings import Settings
-from operations.generator import Mix, records
+from operations.sending.generator import Mix, records
 from schemas.registry import FIXED_IDS, writers
 from streams.store import Cursor, PartitionStore, StoreMemory
 from streams.transaction import Aborted, Fenced, PartitionProducer

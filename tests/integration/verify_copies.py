@@ -14,10 +14,10 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from audit.report import Report
 from config.settings import Settings
 from local.stack import Addresses
-from operations.delivery import deliver
-from operations.generating import fitted
-from operations.generator import Mix, records
-from operations.init import claim, create, initialise
+from operations.sending.delivery import deliver
+from operations.sending.generating import fitted
+from operations.sending.generator import Mix, records
+from operations.setup.init import claim, create, initialise
 from operations.verify.options import Options
 from operations.verify.run import run
 from schemas.records import CREDIT

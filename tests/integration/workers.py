@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from config.settings import Settings
-from operations.context import environment
+from operations.cli.context import environment
 from tests.forked import Forked, may_be_forked
 
 #: Waits end after so long.

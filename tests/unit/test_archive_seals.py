@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.errors import ConfigurationError
-from operations.arguments import month_of
+from operations.cli.arguments import month_of
 from schemas.codec import decode_entry, frame
 from schemas.entries import encode_entry, encode_transaction
 from schemas.records import CREDIT, DEBIT, Transaction

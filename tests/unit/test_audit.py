@@ -21,7 +21,7 @@ from audit.partition import PartitionAudit, Span
 from audit.report import Differences, Findings
 from audit.samples import Samples
 from config.pipeline import Pipeline
-from operations.generator import Mix, records
+from operations.sending.generator import Mix, records
 from schemas.codec import encode_transaction, frame
 from schemas.registry import FIXED_IDS
 from schemas.versions import schema_text

@@ -12,7 +12,7 @@ from audit import avro as plain_avro
 from audit.contract import CREDIT, DEBIT, Contract, Reason, Transaction, is_valid
 from audit.fold import Fold, Posted
 from config.pipeline import Pipeline
-from operations.generator import Mix, records
+from operations.sending.generator import Mix, records
 from schemas import codec
 from schemas import records as records_of
 from schemas.partitioner import partition_of

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from config.errors import ConfigurationError
-from operations.files import source, text
-from operations.files.file import File, Form, contents, found
-from operations.files.shape import BadLine
-from operations.importing.lines import RECORDED
-from operations.lines import TRANSACTION, to_transaction
+from operations.sending.files import source, text
+from operations.sending.files.file import File, Form, contents, found
+from operations.sending.files.shape import BadLine
+from operations.sending.importing.lines import RECORDED
+from operations.sending.lines import TRANSACTION, to_transaction
 from schemas.records import Transaction
 
 NAMES = "transaction_id,wallet_id,type,amount,currency,occurred_at"

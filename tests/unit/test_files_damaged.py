@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from config.errors import ConfigurationError
-from operations.files.file import Form, found
-from operations.files.mapping import Mapping, load
-from operations.files.shape import BadLine
-from operations.importing.lines import RECORDED, recorded_transaction
+from operations.sending.files.file import Form, found
+from operations.sending.files.mapping import Mapping, load
+from operations.sending.files.shape import BadLine
+from operations.sending.importing.lines import RECORDED, recorded_transaction
 from tests.effort import examples
 
 ROWS: list[dict[str, Any]] = [

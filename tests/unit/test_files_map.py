@@ -11,11 +11,11 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from config.errors import ConfigurationError
-from operations.files.currencies import MINOR_DIGITS
-from operations.files.file import Form, found
-from operations.files.mapping import Mapping, load
-from operations.files.shape import BadLine
-from operations.lines import TRANSACTION, to_transaction
+from operations.sending.files.currencies import MINOR_DIGITS
+from operations.sending.files.file import Form, found
+from operations.sending.files.mapping import Mapping, load
+from operations.sending.files.shape import BadLine
+from operations.sending.lines import TRANSACTION, to_transaction
 from schemas.records import CREDIT, DEBIT, Transaction
 from tests.unit.conftest import Told
 

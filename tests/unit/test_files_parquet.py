@@ -11,10 +11,10 @@ import pytest
 from pyarrow import parquet
 
 from config.errors import ConfigurationError
-from operations.files.file import found
-from operations.files.mapping import Mapping
-from operations.files.shape import BadLine
-from operations.importing.lines import RECORDED, recorded_transaction
+from operations.sending.files.file import found
+from operations.sending.files.mapping import Mapping
+from operations.sending.files.shape import BadLine
+from operations.sending.importing.lines import RECORDED, recorded_transaction
 from schemas.records import Transaction
 
 AT = datetime(2026, 3, 2, 8, tzinfo=UTC)

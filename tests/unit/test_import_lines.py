@@ -14,10 +14,18 @@ from pyarrow import parquet
 
 from config.errors import ConfigurationError
 from config.settings import Settings
-from operations.files import file as import_files
-from operations.importing.lines import RECORDED, RECORDED_AT, Dated, Line, Part, Reader, recorded_transaction
-from operations.importing.opening import OPENING, Opening
-from operations.importing.spool import Spool
+from operations.sending.files import file as import_files
+from operations.sending.importing.lines import (
+    RECORDED,
+    RECORDED_AT,
+    Dated,
+    Line,
+    Part,
+    Reader,
+    recorded_transaction,
+)
+from operations.sending.importing.opening import OPENING, Opening
+from operations.sending.importing.spool import Spool
 from schemas.entries import decode_transaction
 from schemas.records import CREDIT, DEBIT
 

@@ -4,7 +4,7 @@ import pytest
 
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations import init
+from operations.setup import init
 
 
 def test_a_record_that_shows_late_is_told_as_written(

@@ -16,7 +16,7 @@ from config.settings import Settings
 from local import earlier
 from local.stack import Addresses, Stack
 from local.state import State
-from operations import context
+from operations.cli import context
 from streams.folder import numbered_folder
 from tests.unit.conftest import Told
 

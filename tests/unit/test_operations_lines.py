@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pytest
 
 from config.errors import ConfigurationError
-from operations.files.file import Form, found
-from operations.files.shape import BadLine
-from operations.generator import Mix, records
-from operations.lines import TRANSACTION, to_json, to_transaction
+from operations.sending.files.file import Form, found
+from operations.sending.files.shape import BadLine
+from operations.sending.generator import Mix, records
+from operations.sending.lines import TRANSACTION, to_json, to_transaction
 from schemas.records import DEBIT, Transaction
 
 GOOD = {

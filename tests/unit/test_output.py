@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 from config.times import rfc3339
-from operations.output import as_line
+from operations.cli.output import as_line
 
 ID = "5f0c6c3e-0000-4000-8000-000000000001"
 TIME = "2026-11-22T10:00:00.000000Z"
 #: A statement's line, as wide as they come.
 TABLE = f"""
 from rich.table import Table
-from operations.output import show_table
+from operations.cli.output import show_table
 table = Table(box=None)
 for name in ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group"):
     table.add_column(name, overflow="fold")
@@ -26,7 +26,7 @@ show_table(table)
 BAR = """
 import logging
 from config import logs
-from operations.output import progress
+from operations.cli.output import progress
 logs.configure()
 with progress("sending", 5045) as advance:
     for done in range(0, 5038, 100):

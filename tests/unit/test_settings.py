@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from config.errors import ConfigurationError
 from config.settings import Settings, from_environment
-from operations import context
+from operations.cli import context
 
 DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 ROW = re.compile(r"^\| `(WALLET_[A-Z0-9_]+)` \| (.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE)

@@ -1,0 +1,1 @@
+"""`wallet status`, `balance`, `statement` and `inspect`: questions that change nothing."""

@@ -1,0 +1,94 @@
+"""`wallet balance` and `wallet statement`: what PostgreSQL knows of one wallet."""
+
+from datetime import datetime
+from itertools import islice
+
+import typer
+from rich.table import Table
+
+from config.errors import ConfigurationError, WalletError
+from config.settings import Settings
+from config.times import rfc3339
+from operations.cli.output import as_line, show_table
+from sinks import postgres
+from sinks.postgres import StatementLine
+
+#: A statement is shown in tables of so many lines, so that a long one starts at once.
+PAGE_LINES = 500
+
+
+def show_balance(
+    settings: Settings,
+    wallet_id: str,
+    at: datetime | None,
+    effective_at: datetime | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print a wallet's balance in minor units, by recorded or by occurred time.
+
+    Raises WalletError for a wallet without any entry.
+    """
+    if at and effective_at:
+        raise ConfigurationError("--at and --effective-at exclude each other")
+    if effective_at:
+        found = postgres.effective_balance(settings, wallet_id, effective_at)
+    else:
+        found = postgres.balance(settings, wallet_id, at)
+    if found is None:
+        raise WalletError(f"wallet {wallet_id!r} has no entry")
+    if as_json:
+        times = {"at": at and rfc3339(at), "effective_at": effective_at and rfc3339(effective_at)}
+        typer.echo(as_line(found._asdict() | times))
+    else:
+        typer.echo(f"{found.balance} {found.currency} (minor units)")
+
+
+def show_statement(
+    settings: Settings, wallet_id: str, begin: datetime | None, end: datetime | None, *, as_json: bool
+) -> None:
+    """Print a wallet's entries by sequence; one JSON object a line for programs.
+
+    Raises WalletError for a wallet without any entry.
+    """
+    entries = postgres.statement(settings, wallet_id, begin, end)
+    shown = 0
+    while page := [*islice(entries, PAGE_LINES)]:
+        shown += len(page)
+        if as_json:
+            typer.echo("\n".join(as_line(_fields(entry)) for entry in page))
+        else:
+            _print(page)
+    if shown:
+        return
+    if postgres.balance(settings, wallet_id) is None:
+        raise WalletError(f"wallet {wallet_id!r} has no entry")
+    if not as_json:
+        typer.echo("no entries")
+
+
+def _fields(entry: StatementLine) -> dict[str, object]:
+    return entry._asdict() | {
+        "occurred_at": rfc3339(entry.occurred_at),
+        "recorded_at": rfc3339(entry.recorded_at),
+        "hash": entry.hash.hex(),
+    }
+
+
+def _print(page: list[StatementLine]) -> None:
+    table = Table(box=None, header_style="bold")
+    for name in ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group"):
+        number = name in {"sequence", "amount", "balance"}
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for entry in page:
+        sign = "-" if entry.type == "DEBIT" else "+"
+        table.add_row(
+            str(entry.sequence),
+            rfc3339(entry.recorded_at),
+            f"{sign}{entry.amount}",
+            str(entry.balance),
+            entry.currency,
+            str(entry.transaction_id),
+            entry.group_id or "",
+        )
+    show_table(table)

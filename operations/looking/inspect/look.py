@@ -1,0 +1,233 @@
+"""`wallet inspect`: a wallet's state at an offset or a time, from the topics alone, which it only reads.
+
+A wallet's entries are all in one partition of the ledger, and recorded_at and source offset never decrease in it.
+So the newest entry at or before a place is looked for from there backwards, in stretches that grow: a busy wallet
+is found at once, whatever the history.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from confluent_kafka import Message
+
+from config.errors import ConfigurationError, Refused, WalletError
+from config.settings import Settings
+from config.times import rfc3339
+from operations.cli.output import progress
+from operations.looking.time_lookup import MILLISECOND, offsets_at
+from operations.verify.cut import cuts
+from schemas.codec import HEADER_BYTES
+from schemas.entries import decode_entry
+from schemas.partitioner import partition_of
+from schemas.records import CREDIT, EPOCH, LedgerEntry
+from topics.cluster import Offsets, agreed, offsets_of, quiet_admin
+from topics.names import Topics
+from topics.reading import Reading
+
+MICROSECOND = timedelta(microseconds=1)
+#: The stretches that are scanned backwards, in offsets: the first one, and how they grow.
+FIRST_STRETCH, GROWTH = 2_000, 4
+CHUNK = 10_000
+#: Below so many offsets a search by halves gives way to reading them.
+SMALL = 1_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Up to where a wallet is looked at; at most one is given, none: up to now. All of them are included."""
+
+    at: datetime | None = None
+    at_offset: int | None = None
+    effective_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the ledger says of a wallet; `entries` are the newest ones, the last one first, none before the first.
+
+    `balance` is minor units; by occurred time it is the sum of `counted` entries. `undecided` counts the offsets
+    of the input partition that the worker has not handled: what they become is not in it.
+    """
+
+    wallet_id: str
+    partition: int
+    currency: str
+    balance: int
+    entries: Sequence[LedgerEntry]
+    undecided: int
+    counted: int | None = None
+
+
+def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Found:
+    """A wallet at a place with its newest `count` entries; raises WalletError for one that never had an entry.
+
+    Raises ConfigurationError for an offset that is not in the input and a time in the future, Refused where the
+    entries that the answer needs were deleted by a retention, or are not decided yet.
+    """
+    if place.at and place.at > datetime.now(UTC):
+        raise ConfigurationError(f"--at {rfc3339(place.at)} is in the future")
+    if place.at and place.at_offset is not None:
+        raise ConfigurationError("--at and --at-offset exclude each other")
+    settings = agreed(settings)
+    partition = partition_of(wallet_id.encode(), settings.partitions)
+    topic = Topics.of(settings).ledger
+    client = quiet_admin(settings)
+    cut = cuts(settings, client, [partition])[0]
+    if place.at_offset is not None:
+        _check_offset(settings, partition, place.at_offset, cut.input, cut.source)
+    log = offsets_of(client, [(topic, partition)])[topic, partition]
+    with closing(Reading(settings, topic)) as reading:
+        scan = Scan(reading, partition, log, wallet_id)
+        undecided = cut.input.end - cut.source
+        if place.effective_at:
+            return scan.sum_until(place.effective_at, count, undecided)
+        bound = _bound(settings, scan, place)
+        newest = scan.newest_before(bound, count, _within(place))
+        if newest:
+            last = newest[0]
+            return Found(wallet_id, partition, last.transaction.currency, last.balance, newest, undecided)
+        # By offset, a few entries that do not count may be before the bound.
+        first = scan.first_from(max(log.begin, bound - SMALL))
+        scan.refuse_deleted()
+        return Found(wallet_id, partition, first.transaction.currency, 0, (), undecided)
+
+
+def _check_offset(settings: Settings, partition: int, offset: int, there: Offsets, decided: int) -> None:
+    where = f"{Topics.of(settings).transactions} partition {partition}, the wallet's,"
+    if not there.begin <= offset < there.end:
+        holds = f"holds {there.begin} to {there.end - 1}" if there.begin < there.end else "is empty"
+        raise ConfigurationError(f"--at-offset {offset} is not in {where} which {holds}")
+    if offset >= decided:
+        raise Refused(f"the worker has handled {where} up to before offset {decided} only: ask again later")
+
+
+def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
+    """An offset of the ledger before which everything is that counts."""
+    if place.at is not None:
+        # What was recorded in that very millisecond is included.
+        after = EPOCH + ((place.at - EPOCH) // MILLISECOND + 1) * MILLISECOND
+        found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
+        return scan.log.end if found is None else min(found, scan.log.end)
+    if place.at_offset is not None:
+        return scan.behind_source(place.at_offset)
+    return scan.log.end
+
+
+def _within(place: Place) -> Callable[[LedgerEntry], bool]:
+    """Whether an entry counts: the bound says so already, the entry itself has the last word."""
+    if place.at is not None:
+        latest_ms = (place.at - EPOCH) // MILLISECOND
+        return lambda entry: entry.recorded_ms <= latest_ms
+    if place.at_offset is not None:
+        latest = place.at_offset
+        return lambda entry: entry.source_offset <= latest
+    return lambda _: True
+
+
+class Scan:
+    """One partition of the ledger as one wallet sees it."""
+
+    def __init__(self, reading: Reading, partition: int, log: Offsets, wallet_id: str) -> None:
+        self.partition, self.log, self.topic = partition, log, reading.topic
+        self._reading = reading
+        self._wallet_id, self._key = wallet_id, wallet_id.encode()
+
+    def newest_before(
+        self, bound: int, count: int, counts: Callable[[LedgerEntry], bool]
+    ) -> list[LedgerEntry]:
+        """The newest entries of the wallet before this offset, the last one first."""
+        newest: list[LedgerEntry] = []
+        end, stretch = bound, FIRST_STRETCH
+        with progress("looking back", bound - self.log.begin) as advance:
+            while end > self.log.begin and len(newest) < count:
+                begin = max(self.log.begin, end - stretch)
+                found: deque[LedgerEntry] = deque(maxlen=count - len(newest))
+                found.extend(filter(counts, self._entries(begin, end)))
+                newest += reversed(found)
+                end, stretch = begin, stretch * GROWTH
+                advance(bound - end)
+                if newest and newest[-1].sequence == 1:
+                    break
+        return newest
+
+    def first_from(self, bound: int) -> LedgerEntry:
+        """The wallet's first entry from this offset on; raises WalletError where there is none."""
+        first = next(self._entries(bound, self.log.end, "looking for its first entry"), None)
+        if first is None:
+            self.refuse_deleted()
+            raise WalletError(f"wallet {self._wallet_id!r} has no entry")
+        return first
+
+    def refuse_deleted(self) -> None:
+        """Raise Refused where entries are deleted that the answer would need."""
+        if self.log.begin:
+            raise Refused(
+                f"{self.topic} partition {self.partition} begins at offset {self.log.begin}: a finite retention has "
+                "deleted what was before, and the answer with it; ask PostgreSQL with `wallet balance`"
+            )
+
+    def sum_until(self, at: datetime, count: int, undecided: int) -> Found:
+        """The wallet by occurred time: the sum of all its entries up to then, and the newest ones by sequence."""
+        latest_us = (at - EPOCH) // MICROSECOND
+        balance, counted, currency = 0, 0, None
+        newest: deque[LedgerEntry] = deque(maxlen=count)
+        for entry in self._entries(self.log.begin, self.log.end, "summing"):
+            transaction = entry.transaction
+            currency = transaction.currency
+            if transaction.occurred_us <= latest_us:
+                balance += transaction.amount if transaction.type == CREDIT else -transaction.amount
+                counted += 1
+                newest.append(entry)
+        self.refuse_deleted()
+        if currency is None:
+            raise WalletError(f"wallet {self._wallet_id!r} has no entry")
+        entries = tuple(reversed(newest))
+        return Found(self._wallet_id, self.partition, currency, balance, entries, undecided, counted)
+
+    def behind_source(self, source_offset: int) -> int:
+        """An offset of the ledger before which all entries are of this source offset or an earlier one.
+
+        Source offsets grow with the ledger's, so it is looked for by halves; a few later ones may be before it.
+        """
+        low, high = self.log.begin, self.log.end
+        while high - low > SMALL:
+            middle = (low + high) // 2
+            self._reading.start(self.partition, middle, high)
+            there = self._reading.next(1)
+            if there and _entry(there[0]).source_offset <= source_offset:
+                low = middle
+            else:
+                high = middle
+        # Between these two are markers and at most a few entries.
+        return high
+
+    def _entries(self, begin: int, end: int, title: str | None = None) -> Iterator[LedgerEntry]:
+        """The wallet's entries in their order, with progress if that has a title."""
+        if title is None:
+            yield from self._read(begin, end, lambda _: None)
+            return
+        with progress(title, end - begin) as advance:
+            yield from self._read(begin, end, advance)
+
+    def _read(self, begin: int, end: int, advance: Callable[[int], None]) -> Iterator[LedgerEntry]:
+        self._reading.start(self.partition, begin, end)
+        key = self._key
+        while messages := self._reading.next(CHUNK):
+            yield from (_entry(message) for message in messages if message.key() == key)
+            advance((messages[-1].offset() or 0) + 1 - begin)
+
+
+def _entry(message: Message) -> LedgerEntry:
+    try:
+        entry = decode_entry((message.value() or b"")[HEADER_BYTES:])
+        # Times are made when they are asked for; what no calendar has is damage, too.
+        _ = entry.recorded_at, entry.transaction.occurred_at
+    except (ValueError, OverflowError) as error:
+        raise Refused(
+            f"{message.topic()} partition {message.partition()} offset {message.offset()} does not decode ({error}): "
+            "something else than this pipeline's worker wrote it; see `wallet verify`"
+        ) from error
+    return entry

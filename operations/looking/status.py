@@ -1,0 +1,192 @@
+"""`wallet status`: how far the worker and each sink are in every partition, and what was rejected."""
+
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import typer
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from config.errors import Refused, WalletError
+from config.settings import Settings
+from config.times import rfc3339
+from operations.cli.output import as_line, console, fits
+from sinks import postgres
+from topics import group_offsets
+from topics.cluster import Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
+from topics.incoming import Incoming
+from topics.lag import LagReader
+from topics.names import Topics
+
+
+@dataclass(frozen=True)
+class Place:
+    """One partition at one reader: the next offset to read, the read-committed end, and what lies between.
+
+    `position` is None where the reader has not begun; `progress_at` is when it last moved, where known.
+    """
+
+    reader: str
+    topic: str
+    partition: int
+    position: int | None
+    end: int
+    lag: int
+    progress_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of a pipeline; what PostgreSQL knows is empty, with the reason, while it is away."""
+
+    prefix: str
+    workers: int | None
+    places: tuple[Place, ...]
+    rejections: dict[str, int]
+    postgres_problem: str | None
+
+    def lag(self, reader: str) -> int:
+        """Records that this reader has not read."""
+        return sum(place.lag for place in self.places if place.reader == reader)
+
+
+def look(settings: Settings, client: AdminClient) -> Status:
+    """One look at everything; raises NotReachable without Kafka, Refused for a pipeline that is not there."""
+    names = Topics.of(settings)
+    found = describe(client, names.partitioned)
+    if names.transactions not in found:
+        raise Refused(f"topic {names.transactions} does not exist: run `wallet init`, or set WALLET_PREFIX")
+    ends = offsets(client, {name: topic.partitions for name, topic in found.items()})
+    partitions = range(found[names.transactions].partitions)
+    committed = group_offsets.offsets(settings, names.transactions, partitions, wait=False)
+    places = [
+        _place("worker", names.transactions, partition, offset, ends, None)
+        for partition, offset in committed.items()
+    ]
+    rejections: dict[str, int] = {}
+    problem = None
+    try:
+        at = {(row.sink, row.partition): row for row in postgres.positions(settings)}
+        rejections = postgres.rejections_by_reason(settings)
+    except WalletError as error:
+        at, problem = {}, str(error)
+    if problem is None:
+        for sink, topic in _read_by_sinks(names, archive=any(sink == "archive" for sink, _ in at)):
+            for partition in range(found[topic].partitions if topic in found else 0):
+                row = at.get((sink, partition))
+                place = _place(sink, topic, partition, row and row.next_offset, ends, row and row.updated_at)
+                places.append(place)
+    exact = _without_marks(settings, places)
+    return Status(settings.prefix, _members(client, settings), exact, rejections, problem)
+
+
+def _read_by_sinks(names: Topics, *, archive: bool) -> list[tuple[str, str]]:
+    """Each sink and its topic; the archive's, which not everybody runs, where it has run."""
+    sinks = [("ledger", names.ledger), ("snapshots", names.snapshots), ("rejections", names.rejections)]
+    return [*sinks, ("archive", names.snapshots)] if archive else sinks
+
+
+def show(settings: Settings, *, every_s: float | None, as_json: bool) -> None:
+    """Print the status once, or again and again every so many seconds until Ctrl-C."""
+    wait_for_kafka(settings)
+    # A look must not wait for PostgreSQL as a start does: it tells what it found.
+    settings = settings.model_copy(update={"startup_wait_s": min(2.0, settings.startup_wait_s)})
+    client = quiet_admin(settings)
+    if every_s is None:
+        status = look(settings, client)
+        if as_json:
+            typer.echo(as_line(asdict(status)))
+        else:
+            shown = console()
+            shown.print(_table(status, shown), soft_wrap=False)
+            for line in _lines(status):
+                console().print(line)
+        return
+    if as_json:
+        while True:
+            typer.echo(as_line(asdict(look(settings, client))))
+            time.sleep(every_s)
+    shown = console()
+    with Live(_drawn(look(settings, client), shown), console=shown, auto_refresh=False) as live:
+        while True:
+            time.sleep(every_s)
+            live.update(_drawn(look(settings, client), shown), refresh=True)
+
+
+def _place(
+    reader: str,
+    topic: str,
+    partition: int,
+    position: int | None,
+    ends: dict[tuple[str, int], Offsets],
+    progress_at: datetime | None,
+) -> Place:
+    there = ends[topic, partition]
+    begun = there.begin if position is None else position
+    return Place(reader, topic, partition, position, there.end, max(0, there.end - begun), progress_at)
+
+
+def _members(client: AdminClient, settings: Settings) -> int | None:
+    """How many workers have joined; None where the group is not known."""
+    try:
+        described: Any = answered(client.describe_consumer_groups([settings.group])[settings.group])
+    except KafkaException:
+        return None
+    return len(described.members)
+
+
+def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:
+    """The same places without a lag where no record lies between: offsets also count marks and rolled-back records."""
+    exact: list[Place] = []
+    with closing(LagReader(settings, Incoming(settings, Topics.of(settings).transactions))) as lags:
+        # Reader by reader: two may stand at different positions of one partition.
+        for _, some in groupby(places, key=lambda place: place.reader):
+            of_one = [*some]
+            behind = {(place.topic, place.partition): place.end - place.lag for place in of_one if place.lag}
+            read = {at for at, lag in lags.look(behind).items() if lag.records == 0}
+            exact += [replace(one, lag=0) if (one.topic, one.partition) in read else one for one in of_one]
+    return tuple(exact)
+
+
+def _drawn(status: Status, on: Console) -> Group:
+    """The status for people."""
+    return Group(_table(status, on), *_lines(status))
+
+
+def _lines(status: Status) -> list[str]:
+    workers = f"workers: {status.workers or 'none'}"
+    if status.postgres_problem:
+        return [workers, f"PostgreSQL: {status.postgres_problem}"]
+    told = ", ".join(f"{reason} {count}" for reason, count in status.rejections.items())
+    return [workers, f"rejections: {told or 'none'}"]
+
+
+def _table(status: Status, on: Console) -> Table:
+    """A terminal that is too narrow for the topics does without them: readers tell as much."""
+    table = _columns(status, topics=True)
+    return table if fits(table, on) else _columns(status, topics=False)
+
+
+def _columns(status: Status, *, topics: bool) -> Table:
+    table = Table(box=None, header_style="bold", title=f"pipeline {status.prefix}", title_justify="left")
+    names = ["reader", "topic", "partition", "position", "end", "lag", "last progress"]
+    for name in names if topics else [name for name in names if name != "topic"]:
+        table.add_column(name, justify="right" if name in {"partition", "position", "end", "lag"} else "left")
+    for place in status.places:
+        table.add_row(
+            place.reader,
+            *([place.topic] if topics else []),
+            str(place.partition),
+            "-" if place.position is None else str(place.position),
+            str(place.end),
+            f"[yellow]{place.lag}[/]" if place.lag else "0",
+            "" if place.progress_at is None else rfc3339(place.progress_at),
+        )
+    return table

@@ -1,0 +1,1 @@
+"""`wallet send`, `import` and `generate`: transactions into the input topic."""

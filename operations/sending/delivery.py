@@ -1,0 +1,100 @@
+"""Records into the input topic, each to the partition it names, and nothing left in doubt."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from config.errors import NotReachable
+from config.settings import Settings
+from operations.cli.output import Advance
+from schemas.producer import queue
+from topics.causes import because
+from topics.clients import librdkafka
+from topics.names import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
+
+#: Between two looks at what was delivered: so many records, or so many seconds.
+STRIDE = 500
+LOOK_EVERY_S = 0.2
+#: The last records must be confirmed within so many seconds.
+FLUSH_S = 60.0
+
+
+class Outgoing(Protocol):
+    """A record to produce."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Its headers, in their order."""
+
+    @property
+    def partition(self) -> int:
+        """Where it goes."""
+
+
+R = TypeVar("R", bound=Outgoing)
+
+
+def deliver(settings: Settings, stream: Iterable[Outgoing], advance: Advance) -> int:
+    """Produce records to the input topic and return how many, once every one is confirmed.
+
+    Records that are too large for the pipeline are sent all the same. Raises NotReachable if one of them is
+    not confirmed; after the first such one no more are taken from the stream.
+    """
+    topic = Topics.of(settings).transactions
+    failed: list[KafkaError] = []
+    producer = Producer(
+        librdkafka(
+            settings,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=20,
+            message_max_bytes=max(KAFKA_MESSAGE_BYTES, 2 * settings.max_record_bytes) + 16 * GROWTH_BYTES,
+            queue_buffering_max_kbytes=262_144,
+        )
+    )
+
+    def confirmed(error: KafkaError | None, _: Message) -> None:
+        if error:
+            failed.append(error)
+
+    sent, looked_s = 0, time.monotonic()
+    for record in stream:
+        queue(producer, topic, record.value, record.key, confirmed, record.partition, record.headers)
+        sent += 1
+        if sent % STRIDE == 0 or time.monotonic() - looked_s > LOOK_EVERY_S:
+            looked_s = time.monotonic()
+            producer.poll(0)
+            advance(sent - len(producer))
+            if failed:
+                break
+    left = producer.flush(FLUSH_S)
+    advance(sent - left)
+    if failed or left:
+        why = failed[0] if failed else KafkaError(KafkaError._TIMED_OUT)
+        raise because(
+            why, NotReachable(f"{len(failed) + left} of {sent} records were not delivered: {why.str()}")
+        )
+    return sent
+
+
+def paced(stream: Iterable[R], rate: float | None) -> Iterator[R]:
+    """The same records, no faster than `rate` a second."""
+    if rate is None:
+        yield from stream
+        return
+    began = time.monotonic()
+    for number, record in enumerate(stream):
+        ahead_s = number / rate - (time.monotonic() - began)
+        if ahead_s > 0:
+            time.sleep(ahead_s)
+        yield record

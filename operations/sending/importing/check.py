@@ -1,0 +1,162 @@
+"""`wallet import --check`: balances that somebody knows, held against those of the pipeline.
+
+The tables are asked, for they know every time. Before that, everything that was in the input at the start is waited
+for: the worker must have decided it and the ledger sink written it.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+import typer
+from confluent_kafka.admin import AdminClient
+
+from config.errors import ConfigurationError, NotReachable
+from config.settings import Settings
+from config.times import rfc3339
+from operations.cli.output import Advance, progress
+from operations.looking.status import look
+from operations.sending.files.file import File
+from operations.sending.files.shape import BadLine, Fields, Shape
+from operations.sending.files.values import moment_of, text_of, whole_of
+from operations.sending.importing.lines import not_before
+from schemas.rules import broken_name
+from sinks import balances, postgres
+from sinks.balances import Asked, Found
+from topics.cluster import agreed, all_there, quiet_admin
+from topics.names import Topics
+
+KNOWN = Shape(("wallet_id", "balance"), ("currency", "at"))
+#: Exit code where balances differ (docs/commands.md).
+DIFFERENCES = 8
+#: Balances asked for at a time.
+CHUNK = 1_000
+LOOK_EVERY_S = 0.5
+
+
+class Wanted(NamedTuple):
+    """What a line says that a wallet must hold; minor units."""
+
+    line: str
+    wallet_id: str
+    balance: int
+    currency: str | None
+    at: datetime | None
+
+
+def lines_of(file: File, earliest: datetime) -> int:
+    """How many balances it holds; raises ConfigurationError where it cannot be read, or a line is wrong."""
+    return sum(1 for _ in _wanted(file, earliest))
+
+
+def run(settings: Settings, file: File, lines: int, earliest: datetime) -> int:
+    """Compare every one of its lines and tell what differs; the exit code."""
+    settings = agreed(settings)
+    client = quiet_admin(settings)
+    _until_handled(client, settings)
+    right = wrong = 0
+    with postgres.connect(settings, postgres.READER) as connection, progress("comparing", lines) as advance:
+        wanted = _wanted(file, earliest)
+        while chunk := [*islice(wanted, CHUNK)]:
+            found = balances.balances(connection, [Asked(one.wallet_id, one.at) for one in chunk])
+            told = [_difference(one, there) for one, there in zip(chunk, found, strict=True)]
+            for difference in filter(None, told):
+                typer.echo(difference)
+            wrong += sum(map(bool, told))
+            right += len(chunk) - sum(map(bool, told))
+            advance(right + wrong)
+    typer.echo(f"{right} balances are right, {wrong} differ", err=True)
+    return DIFFERENCES if wrong else 0
+
+
+def _wanted(file: File, earliest: datetime) -> Iterator[Wanted]:
+    """The lines of the file; raises ConfigurationError for the first that is not one."""
+    for number, row in file.rows():
+        line = f"{file.path}: line {number}"
+        if isinstance(row, str):
+            raise ConfigurationError(f"{line}: {row}")
+        try:
+            yield _read(line, row, earliest)
+        except BadLine as bad:
+            raise ConfigurationError(f"{line}: {bad}") from None
+
+
+def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
+    KNOWN.check(fields)
+    wallet_id = text_of(fields, "wallet_id")
+    if broken := broken_name("wallet_id", wallet_id):
+        raise BadLine(broken)
+    currency = text_of(fields, "currency") if "currency" in fields else None
+    at = moment_of(fields, "at") if "at" in fields else None
+    if at:
+        not_before(earliest, at, "at")
+    return Wanted(line, wallet_id, whole_of(fields, "balance"), currency, at)
+
+
+def _difference(wanted: Wanted, found: Found) -> str | None:
+    """What is wrong with a balance; a wallet that never had an entry holds 0."""
+    at = f" at {rfc3339(wanted.at)}" if wanted.at else ""
+    if found.balance is None:
+        is_there = "the pipeline has no such wallet"
+    else:
+        is_there = f"the pipeline has {found.balance} {found.currency}"
+    other_currency = None not in {wanted.currency, found.currency} and wanted.currency != found.currency
+    if (found.balance or 0) == wanted.balance and not other_currency:
+        return None
+    should = f"{wanted.balance} {wanted.currency or ''}".strip()
+    return f"{wanted.line}: wallet {wanted.wallet_id!r}{at}: should be {should}, {is_there} (minor units)"
+
+
+# -- waiting
+
+
+def _until_handled(client: AdminClient, settings: Settings) -> None:
+    """Wait for the worker to decide all that is in the input now, then for the sink to write what came of it.
+
+    Raises NotReachable when neither gets on for `WALLET_STALL_S`.
+    """
+    names = Topics.of(settings)
+    for reader, topic, who in (
+        ("worker", names.transactions, "wallet worker"),
+        ("ledger", names.ledger, "wallet sink"),
+    ):
+        # With what Kafka holds back yet: the import's last transaction may have just been committed.
+        ends = all_there(client, [(topic, at) for at in range(settings.partitions)])
+        with progress(f"waiting for the {reader}", sum(ends.values())) as advance:
+            _until_behind(client, settings, reader, ends, advance, who)
+
+
+def _until_behind(
+    client: AdminClient,
+    settings: Settings,
+    reader: str,
+    ends: Mapping[tuple[str, int], int],
+    advance: Advance,
+    who: str,
+) -> None:
+    done, moved_at = -1, time.monotonic()
+    while True:
+        status = look(settings, client)
+        if status.postgres_problem:
+            raise NotReachable(status.postgres_problem)
+        # The last offsets may be marks of transactions, which nobody stands behind: then the lag is 0, up to the
+        # read-committed end.
+        stands = {
+            (place.topic, place.partition): place.position or 0 if place.lag else place.end
+            for place in status.places
+            if place.reader == reader
+        }
+        now = sum(min(stands.get(at, 0), end) for at, end in ends.items())
+        advance(now)
+        if all(stands.get(at, 0) >= end for at, end in ends.items()):
+            return
+        if now != done:
+            done, moved_at = now, time.monotonic()
+        elif time.monotonic() - moved_at > settings.stall_s:
+            raise NotReachable(
+                f"no progress for {settings.stall_s:g} s, {done} of {sum(ends.values())} are done: does a `{who}` run? "
+                "Or is a producer's transaction open?"
+            )
+        time.sleep(LOOK_EVERY_S)

@@ -1,0 +1,116 @@
+"""Lines into the input topic, each with its own time, exactly once: a batch and its progress in one Kafka transaction.
+
+The order is the correctness: 1. `open` fences every other import and ends its open transaction, 2. the progress is
+read, 3. batches are written. A run that was fenced in between cannot commit.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+
+from config.errors import NotReachable, Stopped, WalletError
+from config.logs import EventLog
+from config.settings import Settings
+from operations.sending.importing.lines import Dated
+from operations.sending.importing.progress import Progress, as_offset, group
+from schemas.codec import frame
+from schemas.producer import FRAMING_BYTES, PARTITION_UA
+from topics.causes import because
+from topics.clients import librdkafka, transactional
+from topics.names import Topics
+
+log = EventLog("operations.import")
+
+#: Lines, and about as many bytes, in one Kafka transaction.
+BATCH_LINES = 10_000
+BATCH_BYTES = 32 * 1024 * 1024
+#: One try of a call that Kafka must answer, in seconds.
+TRY_S = 10.0
+RETRY_PAUSE_S = 0.2
+FENCED = frozenset(
+    {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED, KafkaError._FATAL}
+)
+
+
+class ImportProducer:
+    """The one producer that may import into a pipeline: `<prefix>-import` is its transactional id."""
+
+    def __init__(self, settings: Settings, schema_id: int) -> None:
+        self._settings = settings
+        self._topic = Topics.of(settings).transactions
+        self._frame = frame(schema_id)
+        self._producer = Producer(
+            transactional(
+                settings,
+                f"{settings.prefix}-import",
+                partitioner="murmur2_random",
+                linger_ms=20,
+                queue_buffering_max_messages=4 * BATCH_LINES,
+                message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
+            )
+            | {"log_level": 0}  # being fenced is an outcome that we tell ourselves
+        )
+        #: Tells which group the offsets are of; never joins it.
+        self._offsets_of = Consumer(librdkafka(settings, group_id=group(settings), enable_auto_commit=False))
+
+    def open(self) -> None:
+        """Fence another import and wait until what it had open has ended; raises NotReachable."""
+        self._asked(lambda: self._producer.init_transactions(TRY_S), "opening the import's transactions")
+
+    def write(self, batch: Sequence[Dated], progress: Progress) -> None:
+        """Write these records and the progress after them. Returns once both have committed.
+
+        Raises Stopped when another import has taken over, NotReachable when Kafka did not take them. The outcome
+        may then be open; the next run reads what it was.
+        """
+        produce, topic, header = self._producer.produce, self._topic, self._frame
+        offsets, metadata = [as_offset(self._settings, progress)], self._offsets_of.consumer_group_metadata()
+        try:
+            self._producer.begin_transaction()
+            for key, body, recorded_ms in batch:
+                produce(topic, header + body, key, PARTITION_UA, None, None, recorded_ms)
+        except (KafkaException, BufferError) as failure:
+            raise self._told(failure, "producing") from None
+        self._asked(
+            lambda: self._producer.send_offsets_to_transaction(offsets, metadata, TRY_S), "the progress"
+        )
+        # A time-out leaves the outcome open, so the same call is repeated until it is known.
+        self._asked(lambda: self._producer.commit_transaction(TRY_S), "a commit")
+
+    def close(self) -> None:
+        """Let go without waiting: an open transaction is ended by the next import, or by its time-out."""
+        self._offsets_of.close()
+        # A producer that was fenced complains about being closed; the C layer as SystemError.
+        with suppress(KafkaException, SystemError):
+            self._producer.purge()
+            self._producer.close()
+
+    def _asked(self, ask: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + 2 * self._settings.transaction_timeout_s
+        while True:
+            try:
+                ask()
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise self._told(failure, what) from None
+                log.warning("waiting_for_kafka", what=what.replace(" ", "_"), reason=error.name())
+                time.sleep(RETRY_PAUSE_S)
+            else:
+                return
+
+    def _told(self, failure: Exception, what: str) -> WalletError:
+        error = failure.args[0]
+        if isinstance(error, KafkaError) and error.code() in FENCED:
+            return Stopped(
+                f"another `wallet import` of the pipeline {self._settings.prefix!r} has taken over and goes on where "
+                "this one stopped; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: run the same import "
+                "again then"
+            )
+        told = error.str() if isinstance(error, KafkaError) else str(failure)
+        away = NotReachable(
+            f"{what} failed: {told}; run the same import again, it goes on where this one stopped"
+        )
+        return because(error, away) if isinstance(error, KafkaError) else away

@@ -1,0 +1,303 @@
+"""`wallet import`: an existing ledger with its own dates, through the same pipeline (DESIGN section 3).
+
+Everything is read before anything is sent: what is in the input cannot be taken back, and a line that is left out
+cannot follow later with its date.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from datetime import time as clock
+from itertools import islice
+from pathlib import Path
+
+import typer
+from confluent_kafka.admin import AdminClient
+
+from config.errors import ConfigurationError, Refused, WalletError
+from config.settings import Settings
+from operations.cli.output import SHOWN, as_line, progress
+from operations.sending.files import file as import_files
+from operations.sending.files.mapping import Mapping, load
+from operations.sending.files.shape import Shape
+from operations.sending.files.source import STDIN, refuse_what_is_read_once
+from operations.sending.importing import check as import_check
+from operations.sending.importing import progress as import_progress
+from operations.sending.importing import refusals as import_refusals
+from operations.sending.importing.lines import (
+    EARLIEST,
+    RECORDED,
+    Dated,
+    Line,
+    Part,
+    Read,
+    Reader,
+    iso,
+    recorded_transaction,
+)
+from operations.sending.importing.opening import OPENING, Opening
+from operations.sending.importing.producer import BATCH_BYTES, BATCH_LINES, ImportProducer
+from operations.sending.importing.progress import Progress
+from operations.sending.importing.spool import Spool
+from operations.sending.lines import to_json
+from schemas.entries import decode_transaction
+from schemas.records import EPOCH
+from topics import rights
+from topics.cluster import check, quiet_admin
+from topics.names import Topics
+
+#: Exit code where a line was bad, as of `wallet send` (docs/commands.md).
+BAD_LINES = 6
+#: Lines between two looks at the clock.
+STRIDE = 1_000
+
+
+class BadLines(WalletError):  # noqa: N818 - the name is the message
+    """Lines were bad and nothing was sent."""
+
+    exit_code = BAD_LINES
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to import and how."""
+
+    files: tuple[Path, ...] = ()
+    form: import_files.Form | None = None
+    opening: Path | None = None
+    check: Path | None = None
+    dry_run: bool = False
+    leave_out_bad: bool = False
+    mapping: Path | None = None
+    earliest: datetime = EARLIEST
+
+
+@dataclass
+class Counts:
+    """Lines by what became of them."""
+
+    good: int = 0
+    bad: int = 0
+    nothing: int = 0
+
+    @property
+    def all(self) -> int:
+        """Every line."""
+        return self.good + self.bad + self.nothing
+
+    def add(self, read: Read) -> None:
+        """Count one more."""
+        if isinstance(read, Dated):
+            self.good += 1
+        elif read is None:
+            self.nothing += 1
+        else:
+            self.bad += 1
+
+
+def run(settings: Settings, options: Options) -> int:
+    """Import, check, or both; the exit code. Raises a WalletError where that is not possible."""
+    if not (options.files or options.opening or options.check):
+        raise ConfigurationError("nothing to import: name files, --opening or --check")
+    known = _files([options.check] if options.check else [], None, import_check.KNOWN)
+    # Before anything is sent, which cannot be taken back.
+    counts = [import_check.lines_of(file, options.earliest) for file in known]
+    code = 0
+    if options.files or options.opening:
+        code = _Import(settings, options).run()
+    if not options.dry_run:
+        for file, lines in zip(known, counts, strict=True):
+            code = import_check.run(settings, file, lines, options.earliest) or code
+    return code
+
+
+def first_day(text: str | None) -> datetime:
+    """What `--earliest` says, in UTC; raises ConfigurationError."""
+    if text is None:
+        return EARLIEST
+    try:
+        day = datetime.combine(date.fromisoformat(text), clock.min, UTC)
+    except ValueError:
+        raise ConfigurationError(f"--earliest {text!r} is no day: write 1998-01-01") from None
+    if day <= EPOCH:
+        raise ConfigurationError(f"--earliest {text!r} is too early: Kafka has no times before 1970-01-02")
+    return day
+
+
+def _files(
+    paths: Sequence[Path], form: import_files.Form | None, shape: Shape, mapping: Mapping | None = None
+) -> list[import_files.File]:
+    """Files that are read twice, which a pipe cannot be; raises ConfigurationError."""
+    if STDIN in paths:
+        raise ConfigurationError("an import is read twice and can be resumed: name a file, not -")
+    files = import_files.found(paths, form, shape, mapping)
+    for file in files:
+        refuse_what_is_read_once(file.path)
+    return files
+
+
+class _Import:
+    """One import, step by step."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings, self._options = settings, options
+        self._openings = [options.opening] if options.opening else []
+        mapping = load(options.mapping) if options.mapping else None
+        self._files = _files(self._openings, None, OPENING)
+        self._files += _files(options.files, options.form, RECORDED, mapping)
+        self._counts = Counts()
+
+    def run(self) -> int:
+        """1. Which files. 2. Others refused. 3. Others fenced. 4. What is done. 5. All is read. 6. All is sent."""
+        with progress("reading bytes", import_files.size(self._files)) as advance:
+            digest, lines_about = import_files.contents(self._files, advance, self._reading())
+        begun_ms = int(time.time() * 1_000)
+        if self._options.dry_run:
+            self._read_all(begun_ms, lines_about)
+            return self._tell("would be sent")
+        pipeline = check(self._settings)
+        self._settings, schema_id = pipeline.rule(self._settings), pipeline.transaction_schema_id
+        client = quiet_admin(self._settings)
+        rights.require(client, {Topics.of(self._settings).transactions: rights.READ | rights.WRITE}, {})
+        import_refusals.refuse_closed(client, self._settings)
+        # Before anybody is fenced: an import of other files may be at work.
+        self._done_before(digest)
+        with closing(ImportProducer(self._settings, schema_id)) as producer:
+            producer.open()
+            before = self._done_before(digest)
+            if before and before.finished:
+                typer.echo(f"all {before.lines} lines were imported before: nothing to do", err=True)
+                return 0
+            if before:
+                return self._resume(producer, before)
+            with Spool() as spool:
+                self._read_all(begun_ms, lines_about, (client, spool))
+                self._refuse_bad()
+                self._send(producer, Progress(digest, self._counts.all, begun_ms), spool.reads())
+        return self._tell("sent")
+
+    def _reading(self) -> str:
+        """What beside the files decides which lines are good; empty for an import that leaves all as it is."""
+        mapping = self._options.mapping and load(self._options.mapping).model_dump_json(exclude_unset=True)
+        earliest = self._options.earliest.isoformat() if self._options.earliest != EARLIEST else ""
+        return f"{mapping or ''}{earliest}"
+
+    def _done_before(self, digest: str) -> Progress | None:
+        """What is done of these files; raises Refused while others are unfinished."""
+        newest = import_progress.read(self._settings)
+        if newest is None or newest.digest == digest:
+            return newest
+        if not newest.finished:
+            raise Refused(
+                f"an import of other files stands at line {newest.done} of {newest.lines}: finish that one first, "
+                "with the same files in the same order, the same --map and the same --earliest"
+            )
+        return None
+
+    def _resume(self, producer: ImportProducer, before: Progress) -> int:
+        typer.echo(f"going on at line {before.done} of {before.lines}", err=True)
+        self._send(producer, before, self._rest(before))
+        return self._tell("sent, with those of before")
+
+    # -- reading
+
+    def _lines(self, begun_ms: int) -> Iterator[Line]:
+        with closing(Opening(self._settings)) as opening:
+            parts = [
+                Part(file, opening if number < len(self._openings) else recorded_transaction)
+                for number, file in enumerate(self._files)
+            ]
+            yield from Reader(
+                parts, self._settings.max_record_bytes, begun_ms, self._options.earliest
+            ).lines()
+
+    def _read_all(
+        self, begun_ms: int, lines_about: int, to_send: tuple[AdminClient, Spool] | None = None
+    ) -> None:
+        """Read every line and tell the bad ones; if they are to be sent, keep them.
+
+        The first good one is then held against the input at once, not when all are read.
+        """
+        self._counts = Counts()
+        with progress("checking lines", lines_about) as advance:
+            for line in self._lines(begun_ms):
+                self._counts.add(line.read)
+                if isinstance(line.read, str):
+                    typer.echo(f"{line}: {line.read}", err=True)
+                elif line.read and self._options.dry_run and self._counts.good <= SHOWN:
+                    typer.echo(as_line(_shown(line.read)))
+                if to_send:
+                    client, spool = to_send
+                    if isinstance(line.read, Dated) and self._counts.good == 1:
+                        import_refusals.refuse_early(
+                            client, self._settings, line, line.read.recorded_ms, opening=bool(self._openings)
+                        )
+                    spool.add(line.read)
+                if self._counts.all % STRIDE == 0:
+                    advance(self._counts.all)
+            advance(lines_about)
+
+    def _refuse_bad(self) -> None:
+        if self._counts.bad and not self._options.leave_out_bad:
+            raise BadLines(
+                f"{self._counts.bad} of {self._counts.all} lines are bad and nothing was sent: mend them, or say "
+                "--leave-out-bad; they cannot follow later with their dates"
+            )
+
+    # -- sending
+
+    def _rest(self, before: Progress) -> Iterator[Read]:
+        """Every line of the files again, the same as when the import began; told is what is bad in the rest."""
+        for number, line in enumerate(self._lines(before.begun_ms)):
+            if number >= before.done and isinstance(line.read, str):
+                typer.echo(f"{line}: {line.read}", err=True)
+            yield line.read
+
+    def _send(self, producer: ImportProducer, begun: Progress, every: Iterator[Read]) -> None:
+        """Send what is behind what is done, of every line."""
+        self._counts = Counts()
+        reads = self._counted(every)
+        with progress("importing", begun.lines) as advance:
+            for number, _ in enumerate(islice(reads, begun.done)):
+                if number % STRIDE == 0:
+                    advance(number)
+            for batch in _batches(reads):
+                producer.write(batch, replace(begun, done=self._counts.all))
+                advance(self._counts.all)
+
+    def _counted(self, reads: Iterator[Read]) -> Iterator[Read]:
+        for read in reads:
+            self._counts.add(read)
+            yield read
+
+    def _tell(self, verb: str) -> int:
+        zeros = (
+            self._counts.nothing and f", opening balances of zero, which need none: {self._counts.nothing}"
+        )
+        typer.echo(
+            f"{self._counts.good} transactions {verb}, {self._counts.bad} bad lines{zeros or ''}", err=True
+        )
+        return BAD_LINES if self._counts.bad else 0
+
+
+def _shown(read: Dated) -> dict[str, object]:
+    """A line as it would be sent."""
+    return to_json(decode_transaction(read.body)) | {"recorded_at": iso(read.recorded_ms)}
+
+
+def _batches(reads: Iterator[Read]) -> Iterator[Sequence[Dated]]:
+    """What is to be sent, so much at a time that one transaction holds it; every line counts in one batch."""
+    batch: list[Dated] = []
+    size = number = 0
+    for read in reads:
+        number += 1
+        if isinstance(read, Dated):
+            batch.append(read)
+            size += len(read.key) + len(read.body)
+        if number >= BATCH_LINES or size >= BATCH_BYTES:
+            yield batch
+            batch, size, number = [], 0, 0
+    if number:
+        yield batch

@@ -1,0 +1,127 @@
+"""`wallet send`: the transactions of a file to Kafka; what is bad is told by its line and left out.
+
+A file is read to its end before anything of it is sent, so that nothing is sent of one that turns out to be something
+else. Standard input is sent as it comes: it may have no end.
+"""
+
+import contextlib
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import typer
+
+from config.settings import Settings
+from operations.cli.output import SHOWN, as_line
+from operations.sending.files.file import Form, found
+from operations.sending.files.mapping import load
+from operations.sending.files.shape import BadLine, Row
+from operations.sending.files.source import STDIN
+from operations.sending.files.temporary import room, temporary
+from operations.sending.lines import TRANSACTION, to_json, to_transaction
+from schemas.entries import decode_transaction, encode_transaction
+from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
+from schemas.records import Transaction
+from topics import rights
+from topics.cluster import agreed, quiet_admin
+from topics.history import refuse_while_open
+from topics.names import Topics
+
+#: Exit code of `wallet send` when a line was bad or not delivered (docs/commands.md).
+BAD_LINES = 6
+
+Tell = Callable[[int, str], None]
+#: A line's number, and its transaction.
+Good = tuple[int, Transaction]
+
+#: A line's number and the length of its transaction, in the file between reading and sending.
+_HEAD = struct.Struct("<QI")
+
+
+def send_file(
+    path: Path, form: Form | None, settings: Settings, *, mapping: Path | None = None, dry_run: bool = False
+) -> tuple[int, int]:
+    """Send what is good, tell what is not on stderr; how many lines were good and how many bad.
+
+    Good lines are counted once Kafka has confirmed them, or, in a dry run, once they were read; the first of those
+    are shown on stdout.
+    """
+    [file] = found([path], form, TRANSACTION, load(mapping) if mapping else None)
+    bad: list[int] = []
+
+    def tell(number: int, reason: str) -> None:
+        bad.append(number)
+        typer.echo(f"line {number}: {reason}", err=True)
+
+    good_ones = _good_ones(file.rows(), tell)
+    if dry_run:
+        good = _show(good_ones)
+    elif path == STDIN:
+        good = _deliver(settings, good_ones, tell)
+    else:
+        with _read_first(good_ones) as kept:
+            good = _deliver(settings, kept, tell)
+    return good, len(bad)
+
+
+def _show(lines: Iterator[Good]) -> int:
+    good = 0
+    for good, (_, transaction) in enumerate(lines, start=1):
+        if good <= SHOWN:
+            typer.echo(as_line(to_json(transaction)))
+    return good
+
+
+@contextlib.contextmanager
+def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
+    """The same lines, read to the end and kept in a temporary file (`TMPDIR`), about 100 bytes each."""
+    with temporary("send") as kept:
+        for number, transaction in lines:
+            body = encode_transaction(transaction)
+            with room():
+                kept.write(_HEAD.pack(number, len(body)) + body)
+        with room():
+            kept.seek(0)
+        take = kept.read
+
+        def again() -> Iterator[Good]:
+            while head := take(_HEAD.size):
+                number, size = _HEAD.unpack(head)
+                yield number, decode_transaction(take(size))
+
+        yield again()
+
+
+def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
+    """Send every line and return how many were confirmed; those that were not are told."""
+    settings = agreed(settings)
+    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.WRITE}, {})
+    refuse_while_open(settings)
+    sent = failed = 0
+    try:
+        with TransactionProducer(settings) as producer:
+            for number, transaction in lines:
+                try:
+                    producer.send(transaction, reference=str(number))
+                    sent += 1
+                except InvalidTransaction as error:
+                    tell(number, str(error))
+    except Undelivered as error:
+        failed = len(error.failures)
+        for failure in error.failures:
+            tell(int(failure.reference), f"not delivered: {failure.error}")
+    return sent - failed
+
+
+def _good_ones(rows: Iterator[Row], tell: Tell) -> Iterator[Good]:
+    """The lines that hold a transaction; the others are told."""
+    for number, row in rows:
+        if isinstance(row, str):
+            tell(number, row)
+            continue
+        try:
+            transaction = to_transaction(row)
+        except BadLine as bad:
+            tell(number, str(bad))
+        else:
+            yield number, transaction

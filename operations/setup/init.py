@@ -1,0 +1,253 @@
+"""`wallet init`: make what a pipeline needs, once, and refuse what differs (DESIGN section 3)."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from config.errors import NotReachable, Refused
+from config.pipeline import KEY, Pipeline
+from config.settings import Settings
+from operations.setup import history
+from schemas import registry
+from schemas.registry import SchemaIds
+from sinks import migrations
+from topics import history as open_input
+from topics import retention, rights
+from topics.causes import because
+from topics.clients import librdkafka
+from topics.cluster import (
+    ASK_S,
+    FoundTopic,
+    describe,
+    input_bytes,
+    passes,
+    quiet_admin,
+    read_pipeline,
+    refuse_differences,
+    specs,
+    wait_for_kafka,
+)
+from topics.names import TIMESTAMP_TYPE, Topics, TopicSpec
+from topics.topic_settings import alter
+
+#: What to do about the input's times: leave them, open it for history, or open it to upstream.
+Times = Literal["as they are", "history", "upstream"]
+
+#: How often an init that another one overtook looks again.
+ATTEMPTS = 10
+OVERTAKEN = "other runs of `wallet init` kept overtaking this one"
+CREATE_ATTEMPTS = 3
+UNANSWERED = frozenset(
+    {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT, KafkaError.NOT_CONTROLLER}
+)
+#: Being fenced is an ordinary outcome here; librdkafka would shout it on stderr.
+_unheard = logging.getLogger("operations.setup.init.librdkafka")
+_unheard.setLevel(logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `wallet init` found and did; everything is empty where all was there already."""
+
+    pipeline: Pipeline
+    record_written: bool
+    created: tuple[str, ...]
+    altered: tuple[str, ...]
+    schemas: SchemaIds
+    migrated: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def initialise(settings: Settings, times: Times = "as they are", *, agreed: bool = False) -> Report:
+    """Create topics, schemas, the pipeline record and the tables; running it again changes nothing.
+
+    The record is written after the topics, so where it is there, they must be there too. `agreed`: what cannot
+    be undone was agreed to, a shorter retention for example. Raises ConfigurationError, NotReachable or Refused.
+    """
+    wait_for_kafka(settings)
+    client = quiet_admin(settings)
+    created, altered = _topics(client, settings, times, agreed=agreed)
+    rights.require(client, _needed(settings), {})
+    ids = registry.register(settings)
+    pipeline, written = claim(settings, Pipeline.of(settings, ids.transaction))
+    migrated = migrations.migrate(settings)
+    warnings = _warnings(settings, describe(client, Topics.of(settings).partitioned))
+    return Report(pipeline, written, tuple(created), tuple(altered), ids, tuple(migrated), tuple(warnings))
+
+
+def _needed(settings: Settings) -> rights.Needed:
+    """What whoever initialises may have to do, though this time there may be nothing to do."""
+    names = Topics.of(settings)
+    own = [name for name in names.partitioned if name != settings.input]
+    return dict.fromkeys(own, rights.ALTER_CONFIGS) | {names.pipeline: rights.READ | rights.WRITE}
+
+
+def _topics(
+    client: AdminClient, settings: Settings, times: Times, *, agreed: bool
+) -> tuple[list[str], list[str]]:
+    """Create the topics that are missing and refuse what is not as it must be.
+
+    Returns the names of those created, and what was changed of those that were there.
+    """
+    names = Topics.of(settings)
+    everything = (*names.partitioned, names.pipeline)
+    found = describe(client, everything)
+    initialised = read_pipeline(settings) if names.pipeline in found else None
+    if initialised:
+        settings = initialised.check(settings)
+        if missing := [name for name in everything if name not in found]:
+            raise Refused(
+                f"the pipeline {settings.prefix!r} was initialised and has lost {', '.join(missing)}: "
+                "restore them, or begin a new pipeline under another WALLET_PREFIX"
+            )
+    if settings.input and settings.input not in found:
+        raise Refused(f"the topic {settings.input} that WALLET_INPUT names does not exist: create it first")
+    lacking = [spec for spec in specs(settings, input_bytes(settings, found)) if spec.name not in found]
+    if times == "history":
+        lacking = [_open(spec) if spec.name == names.transactions else spec for spec in lacking]
+    create(client, lacking, settings.replication)
+    found = settled(client, everything)
+    # An input on CreateTime holds history: one that WALLET_INPUT names, or ours once --history has made it so.
+    may_be_open = settings.input is not None or initialised is not None or times != "as they are"
+    refuse_differences(settings, found, any_input_time=may_be_open)
+    altered = _keep(client, settings, found, agreed=agreed)
+    if times == "history":
+        altered += history.open_for_history(client, settings, found)
+    elif times == "upstream":
+        altered += history.open_to_upstream(client, settings, found, agreed=agreed)
+    return [spec.name for spec in lacking], altered
+
+
+def _open(spec: TopicSpec) -> TopicSpec:
+    return replace(spec, config=spec.config | {TIMESTAMP_TYPE: open_input.CREATE_TIME})
+
+
+def _keep(
+    client: AdminClient, settings: Settings, found: dict[str, FoundTopic], *, agreed: bool
+) -> list[str]:
+    """Apply the retention settings and say what changed; Refused where that deletes and nobody agreed."""
+    asked = retention.changes(settings, found)
+    if not agreed and (shorter := [str(change) for change in asked if change.shortens]):
+        raise Refused(
+            f"a shorter retention deletes what is older, for ever: {'; '.join(shorter)}; say --yes if that is meant"
+        )
+    for change in asked:
+        alter(client, change.topic, {"retention.ms": str(change.wanted_ms)})
+    return [str(change) for change in asked]
+
+
+def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -> None:
+    """Create topics; one that somebody else has just created is left to the check that follows."""
+    wanted = [
+        NewTopic(
+            spec.name, num_partitions=spec.partitions, replication_factor=replication, config=spec.config
+        )
+        for spec in topics
+    ]
+    told = ""
+    for _ in range(CREATE_ATTEMPTS):
+        if not wanted:
+            return
+        wanted, told = _unanswered(client, wanted)
+    if wanted:
+        raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
+
+
+def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTopic], str]:
+    """Create topics; returns those that nobody answered for, since a controller is elected just now, say."""
+    answers = client.create_topics(wanted, operation_timeout=ASK_S, request_timeout=ASK_S)
+    left, told = list[NewTopic](), ""
+    for topic in wanted:
+        try:
+            answers[topic.topic].result(2 * ASK_S)
+        except KafkaException as failure:
+            error = failure.args[0]
+            if error.code() in UNANSWERED:
+                left.append(topic)
+                told = error.str()
+            elif error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                refused = Refused(f"Kafka did not create topic {topic.topic}: {error.str()}")
+                raise because(error, refused) from None
+    return left, told
+
+
+def settled(client: AdminClient, names: tuple[str, ...]) -> dict[str, FoundTopic]:
+    """The topics once the broker asked knows all of them, which may take a moment after they were created."""
+    deadline = time.monotonic() + ASK_S
+    while True:
+        found = describe(client, names)
+        if len(found) == len(names) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
+    """The pipeline record that counts, and whether this call wrote it; two at once agree on one.
+
+    Raises ConfigurationError where the record is there and says something else.
+    """
+    written, why = False, ""
+    for attempt in range(ATTEMPTS):
+        there = read_pipeline(settings)
+        if there is None:
+            # A slow broker may show what was written only at the next attempt.
+            why = _write_first(settings, wanted)
+            written = written or not why
+        there = there or read_pipeline(settings)
+        if there:
+            # The record's schema id stands, whatever the registry knows by now.
+            there.check(settings)
+            return there, written
+        time.sleep(0.2 * attempt)
+    raise NotReachable(f"no pipeline record yet: {why or 'Kafka does not show it'}; run `wallet init` again")
+
+
+def _write_first(settings: Settings, wanted: Pipeline) -> str:
+    """Write the record unless there is one; says what came between, "" where nothing did.
+
+    The order is what makes two of them agree: 1. fence every other init, which aborts its open transaction
+    and waits for one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
+    """
+    producer = Producer(
+        librdkafka(settings, transactional_id=f"{settings.prefix}-init", transaction_timeout_ms=60_000),
+        logger=_unheard,
+    )
+    failed: list[KafkaError] = []
+    try:
+        producer.init_transactions(max(ASK_S, settings.startup_wait_s))
+        if read_pipeline(settings) is not None:
+            return OVERTAKEN
+        producer.begin_transaction()
+        producer.produce(
+            Topics.of(settings).pipeline,
+            wanted.to_json(),
+            KEY,
+            partition=0,
+            on_delivery=lambda error, _: failed.append(error) if error else None,
+        )
+        producer.commit_transaction(max(ASK_S, settings.startup_wait_s))
+    except KafkaException as failure:
+        error = failure.args[0]
+        if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:
+            return OVERTAKEN
+        # Whoever is fenced between two requests is told so in several ways; all of them end the transaction.
+        if error.fatal() or error.txn_requires_abort() or passes(error):
+            return str(error.str())
+        raise because(
+            error, NotReachable(f"the pipeline record could not be written: {error.str()}")
+        ) from None
+    return str(failed[0].str()) if failed else ""
+
+
+def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:
+    """What an operator should know each time: what a finite retention costs, an input that is still open."""
+    told = retention.warnings(settings, found)
+    name = Topics.of(settings).transactions
+    if open_input.is_open(found[name]):
+        told.append(f"topic {name} is open for history: no live records until `wallet init --open`")
+    return told
