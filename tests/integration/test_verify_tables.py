@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - the owner's statements are put together here, from literals
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -314,3 +315,27 @@ def test_the_rows_of_a_sink_that_was_set_back_are_no_difference(audited: Setting
     finally:
         owner.execute("UPDATE sink_positions SET next_offset = high_offset")
     assert report.clean, report.differences.shown
+
+
+@pytest.mark.parametrize(
+    ("statement", "table"),
+    [
+        ("DROP TABLE rejections", "rejections"),
+        pytest.param(
+            "ALTER TABLE transaction_snapshots RENAME TO others",
+            "transaction_snapshots",
+            marks=pytest.mark.full,
+        ),
+        pytest.param("DROP VIEW wallet_entries CASCADE", "wallet_entries", marks=pytest.mark.full),
+        pytest.param(
+            "ALTER TABLE transactions RENAME COLUMN balance TO other", "transactions", marks=pytest.mark.full
+        ),
+    ],
+)
+def test_what_is_gone_is_a_difference_and_no_error(
+    stack: object, tmp_path: Path, statement: str, table: str
+) -> None:
+    with pipeline_that_ran(_addresses(stack), tmp_path) as settings:  # type: ignore[arg-type] # a Stack or Containers
+        with postgres.connect(settings) as owner:
+            owner.execute(statement.encode())
+        assert table in {one.where for one in verified(settings, shown=10_000).differences.shown}
