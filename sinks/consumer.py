@@ -201,22 +201,22 @@ class Consumption:
         """Split by position; what is of a partition that we do not own any more falls out."""
         fresh: list[Record] = []
         replayed: list[Record] = []
-        stands = self._holdings.stands
+        next_offsets = self._holdings.next_offsets
         for record in records:
             partition, offset = record.partition(), record.offset()
             assert partition is not None and offset is not None  # noqa: S101, PT018 - only of a record to be sent
-            if offset >= stands.get(partition, offset + 1):
+            if offset >= next_offsets.get(partition, offset + 1):
                 (fresh if offset >= self._holdings.positions[partition].high_offset else replayed).append(
                     record
                 )
-                stands[partition] = offset + 1
+                next_offsets[partition] = offset + 1
         moves = [
-            Move(partition, position.next_offset, stands[partition])
+            Move(partition, position.next_offset, next_offsets[partition])
             for partition, position in self._holdings.positions.items()
-            if stands[partition] != position.next_offset
+            if next_offsets[partition] != position.next_offset
         ]
         moving = {move.partition for move in moves}
-        others = {partition: at for partition, at in stands.items() if partition not in moving}
+        others = {partition: at for partition, at in next_offsets.items() if partition not in moving}
         return Batch(moves, fresh, replayed, others) if moves else None
 
     def _write(self, batch: Batch) -> None:
@@ -239,7 +239,7 @@ class Consumption:
         """Have a look at the positions, from time to time."""
         if not self._holdings.positions or time.monotonic() < self._look_at_s:
             return
-        nothing = Batch([], [], [], self._holdings.stands)
+        nothing = Batch([], [], [], self._holdings.next_offsets)
         self._in_hand = nothing, self._hand.submit(self._writer.look, nothing)
         self._look_at_s = time.monotonic() + LOOK_EVERY_S
 
@@ -257,11 +257,11 @@ class Consumption:
             else:
                 if written and batch.moves:
                     self._topic.tell_group({move.partition: move.next_offset for move in batch.moves})
-                    self._tell_stands()
+                    self._tell_reached()
 
-    def _tell_stands(self) -> None:
+    def _tell_reached(self) -> None:
         """Tell where this sink stands in Postgres; to be called while nothing is in hand."""
-        self._observer.stands(self._sink.name, self._holdings.stands)
+        self._observer.reached(self._sink.name, self._holdings.next_offsets)
 
     def _join_anew(self) -> None:
         """Ask the group what is ours: who was expelled must not claim by itself, it would steal."""
@@ -278,7 +278,7 @@ class Consumption:
         self._holdings.gain(found)
         log.info("assigned", sink=self._sink.name, partitions=sorted(self._holdings.positions))
         self._observer.assigned(self._sink.name, sorted(self._holdings.positions))
-        self._tell_stands()
+        self._tell_reached()
 
     def _claim(self, partitions: Iterable[int]) -> dict[int, Position]:
         """Positions of these partitions, now ours; raises what `positions.claim` raises."""
@@ -294,5 +294,5 @@ class Consumption:
             self._finish()
         finally:
             self._holdings.let_go(partitions)
-            self._tell_stands()
+            self._tell_reached()
         log.info("revoked", sink=self._sink.name, partitions=sorted(partitions))

@@ -36,7 +36,7 @@ class Holdings:
         self._waited_in_vain: dict[int, float] = {}
 
     @property
-    def stands(self) -> dict[int, int]:
+    def next_offsets(self) -> dict[int, int]:
         """The next offset of each partition."""
         return {partition: position.next_offset for partition, position in self.positions.items()}
 

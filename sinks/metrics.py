@@ -72,7 +72,7 @@ class Vitals(Observer):
 
     # -- what the sinks tell, from their threads
 
-    def stands(self, sink: str, offsets: Mapping[int, int]) -> None:
+    def reached(self, sink: str, offsets: Mapping[int, int]) -> None:
         """Partitions of this sink, each with the next offset to write; no others are its own."""
         with self._writing:
             self._positions = self._positions | {sink: dict(offsets)}

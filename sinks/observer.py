@@ -11,7 +11,7 @@ class Observer:
     def assigned(self, sink: str, partitions: Collection[int]) -> None:
         """The partitions this sink now owns, all of them; it is ready."""
 
-    def stands(self, sink: str, offsets: Mapping[int, int]) -> None:
+    def reached(self, sink: str, offsets: Mapping[int, int]) -> None:
         """The partitions of this sink, all of them, each with its next offset as it is in Postgres."""
 
     def wrote(self, sink: str, records: int, seconds: float) -> None:
@@ -41,10 +41,10 @@ class Observers(Observer):
         for one in self._observers:
             one.assigned(sink, partitions)
 
-    def stands(self, sink: str, offsets: Mapping[int, int]) -> None:
+    def reached(self, sink: str, offsets: Mapping[int, int]) -> None:
         """Pass it on."""
         for one in self._observers:
-            one.stands(sink, offsets)
+            one.reached(sink, offsets)
 
     def wrote(self, sink: str, records: int, seconds: float) -> None:
         """Pass it on."""

@@ -49,7 +49,7 @@ class Lost(Exception):  # noqa: N818 - the name is the message
         self.moved = dict(moved)
 
 
-class Place(NamedTuple):
+class Holder(NamedTuple):
     """Whose position it is: the sink, its topic, and the assignment that owns it."""
 
     sink: str
@@ -71,7 +71,7 @@ class Log(NamedTuple):
     end: int
 
 
-def claim(connection: Connection, place: Place, origin: Origin, partition: int, log: Log) -> Position:
+def claim(connection: Connection, holder: Holder, origin: Origin, partition: int, log: Log) -> Position:
     """Take the position over and return it; a partition never read starts at the beginning of its log.
 
     Waits for a batch that the former owner is committing: it holds the row. Takes nothing over, and raises Refused
@@ -90,34 +90,34 @@ def claim(connection: Connection, place: Place, origin: Origin, partition: int, 
             AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id
         RETURNING next_offset, high_offset
         """,
-        [place.sink, place.topic, partition, log.begin, log.begin, place.owner, *origin, *log],
+        [holder.sink, holder.topic, partition, log.begin, log.begin, holder.owner, *origin, *log],
     ).fetchone()
     if row is None:
-        refuse_other_topic(connection, place, origin)
+        refuse_other_topic(connection, holder, origin)
         stand = connection.execute(
             "SELECT next_offset FROM sink_positions WHERE sink = %s AND topic = %s AND partition = %s",
-            [place.sink, place.topic, partition],
+            [holder.sink, holder.topic, partition],
         ).fetchone()
         raise Stopped(
-            f"sink {place.sink} stands at offset {stand[0] if stand else 'none'} of {place.topic} partition "
+            f"sink {holder.sink} stands at offset {stand[0] if stand else 'none'} of {holder.topic} partition "
             f"{partition}, which holds {log.begin} to {log.end}: records were deleted, or it is another topic than "
             "this database was filled from"
         )
     return Position(*row)
 
 
-def refuse_other_topic(connection: Connection, place: Place, origin: Origin) -> None:
+def refuse_other_topic(connection: Connection, holder: Holder, origin: Origin) -> None:
     """Raise Refused where this sink has a position that is of another cluster, or of another topic of this name."""
     others = connection.execute(
         """
         SELECT cluster_id, topic_id FROM sink_positions
         WHERE sink = %s AND topic = %s AND (cluster_id <> %s OR topic_id <> %s) LIMIT 1
         """,
-        [place.sink, place.topic, *origin],
+        [holder.sink, holder.topic, *origin],
     ).fetchone()
     if others:
         raise Refused(
-            f"this database was filled from topic {place.topic} with id {others[1]} of cluster {others[0]}, and here "
+            f"this database was filled from topic {holder.topic} with id {others[1]} of cluster {others[0]}, and here "
             f"it has id {origin.topic_id} in cluster {origin.cluster_id}: see that WALLET_KAFKA and WALLET_POSTGRES "
             "belong together; where this topic takes the other's place, docs/operations/replay.md says how"
         )
@@ -128,7 +128,7 @@ def session_name(sink: str, owner: str) -> str:
     return f"wallet sink {sink} {owner.rpartition(':')[2]}"
 
 
-def end_hung_sessions(connection: Connection, role: Role, place: Place, open_for_s: float) -> int:
+def end_hung_sessions(connection: Connection, role: Role, holder: Holder, open_for_s: float) -> int:
     """End sessions of this sink's owners whose transaction is open for so long; returns how many.
 
     A process that is suspended in the middle of a COPY would keep its locks for ever: the server waits for
@@ -136,7 +136,7 @@ def end_hung_sessions(connection: Connection, role: Role, place: Place, open_for
     laid down for it.
     """
     owners = connection.execute(
-        "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s", place
+        "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s", holder
     ).fetchall()
     with as_login(connection, role):
         return connection.execute(
@@ -145,21 +145,21 @@ def end_hung_sessions(connection: Connection, role: Role, place: Place, open_for
             WHERE datname = current_database() AND application_name = ANY(%s)
                 AND xact_start < now() - make_interval(secs => %s)
             """,
-            [[session_name(place.sink, owner) for (owner,) in owners], open_for_s],
+            [[session_name(holder.sink, owner) for (owner,) in owners], open_for_s],
         ).rowcount
 
 
-def owned(connection: Connection, place: Place) -> dict[int, int]:
+def owned(connection: Connection, holder: Holder) -> dict[int, int]:
     """next_offset of every partition that still has this owner."""
     return dict(
         connection.execute(
             "SELECT partition, next_offset FROM sink_positions WHERE sink = %s AND topic = %s AND owner = %s",
-            place,
+            holder,
         ).fetchall()
     )
 
 
-def told_apart(connection: Connection, place: Place, left_at: Mapping[int, int]) -> Lost:
+def told_apart(connection: Connection, holder: Holder, left_at: Mapping[int, int]) -> Lost:
     """What became of positions that are not as this owner left them.
 
     A position that is lower than it was left, or gone, went back with its database, whoever owned it then.
@@ -170,10 +170,10 @@ def told_apart(connection: Connection, place: Place, left_at: Mapping[int, int])
         partition: (next_offset, owner)
         for partition, next_offset, owner in connection.execute(
             "SELECT partition, next_offset, owner FROM sink_positions WHERE sink = %s AND topic = %s",
-            [place.sink, place.topic],
+            [holder.sink, holder.topic],
         ).fetchall()
     }
-    others = {owner: session_name(place.sink, owner) for _, owner in found.values() if owner != place.owner}
+    others = {owner: session_name(holder.sink, owner) for _, owner in found.values() if owner != holder.owner}
     sessions = connection.execute(
         """
         SELECT application_name FROM pg_stat_activity
@@ -192,7 +192,7 @@ def told_apart(connection: Connection, place: Place, left_at: Mapping[int, int])
     return Lost(fenced, moved)
 
 
-def advance(connection: Connection, place: Place, moves: Sequence[Move]) -> None:
+def advance(connection: Connection, holder: Holder, moves: Sequence[Move]) -> None:
     """Move positions within the caller's transaction; raises Fenced if one of them is not ours to move."""
     if not moves:
         return
@@ -206,7 +206,7 @@ def advance(connection: Connection, place: Place, moves: Sequence[Move]) -> None
             AND p.owner = %s AND p.next_offset = m.expected
         RETURNING p.partition
         """,
-        [*(list(column) for column in zip(*moves, strict=True)), *place],
+        [*(list(column) for column in zip(*moves, strict=True)), *holder],
     )
     moved = {partition for (partition,) in cursor.fetchall()}
     if lost := {move.partition for move in moves} - moved:

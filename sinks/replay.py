@@ -21,7 +21,7 @@ from config.settings import Settings
 from sinks import positions, replay_positions
 from sinks.migrations import check
 from sinks.months import make_months, months_of
-from sinks.positions import Fenced, Move, Origin, Place, Position
+from sinks.positions import Fenced, Holder, Move, Origin, Position
 from sinks.postgres import READER, WRITER, Connection, connect, one_line
 from sinks.replay_positions import REPLAY, Stretch
 from sinks.sink import Record, Rows, Sink
@@ -46,11 +46,11 @@ def unfinished(settings: Settings, sink: Sink) -> list[Stretch]:
     """The last replay of a sink if it has not come to its end; none otherwise."""
     with connect(settings, READER) as connection:
         check(connection)
-        found = replay_positions.stretches(connection, Place(sink.name, sink.topic, ""))
+        found = replay_positions.stretches(connection, Holder(sink.name, sink.topic, ""))
     return [] if all(one.finished for one in found) else found
 
 
-def stands(settings: Settings, sink: Sink) -> dict[int, Position]:
+def positions_of(settings: Settings, sink: Sink) -> dict[int, Position]:
     """The positions of a sink, of the partitions in which it has one."""
     with connect(settings, READER) as connection:
         check(connection)
@@ -74,7 +74,7 @@ class Replay:
         self._sink = sink
         self._stop = stop
         owner = f"{REPLAY}{socket.gethostname()}:{os.getpid()}:{uuid.uuid4()}"
-        self._place = Place(sink.name, sink.topic, owner)
+        self._holder = Holder(sink.name, sink.topic, owner)
         self._origin = origin_of(settings, sink)
         self._positions: dict[int, Position] = {}
         self._connection = self._connect(settings.startup_wait_s)
@@ -97,15 +97,15 @@ class Replay:
 
     def abandon(self) -> None:
         """Forget an unfinished replay; what it inserted stays. Raises Refused while one lives."""
-        replay_positions.refuse_if_living(self._connection, self._place)
-        replay_positions.forget(self._connection, self._place)
+        replay_positions.refuse_if_living(self._connection, self._holder)
+        replay_positions.forget(self._connection, self._holder)
 
     def _take(self, begins: Mapping[int, int], wanted: Sequence[Stretch] | None) -> list[Stretch]:
-        replay_positions.refuse_if_living(self._connection, self._place)
+        replay_positions.refuse_if_living(self._connection, self._holder)
         try:
             with self._connection.transaction():
-                self._positions = replay_positions.take(self._connection, self._place, self._origin, begins)
-                last = replay_positions.stretches(self._connection, self._place)
+                self._positions = replay_positions.take(self._connection, self._holder, self._origin, begins)
+                last = replay_positions.stretches(self._connection, self._holder)
                 is_finished = all(one.finished for one in last)
                 if wanted is None:
                     if is_finished:
@@ -116,7 +116,7 @@ class Replay:
                 elif not is_finished:
                     raise Refused(told_unfinished(self._sink.name, last))
                 else:
-                    replay_positions.begin(self._connection, self._place, wanted)
+                    replay_positions.begin(self._connection, self._holder, wanted)
                 for one in wanted:
                     self._refuse_hole(one)
         except psycopg.errors.LockNotAvailable:
@@ -185,7 +185,7 @@ class Replay:
         moved = Position(max(position.next_offset, next_offset), max(position.high_offset, next_offset))
         with self._connection.transaction():
             # 1. Where the replay is. An attempt before may have committed although its answer never came.
-            stand = replay_positions.stands(self._connection, self._place, partition)
+            stand = replay_positions.cursor(self._connection, self._holder, partition)
             if stand == next_offset != expected:
                 self._positions[partition] = moved
                 return
@@ -196,7 +196,7 @@ class Replay:
                 )
             # 2. The sink's position, moved where the replay goes beyond it: who has been replaced writes nothing.
             own = Move(partition, position.next_offset, moved.next_offset)
-            positions.advance(self._connection, self._place, [own])
+            positions.advance(self._connection, self._holder, [own])
             # 3. What may be there already, and 4. what is new.
             inserted = 0
             for table, rows in replayed.tables:
@@ -206,7 +206,7 @@ class Replay:
             # A record is one row of its sink's last table.
             inserted += len(fresh.tables[-1][1]) if fresh.tables else 0
             # 5. The replay's own cursor.
-            replay_positions.advance(self._connection, self._place, batch.move, batch.records, inserted)
+            replay_positions.advance(self._connection, self._holder, batch.move, batch.records, inserted)
         self._positions[partition] = moved
 
     def stretches(self) -> list[Stretch]:
@@ -214,7 +214,7 @@ class Replay:
         try:
             if self._connection.closed:
                 self._connection = self._connect(wait_s=0)
-            return replay_positions.stretches(self._connection, self._place)
+            return replay_positions.stretches(self._connection, self._holder)
         except (psycopg.OperationalError, NotReachable) as error:
             reason = str(error) if isinstance(error, NotReachable) else one_line(error)
             raise NotReachable(
@@ -223,14 +223,14 @@ class Replay:
             ) from None
 
     def _fenced(self) -> Stopped:
-        living = replay_positions.living(self._connection, self._place)
+        living = replay_positions.living(self._connection, self._holder)
         named = "; ".join(map(str, living)) or "it has ended since"
         return Stopped(
             f"sink {self._sink.name} was started meanwhile and has taken its positions back: {named}"
         )
 
     def _connect(self, wait_s: float) -> Connection:
-        name = positions.session_name(self._sink.name, self._place.owner)
+        name = positions.session_name(self._sink.name, self._holder.owner)
         return _checked(connect(self._settings, WRITER, wait_s=wait_s, name=name))
 
 
@@ -239,11 +239,11 @@ class Trial:
 
     def __init__(self, settings: Settings, sink: Sink) -> None:
         self._sink = sink
-        self._place = Place(sink.name, sink.topic, "")
+        self._holder = Holder(sink.name, sink.topic, "")
         # Comparing needs a temporary table, and that the right of a writer.
         self._connection = _checked(connect(settings, WRITER, name="wallet replay, dry run"))
         try:
-            positions.refuse_other_topic(self._connection, self._place, origin_of(settings, sink))
+            positions.refuse_other_topic(self._connection, self._holder, origin_of(settings, sink))
         except BaseException:
             self.close()
             raise
@@ -255,7 +255,7 @@ class Trial:
     def running(self) -> str | None:
         """Who would be in the way, if anybody."""
         try:
-            replay_positions.refuse_if_living(self._connection, self._place)
+            replay_positions.refuse_if_living(self._connection, self._holder)
         except Refused as refusal:
             return str(refusal)
         return None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from config.errors import Refused
 from sinks import positions
-from sinks.positions import Move, Origin, Place, Position
+from sinks.positions import Holder, Move, Origin, Position
 from sinks.postgres import WRITER, Connection, as_login
 
 #: What the owner of a position begins with when it is a replay: `replay:host:pid:uuid`.
@@ -53,12 +53,12 @@ class Session(NamedTuple):
         return f"process {process} on {host} ({server}, owner {self.owner})"
 
 
-def living(connection: Connection, place: Place) -> list[Session]:
+def living(connection: Connection, holder: Holder) -> list[Session]:
     """Sessions of this sink, and of replays of it, other than this one; not one that only just connects."""
     owners = {
-        positions.session_name(place.sink, owner): owner
+        positions.session_name(holder.sink, owner): owner
         for (owner,) in connection.execute(
-            "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s", place[:2]
+            "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s", holder[:2]
         )
     }
     # The login sees more of its sessions than the role it has taken: their addresses.
@@ -69,23 +69,23 @@ def living(connection: Connection, place: Place) -> list[Session]:
             WHERE datname = current_database() AND starts_with(application_name, %s) AND pid <> pg_backend_pid()
             ORDER BY pid
             """,
-            [f"wallet sink {place.sink} "],
+            [f"wallet sink {holder.sink} "],
         ).fetchall()
     return [Session(pid, address, owners.get(name)) for pid, address, name in rows]
 
 
-def refuse_if_living(connection: Connection, place: Place) -> None:
+def refuse_if_living(connection: Connection, holder: Holder) -> None:
     """Raise Refused that names the process if this sink, or a replay of it, is running."""
-    if sessions := living(connection, place):
+    if sessions := living(connection, holder):
         replays = any(one.owner and one.owner.startswith(REPLAY) for one in sessions)
         named = "; ".join(map(str, sessions))
         if replays:
-            raise Refused(f"a replay of sink {place.sink} is running: {named}; wait for it, or stop it")
-        raise Refused(f"sink {place.sink} is running: {named}; stop it first, and start it again afterwards")
+            raise Refused(f"a replay of sink {holder.sink} is running: {named}; wait for it, or stop it")
+        raise Refused(f"sink {holder.sink} is running: {named}; stop it first, and start it again afterwards")
 
 
 def take(
-    connection: Connection, place: Place, origin: Origin, begins: Mapping[int, int]
+    connection: Connection, holder: Holder, origin: Origin, begins: Mapping[int, int]
 ) -> dict[int, Position]:
     """Become the owner of these partitions; must run in a transaction.
 
@@ -100,39 +100,39 @@ def take(
         SELECT %s, %s, partition, begin, begin, %s FROM unnest(%s::int[], %s::bigint[]) AS b (partition, begin)
         ON CONFLICT (sink, topic, partition) DO NOTHING
         """,
-        [*place, list(begins), list(begins.values())],
+        [*holder, list(begins), list(begins.values())],
     )
-    where = [place.sink, place.topic, list(begins)]
+    where = [holder.sink, holder.topic, list(begins)]
     rows = connection.execute(
         "SELECT partition, next_offset, high_offset FROM sink_positions"
         " WHERE sink = %s AND topic = %s AND partition = ANY(%s) ORDER BY partition FOR UPDATE",
         where,
     ).fetchall()
-    positions.refuse_other_topic(connection, place, origin)
+    positions.refuse_other_topic(connection, holder, origin)
     # 2. Whoever has claimed them has its session since before that.
-    refuse_if_living(connection, place)
+    refuse_if_living(connection, holder)
     # 3. Now they are ours.
     connection.execute(
         "UPDATE sink_positions SET owner = %s, cluster_id = %s, topic_id = %s"
         " WHERE sink = %s AND topic = %s AND partition = ANY(%s)",
-        [place.owner, *origin, *where],
+        [holder.owner, *origin, *where],
     )
     return {partition: Position(next_offset, high_offset) for partition, next_offset, high_offset in rows}
 
 
-def stretches(connection: Connection, place: Place) -> list[Stretch]:
+def stretches(connection: Connection, holder: Holder) -> list[Stretch]:
     """The last replay of this sink, partition by partition; none if there never was one."""
     rows = connection.execute(
         "SELECT partition, from_offset, to_offset, next_offset, read, inserted FROM sink_replays"
         " WHERE sink = %s AND topic = %s ORDER BY partition",
-        place[:2],
+        holder[:2],
     ).fetchall()
     return [Stretch(*row) for row in rows]
 
 
-def begin(connection: Connection, place: Place, wanted: Sequence[Stretch]) -> None:
+def begin(connection: Connection, holder: Holder, wanted: Sequence[Stretch]) -> None:
     """Put a new replay in the place of the last one; must run in a transaction."""
-    forget(connection, place)
+    forget(connection, holder)
     columns = zip(*((one.partition, one.from_offset, one.to_offset) for one in wanted), strict=True)
     connection.execute(
         """
@@ -140,25 +140,25 @@ def begin(connection: Connection, place: Place, wanted: Sequence[Stretch]) -> No
         SELECT %s, %s, partition, from_offset, to_offset, from_offset
         FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS w (partition, from_offset, to_offset)
         """,
-        [*place[:2], *(list(column) for column in columns)],
+        [*holder[:2], *(list(column) for column in columns)],
     )
 
 
-def forget(connection: Connection, place: Place) -> None:
+def forget(connection: Connection, holder: Holder) -> None:
     """Take away what is known of the last replay."""
-    connection.execute("DELETE FROM sink_replays WHERE sink = %s AND topic = %s", place[:2])
+    connection.execute("DELETE FROM sink_replays WHERE sink = %s AND topic = %s", holder[:2])
 
 
-def stands(connection: Connection, place: Place, partition: int) -> int | None:
+def cursor(connection: Connection, holder: Holder, partition: int) -> int | None:
     """next_offset of a partition's replay, held until the caller's transaction ends; None where there is none."""
     row = connection.execute(
         "SELECT next_offset FROM sink_replays WHERE sink = %s AND topic = %s AND partition = %s FOR UPDATE",
-        [*place[:2], partition],
+        [*holder[:2], partition],
     ).fetchone()
     return None if row is None else int(row[0])
 
 
-def advance(connection: Connection, place: Place, move: Move, read: int, inserted: int) -> None:
+def advance(connection: Connection, holder: Holder, move: Move, read: int, inserted: int) -> None:
     """Move a replay's cursor and count what was found, within the caller's transaction that holds it."""
     connection.execute(
         """
@@ -166,5 +166,5 @@ def advance(connection: Connection, place: Place, move: Move, read: int, inserte
         SET next_offset = %s, read = read + %s, inserted = inserted + %s, updated_at = now()
         WHERE sink = %s AND topic = %s AND partition = %s
         """,
-        [move.next_offset, read, inserted, *place[:2], move.partition],
+        [move.next_offset, read, inserted, *holder[:2], move.partition],
     )

@@ -21,7 +21,7 @@ from sinks import positions
 from sinks.migrations import check
 from sinks.months import make_months, make_months_ahead, months_of
 from sinks.observer import Observer
-from sinks.positions import Fenced, Log, Move, Origin, Place, Position
+from sinks.positions import Fenced, Holder, Log, Move, Origin, Position
 from sinks.postgres import Connection, connect, lost, one_line
 from sinks.sink import Record, Rows, Sink
 from sinks.tables import copy, reconcile, refuse_missing_rights
@@ -92,7 +92,7 @@ class Writer:
     def __init__(self, settings: Settings, sink: Sink, owner: str, stop: Event, observer: Observer) -> None:
         self._settings = settings
         self._sink = sink
-        self._place = Place(sink.name, sink.topic, owner)
+        self._holder = Holder(sink.name, sink.topic, owner)
         self._session_name = positions.session_name(sink.name, owner)
         self._stop = stop
         self._observer = observer
@@ -127,12 +127,12 @@ class Writer:
         self._months_ahead_at_s = float("-inf")
         try:
             return {
-                partition: positions.claim(self._connection, self._place, origin, partition, log)
+                partition: positions.claim(self._connection, self._holder, origin, partition, log)
                 for partition, log in logs.items()
             }
         except psycopg.errors.LockNotAvailable:
             limit_s = self._settings.transaction_timeout_s
-            if ended := positions.end_hung_sessions(self._connection, self._sink.role, self._place, limit_s):
+            if ended := positions.end_hung_sessions(self._connection, self._sink.role, self._holder, limit_s):
                 log.warning("hung_sessions_ended", sink=self._sink.name, sessions=ended, open_for_s=limit_s)
             raise
 
@@ -161,29 +161,29 @@ class Writer:
 
     def _positions_of(self, batch: Batch) -> dict[int, int]:
         """Where the batch's partitions stand, each of them before it or behind it."""
-        stands = positions.owned(self._connection, self._place)
+        next_offsets = positions.owned(self._connection, self._holder)
         left_at = dict(batch.others) | {move.partition: move.expected for move in batch.moves}
         moved_to = {move.partition: move.next_offset for move in batch.moves}
         if lost := {
             partition: at
             for partition, at in left_at.items()
-            if stands.get(partition) not in {at, moved_to.get(partition, at)}
+            if next_offsets.get(partition) not in {at, moved_to.get(partition, at)}
         }:
-            raise positions.told_apart(self._connection, self._place, lost)
-        return stands
+            raise positions.told_apart(self._connection, self._holder, lost)
+        return next_offsets
 
     def _write_what_is_missing(self, prepared: Prepared) -> bool:
         """One attempt. The one before may have committed although its answer never came."""
         batch = prepared.batch
-        stands = self._positions_of(batch)
-        missing = {m.partition for m in batch.moves if stands[m.partition] == m.expected}
+        next_offsets = self._positions_of(batch)
+        missing = {m.partition for m in batch.moves if next_offsets[m.partition] == m.expected}
         if len(missing) < len(batch.moves):
             prepared = prepare(self._sink, batch.only(missing))
         try:
             self._write_or_compare(prepared)
         except Fenced as fence:
             expected = {m.partition: m.expected for m in batch.moves if m.partition in fence.partitions}
-            raise positions.told_apart(self._connection, self._place, expected) from None
+            raise positions.told_apart(self._connection, self._holder, expected) from None
         return True
 
     def _write_or_compare(self, prepared: Prepared) -> None:
@@ -200,7 +200,7 @@ class Writer:
         with self._connection.transaction():
             # 1. The positions: a zombie is refused before it writes, and who takes a partition over waits
             #    for this transaction.
-            positions.advance(self._connection, self._place, batch.moves)
+            positions.advance(self._connection, self._holder, batch.moves)
             # 2. What may be there already.
             for table, rows in replayed.tables:
                 reconcile(self._connection, table, rows)

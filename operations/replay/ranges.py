@@ -155,7 +155,7 @@ def _refuse_holes(
     settings: Settings, sink: Sink, stretches: Sequence[Stretch], logs: Mapping[int, Offsets]
 ) -> None:
     """Raise Refused for a stretch that begins beyond the sink's position: what lies between would be missing."""
-    positions = replay.stands(settings, sink)
+    positions = replay.positions_of(settings, sink)
     for one in stretches:
         position = positions.get(one.partition)
         stand = position.next_offset if position else logs[one.partition].begin

@@ -36,7 +36,7 @@ WHOLE_MONTH = """
 """
 
 #: Partition and number of a block.
-Place = tuple[int, int]
+BlockKey = tuple[int, int]
 Advance = Callable[[int], None]
 
 
@@ -51,7 +51,7 @@ class Sums(NamedTuple):
 class Side(NamedTuple):
     """What one side says of a month: each block, and a hash over all entries' hashes in their order."""
 
-    blocks: Mapping[Place, Sums]
+    blocks: Mapping[BlockKey, Sums]
     hash: bytes
 
     @property
@@ -70,7 +70,7 @@ class TopicSide(NamedTuple):
 
     side: Side
     ranges: tuple[Range, ...]
-    block_begins: Mapping[Place, int]
+    block_begins: Mapping[BlockKey, int]
 
     def content(self, month: Month) -> Content:
         """What a seal covers."""
@@ -103,7 +103,7 @@ def both_sides(
 
 def row_side(connection: Connection, month: Month) -> Side:
     """A month's rows, wherever they are, added up by the server."""
-    blocks, whole = dict[Place, Sums](), sha256()
+    blocks, whole = dict[BlockKey, Sums](), sha256()
     query = f"""
         COPY (
             SELECT source_partition, source_offset / {BLOCK}, count(*),
@@ -145,10 +145,10 @@ class _Adding:
 
     def __init__(self) -> None:
         self._whole, self._block = sha256(), sha256()
-        self._at: Place | None = None
+        self._at: BlockKey | None = None
         self._entries = self._amount = 0
-        self._blocks = dict[Place, Sums]()
-        self._block_begins = dict[Place, int]()
+        self._blocks = dict[BlockKey, Sums]()
+        self._block_begins = dict[BlockKey, int]()
         self._ranges = dict[int, Range]()
 
     def add(self, partition: int, messages: Sequence[Message]) -> None:
@@ -172,13 +172,13 @@ class _Adding:
         self._ranges[partition] = Range(partition, begin, (messages[-1].offset() or 0) + 1)
 
     def _add(self, partition: int, number: int, values: Sequence[bytes], offset: int) -> None:
-        place = (partition, number)
-        if place != self._at:
+        block = (partition, number)
+        if block != self._at:
             self._close()
-            if place in self._blocks:
+            if block in self._blocks:
                 raise ValueError(f"source offsets of block {number} come again")
-            self._at = place
-            self._block_begins[place] = offset
+            self._at = block
+            self._block_begins[block] = offset
         joined = hashes(values)
         self._whole.update(joined)
         self._block.update(joined)
@@ -212,13 +212,13 @@ def _named(messages: Sequence[Message], error: Exception) -> Stopped:
     )
 
 
-def first_difference(rows: Side, topic: Side) -> Place | None:
+def first_difference(rows: Side, topic: Side) -> BlockKey | None:
     """The first block of which the two say something else."""
     return next(
         (
-            place
-            for place in sorted({*rows.blocks, *topic.blocks})
-            if rows.blocks.get(place) != topic.blocks.get(place)
+            block
+            for block in sorted({*rows.blocks, *topic.blocks})
+            if rows.blocks.get(block) != topic.blocks.get(block)
         ),
         None,
     )

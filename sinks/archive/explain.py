@@ -7,7 +7,7 @@ from config.errors import Stopped
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.records import DEBIT
-from sinks.archive.compare import BLOCK, Place, Side, TopicSide, first_difference
+from sinks.archive.compare import BLOCK, BlockKey, Side, TopicSide, first_difference
 from sinks.archive.months import Month
 from sinks.postgres import Connection
 from sinks.sink import damaged
@@ -44,11 +44,11 @@ def refuse_difference(
     ends: Mapping[int, int],
 ) -> None:
     """Raise Mismatch, naming rows of the first block that differs, unless both sides are the same."""
-    place = first_difference(rows, topic.side)
-    if place is None:
+    block = first_difference(rows, topic.side)
+    if block is None:
         return
-    there, twice = _rows(connection, month, place)
-    came = _entries(ledger, place, topic, ends[place[0]])
+    there, twice = _rows(connection, month, block)
+    came = _entries(ledger, block, topic, ends[block[0]])
     told = [
         f"source offset {offset}: {_told(there.get(offset), came.get(offset))}"
         for offset in sorted({*there, *came})
@@ -56,7 +56,7 @@ def refuse_difference(
     ] + [f"source offset {offset}: {there[offset].named} is in the tables more than once" for offset in twice]
     more = f", and {len(told) - NAMED} more near them" if len(told) > NAMED else ""
     raise Mismatch(
-        f"month {month.name} is not what its topic says, in partition {place[0]}: {'; '.join(told[:NAMED])}{more}; "
+        f"month {month.name} is not what its topic says, in partition {block[0]}: {'; '.join(told[:NAMED])}{more}; "
         "run `wallet verify` to find all of them"
     )
 
@@ -78,9 +78,9 @@ def _shown(value: object) -> object:
     return f"{value.hex()[:16]}..." if isinstance(value, bytes) else value
 
 
-def _rows(connection: Connection, month: Month, place: Place) -> tuple[dict[int, Version], list[int]]:
+def _rows(connection: Connection, month: Month, block: BlockKey) -> tuple[dict[int, Version], list[int]]:
     """Rows by source offset, and the offsets of which there are several."""
-    partition, number = place
+    partition, number = block
     found = connection.execute(
         """
         SELECT source_offset, wallet_id, sequence, CASE type WHEN 'CREDIT' THEN amount ELSE -amount END, hash
@@ -98,12 +98,12 @@ def _rows(connection: Connection, month: Month, place: Place) -> tuple[dict[int,
     return rows, twice
 
 
-def _entries(ledger: TopicLog, place: Place, topic: TopicSide, end: int) -> dict[int, Version]:
-    partition, number = place
+def _entries(ledger: TopicLog, block: BlockKey, topic: TopicSide, end: int) -> dict[int, Version]:
+    partition, number = block
     found: dict[int, Version] = {}
-    if place not in topic.block_begins:
+    if block not in topic.block_begins:
         return found
-    for messages in ledger.slices(partition, topic.block_begins[place], end):
+    for messages in ledger.slices(partition, topic.block_begins[block], end):
         for message in messages:
             try:
                 entry = decode_entry((message.value() or b"")[HEADER_BYTES:])

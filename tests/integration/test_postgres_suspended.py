@@ -88,7 +88,7 @@ def test_the_sign_of_life_that_the_watchdog_asks_for_comes_to_an_end(
     migrate(impatient)
     monkeypatch.setattr("sinks.metrics.SIGN_OF_LIFE_S", 1.0)
     with closing(Vitals(impatient, {"ledger": "test.ledger"})) as vitals:
-        vitals.stands("ledger", {0: 0})
+        vitals.reached("ledger", {0: 0})
         assert [at.waits_for for at in vitals.standings()] == [None]
         with own_stack.suspended("postgres"):
             (at,) = vitals.standings()

@@ -20,7 +20,7 @@ from operations.setup.init import initialise
 from schemas.entries import NO_HASH, encode_entry, encode_transaction
 from sinks import postgres
 from sinks.ledger import LedgerSink
-from sinks.positions import Log, Place, claim, session_name
+from sinks.positions import Holder, Log, claim, session_name
 from sinks.replay import Replay, Trial, origin_of
 from sinks.replay_positions import Stretch
 from tests.integration.pipelines import delete_topic, make_topics, transaction
@@ -240,10 +240,10 @@ def test_a_topic_that_is_made_again_while_the_sink_runs_is_not_read_on(pipeline:
 @contextmanager
 def another_owner(settings: Settings) -> Iterator[Callable[[], object]]:
     """A sink that is not of our group, and lives; what this gives takes partition 0 over for it."""
-    place = Place("ledger", f"{settings.prefix}.ledger", "the new owner")
-    with postgres.connect(settings, name=session_name(place.sink, place.owner)) as connection:
+    holder = Holder("ledger", f"{settings.prefix}.ledger", "the new owner")
+    with postgres.connect(settings, name=session_name(holder.sink, holder.owner)) as connection:
         yield partial(
-            claim, connection, place, origin_of(settings, LedgerSink(place.topic)), 0, Log(0, 1_000)
+            claim, connection, holder, origin_of(settings, LedgerSink(holder.topic)), 0, Log(0, 1_000)
         )
 
 

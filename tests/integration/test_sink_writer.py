@@ -17,7 +17,7 @@ from sinks.ledger import LedgerSink
 from sinks.migrations import migrate
 from sinks.months import make_months, months_of
 from sinks.observer import Observer
-from sinks.positions import Log, Lost, Move, Origin, Place, Position, advance, claim, session_name
+from sinks.positions import Holder, Log, Lost, Move, Origin, Position, advance, claim, session_name
 from sinks.sink import Record
 from sinks.writer import Batch, Writer, prepare
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
@@ -88,8 +88,8 @@ def test_a_writer_that_was_suspended_in_the_middle_of_a_transaction_writes_it_ag
     impatient = settings.model_copy(update={"transaction_timeout_s": 0.2})
     suspended: list[int] = []
 
-    def advance_slowly(connection: postgres.Connection, place: Place, moves: Sequence[Move]) -> None:
-        advance(connection, place, moves)
+    def advance_slowly(connection: postgres.Connection, holder: Holder, moves: Sequence[Move]) -> None:
+        advance(connection, holder, moves)
         if not suspended:
             suspended.append(connection.info.backend_pid)
             with postgres.connect(settings) as other:
@@ -158,10 +158,10 @@ def test_a_position_that_is_lost_between_the_look_and_the_write_is_told_apart_to
 ) -> None:
     claimed(writer, {0: 0})
 
-    def advance_late(connection: postgres.Connection, place: Place, moves: Sequence[Move]) -> None:
+    def advance_late(connection: postgres.Connection, holder: Holder, moves: Sequence[Move]) -> None:
         with postgres.connect(settings) as operator:
             operator.execute("DELETE FROM sink_positions")
-        advance(connection, place, moves)
+        advance(connection, holder, moves)
 
     monkeypatch.setattr("sinks.positions.advance", advance_late)
     with pytest.raises(Lost) as lost:
@@ -187,12 +187,12 @@ def test_a_claim_takes_the_position_over_and_keeps_what_was_reached(
 def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over(settings: Settings) -> None:
     migrate(settings)
     brief = settings.model_copy(update={"transaction_timeout_s": 5.0})
-    place = Place(SINK.name, SINK.topic, "host:1:hung")
-    name = session_name(SINK.name, place.owner)
+    holder = Holder(SINK.name, SINK.topic, "host:1:hung")
+    name = session_name(SINK.name, holder.owner)
     with closing(postgres.connect(brief, postgres.WRITER, name=name)) as hung:
-        claim(hung, place, HERE, 0, Log(0, 10))
+        claim(hung, holder, HERE, 0, Log(0, 10))
         hung.execute("BEGIN")
-        advance(hung, place, [Move(0, 0, 10)])
+        advance(hung, holder, [Move(0, 0, 10)])
         hung.pgconn.exec_(b"COPY wallets FROM STDIN")
         successor = Writer(brief, SINK, "host:2:successor", threading.Event(), Observer())
         assert claimed(successor, {0: 0}) == {0: Position(0, 0)}
