@@ -15,7 +15,7 @@ from audit.fold import Fold, Posted
 from config.settings import Settings
 from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, encode_snapshot, frame
 from schemas.records import Balance
-from schemas.registry import FIXED_IDS
+from schemas.registry import SchemaIds, schema_ids
 from tests.reading import incoming, read_all
 from topics.cluster import read_pipeline
 from topics.names import Topics
@@ -54,27 +54,28 @@ def expected(settings: Settings) -> Expected:
     pipeline = read_pipeline(settings)
     assert pipeline is not None
     topic = Topics.of(settings).transactions
-    fold, wanted = Fold(Contract.of(topic, pipeline, FIXED_IDS)), Expected()
+    ids = schema_ids(settings)
+    fold, wanted = Fold(Contract.of(topic, pipeline, ids)), Expected()
     for message in read_all(settings, topic, settings.partitions):
         record, at = incoming(message), message.partition() or 0
         wanted.records += 1
         outcome = fold.step(at, record)
         if isinstance(outcome, Posted):
-            _expect_entry(wanted, at, outcome)
+            _expect_entry(wanted, at, outcome, ids)
         else:
             wanted.reasons.add(outcome)
             wanted.rejections[at].append(_rejection(topic, at, record, outcome))
     return wanted
 
 
-def _expect_entry(wanted: Expected, at: int, entry: Posted) -> None:
+def _expect_entry(wanted: Expected, at: int, entry: Posted, ids: SchemaIds) -> None:
     after = entry.balance
     key = after.wallet_id.encode()
-    wanted.ledger[at].append(Published(key, frame(FIXED_IDS.ledger_entry) + entry.body, after.recorded_ms))
-    changed = Published(key, frame(FIXED_IDS.balance) + encode_balance(Balance(*after)), after.recorded_ms)
+    wanted.ledger[at].append(Published(key, frame(ids.ledger_entry) + entry.body, after.recorded_ms))
+    changed = Published(key, frame(ids.balance) + encode_balance(Balance(*after)), after.recorded_ms)
     wanted.balances[at, after.source_offset] = wanted.newest[key] = changed
     for balance, reason in entry.snapshots:
-        value = frame(FIXED_IDS.snapshot) + encode_snapshot(Balance(*balance), reason)
+        value = frame(ids.snapshot) + encode_snapshot(Balance(*balance), reason)
         wanted.snapshots[at].append(Published(key, value, balance.recorded_ms))
 
 
