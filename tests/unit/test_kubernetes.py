@@ -1,0 +1,104 @@
+"""config/kubernetes: valid to Kubernetes, careful where it does not look, and true to what our programs read."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from config.settings import Settings
+from vitals.ending import END_S
+
+FOLDER = Path(__file__).parents[2] / "config" / "kubernetes"
+OURS = {"init": ["init"], "worker": ["worker"], "sinks": ["sink", "all"], "archive": ["sink", "archive"]}
+
+
+def objects() -> list[dict[str, Any]]:
+    """Everything in the files, before kustomize."""
+    files = sorted(path for path in FOLDER.glob("*.yaml") if path.name != "kustomization.yaml")
+    return [one for path in files for one in yaml.safe_load_all(path.read_text())]
+
+
+def workloads() -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one for one in objects() if "template" in one.get("spec", {})}
+
+
+def test_the_files_are_valid_and_none_is_left_out() -> None:
+    told = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    assert {*told["resources"]} == {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    for one in objects():
+        kubernetes_validate.validate(one, "1.29", strict=True)
+    assert workloads().keys() == OURS.keys()
+
+
+def test_kustomize_builds_what_is_valid() -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    done = subprocess.run([kubectl, "kustomize", str(FOLDER)], capture_output=True, text=True, check=True)
+    built = [*yaml.safe_load_all(done.stdout)]
+    for one in built:
+        kubernetes_validate.validate(one, "1.29", strict=True)
+        assert one["kind"] == "Namespace" or one["metadata"]["namespace"] == "wallet"
+    pods = [one["spec"]["template"]["spec"] for one in built if "template" in one.get("spec", {})]
+    (name,) = {pod["containers"][0]["envFrom"][0]["configMapRef"]["name"] for pod in pods}
+    assert name != "wallet", "a change of the settings must start new pods"
+    assert {pod["containers"][0]["image"] for pod in pods} == {"registry.example/wallet-ledger:1"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_pod_has_no_more_rights_than_it_needs(name: str) -> None:
+    pod = workloads()[name]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"] == OURS[name]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108 - in a container
+
+
+@pytest.mark.parametrize("name", ["worker", "sinks", "archive"])
+def test_what_runs_is_asked_how_it_is_and_may_end_in_order(name: str) -> None:
+    pod = workloads()[name]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["terminationGracePeriodSeconds"] > END_S
+    assert container["livenessProbe"]["httpGet"]["path"] == "/live"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert container["ports"] == [{"name": "http", "containerPort": int(settings()["WALLET_HTTP_PORT"])}]
+
+
+def settings() -> dict[str, str]:
+    lines = (FOLDER / "wallet.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def known() -> Iterator[str]:
+    yield from (f"WALLET_{name.upper()}" for name in Settings.model_fields)
+
+
+def test_the_settings_are_ours_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings().keys() <= {*known()}
+    for name, value in settings().items():
+        monkeypatch.setenv(name, value)
+    assert Settings(_env_file=None).partitions == int(settings()["WALLET_PARTITIONS"])
+
+
+def test_a_workers_store_is_where_the_image_says() -> None:
+    worker = workloads()["worker"]
+    (container,) = worker["spec"]["template"]["spec"]["containers"]
+    (claim,) = worker["spec"]["volumeClaimTemplates"]
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert (
+        f"WALLET_STATE_DIR={mounts[claim['metadata']['name']]}"
+        in (FOLDER.parents[1] / "Dockerfile").read_text()
+    )
