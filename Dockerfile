@@ -29,6 +29,9 @@ FROM python:${PYTHON_VERSION}-slim-bookworm
 RUN useradd --uid 10001 --create-home wallet && install -d -o wallet -g wallet /var/lib/wallet
 COPY --from=build /opt/wallet /opt/wallet
 ENV PATH=/opt/wallet/bin:$PATH PYTHONUNBUFFERED=1 WALLET_STATE_DIR=/var/lib/wallet
+LABEL org.opencontainers.image.title="wallet-ledger" \
+      org.opencontainers.image.description="A wallet ledger on Kafka: worker, sinks and the wallet command" \
+      org.opencontainers.image.licenses="Apache-2.0"
 USER wallet
 WORKDIR /home/wallet
 ENTRYPOINT ["wallet"]

@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later torture benchmark lock clean
+.PHONY: help setup demo check test test-full test-later containers torture benchmark lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ test: check ## Lint, types and tests against the real local stack
 
 test-full: check ## The same with more examples of every property, and the tests that take long
 	TEST_EFFORT=8 $(BIN)/pytest $(AT_ONCE)
+
+# Needs a Docker engine and its compose; skipped, with a reason, where there is none.
+containers: $(READY) ## The image built and docker-compose.yml played: kills, restarts, down and up, every record verified
+	$(BIN)/pytest -n 0 tests/integration/test_in_containers.py
 
 # Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
 MONTHS := 1
