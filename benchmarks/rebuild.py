@@ -7,8 +7,8 @@ from benchmarks.measurement import Measurement, of_this_process
 from benchmarks.place import Place
 from config.settings import Settings
 from streams.catchup import CatchUp
+from streams.partitions import OPENING_AT_ONCE
 from streams.reader import Progress
-from streams.recovery import OPENING_AT_ONCE
 from streams.store import Identity, PartitionStore, StoreMemory
 from streams.worker import spare_the_collector
 from topics.names import Topics

@@ -15,8 +15,8 @@ from schemas.codec import HEADER_BYTES, not_a_transactions
 from schemas.registry import Writers
 from schemas.versions import schema_text
 from streams.batch import Derived
-from streams.catchup import Torn
-from streams.reader import Interrupted, Isolation, PartitionReader, Progress
+from streams.endings import Interrupted, Torn
+from streams.reader import Isolation, PartitionReader, Progress
 from topics.names import Topics
 
 log = EventLog("streams.accepted")

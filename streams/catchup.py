@@ -21,6 +21,7 @@ from schemas.digest import digest
 from schemas.records import PERIOD, Snapshot
 from streams.absorb import absorb, damaged
 from streams.agreement import Told, agree
+from streams.endings import Torn
 from streams.leftovers import Leftovers
 from streams.reader import Isolation, PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
@@ -39,10 +40,6 @@ MANY_RECORDS = 50_000
 _OFFSET = re.compile(rb"[0-9]{1,19}").fullmatch
 
 T = TypeVar("T")
-
-
-class Torn(Refused):
-    """The topics do not agree: a part of a transaction is to be read, or a new owner wrote it while it was read."""
 
 
 class CatchUp:

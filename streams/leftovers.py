@@ -13,14 +13,14 @@ is written behind a transaction that is open: whatever ended the one would end t
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config.errors import Stopped
 from config.settings import Settings
-from streams.reader import Interrupted
+from streams.endings import Interrupted
 from topics.causes import DENIED, because
 from topics.names import Topics
 
@@ -33,16 +33,6 @@ WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})
 END = -1
 
 T = TypeVar("T")
-
-
-class LeftOpen(Stopped):
-    """Kafka has ended this partition's newest transaction, and in these topics it is open."""
-
-    def __init__(self, partition: int, topics: Iterable[str]) -> None:
-        super().__init__(
-            f"partition {partition}: Kafka has ended a transaction and left it open in {', '.join(topics)}: the next "
-            "start rolls it back, and its records are posted again"
-        )
 
 
 class Leftovers(NamedTuple):

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from config.errors import Stopped
 from config.settings import Settings
-from streams.failures import forbidden
+from streams.endings import Interrupted, forbidden
 from topics.clients import looking
 from topics.cluster import Offsets, passes
 from topics.consuming import consume, ready
@@ -23,10 +23,6 @@ ASK_S, ASK_PAUSE_S = 10.0, 0.1
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 T = TypeVar("T")
-
-
-class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
-    """The partition was taken away, or the worker is stopping, while its store caught up."""
 
 
 class Progress:

@@ -13,8 +13,8 @@ from config.errors import WalletError
 from config.logs import EventLog
 from streams.absorb import absorb
 from streams.agreement import agree_on
+from streams.parts import WriterParts, open_store
 from streams.store import PartitionStore, StoreAhead
-from streams.writer import WriterParts, open_store
 from topics.clients import librdkafka
 from topics.consuming import consume, ready
 

@@ -17,9 +17,8 @@ from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from streams.batch import Derived
-from streams.failures import forbidden
-from streams.leftovers import LeftOpen, OpenTransactions
-from streams.reader import Interrupted
+from streams.endings import Aborted, Fenced, Interrupted, LeftOpen, forbidden
+from streams.leftovers import OpenTransactions
 from topics.causes import because, error_in
 from topics.clients import RETRY_BACKOFF_MS, transactional
 from topics.names import Topics, derived_message_bytes
@@ -42,14 +41,6 @@ FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, Kafka
 INPUT_MESSAGE_BYTES = 1_048_588
 
 Report = Callable[[KafkaError | None, Message], None]
-
-
-class Fenced(Exception):  # noqa: N818 - a fact, not a fault
-    """Another process opened this partition's transactional id: the partition has a new writer."""
-
-
-class Aborted(Exception):  # noqa: N818
-    """The transaction was rolled back as a whole; the batch may be tried again."""
 
 
 class Written(NamedTuple):

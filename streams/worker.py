@@ -14,12 +14,12 @@ from config.logs import EventLog
 from config.settings import Settings
 from schemas import native
 from schemas.registry import schema_ids, writers
-from streams.app import LedgerApp, create_app
+from streams.endings import Stuck
+from streams.faust.app import LedgerApp, create_app
 from streams.folder import numbered_folder
-from streams.metrics import Vitals
-from streams.recovery import Stuck
+from streams.parts import WriterParts
 from streams.store import StoreMemory
-from streams.writer import WriterParts
+from streams.vitals import Vitals
 from topics import rights
 from topics.clients import librdkafka, looking
 from topics.cluster import check, identity, quiet_admin
@@ -107,47 +107,47 @@ async def _run(parts: WriterParts) -> int:
     compiled = native.post is not None
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder, compiled=compiled)
     # Watched and heard to the end: why it ends is told first, and its port is closed last.
-    with observed(parts.settings, Vitals(app.writers)):
+    with observed(parts.settings, Vitals(app.manager)):
         await _until_stopped(app, stop)
         await _end(app, ended_by(signals))
-    if app.writers.failure is not None:
-        raise app.writers.failure
+    if app.partitions.failure is not None:
+        raise app.partitions.failure
     log.info("stopped", prefix=parts.settings.prefix)
     return ended_by(signals)
 
 
 async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
-    """Return when a signal came, a writer failed, or the app crashed or did not start; why is in `writers.failure`."""
+    """Return when a signal came, a writer failed, or the app crashed or did not start; why, the partitions say."""
     starting = asyncio.create_task(app.start())
     ends = [asyncio.create_task(end) for end in (stop.wait(), _failed(app))]
     await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and not starting.cancelled():
         if (failure := starting.exception()) is not None:
-            app.writers.fail(app.crash_reason or failure)
+            app.partitions.fail(app.crash_reason or failure)
             return
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _failed(app: LedgerApp) -> None:
-    while app.writers.failure is None and not app.crashed:  # noqa: ASYNC110 - Faust keeps its event to itself
+    while app.partitions.failure is None and not app.crashed:  # noqa: ASYNC110 - Faust keeps its event to itself
         await asyncio.sleep(0.1)
     if app.crash_reason is not None:
-        app.writers.fail(app.crash_reason)
+        app.partitions.fail(app.crash_reason)
 
 
 async def _end(app: LedgerApp, code: int) -> None:
     """Let go of everything, within bounds."""
-    writers = app.writers
-    end_within(END_S, lambda: writers.failure, code)
-    if isinstance(writers.failure, Stuck):
-        end_now(writers.failure)
+    partitions = app.partitions
+    end_within(END_S, lambda: partitions.failure, code)
+    if isinstance(partitions.failure, Stuck):
+        end_now(partitions.failure)
     # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
-    if not await _ended_within(writers.close(), CLOSE_S):
-        writers.fail(Stuck(f"a batch in hand did not end within {CLOSE_S:g} s"))
-        end_now(writers.failure)
+    if not await _ended_within(app.manager.close(), CLOSE_S):
+        partitions.fail(Stuck(f"a batch in hand did not end within {CLOSE_S:g} s"))
+        end_now(partitions.failure)
     if not await _ended_within(app.stop(), STOP_S):
         log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")
-        end_now(writers.failure, code)
+        end_now(partitions.failure, code)
 
 
 async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bool:

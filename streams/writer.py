@@ -2,35 +2,29 @@
 
 This is the path of an event from top to bottom: a run of records comes in, the fold decides, one Kafka
 transaction commits what it decided, and only then the store takes it over. Blocking code, run in a thread
-of its own; which partitions there are is for `streams.recovery` to know.
+of its own; which partitions there are is for `streams.partitions` to know.
 """
 
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-
-from confluent_kafka import Consumer
 
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
-from config.pipeline import Pipeline
-from config.settings import Settings
 from schemas.accepted import AcceptedIds
 from schemas.codec import TransactionCodec
-from schemas.registry import SchemaIds, Writers
-from streams import metrics
+from streams import counters
 from streams.accepted import accepted_records, ids_to_write_with
 from streams.batch import Outputs
-from streams.catchup import CatchUp, Torn
+from streams.catchup import CatchUp
+from streams.endings import Aborted, Interrupted, Torn
 from streams.leftovers import OpenTransactions
+from streams.parts import WriterParts, open_store
 from streams.posting import Fold
-from streams.reader import Interrupted, Progress
-from streams.store import Cursor, Identity, PartitionStore, StoreMemory
-from streams.transaction import Aborted, PartitionProducer
-from topics.names import Topics
+from streams.reader import Progress
+from streams.store import Cursor, PartitionStore
+from streams.transaction import PartitionProducer
 from topics.source import Source
 
 log = EventLog("streams.writer")
@@ -40,37 +34,6 @@ END_TRIES = 3
 #: How often a partition whose topics do not agree is looked at, and the pause between: while a broker comes back, one
 #: of them may tell an end that the others have passed.
 TORN_LOOKS, TORN_PAUSE_S = 5, 2.0
-
-
-@dataclass(frozen=True)
-class WriterParts:
-    """What the writers of one worker share."""
-
-    settings: Settings
-    topics: Topics
-    pipeline: Pipeline
-    writers: Writers
-    stopping: threading.Event
-    #: Set while the group shares its partitions out: a batch that has written nothing yet is abandoned.
-    rebalancing: threading.Event
-    ids: SchemaIds
-    memory: StoreMemory
-    folder: Path
-    cluster: str
-    ledger_topic_id: str
-    offsets_of: Consumer
-    uncommitted: Consumer
-
-
-def open_store(parts: WriterParts, partition: int) -> PartitionStore:
-    """Open a partition's store in this worker's folder; raises Refused if it belongs to something else."""
-    settings = parts.settings
-    return PartitionStore(
-        parts.folder / settings.prefix / str(partition),
-        Identity(parts.cluster, settings.prefix, parts.ledger_topic_id, partition),
-        parts.memory,
-        settings.cached_wallets // parts.pipeline.partitions + 1,
-    )
 
 
 class PartitionWriter:
@@ -105,7 +68,7 @@ class PartitionWriter:
         started = time.monotonic()
         self._take_over()
         took_s = time.monotonic() - started
-        metrics.recovered(self.recovery.records, took_s)
+        counters.recovered(self.recovery.records, took_s)
         log.info("ready", partition=self.partition, took_s=round(took_s, 3))
 
     def _take_over(self) -> None:
@@ -257,7 +220,7 @@ class PartitionWriter:
             raise Interrupted from None
         # 2. One Kafka transaction: entries, rejections, snapshots, balances, the source's next offset, and the schema
         # ids that were accepted for it.
-        with metrics.transaction():
+        with counters.transaction():
             written = producer.write(
                 outputs.entries,
                 outputs.rejections,
@@ -272,7 +235,7 @@ class PartitionWriter:
         store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)
         # 4. The position, last: what is skipped from now on is in Kafka and in the store.
         self.next_offset = outputs.next_offset
-        metrics.posted(outputs, time.monotonic() - started)
+        counters.posted(outputs, time.monotonic() - started)
 
     def _until_ahead(self, records: list[Source]) -> tuple[list[Source], Source | None]:
         latest_ms = (time.time() + self._parts.settings.max_clock_ahead_s) * 1000

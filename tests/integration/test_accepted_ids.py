@@ -27,11 +27,11 @@ from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
 from schemas.versions import schema_text
 from sinks import databases
 from streams.accepted import ids_to_write_with, read_accepted
-from streams.catchup import Torn
-from streams.reader import Interrupted
+from streams.endings import Aborted, Interrupted, Torn
+from streams.parts import WriterParts
 from streams.store import StoreMemory
-from streams.transaction import Aborted, PartitionProducer
-from streams.writer import PartitionWriter, WriterParts
+from streams.transaction import PartitionProducer
+from streams.writer import PartitionWriter
 from tests.integration.pipelines import (
     Upstream,
     Worker,

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 #: A `wallet` command whose sessions are longer than any broker allows by default.
 SESSION_OF_AN_HOUR = """
 from aiokafka.consumer import consumer
-from streams.group import GroupCoordinator
+from streams.faust.group import GroupCoordinator
 def of_an_hour(*given, **named):
     return GroupCoordinator(*given, **named | {"session_timeout_ms": 3_600_000})
 consumer.GroupCoordinator = of_an_hour
@@ -29,7 +29,7 @@ main()
 """
 #: A `wallet` command whose worker has the same name as every other one of this kind.
 NAMESAKE = """
-from streams import app
+from streams.faust import app
 app.identity = lambda folder: "namesake"
 from operations.main import main
 main()

@@ -13,9 +13,11 @@ from config.errors import Stopped
 from config.settings import Settings
 from operations.sending.generator import Mix, records
 from schemas.registry import FIXED_IDS, writers
+from streams.endings import Aborted, Fenced
+from streams.parts import WriterParts
 from streams.store import Cursor, PartitionStore, StoreMemory
-from streams.transaction import Aborted, Fenced, PartitionProducer
-from streams.writer import PartitionWriter, WriterParts
+from streams.transaction import PartitionProducer
+from streams.writer import PartitionWriter
 from tests.integration.exactness import assert_exact, found
 from tests.integration.pipelines import (
     PATIENCE_S,

@@ -13,8 +13,9 @@ from rocksdict import Options
 from config.settings import Settings
 from schemas.registry import FIXED_IDS, Writers
 from streams import catchup, leftovers, reader, store, transaction, writer
+from streams.parts import WriterParts
 from streams.store import StoreMemory
-from streams.writer import PartitionWriter, WriterParts
+from streams.writer import PartitionWriter
 from tests.simulation.broker import Broker
 from tests.simulation.consumer import Consumer
 from tests.simulation.disk import Disk, Folder, Store, WriteBatch

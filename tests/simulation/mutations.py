@@ -59,7 +59,7 @@ _TAKE_OVER = "        self._take_over()\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _OPENED = "        took_s = time.monotonic() - started"
-_ADVANCE = "            positions.advance(self._connection, self._place, batch.moves)\n"
+_ADVANCE = "            positions.advance(self._connection, self._holder, batch.moves)\n"
 _BEGIN = "        with self._connection.transaction():\n"
 _SAVE_CURSOR = "        put(CURSOR, _CURSOR.pack(*cursor))\n"
 _SAVE_CURSOR_ALONE = (
@@ -410,7 +410,7 @@ MUTATIONS = (
     Mutation(
         "a sink compares its position with >",
         play_sinks,
-        (Edit(Consumption._batch, "if offset >= stands", "if offset > stands"),),
+        (Edit(Consumption._batch, "if offset >= next_offsets", "if offset > next_offsets"),),
         _ROWS,
     ),
     Mutation(

@@ -15,11 +15,10 @@ from schemas.codec import encode_balance
 from streams import store
 from streams.absorb import absorb
 from streams.agreement import agree_on
-from streams.catchup import Torn
-from streams.reader import Interrupted
+from streams.endings import Fenced, Interrupted, Torn
+from streams.parts import open_store
 from streams.store import Cursor, StoreAhead
-from streams.transaction import Fenced
-from streams.writer import PartitionWriter, open_store
+from streams.writer import PartitionWriter
 from tests.simulation.broker import Broker
 from tests.simulation.choices import Choices
 from tests.simulation.consumer import as_message

@@ -4,7 +4,7 @@ from faust.assignor.client_assignment import CopartitionedAssignment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.assignor import EvenAssignor
+from streams.faust.assignor import EvenAssignor
 
 
 @st.composite

@@ -7,7 +7,7 @@ import pytest
 from aiokafka import errors
 from aiokafka.consumer import group_coordinator
 
-from streams.group import GroupCoordinator, Membership
+from streams.faust.group import GroupCoordinator, Membership
 
 
 class Told:

@@ -22,7 +22,7 @@ from schemas.codec import encode_balance
 from schemas.records import Balance
 from streams.agreement import Told, agree, agree_on
 from streams.batch import posted_id
-from streams.reader import Interrupted
+from streams.endings import Interrupted
 from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
 from streams.wallet import Known
 

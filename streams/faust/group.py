@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka.consumer import consumer, group_coordinator
 
 from config.settings import Settings
-from streams.failures import Replaced, in_one_line
+from streams.endings import Replaced, in_one_line
 
 #: aiokafka leaves a group for good when nothing was fetched for so long, which for a spare worker, and for one whose
 #: partitions recover, is right. Whether a worker makes progress is for the watchdog to judge.

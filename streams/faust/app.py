@@ -7,13 +7,14 @@ from faust.app.base import BootStrategy
 from faust.types import StreamT
 from faust.types.transports import TransportT
 
-from streams.assignor import PartitionAssignor
-from streams.credentials import credentials
+from streams.faust.assignor import PartitionAssignor
+from streams.faust.credentials import credentials
+from streams.faust.rebalance import TableManager
+from streams.faust.table import BalanceTable
+from streams.faust.transport import Run, Transport
 from streams.folder import identity
-from streams.recovery import TableManager
-from streams.table import BalanceTable
-from streams.transport import Run, Transport
-from streams.writer import WriterParts
+from streams.partitions import Partitions
+from streams.parts import WriterParts
 
 #: A rebalance is noticed with a heartbeat, so this is the pause of a planned restart.
 HEARTBEAT_S = 0.5
@@ -41,27 +42,32 @@ class LedgerApp(faust.App):
     """Faust with batches as events, and with recovery that is exact."""
 
     BootStrategy = WithoutWeb
-    parts: WriterParts
+
+    def __init__(self, parts: WriterParts, **options: Any) -> None:
+        # Before Faust's own: it makes the table manager, which asks for them.
+        self.parts = parts
+        super().__init__(parts.settings.group, **options)
 
     def _new_transport(self) -> TransportT:
-        writers = self.writers
-        return Transport(
-            self.conf.broker_consumer, self, self.parts.settings, writers.wants, writers.membership
-        )
+        wants, membership = self.partitions.wants, self.manager.membership
+        return Transport(self.conf.broker_consumer, self, self.parts.settings, wants, membership)
 
     @property
-    def writers(self) -> TableManager:
-        """The writers of the partitions that this worker has."""
+    def manager(self) -> TableManager:
+        """What stands for Faust's recovery."""
         return cast("TableManager", self.tables)
+
+    @property
+    def partitions(self) -> Partitions:
+        """The partitions that this worker has."""
+        return self.manager.partitions
 
 
 def create_app(parts: WriterParts) -> LedgerApp:
     """The worker's app for these settings. Connects to nothing until it is started."""
     settings, topics = parts.settings, parts.topics
-    TableManager.parts = parts
-    LedgerApp.parts = parts
     app = LedgerApp(
-        settings.group,
+        parts,
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
         broker_client_id=f"{settings.prefix}-worker",
         # A worker that is back before its session has ended has its partitions back at once, and disturbs no other.
@@ -95,16 +101,16 @@ def create_app(parts: WriterParts) -> LedgerApp:
     )
     app.tables.add(balances)
     balances.partitions_of_topic = parts.pipeline.partitions
-    balances.store_of = app.writers.store_of
+    balances.store_of = app.partitions.store_of
 
     @app.agent(source, name="ledger")
     async def ledger(runs: StreamT[Run]) -> None:
         """Give each run of records to the writer of its partition, which commits it in one transaction."""
         async for event in runs.events():
-            app.writers.take(event.message.tp, event.value)
+            app.partitions.take(event.message.tp, event.value)
 
     @app.on_partitions_revoked.connect
     async def quiesce(*_: Any, **__: Any) -> None:
-        await app.writers.quiesce()
+        await app.manager.quiesce()
 
     return app

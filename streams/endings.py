@@ -1,4 +1,6 @@
-"""What ended a worker, as an error for its reader: one line that says what to do, and an exit code."""
+"""How a batch, a partition and a worker end: facts that those above act on, and one line for whoever reads it."""
+
+from collections.abc import Iterable
 
 from aiokafka import errors
 from confluent_kafka import KafkaError, KafkaException
@@ -12,6 +14,36 @@ from topics.names import Topics
 #: Members of another kind that are named in an error.
 NAMED = 3
 ACLS = "see docs/operations/acls.md"
+
+
+class Fenced(Exception):  # noqa: N818 - a fact, not a fault
+    """Another process opened this partition's transactional id: the partition has a new writer."""
+
+
+class Aborted(Exception):  # noqa: N818
+    """The transaction was rolled back as a whole; the batch may be tried again."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
+    """The partition was taken away, or the worker is stopping, while its store caught up."""
+
+
+class Torn(Refused):
+    """The topics do not agree: a part of a transaction is to be read, or a new owner wrote it while it was read."""
+
+
+class LeftOpen(Stopped):
+    """Kafka has ended this partition's newest transaction, and in these topics it is open."""
+
+    def __init__(self, partition: int, topics: Iterable[str]) -> None:
+        super().__init__(
+            f"partition {partition}: Kafka has ended a transaction and left it open in {', '.join(topics)}: the next "
+            "start rolls it back, and its records are posted again"
+        )
+
+
+class Stuck(Stopped):
+    """A batch that does not end, so neither would a stop that waits for it: the process ends without one."""
 
 
 class Replaced(Stopped):

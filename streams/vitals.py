@@ -1,104 +1,17 @@
-"""What a worker tells of itself: counters of its batches, and how each of its partitions stands.
-
-Everything is counted once a batch, never once a record.
-"""
+"""How a worker stands: its partitions, its stores, its place in the group. Read from the worker, by nobody below it."""
 
 import time
-from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric
 
-from schemas.records import Reason
-from streams.batch import Outputs
-from streams.transaction import Aborted, Fenced
+from streams.faust.rebalance import TableManager
+from streams.partitions import Assigned
 from topics.incoming import Incoming
-from vitals.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
+from vitals.metrics import gauge
 from vitals.watchdog import Look, Standing
-
-if TYPE_CHECKING:
-    from streams.recovery import Assigned, TableManager
-
-RECORDS = Counter("wallet_worker_records", "Records decided and committed, by outcome.", ["outcome"])
-REJECTIONS = Counter("wallet_worker_rejections", "Records rejected, by reason.", ["reason"])
-SNAPSHOTS = Counter("wallet_worker_snapshots", "Snapshots written.")
-BATCH = Histogram(
-    "wallet_worker_batch_records", "Records decided in one Kafka transaction.", buckets=RECORD_BUCKETS
-)
-BATCH_SECONDS = Histogram(
-    "wallet_worker_batch_duration_seconds",
-    "From a fetched run of records to the store: decide, commit, store.",
-    buckets=SECOND_BUCKETS,
-)
-TRANSACTION_SECONDS = Histogram(
-    "wallet_worker_transaction_duration_seconds",
-    "A Kafka transaction that committed, from its begin to the answer.",
-    buckets=SECOND_BUCKETS,
-)
-TRANSACTIONS = Counter(
-    "wallet_worker_transactions",
-    "Kafka transactions by how they ended: committed, aborted (and tried again), fenced, failed.",
-    ["result"],
-)
-RECOVERY_SECONDS = Histogram(
-    "wallet_worker_recovery_duration_seconds",
-    "Opening a partition: fencing its former owner, catching its store up, finding its position.",
-    buckets=(*SECOND_BUCKETS, 300.0, 1_800.0, 7_200.0),
-)
-RECOVERED = Counter("wallet_worker_recovered_records", "Records read into stores that were behind.")
-
-#: Where a rejection has its reason: upstream may send any headers, the fold's six come last (streams.posting).
-REASON = -6
-
-for outcome in ("posted", "rejected"):
-    RECORDS.labels(outcome)
-for one in Reason:
-    REJECTIONS.labels(one.value)
-for result in ("committed", "aborted", "fenced", "failed"):
-    TRANSACTIONS.labels(result)
-
-
-@contextmanager
-def transaction() -> Iterator[None]:
-    """Count how the Kafka transaction inside ends, and how long it took to commit."""
-    started = time.monotonic()
-    try:
-        yield
-    except Aborted:
-        TRANSACTIONS.labels("aborted").inc()
-        raise
-    except Fenced:
-        TRANSACTIONS.labels("fenced").inc()
-        raise
-    except BaseException:
-        TRANSACTIONS.labels("failed").inc()
-        raise
-    TRANSACTION_SECONDS.observe(time.monotonic() - started)
-    TRANSACTIONS.labels("committed").inc()
-
-
-def recovered(records: int, took_s: float) -> None:
-    """Count a partition that was opened."""
-    RECOVERED.inc(records)
-    RECOVERY_SECONDS.observe(took_s)
-
-
-def posted(outputs: Outputs, took_s: float) -> None:
-    """Count a batch that is committed and in the store."""
-    entries, rejections = len(outputs.entries), len(outputs.rejections)
-    RECORDS.labels("posted").inc(entries)
-    RECORDS.labels("rejected").inc(rejections)
-    if rejections:
-        reasons = Tally(rejection.headers[REASON][1] for rejection in outputs.rejections if rejection.headers)
-        for reason, count in reasons.items():
-            REJECTIONS.labels(reason.decode() if isinstance(reason, bytes) else reason).inc(count)
-    SNAPSHOTS.inc(len(outputs.snapshots))
-    BATCH.observe(entries + rejections)
-    BATCH_SECONDS.observe(took_s)
 
 
 class Vitals:
@@ -106,9 +19,9 @@ class Vitals:
 
     role = "worker"
 
-    def __init__(self, writers: "TableManager") -> None:
-        self._writers = writers
-        self._parts = writers.parts
+    def __init__(self, manager: TableManager) -> None:
+        self._membership, self._partitions_of = manager.membership, manager.partitions
+        self._parts = manager.partitions.parts
         self.oldest = Incoming(self._parts.settings, self._parts.topics.transactions)
 
     def standings(self) -> list[Standing]:
@@ -134,9 +47,9 @@ class Vitals:
 
     @property
     def _ending(self) -> bool:
-        return self._parts.stopping.is_set() or self._writers.failure is not None
+        return self._parts.stopping.is_set() or self._partitions_of.failure is not None
 
-    def _waits_for(self, each: "Assigned") -> str | None:
+    def _waits_for(self, each: Assigned) -> str | None:
         if each.held:
             return "a record ahead of the clock (WALLET_MAX_CLOCK_AHEAD_S)"
         if each.fenced:
@@ -146,8 +59,8 @@ class Vitals:
     def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
         """What the group's coordinator says, partitions that are being opened, and those that wait for something."""
         if self._ending:
-            return [f"it is ending: {self._writers.failure or 'it was told to'}"]
-        reasons = self._writers.membership.not_ready()
+            return [f"it is ending: {self._partitions_of.failure or 'it was told to'}"]
+        reasons = self._membership.not_ready()
         for each in self._partitions():
             waits_for = self._waits_for(each)
             if waits_for is not None:
@@ -180,11 +93,11 @@ class Vitals:
         standby = gauge(
             "wallet_standby_lag_records", "How far a warm copy is behind its topics.", ("partition",)
         )
-        for partition, lag in list(self._writers.standbys.lag_records.items()):
+        for partition, lag in list(self._partitions_of.standbys.lag_records.items()):
             standby.add_metric([str(partition)], lag)
         return [count, total, remaining, standby, *self._stores(partitions)]
 
-    def _stores(self, partitions: list["Assigned"]) -> Iterator[Metric]:
+    def _stores(self, partitions: list[Assigned]) -> Iterator[Metric]:
         size = gauge("wallet_worker_store_size_bytes", "Size of a partition's store on disk.", ("partition",))
         cached = gauge("wallet_worker_cached_wallets", "Balances in memory, of all partitions.")
         newest = gauge(
@@ -203,11 +116,11 @@ class Vitals:
             newest.add_metric([], max(0.0, time.time() - newest_ms / 1000))
         yield from (size, cached, newest)
 
-    def _partitions(self) -> list["Assigned"]:
-        return sorted(self._writers.partitions.values(), key=lambda each: each.tp.partition)
+    def _partitions(self) -> list[Assigned]:
+        return sorted(self._partitions_of.assigned.values(), key=lambda each: each.tp.partition)
 
 
-def _state(each: "Assigned") -> str:
+def _state(each: Assigned) -> str:
     if each.held or each.fenced:
         return "stopped"
     return "ready" if each.ready else "opening"

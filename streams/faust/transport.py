@@ -20,7 +20,7 @@ from faust.types.transports import ConsumerT
 from yarl import URL
 
 from config.settings import Settings
-from streams.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
+from streams.faust.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
 from topics.source import Source

@@ -1,0 +1,19 @@
+"""The versions that `streams.faust` was written for: it leans on parts of them that are not public."""
+
+from importlib.metadata import version
+
+from config.errors import ConfigurationError
+
+#: What each version begins with.
+WRITTEN_FOR = {"faust-streaming": "0.15.", "mode-streaming": "0.7.", "aiokafka": "0.14."}
+
+
+def refuse_others() -> None:
+    """Raise ConfigurationError for a version that nobody has tried: before anything of it is patched or replaced."""
+    for name, begin in WRITTEN_FOR.items():
+        there = version(name)
+        if not there.startswith(begin):
+            raise ConfigurationError(
+                f"{name} {there} is installed, and this worker was written for {begin}x: install the versions of "
+                "requirements.txt"
+            )

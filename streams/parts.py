@@ -1,0 +1,44 @@
+"""What the writers of one worker share, and the stores that they open."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer
+
+from config.pipeline import Pipeline
+from config.settings import Settings
+from schemas.registry import SchemaIds, Writers
+from streams.store import Identity, PartitionStore, StoreMemory
+from topics.names import Topics
+
+
+@dataclass(frozen=True)
+class WriterParts:
+    """What the writers of one worker share."""
+
+    settings: Settings
+    topics: Topics
+    pipeline: Pipeline
+    writers: Writers
+    stopping: threading.Event
+    #: Set while the group shares its partitions out: a batch that has written nothing yet is abandoned.
+    rebalancing: threading.Event
+    ids: SchemaIds
+    memory: StoreMemory
+    folder: Path
+    cluster: str
+    ledger_topic_id: str
+    offsets_of: Consumer
+    uncommitted: Consumer
+
+
+def open_store(parts: WriterParts, partition: int) -> PartitionStore:
+    """Open a partition's store in this worker's folder; raises Refused if it belongs to something else."""
+    settings = parts.settings
+    return PartitionStore(
+        parts.folder / settings.prefix / str(partition),
+        Identity(parts.cluster, settings.prefix, parts.ledger_topic_id, partition),
+        parts.memory,
+        settings.cached_wallets // parts.pipeline.partitions + 1,
+    )
