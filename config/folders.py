@@ -1,5 +1,9 @@
-"""Folders of ours: what is in them tells balances, so nobody but their owner may look into them."""
+"""Folders of ours, which nobody but their owner may look into: what is in them tells balances; and who works in one."""
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from config.errors import ConfigurationError
@@ -26,3 +30,26 @@ def private(folder: Path, what: str) -> Path:
 def make_private(folder: Path) -> None:
     """Make the folder for its owner alone; one that is there stays as it is. Raises OSError."""
     folder.mkdir(PRIVATE, parents=True, exist_ok=True)
+
+
+class Taken(Exception):  # noqa: N818 - a fact, not a fault
+    """Another process has the lock; `pid` as it wrote it, or "unknown"."""
+
+    def __init__(self, pid: str) -> None:
+        super().__init__(f"process {pid} has it")
+        self.pid = pid
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of this file, which ends with the process at the latest; raises Taken."""
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise Taken(lock.read().strip() or "unknown") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,16 +1,14 @@
 """Numbered folders in `WALLET_STATE_DIR`: each worker of a machine takes one, the same after a restart."""
 
-import fcntl
 import hashlib
-import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.errors import ConfigurationError, Refused, Stopped
-from config.folders import make_private, private
+from config.folders import Taken, locked, make_private, private
 
 #: More workers than this on one machine are a mistake in somebody's configuration.
 MOST_WORKERS = 1_000
@@ -25,17 +23,9 @@ def numbered_folder(state_dir: Path) -> Iterator[Path]:
         raise ConfigurationError(f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}") from None
     for number in range(MOST_WORKERS):
         folder = private(state_dir / str(number), "WALLET_STATE_DIR:")
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        try:
+        with suppress(Taken), locked(folder / "lock"):
             yield folder
-        finally:
-            os.close(lock)
-        return
+            return
     raise Refused(f"all of {MOST_WORKERS} folders in {state_dir} are in use")
 
 

@@ -4,7 +4,6 @@ A file appears under its name when it is complete; then the manifest names it. A
 one with the file that it had begun, and one that had ended takes what has come since.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ import typer
 from confluent_kafka import Message
 
 from config.errors import Refused
+from config.folders import Taken, locked
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.arguments import partitions_of
@@ -89,14 +89,11 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"another `wallet export` is writing into {folder}: wait until it is done"
-            ) from None
-        yield
+    try:
+        with locked(folder / ".lock"):
+            yield
+    except Taken:
+        raise Refused(f"another `wallet export` is writing into {folder}: wait until it is done") from None
 
 
 def _origin(settings: Settings, pipeline: Pipeline, logs: Logs, names: Sequence[str]) -> dict[str, Any]:
