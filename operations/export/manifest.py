@@ -15,7 +15,7 @@ from typing import Any, Self
 from confluent_kafka import Message
 
 from config.errors import ConfigurationError, Refused
-from operations.verify.kinds import headers_of
+from topics.rejections import headers_of
 
 NAME = "manifest.json"
 FORMAT = 1

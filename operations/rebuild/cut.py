@@ -14,7 +14,7 @@ from config.settings import Settings
 from operations.rebuild.lag import lags_of, missing
 from operations.rebuild.place import Place
 from operations.verify.cut import Cut, cuts
-from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
+from operations.verify.kinds import LEDGER, REJECTIONS, Kind
 from sinks import postgres
 from topics import group_offsets
 from topics.cluster import all_there
@@ -90,7 +90,7 @@ def _lowered(cut: Cut, reading: Reading, kind: Kind, position: int) -> Cut:
     begin, end = max(position, cut.begins[reading.topic]), cut.ends[reading.topic]
     reading.start(cut.partition, begin, end)
     for message in reading.next(1):
-        source = kind.identity(record_of(message))
+        source = kind.source(message)
         if isinstance(source, int):
             return cut._replace(source=min(cut.source, source))
     return cut

@@ -10,7 +10,6 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.arguments import partitions_of
-from operations.verify.kinds import OUR_HEADERS, headers_of
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame
 from schemas.records import Reason, Transaction, from_ms
@@ -18,8 +17,7 @@ from schemas.registry import writers
 from topics.cluster import offsets_of, quiet_admin
 from topics.names import Topics
 from topics.reading import Reading
-
-Headers = list[tuple[str, bytes | None]]
+from topics.rejections import Headers, rejected
 
 #: A resubmitted record says how often that was done, and which rejection it is of.
 ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
@@ -122,26 +120,21 @@ def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
 
 def rejection_in(message: Message) -> Rejection | None:
     """A record as a rejection; None for one that is none, which `wallet verify` tells."""
-    pairs = headers_of(message) or []
-    headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
-    ours = {
-        name.removeprefix("rejection."): (value or b"").decode(errors="replace")
-        for name, value in headers[-OUR_HEADERS:]
-    }
     try:
+        found = rejected(message)
         return Rejection(
             offset=message.offset() or 0,
-            reason=ours["reason"],
-            detail=ours["detail"],
-            topic=ours["topic"],
-            partition=int(ours["partition"]),
-            source_offset=int(ours["offset"]),
-            at=from_ms(int(ours["at"])),
+            reason=found.reason.decode(errors="replace"),
+            detail=found.detail.decode(errors="replace"),
+            topic=found.topic.decode(errors="replace"),
+            partition=found.partition,
+            source_offset=found.source_offset,
+            at=from_ms(found.at_ms),
             key=message.key(),
             value=message.value(),
-            headers=headers[:-OUR_HEADERS],
+            headers=found.came,
         )
-    except (KeyError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 

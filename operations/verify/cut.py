@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from config.errors import Refused
 from config.settings import Settings
-from operations.verify.kinds import LEDGER, REJECTIONS, Kind, record_of
+from operations.verify.kinds import LEDGER, REJECTIONS, Kind
 from topics import group_offsets
 from topics.cluster import Offsets, all_there, offsets_of
 from topics.names import Topics
@@ -106,7 +106,7 @@ def _tail(reading: Reading, kind: Kind, partition: int, at: Offsets) -> int:
         reading.start(partition, start, at.end)
         newest = -1
         while messages := reading.next(1_000):
-            sources = (kind.identity(record_of(message)) for message in messages)
+            sources = (kind.source(message) for message in messages)
             newest = max([newest, *(source for source in sources if isinstance(source, int))])
         if newest >= 0 or start == at.begin:
             return newest
