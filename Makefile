@@ -52,7 +52,8 @@ test-full: check ## The same with more examples of every property, and the tests
 
 # Needs a Docker engine and its compose; skipped, with a reason, where there is none.
 containers: $(READY) ## The image built and docker-compose.yml played: kills, restarts, down and up, every record verified
-	$(BIN)/pytest -n 0 tests/integration/test_in_containers.py
+	# Ryuk, which clears away after testcontainers, is an image of its own; these tests clear away themselves.
+	TESTCONTAINERS_RYUK_DISABLED=true $(BIN)/pytest -n 0 tests/integration/test_in_containers.py
 
 # Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
 MONTHS := 1
