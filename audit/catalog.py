@@ -41,7 +41,11 @@ _RELATIONS = f"""
 """  # noqa: S608 - put together from literals
 _LINES = f"""
     WITH ours AS ({_RELATIONS}), lines AS (
-        SELECT id, concat_ws(' ', 'is', CASE c.relkind WHEN 'v' THEN 'view' ELSE 'table' END,
+        SELECT id, concat_ws(' ', 'is',
+            CASE c.relkind WHEN 'v' THEN 'view' WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table'
+                ELSE 'something else' END,
+            CASE WHEN c.relowner <> (SELECT relowner FROM pg_class WHERE oid = to_regclass('wallet_migrations'))
+                THEN 'of another owner' END,
             CASE WHEN c.relpersistence <> 'p' THEN 'not durable' END,
             CASE WHEN c.relrowsecurity OR c.relforcerowsecurity THEN 'with row security' END) AS line
         FROM ours JOIN pg_class AS c ON c.oid = id
@@ -49,11 +53,21 @@ _LINES = f"""
         SELECT id, concat_ws(' ', 'partition of', i.inhparent::regclass, pg_get_expr(c.relpartbound, id))
         FROM ours JOIN pg_inherits AS i ON i.inhrelid = id JOIN pg_class AS c ON c.oid = id
         UNION ALL
+        SELECT id, concat_ws(' ', 'has a child', i.inhrelid::regclass)
+        FROM ours JOIN pg_inherits AS i ON i.inhparent = id
+        WHERE relkind <> 'p' OR name NOT IN ('transactions', 'transaction_archive')
+        UNION ALL
+        SELECT id, 'index ' || pg_get_indexdef(x.indexrelid)
+        FROM ours JOIN pg_index AS x ON x.indrelid = id AND (x.indisunique OR x.indexprs IS NOT NULL)
+        WHERE NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = x.indexrelid)
+        UNION ALL
         SELECT id, concat_ws(' ', 'column', a.attname, format_type(a.atttypid, a.atttypmod),
             CASE WHEN a.attcollation <> y.typcollation THEN 'collate ' || l.collname END,
-            CASE WHEN a.attnotnull THEN 'not null' END, CASE WHEN a.attgenerated <> '' THEN 'generated' END)
+            CASE WHEN a.attnotnull THEN 'not null' END, CASE WHEN a.attgenerated <> '' THEN 'generated' END,
+            CASE WHEN a.attidentity <> '' THEN 'identity' END, 'default ' || pg_get_expr(d.adbin, id))
         FROM ours JOIN pg_attribute AS a ON a.attrelid = id AND a.attnum > 0 AND NOT a.attisdropped
         JOIN pg_type AS y ON y.oid = a.atttypid LEFT JOIN pg_collation AS l ON l.oid = a.attcollation
+        LEFT JOIN pg_attrdef AS d ON d.adrelid = id AND d.adnum = a.attnum
         UNION ALL
         SELECT id, 'constraint ' || pg_get_constraintdef(k.oid)
         FROM ours JOIN pg_constraint AS k ON k.conrelid = id AND k.contype IN ('p', 'u', 'f', 'c', 'x')
@@ -71,12 +85,13 @@ _LINES = f"""
         UNION ALL
         SELECT id, 'policy ' || p.polname FROM ours JOIN pg_policy AS p ON p.polrelid = id
         UNION ALL
-        SELECT id, concat_ws(' ', g.privilege_type, 'by', coalesce(r.rolname, 'PUBLIC'), g.on_column)
+        SELECT id, concat_ws(' ', g.privilege_type, 'by', coalesce(r.rolname, 'PUBLIC'), g.on_column,
+            CASE WHEN g.is_grantable THEN 'with grant option' END)
         FROM ours JOIN pg_class AS c ON c.oid = id
         CROSS JOIN LATERAL (
-            SELECT x.grantee, x.privilege_type, NULL::text AS on_column FROM aclexplode(c.relacl) AS x
+            SELECT x.grantee, x.privilege_type, x.is_grantable, NULL::text AS on_column FROM aclexplode(c.relacl) AS x
             UNION ALL
-            SELECT x.grantee, x.privilege_type, format('(%%s)', a.attname)
+            SELECT x.grantee, x.privilege_type, x.is_grantable, format('(%%s)', a.attname)
             FROM pg_attribute AS a CROSS JOIN LATERAL aclexplode(a.attacl) AS x WHERE a.attrelid = id
         ) AS g
         LEFT JOIN pg_roles AS r ON r.oid = g.grantee
@@ -89,10 +104,13 @@ _FUNCTIONS = """
         concat_ws(' ', CASE p.prokind WHEN 'f' THEN 'function' WHEN 'p' THEN 'procedure' ELSE 'aggregate' END,
             'returns ' || pg_get_function_result(p.oid), 'language ' || l.lanname, 'volatility ' || p.provolatile::text,
             CASE WHEN p.proisstrict THEN 'strict' END, CASE WHEN p.prosecdef THEN 'security definer' END,
-            'set ' || array_to_string(p.proconfig, ', ')),
-        coalesce(pg_get_function_sqlbody(p.oid), p.prosrc),
+            'set ' || array_to_string(p.proconfig, ', '),
+            CASE WHEN p.proowner <> (SELECT relowner FROM pg_class WHERE oid = to_regclass('wallet_migrations'))
+                THEN 'of another owner' END),
+        pg_get_function_sqlbody(p.oid), p.prosrc,
         ARRAY(
-            SELECT format('EXECUTE by %%s', coalesce(r.rolname, 'PUBLIC'))
+            SELECT concat_ws(' ', 'EXECUTE by', coalesce(r.rolname, 'PUBLIC'),
+                CASE WHEN g.is_grantable THEN 'with grant option' END)
             FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS g
             LEFT JOIN pg_roles AS r ON r.oid = g.grantee WHERE g.grantee <> p.proowner
         )
@@ -100,6 +118,25 @@ _FUNCTIONS = """
     JOIN pg_namespace AS n ON n.oid = p.pronamespace AND n.nspname = 'public'
     JOIN pg_language AS l ON l.oid = p.prolang
     WHERE p.proname = ANY (%s)
+"""
+
+
+_BESIDE = """
+    SELECT 'public', format('the operator %s was not shipped', o.oid::regoperator)
+    FROM pg_operator AS o
+    WHERE o.oprleft IN (to_regtype('transaction_type'), to_regtype('snapshot_reason'))
+        OR o.oprright IN (to_regtype('transaction_type'), to_regtype('snapshot_reason'))
+    UNION ALL
+    SELECT 'public', format('a cast from %s to %s was not shipped', c.castsource::regtype, c.casttarget::regtype)
+    FROM pg_cast AS c
+    WHERE c.castsource IN (to_regtype('transaction_type'), to_regtype('snapshot_reason'))
+        OR c.casttarget IN (to_regtype('transaction_type'), to_regtype('snapshot_reason'))
+    UNION ALL
+    SELECT 'public', format('%s may make objects in the schema', coalesce(r.rolname, 'PUBLIC'))
+    FROM pg_namespace AS n CROSS JOIN LATERAL aclexplode(n.nspacl) AS g LEFT JOIN pg_roles AS r ON r.oid = g.grantee
+    WHERE n.nspname = 'public' AND g.privilege_type = 'CREATE' AND g.grantee <> n.nspowner
+        AND (g.grantee = 0 OR r.rolname IN ('wallet_writer', 'wallet_reader', 'wallet_archiver'))
+    ORDER BY 1, 2
 """
 
 
@@ -128,8 +165,10 @@ def there(connection: Connection, names: Mapping[str, object]) -> Iterator[Thing
         if line is not None:
             some.add(_named(line, name, starts, ends) if state in {OPEN, SEALED, ARCHIVED} else _plain(line))
     functions = list({name.partition("(")[0] for name in names if "(" in name})
-    for name, made, body, rights in connection.execute(_FUNCTIONS.encode(), [functions]):
-        lines[name, name] |= {made, _digest("body", body), *rights}
+    for name, made, body, source, rights in connection.execute(_FUNCTIONS.encode(), [functions]):
+        # The server writes what it has parsed in its own way; a text of ours has comments, which its lines end.
+        written = _BLANKS.sub(" ", body) if body is not None else "\n".join(source.splitlines())
+        lines[name, name] |= {made, _digest("body", written), *rights}
     for (name, kind), some in lines.items():
         yield Thing(name, kind, frozenset(some))
 
@@ -153,10 +192,17 @@ def differences(connection: Connection) -> Iterator[Difference]:
                 found={"catalog": sorted(thing.lines - wanted)},
                 check="catalog",
             )
+    yield from _beside(connection)
     for name in sorted(missing):
         yield Difference(
             name.partition("(")[0], "missing", check="catalog", detail="it was shipped and is gone"
         )
+
+
+def _beside(connection: Connection) -> Iterator[Difference]:
+    """What changes the meaning of our statements: operators and casts of our types; and who may make more of them."""
+    for name, told in connection.execute(_BESIDE):
+        yield Difference(name, "unprotected", check="catalog", detail=told)
 
 
 def _named(line: str, name: str, starts: str | None, ends: str | None) -> str:
@@ -170,9 +216,9 @@ def _named(line: str, name: str, starts: str | None, ends: str | None) -> str:
 
 def _plain(line: str) -> str:
     what, _, text = line.partition(" ")
-    return _digest(what, text) if what == "query" else line.replace(" public.", " ")
+    return _digest(what, _BLANKS.sub(" ", text)) if what == "query" else line.replace(" public.", " ")
 
 
 def _digest(what: str, text: str) -> str:
-    """What stands for a long text, whose line ends and indents do not count."""
-    return f"{what} {sha256(_BLANKS.sub(' ', text.strip()).encode()).hexdigest()}"
+    """What stands for a long text."""
+    return f"{what} {sha256(text.strip().encode()).hexdigest()}"

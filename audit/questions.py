@@ -12,8 +12,12 @@ import psycopg
 from psycopg import sql
 
 from audit.copied import Connection
+from topics.names import Topics
 
 Row = dict[str, Any]
+
+#: Digits of a number that no column of ours has.
+LONGEST = 1_000
 
 
 class Answers(NamedTuple):
@@ -34,16 +38,23 @@ class Unanswered(Exception):  # noqa: N818 - the name is the message
     """The functions cannot answer for a wallet: its rows hold what no sum of theirs comes to."""
 
 
-def positions(connection: Connection) -> dict[tuple[str, int], int]:
-    """One past the highest offset that is in the tables, for each topic's partition that its sink began with.
+def positions(connection: Connection, topics: Topics) -> tuple[dict[tuple[str, int], int], list[Row]]:
+    """One past the highest offset that is in the tables, for each partition that its sink began with; and other rows.
 
     A sink that was set back and compares what it wrote before has a lower position; its rows are there. The
     archive reads the snapshots, too, and writes none of them: its position says nothing of any row.
     """
-    rows = connection.execute(
-        "SELECT topic, partition, high_offset FROM sink_positions WHERE sink <> 'archive'"
-    ).fetchall()
-    return {(topic, partition): high_offset for topic, partition, high_offset in rows}
+    ours = {"ledger": topics.ledger, "snapshots": topics.snapshots, "rejections": topics.rejections}
+    found: dict[tuple[str, int], int] = {}
+    others: list[Row] = []
+    for sink, topic, partition, high_offset in connection.execute(
+        "SELECT sink, topic, partition, high_offset FROM sink_positions ORDER BY 1, 2, 3"
+    ):
+        if ours.get(sink) == topic:
+            found[topic, partition] = int(high_offset)
+        elif (sink, topic) != ("archive", topics.snapshots):
+            others.append({"sink": sink, "topic": topic, "partition": partition, "high_offset": high_offset})
+    return found, others
 
 
 def answers(
@@ -73,7 +84,7 @@ def _answers(
             (SELECT max(sequence) FROM wallet_entries WHERE wallet_id = %(wallet)s),
             wallet_balance(%(wallet)s),
             (SELECT ARRAY[
-                    count(*), sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END),
+                    count(*), sum(CASE type::text WHEN 'CREDIT' THEN amount ELSE -amount END),
                     (array_agg(balance ORDER BY sequence DESC))[1]
                 ] FROM wallet_statement(%(wallet)s)),
             (SELECT array_agg(wallet_balance_at(%(wallet)s, at) ORDER BY n)
@@ -86,9 +97,45 @@ def _answers(
         {"wallet": wallet_id, "recorded": list(recorded), "occurred": list(occurred)},
     ).fetchone()
     last, balance, statement, *at = row or (None, None, [0, None, None], None, None, None)
-    count, *sums = [None if one is None else int(one) for one in statement]
-    told = [[None if one is None else int(one) for one in some or []] for some in at]
-    return Answers(last, balance, (count or 0, sums[0], sums[1]), *told)
+    count, *sums = [_whole(one) for one in statement]
+    told = [[_whole(one) for one in some or []] for some in at]
+    return Answers(last, _whole(balance), (count or 0, sums[0], sums[1]), *told)
+
+
+def _whole(answer: Any) -> int | None:
+    """What a function answered, which must be a whole number."""
+    try:
+        if answer is None or answer == int(answer):
+            return None if answer is None else int(answer)
+    except (ValueError, OverflowError, TypeError):
+        pass
+    raise Unanswered(f"a function answers {answer!r}, which is no number of minor units")
+
+
+def _row(text: str) -> Row:
+    """A row in JSON; a number of thousands of digits stays text."""
+    row: Row = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < LONGEST else digits)
+    return row
+
+
+def unsealed(connection: Connection) -> Iterator[tuple[str, int]]:
+    """Wallets with entries in a sealed month and no snapshot at or after the last of these, with its sequence."""
+    with connection.cursor("unsealed") as cursor:
+        yield from cursor.execute(
+            """
+            SELECT last.wallet_id, last.sequence FROM archive_seals AS m
+            CROSS JOIN LATERAL (
+                SELECT e.wallet_id, max(e.sequence) AS sequence FROM wallet_entries AS e
+                WHERE e.recorded_at >= m.month::timestamp AT TIME ZONE 'UTC'
+                    AND e.recorded_at < (m.month + interval '1 month') AT TIME ZONE 'UTC'
+                GROUP BY e.wallet_id
+            ) AS last
+            WHERE NOT EXISTS (
+                SELECT FROM transaction_snapshots AS s
+                WHERE s.wallet_id = last.wallet_id AND s.sequence >= last.sequence
+            )
+            """
+        )
 
 
 def wrong_wallets(connection: Connection) -> Iterator[tuple[Row | None, Row | None]]:
@@ -122,7 +169,7 @@ def wrong_seals(connection: Connection) -> Iterator[tuple[Row | None, Row | None
             to_jsonb(s)::text
         FROM transaction_snapshots AS s
         LEFT JOIN wallet_entries AS e ON e.wallet_id = s.wallet_id AND e.sequence = s.sequence
-        WHERE s.reason = 'SEAL' AND (
+        WHERE s.reason::text = 'SEAL' AND (
             s.currency, s.balance, s.recorded_at, s.source_partition, s.source_offset, s.hash
         ) IS DISTINCT FROM (
             e.currency, e.balance, e.recorded_at, e.source_partition, e.source_offset, e.hash
@@ -135,7 +182,7 @@ def stored(
     connection: Connection, tables: Sequence[str], stretches: Sequence[tuple[int, int]], length: int
 ) -> Iterator[Row]:
     """The rows of these stretches of source offsets: partition, and number of `length` offsets. SEALs left out."""
-    where = sql.SQL("t.reason <> 'SEAL'" if "transaction_snapshots" in tables else "true")
+    where = sql.SQL("t.reason::text <> 'SEAL'" if "transaction_snapshots" in tables else "true")
     table = sql.SQL(" UNION ALL ").join(
         sql.SQL("SELECT * FROM {}").format(sql.Identifier(one)) for one in tables
     )
@@ -147,13 +194,13 @@ def stored(
         cursor.itersize = 1_000
         asked = [[at[0] for at in stretches], [at[1] for at in stretches], length]
         for (text,) in cursor.execute(query, asked):
-            yield json.loads(text)
+            yield _row(text)
 
 
 def _pairs(connection: Connection, query: LiteralString) -> Iterator[tuple[Row | None, Row | None]]:
     with connection.cursor("pairs") as cursor:
         for expected, found in cursor.execute(query):
             yield (
-                None if expected is None else json.loads(expected),
-                None if found is None else json.loads(found),
+                None if expected is None else _row(expected),
+                None if found is None else _row(found),
             )

@@ -88,7 +88,7 @@ def count_snapshots(
     interval_only: bool,
 ) -> None:
     """Count the rows of snapshots that come from the topic."""
-    only = sql.SQL("reason = 'INTERVAL'" if interval_only else "reason <> 'SEAL'")
+    only = sql.SQL("reason::text = 'INTERVAL'" if interval_only else "reason::text <> 'SEAL'")
     query = _select(SNAPSHOT, "transaction_snapshots", sql.SQL(" AND ").join([only, _only(partitions)]))
     for some in copied(connection, query, len(SNAPSHOT)):
         _count(
@@ -281,7 +281,7 @@ def _snapshots(some: Copied) -> list[bytes | None]:
 def _snapshot(*row: Any) -> bytes | None:
     wallet, currency, link, reason, balance, sequence, recorded_us, partition, source = row
     recorded_ms, rest = divmod(recorded_us + EPOCH_US, 1_000)
-    if rest or len(link) != HASH_BYTES:
+    if rest or None in row or len(link) != HASH_BYTES or reason.decode() not in REASONS:
         return None
     body = Balance(
         wallet.decode(), currency.decode(), balance, sequence, recorded_ms, partition, source, link
@@ -299,7 +299,11 @@ def _rejection(*row: Any) -> bytes | None:
     reason, key, value, headers, at_us = row
     came: list[bytes | None] = []
     try:
-        for name, content in _json(headers):  # type: ignore[attr-defined] # what is no list of pairs raises
+        told = _json(headers or b"")
+        for pair in told if isinstance(told, list) else [()]:
+            if not isinstance(pair, list):
+                return None
+            name, content = pair
             came += [_from_base64(name), None if content is None else _from_base64(content)]
     except (ValueError, TypeError):
         return None
@@ -307,7 +311,11 @@ def _rejection(*row: Any) -> bytes | None:
 
 
 def _from_base64(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
+    """What was written in the one way in which it is written; raises ValueError or TypeError for anything else."""
+    content = base64.b64decode(text, validate=True)
+    if not isinstance(text, str) or base64.b64encode(content).decode() != text:
+        raise ValueError("written in another way")
+    return content
 
 
 def _joined(parts: list[bytes | None]) -> bytes:

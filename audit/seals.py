@@ -150,10 +150,11 @@ def _read(connection: Connection) -> list[Seal]:
 
 def _content(ranges: Any, entries: int, amount: Decimal, content_hash: bytes) -> Content | None:
     try:
-        found = tuple(
-            (int(one["partition"]), int(one["from_offset"]), int(one["to_offset"])) for one in ranges
+        found = tuple((one["partition"], one["from_offset"], one["to_offset"]) for one in ranges)
+        whole = all(type(number) is int for one in found for number in one) and all(
+            len(one) == 3 for one in ranges
         )
-        return Content(entries, int(amount), content_hash, found)
+        return Content(entries, int(amount), content_hash, found) if whole and amount == int(amount) else None
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
 
@@ -183,7 +184,7 @@ def _beside_rows(connection: Connection, month: date, content: Content) -> str |
     """What the rows of a month add up to, where that is not what its seal says."""
     entries, amount, whole = 0, 0, sha256()
     query = f"""
-        SELECT count(*), sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END),
+        SELECT count(*), sum(CASE type::text WHEN 'CREDIT' THEN amount ELSE -amount END),
             string_agg(hash, ''::bytea ORDER BY source_offset)
         FROM (
             SELECT recorded_at, source_partition, source_offset, type, amount, hash FROM transactions UNION ALL

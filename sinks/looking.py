@@ -20,6 +20,8 @@ def looking(settings: Settings) -> Iterator[Connection]:
         check(connection)
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
+        # Whoever set one for the database did not think of an audit.
+        connection.execute("SET statement_timeout = 0")
         with connection.transaction():
             # First of all, as whoever moves months does: an audit that has read rows for an hour is not to be the
             # victim of a deadlock.

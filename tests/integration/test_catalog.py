@@ -148,6 +148,51 @@ DONE: dict[str, tuple[str, str, str]] = {
         "extra",
     ),
     "a function that is gone": ("DROP FUNCTION wallet_statement", "wallet_statement", "missing"),
+    "a comment that swallows the line behind it": (
+        (
+            "DO $$ BEGIN EXECUTE replace(pg_get_functiondef('seal_month'::regproc), E'who are at it.\\n', 'at it.');"
+            " END $$"
+        ),
+        "seal_month",
+        "altered",
+    ),
+    "an operator that comes before PostgreSQL's": (
+        (
+            "CREATE FUNCTION never(snapshot_reason, snapshot_reason) RETURNS bool LANGUAGE sql AS 'SELECT false';"
+            " CREATE OPERATOR public.= (LEFTARG = snapshot_reason, RIGHTARG = snapshot_reason, FUNCTION = never)"
+        ),
+        "public",
+        "unprotected",
+    ),
+    "a child": ("CREATE TABLE child () INHERITS (rejections)", "rejections", "unprotected"),
+    "another owner": (
+        (
+            "CREATE ROLE wallet_mallory; GRANT CREATE ON SCHEMA public TO wallet_mallory;"
+            " ALTER TABLE rejections OWNER TO wallet_mallory"
+        ),
+        "rejections",
+        "unprotected",
+    ),
+    "a function's other owner": (
+        (
+            "CREATE ROLE wallet_mallory; GRANT CREATE ON SCHEMA public TO wallet_mallory;"
+            " ALTER FUNCTION make_month OWNER TO wallet_mallory"
+        ),
+        "make_month",
+        "altered",
+    ),
+    "the schema is open": ("GRANT CREATE ON SCHEMA public TO PUBLIC", "public", "unprotected"),
+    "a right that may be handed on": (
+        "GRANT INSERT ON rejections TO wallet_writer WITH GRANT OPTION",
+        "rejections",
+        "unprotected",
+    ),
+    "a default": ("ALTER TABLE rejections ALTER detail SET DEFAULT ''", "rejections", "unprotected"),
+    "an index that stops a sink": (
+        "CREATE UNIQUE INDEX ON rejections ((length(detail) * 0 + source_offset))",
+        "rejections",
+        "unprotected",
+    ),
     "a table that is gone": ("DROP TABLE rejections", "rejections", "missing"),
     "seals that are gone": ("DROP TABLE archive_seals CASCADE", "archive_seals", "missing"),
 }

@@ -43,6 +43,10 @@ OLDEST_REJECTION = (
     "(source_partition, source_offset) ="
     " (SELECT source_partition, source_offset FROM rejections ORDER BY 1, 2 LIMIT 1)"
 )
+NO_HEADERS = (
+    "(source_partition, source_offset) = (SELECT source_partition, source_offset FROM rejections"
+    " WHERE headers = '[]' ORDER BY 1, 2 LIMIT 1)"
+)
 #: An entry that decodes, of a partition and of an offset that no column takes.
 HUGE = encode_entry(encode_transaction(transaction(1, "huge")), 1, 1, 10**15, 2**31, 2**63 - 1)
 AS_KEPT = "next_offset = k.next_offset, high_offset = k.high_offset"
@@ -171,6 +175,16 @@ TAMPERED: dict[str, tuple[str, tuple[str, str], set[str]]] = {
         f"UPDATE rejections SET value = '\\x01' WHERE {OLDEST_REJECTION}",
         ("rejections", "altered"),
         {"value"},
+    ),
+    "a rejection's headers in another form": (
+        f"UPDATE rejections SET headers = '{{}}' WHERE {NO_HEADERS}",
+        ("rejections", "altered"),
+        {"headers"},
+    ),
+    "metadata with a number that no program bears": (
+        "UPDATE transactions SET metadata = '{\"a\": 1e5000}' WHERE wallet_id = 'rich'",
+        ("transactions", "altered"),
+        {"metadata"},
     ),
     "a rejection that is gone": (
         f"DELETE FROM rejections WHERE {OLDEST_REJECTION}",
@@ -305,6 +319,36 @@ def test_where_the_archive_stands_says_nothing_of_the_rows_of_the_snapshots_that
         )
     finally:
         owner.execute("DELETE FROM sink_positions WHERE sink = 'archive'")
+
+
+def test_a_position_that_no_sink_of_ours_has_hides_nothing(audited: Settings, owner: Connection) -> None:
+    owner.execute(
+        "INSERT INTO sink_positions (sink, topic, partition, next_offset, high_offset, owner)"
+        " SELECT 'zzz', topic, partition, 0, 0, '' FROM sink_positions WHERE topic = %s AND partition = 0",
+        [Topics.of(audited).rejections],
+    )
+    try:
+        tampered(owner, f"DELETE FROM rejections WHERE {OLDEST_REJECTION}")
+        assert told(verified(audited)) == [("rejections", "missing"), ("sink_positions", "extra")]
+    finally:
+        owner.execute("DELETE FROM sink_positions WHERE sink = 'zzz'")
+
+
+def test_rows_that_are_not_written_by_what_a_sink_says_are_noted(
+    audited: Settings, owner: Connection
+) -> None:
+    topic = Topics.of(audited).rejections
+    owner.execute("CREATE TEMPORARY TABLE kept_positions AS SELECT * FROM sink_positions")
+    owner.execute("UPDATE sink_positions SET next_offset = 0, high_offset = 0 WHERE topic = %s", [topic])
+    owner.execute(UNGUARDED)
+    owner.execute("DELETE FROM rejections")
+    owner.execute(GUARDED)
+    try:
+        report = verified(audited)
+    finally:
+        owner.execute(f"UPDATE sink_positions AS p SET {AS_KEPT} FROM kept_positions AS k WHERE {SAME}")
+    count = sum(one.rejections for one in report.covered)
+    assert f"rejections: {count:,} rows are not written yet" in " ".join(report.notes)
 
 
 def test_the_rows_of_a_sink_that_was_set_back_are_no_difference(audited: Settings, owner: Connection) -> None:
