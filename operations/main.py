@@ -385,27 +385,6 @@ def inspect_(
 
 
 @app.command()
-def offsets(
-    group: Annotated[str, typer.Option(help="The consumer group, one of yours.")],
-    topic: Annotated[str, typer.Option(help="A topic of the pipeline, or any other by its name.")] = "ledger",
-    time: Annotated[str | None, typer.Option(help="To this time of the topic; ISO 8601.")] = None,
-    back: Annotated[str | None, typer.Option(help="To so long ago: 36h, 7d, 1d12h.")] = None,
-    beginning: Annotated[bool, typer.Option("--beginning", help="To the first record.")] = False,
-    end: Annotated[bool, typer.Option("--end", help="To the end.")] = False,
-    as_json: Json = False,
-) -> None:
-    """How to set a consumer group of yours to a time, with Kafka's own tools; only reads."""
-    from operations import offsets as looking
-    from operations.cli.context import briefly
-    from operations.replay.ranges import duration
-
-    wanted = looking.Wanted(
-        group, topic, aware_time("--time", time), duration("--back", back), beginning, end
-    )
-    looking.show(briefly(), wanted, as_json=as_json)
-
-
-@app.command()
 def replay(
     name: Annotated[SinkName, typer.Argument(help="Which sink's topic and tables.")] = "all",
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,

@@ -75,7 +75,6 @@ def place(settings: Settings, tmp_path: Path) -> Iterator[Place]:
             "KAFKA": broker.address,
             "PREFIX": settings.prefix,
             "PARTITIONS": str(settings.partitions),
-            "READER": "reports",
             "SHADOW": f"{settings.prefix}-next",
             **{user.upper(): f"User:{user}" for user in USERS},
         }
@@ -128,7 +127,6 @@ def the_whole_pipeline_runs(place: Place) -> None:
     place.done("auditor", "verify")
     place.done("auditor", "rejections", "list")
     place.done("auditor", "inspect", "wallet-0")
-    place.done("auditor", "offsets", "--group", "reports", "--beginning")
     place.done("sink", "replay", "--from-beginning")
     place.done("sender", "rejections", "resubmit", "--reason", "MISROUTED", "--key-from-wallet", "--execute")
     archives_a_month(place)
