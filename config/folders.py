@@ -1,6 +1,11 @@
-"""Folders of ours: what is in them tells balances, so nobody but their owner may look into them."""
+"""Folders of ours: closed to others, since what is in them tells balances, and locked while somebody works in one."""
 
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from config.errors import ConfigurationError
 
@@ -26,3 +31,25 @@ def private(folder: Path, what: str) -> Path:
 def make_private(folder: Path) -> None:
     """Make the folder for its owner alone; one that is there stays as it is. Raises OSError."""
     folder.mkdir(PRIVATE, parents=True, exist_ok=True)
+
+
+def try_lock(file: int | TextIO) -> bool:
+    """Lock an open file unless somebody has it locked; the lock ends with the file, or with the process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
+    """Hold the lock on this file; raises what `taken` makes of the process that has it."""
+    with path.open("a+") as lock:
+        if not try_lock(lock):
+            lock.seek(0)
+            raise taken(lock.read().strip() or "unknown")
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

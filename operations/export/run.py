@@ -4,10 +4,9 @@ A file appears under its name when it is complete; then the manifest names it. A
 one with the file that it had begun, and one that had ended takes what has come since.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date
 from hashlib import sha256
@@ -18,6 +17,7 @@ import typer
 from confluent_kafka import Message
 
 from config.errors import Refused
+from config.folders import locked
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.arguments import partitions_of
@@ -67,7 +67,8 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
     settings = pipeline.rule(settings)
     partitions = partitions_of(settings.partitions, *options.partitions)
     options.folder.mkdir(parents=True, exist_ok=True)
-    with closing(Logs(settings)) as logs, _alone(options.folder):
+    only_one = locked(options.folder / ".lock", lambda _: _taken(options.folder))
+    with closing(Logs(settings)) as logs, only_one:
         manifest = Manifest.of(options.folder, _origin(settings, pipeline, logs, options.topics))
         kept = read_accepted(settings)
         manifest.accepted = {str(at): [asdict(one) for one in some] for at, some in kept.items()}
@@ -87,16 +88,8 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
     return 0 if all(month.as_sealed for month in report.months) else DIFFERENCES
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Refused(
-                f"another `wallet export` is writing into {folder}: wait until it is done"
-            ) from None
-        yield
+def _taken(folder: Path) -> Refused:
+    return Refused(f"another `wallet export` is writing into {folder}: wait until it is done")
 
 
 def _origin(settings: Settings, pipeline: Pipeline, logs: Logs, names: Sequence[str]) -> dict[str, Any]:

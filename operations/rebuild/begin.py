@@ -1,14 +1,11 @@
 """Making a prefix a shadow, once, and keeping other commands off it meanwhile."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from config.errors import Refused
-from config.folders import private
+from config.folders import locked, private
 from config.times import rfc3339
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.place import POLICIES, Place
@@ -42,20 +39,12 @@ def begin(place: Place) -> Place:
     return replace(place, record=record)
 
 
-@contextmanager
-def alone(place: Place) -> Iterator[None]:
+def alone(place: Place) -> AbstractContextManager[None]:
     """One command at a time works on a shadow's folder; a second one is refused and told who the first is."""
     private(place.folder, "the shadow's folder, in WALLET_STATE_DIR,")
-    with (place.folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise Refused(
-                f"process {lock.read().strip() or 'unknown'} works on the shadow {place.shadow.prefix!r}: "
-                "wait for it, or stop it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+    return locked(
+        place.folder / "lock",
+        lambda process: Refused(
+            f"process {process} works on the shadow {place.shadow.prefix!r}: wait for it, or stop it"
+        ),
+    )
