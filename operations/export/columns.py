@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from operations.rejections.listing import rejection_in
-from operations.verify.kinds import UNREADABLE, headers_of
 from schemas.codec import HEADER_BYTES, body_of, decode_entry, decode_snapshot, decode_transaction
 from schemas.entries import HASH_BYTES
 from schemas.records import REASONS, TYPES, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
+from topics.rejections import headers_of
 
 #: The first number that no column holds; a header may have any.
 BEYOND_LONG = 1 << 63
@@ -69,12 +69,7 @@ def _raw(pa: Any) -> dict[str, tuple[Any, Callable[[Message], object]]]:
 def _headers(message: Message) -> list[dict[str, bytes | None]] | None:
     """Names and values; None where a name is no UTF-8, which no Python client can read."""
     found = headers_of(message)
-    if found is UNREADABLE:
-        return None
-    return [
-        {"name": name.encode(), "value": value.encode() if isinstance(value, str) else value}
-        for name, value in found or ()
-    ]
+    return None if found is None else [{"name": name.encode(), "value": value} for name, value in found]
 
 
 def _transaction_types(pa: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from confluent_kafka import Message
 
 from config.errors import Refused, WalletError
 from config.settings import Settings
-from operations.verify.kinds import record_of, source_of_rejection
 from sinks import postgres
 from sinks.archive import seals
 from sinks.archive.entries import source_offset
@@ -17,6 +16,7 @@ from sinks.archive.seals import Seal
 from sinks.migrations import check as check_database
 from sinks.postgres import READER
 from topics.names import Topics
+from topics.rejections import source_of
 from topics.topic_log import TopicLog
 
 TOPICS = ("input", "ledger", "rejections", "snapshots")
@@ -42,7 +42,7 @@ class Logs:
 
     def __getitem__(self, name: str) -> TopicLog:
         if name not in self._open:
-            self._open[name] = TopicLog(self._settings, self.topic(name), f"{self._settings.prefix}.verify")
+            self._open[name] = TopicLog(self._settings, self.topic(name))
         return self._open[name]
 
     def topic(self, name: str) -> str:
@@ -136,7 +136,7 @@ def _first_of(rejections: TopicLog, partition: int, low: int, high: int, source:
     while low < high:
         middle = (low + high) // 2
         found = rejections.first_from(partition, middle, high)
-        named = None if found is None else source_of_rejection(record_of(found))
+        named = None if found is None else source_of(found)
         if found is None or named is None or named >= source:
             high = middle
         else:

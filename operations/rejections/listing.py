@@ -1,6 +1,7 @@
 """What was not accepted, read from the topic, which is the truth of it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,20 +11,17 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.arguments import partitions_of
-from operations.verify.kinds import OUR_HEADERS, headers_of
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame
 from schemas.records import Reason, Transaction, from_ms
 from schemas.registry import writers
 from topics.cluster import offsets_of, quiet_admin
 from topics.names import Topics
-from topics.reading import Reading
-
-Headers = list[tuple[str, bytes | None]]
+from topics.rejections import Headers, appended
+from topics.topic_log import TopicLog
 
 #: A resubmitted record says how often that was done, and which rejection it is of.
 ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
-CHUNK = 5_000
 MOST_DIGITS = 10
 
 
@@ -107,41 +105,32 @@ def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
     ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
-    reading = Reading(settings, topic)
-    try:
+    with closing(TopicLog(settings, topic)) as log:
         for (_, partition), at in ends.items():
-            reading.start(partition, at.begin, at.end)
-            while messages := reading.next(CHUNK):
+            for messages in log.slices(partition, at.begin, at.end):
                 for message in messages:
                     rejection = rejection_in(message)
                     if rejection is not None and wanted.includes(rejection):
                         yield rejection
-    finally:
-        reading.close()
 
 
 def rejection_in(message: Message) -> Rejection | None:
     """A record as a rejection; None for one that is none, which `wallet verify` tells."""
-    pairs = headers_of(message) or []
-    headers = [(name, value.encode() if isinstance(value, str) else value) for name, value in pairs]
-    ours = {
-        name.removeprefix("rejection."): (value or b"").decode(errors="replace")
-        for name, value in headers[-OUR_HEADERS:]
-    }
     try:
+        ours = appended(message)
         return Rejection(
             offset=message.offset() or 0,
-            reason=ours["reason"],
-            detail=ours["detail"],
-            topic=ours["topic"],
-            partition=int(ours["partition"]),
-            source_offset=int(ours["offset"]),
-            at=from_ms(int(ours["at"])),
+            reason=ours.reason.decode(errors="replace"),
+            detail=ours.detail.decode(errors="replace"),
+            topic=ours.topic.decode(errors="replace"),
+            partition=ours.partition,
+            source_offset=ours.offset,
+            at=from_ms(ours.at_ms),
             key=message.key(),
             value=message.value(),
-            headers=headers[:-OUR_HEADERS],
+            headers=ours.came,
         )
-    except (KeyError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
 
 

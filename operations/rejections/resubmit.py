@@ -23,7 +23,6 @@ from operations.looking.time_lookup import offsets_at
 from operations.rejections.listing import (
     ATTEMPT,
     REJECTION_OF,
-    Headers,
     Rejection,
     Wanted,
     read,
@@ -37,6 +36,7 @@ from topics.cluster import check, describe, offsets_of, quiet_admin
 from topics.history import refuse_while_open
 from topics.incoming import Incoming
 from topics.names import Topics
+from topics.rejections import Headers
 from topics.source import Source
 
 #: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
