@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConsumerGroupDescription, MemberDescription
 
 from config.errors import NotReachable
 from config.settings import Settings
 from topics import rights
 from topics.causes import because
 from topics.clients import looking
-from topics.cluster import ASK_S, passes, quiet_admin
+from topics.cluster import ASK_S, answered, passes, quiet_admin
 
 ASK_PAUSE_S = 0.1
 
@@ -47,6 +48,15 @@ def committed(
         f"a transaction holds the offsets of group {group} open: run it again in a minute; if it says so still, end "
         "the transaction (`kafka-transactions.sh find-hanging`, for the topic __consumer_offsets)"
     )
+
+
+def members(client: AdminClient, group: str) -> list[MemberDescription]:
+    """Who has joined a group now; raises NotReachable where Kafka does not tell."""
+    try:
+        answer: ConsumerGroupDescription = answered(client.describe_consumer_groups([group])[group])
+    except KafkaException as error:
+        raise NotReachable(f"Kafka did not describe group {group}: {error.args[0].str()}") from None
+    return [*answer.members]
 
 
 def _told(

@@ -9,8 +9,8 @@ import typer
 from config.errors import WalletError
 from config.settings import Settings
 from operations.archive.check import refuse_other_than_sealed
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import as_line, progress
-from operations.verify.show import DIFFERENCES
 from sinks import postgres
 from sinks.archive import months as archive_months
 from sinks.archive import seals

@@ -21,13 +21,13 @@ from config.folders import locked
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.arguments import partitions_of
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import Advance, as_line, behind, progress
 from operations.export import columns
 from operations.export.columns import Kind
 from operations.export.manifest import ExportedMonth, File, Manifest, packed, sha256_of
 from operations.export.spans import Logs, Span, of_month, sealed, whole
 from operations.sending.files.parquet import libraries
-from operations.verify.show import DIFFERENCES
 from schemas.registry import schema_ids
 from sinks.archive.entries import signed_sum
 from sinks.archive.seals import Seal

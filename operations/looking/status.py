@@ -5,22 +5,20 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
 import typer
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from config.errors import Refused, WalletError
+from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, console, fits, lag_cell, table
 from sinks import postgres
 from topics import group_offsets
-from topics.cluster import Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
+from topics.cluster import Offsets, describe, offsets, quiet_admin, wait_for_kafka
 from topics.incoming import Incoming
 from topics.lag import LagReader
 from topics.names import Topics
@@ -136,10 +134,9 @@ def _place(
 def _members(client: AdminClient, settings: Settings) -> int | None:
     """How many workers have joined; None where the group is not known."""
     try:
-        described: Any = answered(client.describe_consumer_groups([settings.group])[settings.group])
-    except KafkaException:
+        return len(group_offsets.members(client, settings.group))
+    except NotReachable:
         return None
-    return len(described.members)
 
 
 def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:

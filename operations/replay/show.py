@@ -6,12 +6,11 @@ from copy import copy
 import typer
 
 from config.errors import WalletError
+from operations.cli.exit_codes import INTERRUPTED
 from operations.cli.output import as_line, show_table, table
 from operations.replay.run import Outcome
 from sinks.replay_positions import Stretch
 from sinks.tables import Differs
-
-INTERRUPTED = 130
 
 
 def show(outcomes: Iterable[Outcome], *, as_json: bool) -> int:

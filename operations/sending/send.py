@@ -27,9 +27,6 @@ from topics.cluster import agreed, quiet_admin
 from topics.history import refuse_while_open
 from topics.names import Topics
 
-#: Exit code of `wallet send` when a line was bad or not delivered (docs/commands.md).
-BAD_LINES = 6
-
 Tell = Callable[[int, str], None]
 #: A line's number, and its transaction.
 Good = tuple[int, Transaction]

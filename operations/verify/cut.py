@@ -36,11 +36,6 @@ class Cut(NamedTuple):
     ends: dict[str, int]
     committed: int | None
 
-    @property
-    def everything_decided(self) -> bool:
-        """Whether nothing can be in flight."""
-        return self.source >= self.input.end
-
 
 def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> list[Cut]:
     """The cut of each of these partitions."""

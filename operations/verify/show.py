@@ -4,10 +4,8 @@ import typer
 from rich.console import Console
 
 from audit.report import SHOWN_CHARACTERS, Difference, Fields, Report
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import as_line, console, show_table, table
-
-#: Exit code of `wallet verify` when something differs (docs/commands.md).
-DIFFERENCES = 8
 
 
 def show(report: Report, *, as_json: bool) -> int:

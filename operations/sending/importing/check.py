@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.times import rfc3339
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import progress
 from operations.cli.waiting import until_done
 from operations.looking.status import look
@@ -29,8 +30,6 @@ from topics.cluster import agreed, all_there, quiet_admin
 from topics.names import Topics
 
 KNOWN = Shape(("wallet_id", "balance"), ("currency", "at"))
-#: Exit code where balances differ (docs/commands.md).
-DIFFERENCES = 8
 #: Balances asked for at a time.
 CHUNK = 1_000
 
