@@ -1,10 +1,11 @@
-"""Folders of ours, which nobody but their owner may look into: what is in them tells balances; and who works in one."""
+"""Folders of ours: closed to others, since what is in them tells balances, and locked while somebody works in one."""
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from config.errors import ConfigurationError
 
@@ -32,23 +33,22 @@ def make_private(folder: Path) -> None:
     folder.mkdir(PRIVATE, parents=True, exist_ok=True)
 
 
-class Taken(Exception):  # noqa: N818 - a fact, not a fault
-    """Another process has the lock; `pid` as it wrote it, or "unknown"."""
-
-    def __init__(self, pid: str) -> None:
-        super().__init__(f"process {pid} has it")
-        self.pid = pid
+def try_lock(file: int | TextIO) -> bool:
+    """Lock an open file unless somebody has it locked; the lock ends with the file, or with the process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of this file, which ends with the process at the latest; raises Taken."""
+def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
+    """Hold the lock on this file; raises what `taken` makes of the process that has it."""
     with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock):
             lock.seek(0)
-            raise Taken(lock.read().strip() or "unknown") from None
+            raise taken(lock.read().strip() or "unknown")
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -9,7 +9,6 @@ Everything is in the stack's folder: data, logs, and the state file by which the
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from config.errors import ConfigurationError, NotReachable, Refused
-from config.folders import private
+from config.folders import private, try_lock
 from config.settings import settings
 from local import earlier, server
 from local.broker import Broker
@@ -277,7 +276,6 @@ def _with_running(state: State, name: Name, running: Running | None) -> State:
 def _try_lock(lock: TextIO, path: Path) -> bool:
     """Lock the file if nobody has it; False also if it is not the file of that path any more."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
-    except (BlockingIOError, FileNotFoundError):
+        return try_lock(lock) and os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
         return False

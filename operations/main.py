@@ -14,6 +14,7 @@ import typer
 from config import logs
 from config.errors import ConfigurationError, WalletError
 from operations.cli.arguments import aware_time, run
+from operations.cli.exit_codes import BAD_LINES, INTERRUPTED
 from operations.cli.mounted import Mounted
 
 app = typer.Typer(
@@ -29,8 +30,6 @@ Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 FileForm = Literal["jsonl", "csv", "parquet"]
 MAP_HELP = "How its columns become ours: docs/files.md."
 SinkName = Literal["ledger", "snapshots", "rejections", "all"]
-#: As shells count what SIGINT ends.
-INTERRUPTED = 130
 #: A disk that is full has no name in its error.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 #: What `all` is. The archive moves tables, so it is asked for by its name.
@@ -181,7 +180,7 @@ def send(
     good, bad = sending.send_file(file, form, current(servers=not dry_run), mapping=mapping, dry_run=dry_run)
     typer.echo(f"{good} lines {'are good' if dry_run else 'sent'}, {bad} bad", err=True)
     if bad:
-        raise typer.Exit(sending.BAD_LINES)
+        raise typer.Exit(BAD_LINES)
 
 
 @app.command("import")

@@ -6,7 +6,7 @@ from sinks.postgres import WRITER
 from sinks.rows import Rejection, rejection_row
 from sinks.sink import Record, Rows, damaged
 from sinks.tables import Table
-from topics.rejections import rejected
+from topics.rejections import appended
 
 REJECTIONS = Table(
     name="rejections",
@@ -37,14 +37,14 @@ class RejectionSink:
 
 
 def _rejection(record: Record) -> Rejection:
-    found = rejected(record)
+    ours = appended(record)
     return Rejection(
-        source_partition=found.partition,
-        source_offset=found.source_offset,
-        reason=found.reason,
-        detail=found.detail,
-        at_ms=found.at_ms,
+        source_partition=ours.partition,
+        source_offset=ours.offset,
+        reason=ours.reason,
+        detail=ours.detail,
+        at_ms=ours.at_ms,
         key=record.key(),
         value=record.value(),
-        headers=[(name.encode(), value) for name, value in found.came],
+        headers=[(name.encode(), value) for name, value in ours.came],
     )

@@ -8,10 +8,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.errors import ConfigurationError, Refused, Stopped
-from config.folders import Taken, locked, make_private, private
+from config.folders import locked, make_private, private
 
 #: More workers than this on one machine are a mistake in somebody's configuration.
 MOST_WORKERS = 1_000
+
+
+class _Taken(Exception):  # noqa: N818 - a fact, not a fault
+    """Another worker has the folder."""
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def numbered_folder(state_dir: Path) -> Iterator[Path]:
         raise ConfigurationError(f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}") from None
     for number in range(MOST_WORKERS):
         folder = private(state_dir / str(number), "WALLET_STATE_DIR:")
-        with suppress(Taken), locked(folder / "lock"):
+        with suppress(_Taken), locked(folder / "lock", _Taken):
             yield folder
             return
     raise Refused(f"all of {MOST_WORKERS} folders in {state_dir} are in use")

@@ -1,6 +1,6 @@
 """Settings for librdkafka clients: one place where addresses and security become configuration."""
 
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer
 
 from config.settings import Settings
 from topics import security
@@ -73,6 +73,6 @@ def looking(settings: Settings, group_id: str, **more: Value) -> dict[str, Value
     return librdkafka(settings, group_id=group_id, **conf | more)
 
 
-def admin(settings: Settings) -> AdminClient:
-    """An admin client; connects when it is first used."""
-    return AdminClient(librdkafka(settings))
+def of_group(settings: Settings, group: str) -> Consumer:
+    """A consumer that never joins: it says which group the offsets in a transaction are of."""
+    return Consumer(looking(settings, group))

@@ -7,11 +7,12 @@ hundred times its bytes, so it counts for more.
 
 import time
 from collections.abc import Iterable
-from typing import cast
 
 from confluent_kafka import Consumer, Message
 
 from topics.clients import Value
+from topics.rejections import headers_of
+from topics.source import HEADER_OBJECTS_BYTES
 
 #: What is gathered before it is worked on, about.
 GATHERED_BYTES = 16 * 1024 * 1024
@@ -19,7 +20,6 @@ GATHERED_BYTES = 16 * 1024 * 1024
 SLICE_RECORDS, UPSTREAM_SLICE_RECORDS = 250, 8
 #: librdkafka fetches no more while it holds so many ready; values of so many KB, which may be exceeded by one fetch.
 READY_RECORDS, UPSTREAM_READY_RECORDS, READY_KB = 100_000, 100, 16 * 1024
-HEADER_OBJECTS_BYTES = 192
 
 
 def slice_of(*, upstreams: bool) -> int:
@@ -57,10 +57,5 @@ def bytes_of(messages: Iterable[Message]) -> int:
 
 
 def _header_bytes(message: Message) -> int:
-    try:
-        headers = message.headers()
-    except (SystemError, UnicodeDecodeError):  # a name that is not UTF-8: they are taken as none
-        return 0
-    # The stubs leave out that it is a list of pairs, whose values may be None.
-    pairs = cast("list[tuple[str, bytes | None]]", headers or [])
+    pairs = headers_of(message) or ()
     return sum(HEADER_OBJECTS_BYTES + len(name) + len(value or b"") for name, value in pairs)

@@ -20,14 +20,13 @@ from topics.fetching import consumer_options
 from topics.inflation import Bounds
 from topics.lag import First
 from topics.source import Source
+from topics.tail import tail_starts
 
 T = TypeVar("T")
 
 FETCH_WAIT_S = 0.1
 #: Records that are read at a time where one of them is looked for.
 LOOKED_FOR = 1_000
-#: The newest records are looked for in windows that grow by this factor.
-TAIL_OFFSETS, TAIL_GROWTH = 16, 16
 #: So long the oldest records are looked for; what has not come by then is not known.
 OLDEST_S = 5.0
 
@@ -117,21 +116,13 @@ class Incoming:
         return None
 
     def newest(self, partition: int, begin: int, end: int) -> First | None:
-        """The last record from `begin` to before `end`, looked for from its end back; None where there is none.
-
-        The last offsets may be marks of transactions, or records of aborted ones.
-        """
-        window = TAIL_OFFSETS
-        while begin < end:
-            start = max(begin, end - window)
+        """The last record from `begin` to before `end`, looked for from its end back; None where there is none."""
+        for start in tail_starts(begin, end):
             last = None
             for records in self.runs(partition, start, end):
                 last = records[-1].offset
             if last is not None:
                 return self.first(partition, last, end)
-            if start == begin:
-                return None
-            window *= TAIL_GROWTH
         return None
 
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:

@@ -8,23 +8,24 @@ names one of them. So what it says is where the search begins.
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from config.errors import NotReachable
 from config.settings import Settings
+from topics.causes import because
 from topics.clients import Value, looking
 from topics.cluster import passes
 from topics.consuming import consume, ready
 from topics.names import Topics
+from topics.tail import tail_starts
 
 ASK_S = 10.0
 #: Entries that are taken from librdkafka at a time; it waits for as many, or so long.
 SLICE_RECORDS = 10_000
 SLICE_WAIT_S = 0.05
-#: The last record is looked for in windows that grow by this factor: the newest offsets may be marks.
-TAIL_OFFSETS, TAIL_GROWTH = 16, 16
 
 
 class Log(NamedTuple):
@@ -42,27 +43,39 @@ class TopicLog:
     within its time.
     """
 
-    def __init__(self, settings: Settings, topic: str, group: str) -> None:
-        self.topic = topic
-        self.partitions = settings.partitions
+    def __init__(self, settings: Settings, topic: str, group: str | None = None) -> None:
+        self.topic, self.partitions = topic, settings.partitions
+        self._settings, self._group = settings, group or f"{settings.prefix}.verify"
+        self._open: list[Consumer] = []
         self._stall_s = settings.read_stall_s
         # The ledger's times never go back. Elsewhere they may: in the input what its senders say, in rejections what
         # their sources had, in snapshots the close of an earlier day after the newest entry's.
         self._in_order = topic == Topics.of(settings).ledger
         self._upstreams = Topics.of(settings).is_upstreams(topic)
-        self._one = _reader(settings, group, fetch_message_max_bytes=65_536, queued_min_messages=1)
-        self._many = _reader(
-            settings,
-            group,
-            fetch_message_max_bytes=8 * 1024 * 1024,
-            **ready(upstreams=self._upstreams),
-        )
-        self._all = _reader(settings, group, isolation_level="read_uncommitted")
 
     def close(self) -> None:
         """Close the connections."""
-        for consumer in (self._one, self._many, self._all):
+        for consumer in self._open:
             consumer.close()
+
+    @cached_property
+    def _one(self) -> Consumer:
+        return self._reader(fetch_message_max_bytes=65_536, queued_min_messages=1)
+
+    @cached_property
+    def _many(self) -> Consumer:
+        # What upstream sent may inflate to a multiple of what is fetched.
+        size: dict[str, Value] = {} if self._upstreams else {"fetch_message_max_bytes": 8 * 1024 * 1024}
+        return self._reader(**size, **ready(upstreams=self._upstreams))
+
+    @cached_property
+    def _all(self) -> Consumer:
+        return self._reader(isolation_level="read_uncommitted")
+
+    def _reader(self, **more: Value) -> Consumer:
+        consumer = Consumer(looking(self._settings, self._group, fetch_wait_max_ms=10, **more))
+        self._open.append(consumer)
+        return consumer
 
     def log(self, partition: int) -> Log:
         """The partition's ends at this moment; what is open is asked first, so that stable == end means none."""
@@ -128,26 +141,28 @@ class TopicLog:
 
     def last_before(self, partition: int, begin: int, end: int) -> Message | None:
         """The last committed record from `begin` on and before `end`, looked for from its end back."""
-        window = TAIL_OFFSETS
-        while begin < end:
-            start = max(begin, end - window)
+        for start in tail_starts(begin, end):
             last = None
             for messages in self.slices(partition, start, end):
                 last = messages[-1]
-            if last is not None or start == begin:
+            if last is not None:
                 return last
-            window *= TAIL_GROWTH
         return None
 
-    def slices(self, partition: int, begin: int, end: int) -> Iterator[list[Message]]:
-        """Committed records from `begin` to before `end`, many at a time."""
+    def slices(
+        self, partition: int, begin: int, end: int, most: int = SLICE_RECORDS
+    ) -> Iterator[list[Message]]:
+        """Committed records from `begin` to before `end`, up to so many at a time.
+
+        An open transaction before the end is waited for, as long as anything comes within `WALLET_STALL_S`.
+        """
         if begin >= end:
             return
         self._many.assign([TopicPartition(self.topic, partition, begin)])
         heard_at = time.monotonic()
         ended = False
         while not ended:
-            messages = consume(self._many, SLICE_RECORDS, SLICE_WAIT_S, upstreams=self._upstreams)
+            messages = consume(self._many, most, SLICE_WAIT_S, upstreams=self._upstreams)
             records = [message for message in messages if message.error() is None]
             for message in messages if len(records) < len(messages) else ():
                 ended = self._is_end(message, partition, end) or ended
@@ -159,7 +174,10 @@ class TopicLog:
             if messages:
                 heard_at = time.monotonic()
             elif time.monotonic() - heard_at > self._stall_s:
-                raise self._away(partition, f"nothing came for {self._stall_s:g} s")
+                raise self._away(
+                    partition,
+                    f"nothing came for {self._stall_s:g} s: Kafka is away, or an open transaction is in the way",
+                )
             if records:
                 yield records
 
@@ -171,7 +189,7 @@ class TopicLog:
         if error.code() == KafkaError._PARTITION_EOF:
             return (message.offset() or 0) >= end
         if not passes(error):
-            raise self._away(partition, error.str())
+            raise because(error, self._away(partition, error.str()))
         return False
 
     def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
@@ -186,7 +204,3 @@ class TopicLog:
 
     def _away(self, partition: int, reason: str) -> NotReachable:
         return NotReachable(f"{self.topic} partition {partition} could not be read: {reason}")
-
-
-def _reader(settings: Settings, group: str, **more: Value) -> Consumer:
-    return Consumer(looking(settings, group, fetch_wait_max_ms=10, **more))

@@ -7,13 +7,12 @@ from datetime import UTC, date, datetime
 from threading import Event
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from config.errors import Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.output import as_line, progress, show_table
+from operations.cli.output import as_line, progress, show_table, table
 from sinks.archive import months as archive_months
 from sinks.archive.compare import Advance
 from sinks.archive.months import Month
@@ -73,16 +72,22 @@ def _standing(archive: Archive, month: Month, seal: Seal | None) -> Standing:
 
 
 def _drawn(standings: Sequence[Standing]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name in ("month", "state", "entries", "seal", ""):
-        table.add_column(name, justify="right" if name == "entries" else "left", overflow="fold")
-    for one in standings:
-        count = f"{one.entries:,}" if one.exact else f"about {one.entries:,}"
-        seal = f"{one.seal[:16]}... of {one.sealed_at}" if one.seal else ""
-        more = len(one.reasons) - SHOWN_REASONS
-        why = "; ".join(one.reasons[:SHOWN_REASONS]) + (f"; and {more} more" if more > 0 else "")
-        table.add_row(one.month, one.state, count, seal, escape(why))
-    return table
+    rows = (
+        (
+            one.month,
+            one.state,
+            f"{one.entries:,}" if one.exact else f"about {one.entries:,}",
+            f"{one.seal[:16]}... of {one.sealed_at}" if one.seal else "",
+            _why(one.reasons),
+        )
+        for one in standings
+    )
+    return table(("month", "state", "entries", "seal", ""), rows, numbers=("entries",))
+
+
+def _why(reasons: Sequence[str]) -> str:
+    more = len(reasons) - SHOWN_REASONS
+    return "; ".join(reasons[:SHOWN_REASONS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def run(settings: Settings, only: date | None, *, as_json: bool) -> None:

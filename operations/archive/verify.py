@@ -9,19 +9,19 @@ import typer
 from config.errors import WalletError
 from config.settings import Settings
 from operations.archive.check import refuse_other_than_sealed
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import as_line, progress
-from operations.verify.show import DIFFERENCES
 from sinks import postgres
 from sinks.archive import months as archive_months
 from sinks.archive import seals
 from sinks.archive.explain import Mismatch
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
-from sinks.archive.topic import topic_log
 from sinks.migrations import check as check_database
 from sinks.postgres import READER, Connection
 from topics.cluster import agreed, wait_for_kafka
 from topics.names import Topics
+from topics.topic_log import TopicLog
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def _checked(
     for month in places.values():
         if month.archived and month.first not in sealed:
             raise Mismatch(f"month {month.name} is in the archive and has no seal: its seal was taken away")
-    ledger = topic_log(settings, Topics.of(settings).ledger) if kafka else None
+    group = settings.sink_group("archive")
+    ledger = TopicLog(settings, Topics.of(settings).ledger, group) if kafka else None
     try:
         for seal in known:
             content = seal.content

@@ -5,13 +5,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -58,6 +59,27 @@ def _as_text(value: object) -> str:
 def console() -> Console:
     """Standard output for tables and lines of text, none of which is cut or broken: ids and times are to be copied."""
     return Console(highlight=False, soft_wrap=True)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Collection[str] = (),
+    title: str | None = None,
+) -> Table:
+    """A table without lines; the columns named in `numbers` are flush right. Only a Text is styled."""
+    made = Table(box=None, header_style="bold", title=title and escape(title), title_justify="left")
+    for name in columns:
+        made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(cell.markup if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+    return made
+
+
+def lag_cell(lag: int, text: str) -> Text:
+    """A lag as a table's cell: it catches the eye where there is one."""
+    return Text(text, "yellow" if lag else "")
 
 
 def fits(table: Table, on: Console) -> bool:

@@ -1,15 +1,14 @@
 """Where a demo happens: servers, and a prefix and a database of its own, which are removed again."""
 
-import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from config import logs
 from config.errors import Refused
-from config.folders import Taken, locked, private
+from config.folders import locked, private
 from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.stack import Stack
@@ -53,17 +52,13 @@ def new_pipeline(settings: Settings) -> Settings:
     )
 
 
-@contextlib.contextmanager
-def alone() -> Iterator[None]:
+def alone() -> AbstractContextManager[None]:
     """One demo at a time in a folder: the next one removes what older ones left."""
     private(FOLDER, "the demo's folder")
-    try:
-        with locked(FOLDER / "lock"):
-            yield
-    except Taken as taken:
-        raise Refused(
-            f"another `wallet demo` (process {taken.pid}) runs in this folder: wait for it, or stop it"
-        ) from None
+    return locked(
+        FOLDER / "lock",
+        lambda _: Refused("another `wallet demo` runs in this folder: wait for it, or stop it"),
+    )
 
 
 def remove_old(settings: Settings) -> None:

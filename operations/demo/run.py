@@ -1,32 +1,32 @@
 """`wallet demo`: the whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.partition import STRETCH_RECORDS
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from operations.cli import context
 from operations.cli.children import Child, Children, stopping_on_signals
 from operations.cli.output import progress
+from operations.cli.waiting import until_done
 from operations.demo import place as demo_place
 from operations.demo import table as demo_table
 from operations.sending import delivery, generating
 from operations.sending.generator import Mix, records
 from operations.setup import init
 from operations.verify import run as verify
-from operations.verify.opened import Opened
 from operations.verify.options import Options
 from sinks import postgres
 from topics import group_offsets
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
+from topics.topic_log import TopicLog
 
 #: Without any progress for so many seconds the demo gives up; a takeover takes a session time-out.
 PATIENCE_S = 60.0
-LOOK_EVERY_S = 0.1
 SETTLE_S = 0.3
 
 log = EventLog("operations.demo")
@@ -81,7 +81,7 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
         # Not before: it might be through with the input by the time that it is to be killed half-way.
         worker = children.start("worker", "worker")
         _until_posted(demo, children, worker)
-        _until_written(demo, children, demo.count + _snapshots(settings, pipeline.max_record_bytes))
+        _until_written(demo, children, demo.count + _snapshots(settings))
         children.check()
     log.info("checking")
     report = verify.run(settings, Options())
@@ -94,26 +94,25 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
     client = quiet_admin(settings)
     ends = offsets(client, {Topics.of(settings).transactions: settings.partitions})
     total = sum(at.end for at in ends.values())
-    watch = _Patience()
-    with progress("posting", total) as advance:
-        while (done := _posted(settings)) < total:
-            children.check()
-            watch.see(done)
-            advance(done)
-            if done and not demo.began:
-                demo.began = time.monotonic()
-            if demo.killed and not demo.resumed and done > demo.killed_at:
-                demo.resumed = time.monotonic()
-            if not demo.killed and done >= total // 2:
-                children.kill(worker)
-                demo.killed = time.monotonic()
-                # A commit that was under way may still land; what comes later is the second worker's.
-                time.sleep(SETTLE_S)
-                demo.killed_at = _posted(settings)
-                log.warning("worker_killed", done=done, of=total)
-                children.start("second worker", "worker")
-            time.sleep(LOOK_EVERY_S)
-        advance(total)
+
+    def posted() -> int:
+        children.check()
+        done, now = _posted(settings), time.monotonic()
+        if done and not demo.began:
+            demo.began = now
+        if demo.killed and not demo.resumed and done > demo.killed_at:
+            demo.resumed = now
+        if not demo.killed and total // 2 <= done < total:
+            children.kill(worker)
+            demo.killed = time.monotonic()
+            # A commit that was under way may still land; what comes later is the second worker's.
+            time.sleep(SETTLE_S)
+            demo.killed_at = _posted(settings)
+            log.warning("worker_killed", done=done, of=total)
+            children.start("second worker", "worker")
+        return done
+
+    until_done("posting", total, posted, stall_s=PATIENCE_S, stalled=_stalled)
     demo.posted = time.monotonic()
 
 
@@ -124,47 +123,33 @@ def _posted(settings: Settings) -> int:
     return sum(at or 0 for at in found.values())
 
 
-def _snapshots(settings: Settings, max_record_bytes: int) -> int:
+def _snapshots(settings: Settings) -> int:
     """How many snapshots there are."""
-    topic, count = Topics.of(settings).snapshots, 0
+    topic = Topics.of(settings).snapshots
     ends = offsets(quiet_admin(settings), {topic: settings.partitions})
-    with Opened(settings, max_record_bytes) as opened:
-        reading = opened(topic)
-        for (_, partition), at in ends.items():
-            reading.start(partition, at.begin, at.end)
-            while records := reading.next(STRETCH_RECORDS):
-                count += len(records)
-    return count
+    with closing(TopicLog(settings, topic)) as log:
+        return sum(
+            len(messages)
+            for (_, partition), at in ends.items()
+            for messages in log.slices(partition, at.begin, at.end)
+        )
 
 
 def _until_written(demo: Run, children: Children, total: int) -> None:
     """Follow the sinks until so many rows are there."""
-    watch = _Patience()
-    with progress("writing rows", total) as advance:
-        while (done := _rows(demo.settings)) < total:
-            children.check()
-            watch.see(done)
-            advance(done)
-            time.sleep(LOOK_EVERY_S)
-        advance(done)
+
+    def written() -> int:
+        children.check()
+        return _rows(demo.settings)
+
+    until_done("writing rows", total, written, stall_s=PATIENCE_S, stalled=_stalled)
     demo.written = time.monotonic()
+
+
+def _stalled(done: int) -> Stopped:
+    return Stopped(f"no progress for {PATIENCE_S:g} s at {done}")
 
 
 def _rows(settings: Settings) -> int:
     rows = postgres.counts(settings)
     return sum(rows[table] for table in ("transactions", "transaction_snapshots", "rejections"))
-
-
-class _Patience:
-    """Gives up when a figure stays the same for too long."""
-
-    def __init__(self) -> None:
-        self._seen = -1
-        self._since = time.monotonic()
-
-    def see(self, done: int) -> None:
-        """Raise Stopped if this has been the figure for too long."""
-        if done != self._seen:
-            self._seen, self._since = done, time.monotonic()
-        elif time.monotonic() - self._since > PATIENCE_S:
-            raise Stopped(f"no progress for {PATIENCE_S:g} s at {done}")

@@ -8,7 +8,7 @@ from rich.table import Table
 from audit.contract import Reason
 from audit.report import Report
 from config.settings import Settings
-from operations.cli.output import console
+from operations.cli.output import console, table
 from operations.verify.show import in_words
 
 if TYPE_CHECKING:
@@ -58,48 +58,44 @@ def show_kept(settings: Settings) -> None:
 
 def _figures(run: "Run", results: Results, took_s: float) -> Table:
     records, entries = results.total("records"), results.total("entries")
-    table = Table(title="wallet demo", title_justify="left", show_header=False, box=None)
-    table.add_column("what")
-    table.add_column("figure", justify="right")
-    table.add_row("sent", f"{run.count:,}")
-    table.add_row("posted (entries)", f"{entries:,}")
-    table.add_row("rejected", f"{results.total('rejections'):,}")
-    for reason in Reason:
-        table.add_row(f"  {reason}", f"{results.reasons.get(reason, 0):,}")
-    table.add_row("snapshots", f"{results.total('snapshots'):,}")
-    for name, count in results.rows.items():
-        table.add_row(f"rows in {name}", f"{count:,}")
+    rows = [
+        ("sent", f"{run.count:,}"),
+        ("posted (entries)", f"{entries:,}"),
+        ("rejected", f"{results.total('rejections'):,}"),
+        *((f"  {reason}", f"{results.reasons.get(reason, 0):,}") for reason in Reason),
+        ("snapshots", f"{results.total('snapshots'):,}"),
+        *((f"rows in {name}", f"{count:,}") for name, count in results.rows.items()),
+    ]
+    taken_over_s = max(0.0, (run.resumed or run.posted) - run.killed) if run.killed else 0.0
     if run.killed:
-        table.add_row("worker killed at record", f"{run.killed_at:,}")
-        table.add_row("taken over after", f"{max(0.0, (run.resumed or run.posted) - run.killed):.1f} s")
-    working_s = (
-        run.posted - run.began - (max(0.0, (run.resumed or run.posted) - run.killed) if run.killed else 0)
-    )
+        rows += [
+            ("worker killed at record", f"{run.killed_at:,}"),
+            ("taken over after", f"{taken_over_s:.1f} s"),
+        ]
+    working_s = run.posted - run.began - taken_over_s
     if working_s > 0.5:
-        table.add_row("posted a second, takeover aside", f"{records / working_s:,.0f}")
-    table.add_row("posted a second, takeover and all", f"{records / max(0.1, run.posted - run.began):,.0f}")
-    table.add_row("all of it took", f"{took_s:.1f} s")
-    return table
+        rows.append(("posted a second, takeover aside", f"{records / working_s:,.0f}"))
+    rows += [
+        ("posted a second, takeover and all", f"{records / max(0.1, run.posted - run.began):,.0f}"),
+        ("all of it took", f"{took_s:.1f} s"),
+    ]
+    figures = table(("what", "figure"), rows, numbers=("figure",), title="wallet demo")
+    figures.show_header = False
+    return figures
 
 
 def _checks(results: Results) -> Table:
     report = results.report
-    table = Table(
-        title="audited by `wallet verify`, which shares no code with worker and sinks",
-        title_justify="left",
-        box=None,
-    )
-    table.add_column("")
-    table.add_column("compared", justify="right")
-    for name, count in (
+    counts = (
         ("records, each with exactly one outcome", results.total("records")),
         ("ledger entries, byte by byte", results.total("entries")),
         ("rejections, reason and bytes", results.total("rejections")),
         ("snapshots", results.total("snapshots")),
         ("balances", results.total("balances")),
-        *((f"rows in {table}, every column", count) for table, count in report.rows.items()),
+        *((f"rows in {name}, every column", count) for name, count in report.rows.items()),
         ("answers of the balance functions", report.functions.get("answers", 0)),
-    ):
-        table.add_row(name, f"{count:,}")
-    table.add_row("differences", f"{report.differences.total:,}")
-    return table
+        ("differences", report.differences.total),
+    )
+    rows = ((name, f"{count:,}") for name, count in counts)
+    title = "audited by `wallet verify`, which shares no code with worker and sinks"
+    return table(("", "compared"), rows, numbers=("compared",), title=title)

@@ -15,13 +15,15 @@ from typing import Any, Self
 from confluent_kafka import Message
 
 from config.errors import ConfigurationError, Refused
-from topics.rejections import headers_of
+from topics.rejections import Headers, headers_of
 
 NAME = "manifest.json"
 FORMAT = 1
 #: Instead of a length, for what is null.
 NULL = (-1).to_bytes(4, signed=True)
 READ_BYTES = 1 << 20
+#: What the content's hash has in place of headers that no Python client can read.
+UNREADABLE: Headers = [("(a name that is not UTF-8)", None)]
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def packed(messages: Iterable[Message]) -> bytes:
     """
     parts = []
     for message in messages:
-        headers = headers_of(message) or ()
+        headers = headers_of(message)
+        headers = UNREADABLE if headers is None else headers
         parts += [
             (message.offset() or 0).to_bytes(8),
             message.timestamp()[1].to_bytes(8, signed=True),

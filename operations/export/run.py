@@ -6,7 +6,7 @@ one with the file that it had begun, and one that had ended takes what has come 
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date
 from hashlib import sha256
@@ -17,17 +17,17 @@ import typer
 from confluent_kafka import Message
 
 from config.errors import Refused
-from config.folders import Taken, locked
+from config.folders import locked
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.arguments import partitions_of
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import Advance, as_line, behind, progress
 from operations.export import columns
 from operations.export.columns import Kind
 from operations.export.manifest import ExportedMonth, File, Manifest, packed, sha256_of
 from operations.export.spans import Logs, Span, of_month, sealed, whole
 from operations.sending.files.parquet import libraries
-from operations.verify.show import DIFFERENCES
 from schemas.registry import schema_ids
 from sinks.archive.entries import signed_sum
 from sinks.archive.seals import Seal
@@ -67,7 +67,8 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
     settings = pipeline.rule(settings)
     partitions = partitions_of(settings.partitions, *options.partitions)
     options.folder.mkdir(parents=True, exist_ok=True)
-    with closing(Logs(settings)) as logs, _alone(options.folder):
+    only_one = locked(options.folder / ".lock", lambda _: _taken(options.folder))
+    with closing(Logs(settings)) as logs, only_one:
         manifest = Manifest.of(options.folder, _origin(settings, pipeline, logs, options.topics))
         kept = read_accepted(settings)
         manifest.accepted = {str(at): [asdict(one) for one in some] for at, some in kept.items()}
@@ -87,13 +88,8 @@ def run(settings: Settings, options: Options, *, as_json: bool) -> int:
     return 0 if all(month.as_sealed for month in report.months) else DIFFERENCES
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        with locked(folder / ".lock"):
-            yield
-    except Taken:
-        raise Refused(f"another `wallet export` is writing into {folder}: wait until it is done") from None
+def _taken(folder: Path) -> Refused:
+    return Refused(f"another `wallet export` is writing into {folder}: wait until it is done")
 
 
 def _origin(settings: Settings, pipeline: Pipeline, logs: Logs, names: Sequence[str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Logs:
 
     def __getitem__(self, name: str) -> TopicLog:
         if name not in self._open:
-            self._open[name] = TopicLog(self._settings, self.topic(name), f"{self._settings.prefix}.verify")
+            self._open[name] = TopicLog(self._settings, self.topic(name))
         return self._open[name]
 
     def topic(self, name: str) -> str:

@@ -4,12 +4,11 @@ from datetime import datetime
 from itertools import islice
 
 import typer
-from rich.table import Table
 
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.output import as_line, show_table
+from operations.cli.output import as_line, show_table, table
 from sinks import postgres
 from sinks.postgres import StatementLine
 
@@ -76,19 +75,17 @@ def _fields(entry: StatementLine) -> dict[str, object]:
 
 
 def _print(page: list[StatementLine]) -> None:
-    table = Table(box=None, header_style="bold")
-    for name in ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group"):
-        number = name in {"sequence", "amount", "balance"}
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
-    for entry in page:
-        sign = "-" if entry.type == "DEBIT" else "+"
-        table.add_row(
-            str(entry.sequence),
+    rows = (
+        (
+            entry.sequence,
             rfc3339(entry.recorded_at),
-            f"{sign}{entry.amount}",
-            str(entry.balance),
+            f"{'-' if entry.type == 'DEBIT' else '+'}{entry.amount}",
+            entry.balance,
             entry.currency,
-            str(entry.transaction_id),
+            entry.transaction_id,
             entry.group_id or "",
         )
-    show_table(table)
+        for entry in page
+    )
+    columns = ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group")
+    show_table(table(columns, rows, numbers=("sequence", "amount", "balance")))

@@ -5,22 +5,20 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
 import typer
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from config.errors import Refused, WalletError
+from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.output import as_line, console, fits
+from operations.cli.output import as_line, console, fits, lag_cell, table
 from sinks import postgres
 from topics import group_offsets
-from topics.cluster import Offsets, answered, describe, offsets, quiet_admin, wait_for_kafka
+from topics.cluster import Offsets, describe, offsets, quiet_admin, wait_for_kafka
 from topics.incoming import Incoming
 from topics.lag import LagReader
 from topics.names import Topics
@@ -136,10 +134,9 @@ def _place(
 def _members(client: AdminClient, settings: Settings) -> int | None:
     """How many workers have joined; None where the group is not known."""
     try:
-        described: Any = answered(client.describe_consumer_groups([settings.group])[settings.group])
-    except KafkaException:
+        return len(group_offsets.members(client, settings.group))
+    except NotReachable:
         return None
-    return len(described.members)
 
 
 def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:
@@ -170,23 +167,31 @@ def _lines(status: Status) -> list[str]:
 
 def _table(status: Status, on: Console) -> Table:
     """A terminal that is too narrow for the topics does without them: readers tell as much."""
-    table = _columns(status, topics=True)
-    return table if fits(table, on) else _columns(status, topics=False)
+    wide = _columns(status, topics=True)
+    return wide if fits(wide, on) else _columns(status, topics=False)
 
 
 def _columns(status: Status, *, topics: bool) -> Table:
-    table = Table(box=None, header_style="bold", title=f"pipeline {status.prefix}", title_justify="left")
-    names = ["reader", "topic", "partition", "position", "end", "lag", "last progress"]
-    for name in names if topics else [name for name in names if name != "topic"]:
-        table.add_column(name, justify="right" if name in {"partition", "position", "end", "lag"} else "left")
-    for place in status.places:
-        table.add_row(
+    columns = [
+        "reader",
+        *(["topic"] if topics else []),
+        "partition",
+        "position",
+        "end",
+        "lag",
+        "last progress",
+    ]
+    rows = (
+        (
             place.reader,
             *([place.topic] if topics else []),
-            str(place.partition),
-            "-" if place.position is None else str(place.position),
-            str(place.end),
-            f"[yellow]{place.lag}[/]" if place.lag else "0",
+            place.partition,
+            "-" if place.position is None else place.position,
+            place.end,
+            lag_cell(place.lag, str(place.lag)),
             "" if place.progress_at is None else rfc3339(place.progress_at),
         )
-    return table
+        for place in status.places
+    )
+    numbers = ("partition", "position", "end", "lag")
+    return table(columns, rows, numbers=numbers, title=f"pipeline {status.prefix}")

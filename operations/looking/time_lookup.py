@@ -29,7 +29,7 @@ def offsets_at(
     found: dict[int, int | None] = {}
     if topic in {None, Topics.of(settings).transactions}:
         return _in_the_input(settings, partitions, at)
-    with closing(TopicLog(settings, topic, f"{settings.prefix}.verify")) as log:
+    with closing(TopicLog(settings, topic)) as log:
         for partition in partitions:
             there = log.log(partition)
             first = log.first_at(partition, first_ms(at), there.begin, there.stable)

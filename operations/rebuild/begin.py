@@ -1,12 +1,11 @@
 """Making a prefix a shadow, once, and keeping other commands off it meanwhile."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from config.errors import Refused
-from config.folders import Taken, locked, private
+from config.folders import locked, private
 from config.times import rfc3339
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.place import POLICIES, Place
@@ -40,14 +39,12 @@ def begin(place: Place) -> Place:
     return replace(place, record=record)
 
 
-@contextmanager
-def alone(place: Place) -> Iterator[None]:
+def alone(place: Place) -> AbstractContextManager[None]:
     """One command at a time works on a shadow's folder; a second one is refused and told who the first is."""
     private(place.folder, "the shadow's folder, in WALLET_STATE_DIR,")
-    try:
-        with locked(place.folder / "lock"):
-            yield
-    except Taken as taken:
-        raise Refused(
-            f"process {taken.pid} works on the shadow {place.shadow.prefix!r}: wait for it, or stop it"
-        ) from None
+    return locked(
+        place.folder / "lock",
+        lambda process: Refused(
+            f"process {process} works on the shadow {place.shadow.prefix!r}: wait for it, or stop it"
+        ),
+    )

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from confluent_kafka import (
-    Consumer,
     KafkaError,
     KafkaException,
     Producer,
@@ -25,7 +24,7 @@ from operations.rebuild.input import list_schemas
 from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
 from topics import group_offsets
-from topics.clients import looking, transactional
+from topics.clients import of_group, transactional
 from topics.cluster import all_there, describe, input_bytes
 from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES
@@ -70,8 +69,7 @@ class Copy:
         )
         self._most_bytes = self._largest()
         self._incoming = Incoming(settings, self._from, self._most_bytes)
-        #: It only says which group the offsets are of, and never joins it.
-        self._offsets_of = Consumer(looking(settings, settings.group))
+        self._offsets_of = of_group(settings, settings.group)
         self._by_time = self._appended_times()
         self._merge: Merge[Source] = Merge(self._before)
         #: What the records take that wait for their turn, by partition.

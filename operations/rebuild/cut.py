@@ -13,13 +13,12 @@ from config.errors import Refused
 from config.settings import Settings
 from operations.rebuild.lag import lags_of, missing
 from operations.rebuild.place import Place
-from operations.verify.cut import Cut, cuts
-from operations.verify.kinds import LEDGER, REJECTIONS, Kind
+from operations.verify.cut import Cut, cuts, source_of
 from sinks import postgres
 from topics import group_offsets
 from topics.cluster import all_there
 from topics.names import Topics
-from topics.reading import Reading
+from topics.topic_log import TopicLog
 
 #: So often a copy that goes on meanwhile is asked for a moment of rest.
 ATTEMPTS, PAUSE_S = 20, 0.5
@@ -76,21 +75,15 @@ def _written(settings: Settings, place: Place) -> list[Cut]:
     topics = Topics.of(settings)
     found = cuts(settings, place.client, range(settings.partitions))
     written = {at: row.high_offset for at, row in postgres.written(settings).items()}
-    for topic, kind in ((topics.ledger, LEDGER), (topics.rejections, REJECTIONS)):
-        reading = Reading(settings, topic)
-        try:
-            found = [_lowered(cut, reading, kind, written.get((topic, cut.partition), 0)) for cut in found]
-        finally:
-            reading.close()
+    for topic in (topics.ledger, topics.rejections):
+        with closing(TopicLog(settings, topic)) as log:
+            found = [_lowered(topics, cut, log, written.get((topic, cut.partition), 0)) for cut in found]
     return found
 
 
-def _lowered(cut: Cut, reading: Reading, kind: Kind, position: int) -> Cut:
+def _lowered(topics: Topics, cut: Cut, log: TopicLog, position: int) -> Cut:
     """The cut, not beyond the source of the first record of this topic that its sink has not written."""
-    begin, end = max(position, cut.begins[reading.topic]), cut.ends[reading.topic]
-    reading.start(cut.partition, begin, end)
-    for message in reading.next(1):
-        source = kind.source(message)
-        if isinstance(source, int):
-            return cut._replace(source=min(cut.source, source))
-    return cut
+    begin, end = max(position, cut.begins[log.topic]), cut.ends[log.topic]
+    first = log.first_from(cut.partition, begin, end)
+    source = None if first is None else source_of(topics, first)
+    return cut if source is None else cut._replace(source=min(cut.source, source))

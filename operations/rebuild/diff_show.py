@@ -5,10 +5,10 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
+from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import as_line, console
 from operations.rebuild.diff import Diff, WalletDifference
 from operations.rebuild.explain import Change
-from operations.verify.show import DIFFERENCES
 from sinks.comparison import WalletSummary
 
 

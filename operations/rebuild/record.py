@@ -5,6 +5,7 @@ under a prefix without it is not ours to go on with or to remove.
 """
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
 from confluent_kafka import KafkaException, Producer
@@ -16,7 +17,7 @@ from operations.setup.init import create, settled
 from topics.clients import librdkafka
 from topics.cluster import describe, offsets_of
 from topics.names import COMPACTED, TopicSpec
-from topics.reading import Reading
+from topics.topic_log import TopicLog
 
 FORMAT = 1
 KEY = b"rebuild"
@@ -51,16 +52,10 @@ def read(settings: Settings, client: AdminClient) -> Record | None:
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
         return None
-    reading = Reading(settings, topic)
-    value: bytes | None = None
-    try:
-        found = offsets_of(client, [(topic, 0)])[topic, 0]
-        reading.start(0, found.begin, found.end)
-        while messages := reading.next(100):
-            value = messages[-1].value()
-    finally:
-        reading.close()
-    if value is None:
+    found = offsets_of(client, [(topic, 0)])[topic, 0]
+    with closing(TopicLog(settings, topic)) as log:
+        newest = log.last_before(0, found.begin, found.end)
+    if newest is None or (value := newest.value()) is None:
         return None
     fields = json.loads(value)
     if fields.get("format") != FORMAT:

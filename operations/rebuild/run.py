@@ -12,6 +12,7 @@ from config.settings import Settings
 from operations.cli import context
 from operations.cli.children import Children
 from operations.cli.output import progress
+from operations.cli.waiting import LOOK_EVERY_S, until_done
 from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy
 from operations.rebuild.ids import take_ids_over
@@ -24,7 +25,6 @@ from topics import group_offsets
 from topics.lag import LagReader
 from topics.names import Topics
 
-LOOK_EVERY_S = 0.3
 SINKS = ("ledger", "snapshots", "rejections")
 
 log = EventLog("operations.rebuild")
@@ -150,23 +150,19 @@ def _until(
     running: Children,
     stall_s: float,
 ) -> None:
-    found = position()
-    before = done = _done(found, ends)
-    began = moved_at = time.monotonic()
+    before, began = _done(position(), ends), time.monotonic()
     total = sum(ends.values()) - before
-    with progress(title, total) as advance:
-        while missing(lags, found, ends):
-            _check(running)
-            if time.monotonic() - moved_at > stall_s:
-                raise NotReachable(
-                    f"{title}: no progress for {stall_s:g} s, {done - before} of {total} are done"
-                )
-            time.sleep(LOOK_EVERY_S)
-            found = position()
-            if (now := _done(found, ends)) != done:
-                done, moved_at = now, time.monotonic()
-                advance(done - before)
-        advance(total)
+
+    def done() -> int:
+        _check(running)
+        found = position()
+        # What is left may be marks of transactions alone.
+        return _done(found, ends) - before if missing(lags, found, ends) else total
+
+    def stalled(now: int) -> NotReachable:
+        return NotReachable(f"{title}: no progress for {stall_s:g} s, {now} of {total} are done")
+
+    until_done(title, total, done, stall_s=stall_s, stalled=stalled)
     _log_rate(title, total, time.monotonic() - began)
 
 

@@ -5,10 +5,9 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 
 import typer
-from rich.table import Table
 
 from config.settings import Settings
-from operations.cli.output import as_line, console, show_table
+from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import Place
 from sinks import postgres, shadow
@@ -91,16 +90,21 @@ def show(progress: Progress, *, as_json: bool) -> None:
     if as_json:
         typer.echo(as_line(asdict(progress) | {"complete": progress.complete}))
         return
-    table = Table(box=None, header_style="bold", title_justify="left")
-    table.title = f"shadow {progress.shadow} of {progress.live}, begun {progress.started_at}"
-    for name in ("reader", "topic", "partition", "position", "end", "lag"):
-        table.add_column(name, justify="left" if name in {"reader", "topic"} else "right")
-    for step in progress.steps:
-        position = "-" if step.position is None else f"{step.position:,}"
-        lag = f"[yellow]{step.lag:,}[/]" if step.lag else "0"
-        table.add_row(step.reader, step.topic, str(step.partition), position, f"{step.end:,}", lag)
+    rows = (
+        (
+            step.reader,
+            step.topic,
+            step.partition,
+            "-" if step.position is None else f"{step.position:,}",
+            f"{step.end:,}",
+            lag_cell(step.lag, f"{step.lag:,}"),
+        )
+        for step in progress.steps
+    )
+    title = f"shadow {progress.shadow} of {progress.live}, begun {progress.started_at}"
+    numbers = ("partition", "position", "end", "lag")
     output = console()
-    show_table(table)
+    show_table(table(("reader", "topic", *numbers), rows, numbers=numbers, title=title))
     if progress.switched_at:
         output.print(f"it was switched to at {progress.switched_at}", markup=False)
     if progress.complete:

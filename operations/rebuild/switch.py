@@ -10,12 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from confluent_kafka import KafkaException
 
 from audit.report import Report
-from config.errors import NotReachable, Refused
+from config.errors import Refused
 from config.logs import EventLog
 from config.times import rfc3339
 from operations.rebuild import record as rebuild_record
@@ -27,7 +24,8 @@ from operations.verify import run as verify
 from operations.verify.options import Options
 from sinks import shadow
 from sinks.postgres import connect
-from topics.cluster import all_there, answered, describe
+from topics import group_offsets
+from topics.cluster import all_there, describe
 from topics.names import TIMESTAMP_TYPE, Topics
 from topics.topic_settings import alter
 
@@ -102,11 +100,8 @@ def at_work(place: Place) -> list[str]:
 
 def members(place: Place, group: str) -> list[str]:
     """The members of a group: client and host of each."""
-    try:
-        answer: Any = answered(place.client.describe_consumer_groups([group])[group])
-    except KafkaException as error:
-        raise NotReachable(f"Kafka did not describe group {group}: {error.args[0].str()}") from None
-    return [f"{member.client_id} at {member.host.lstrip('/')}" for member in answer.members]
+    found = group_offsets.members(place.client, group)
+    return [f"{member.client_id} at {member.host.lstrip('/')}" for member in found]
 
 
 def _rehearsed(place: Place, busy: list[str]) -> Outcome:

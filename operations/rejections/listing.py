@@ -1,6 +1,7 @@
 """What was not accepted, read from the topic, which is the truth of it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,12 +17,11 @@ from schemas.records import Reason, Transaction, from_ms
 from schemas.registry import writers
 from topics.cluster import offsets_of, quiet_admin
 from topics.names import Topics
-from topics.reading import Reading
-from topics.rejections import Headers, rejected
+from topics.rejections import Headers, appended
+from topics.topic_log import TopicLog
 
 #: A resubmitted record says how often that was done, and which rejection it is of.
 ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
-CHUNK = 5_000
 MOST_DIGITS = 10
 
 
@@ -105,34 +105,30 @@ def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
     ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
-    reading = Reading(settings, topic)
-    try:
+    with closing(TopicLog(settings, topic)) as log:
         for (_, partition), at in ends.items():
-            reading.start(partition, at.begin, at.end)
-            while messages := reading.next(CHUNK):
+            for messages in log.slices(partition, at.begin, at.end):
                 for message in messages:
                     rejection = rejection_in(message)
                     if rejection is not None and wanted.includes(rejection):
                         yield rejection
-    finally:
-        reading.close()
 
 
 def rejection_in(message: Message) -> Rejection | None:
     """A record as a rejection; None for one that is none, which `wallet verify` tells."""
     try:
-        found = rejected(message)
+        ours = appended(message)
         return Rejection(
             offset=message.offset() or 0,
-            reason=found.reason.decode(errors="replace"),
-            detail=found.detail.decode(errors="replace"),
-            topic=found.topic.decode(errors="replace"),
-            partition=found.partition,
-            source_offset=found.source_offset,
-            at=from_ms(found.at_ms),
+            reason=ours.reason.decode(errors="replace"),
+            detail=ours.detail.decode(errors="replace"),
+            topic=ours.topic.decode(errors="replace"),
+            partition=ours.partition,
+            source_offset=ours.offset,
+            at=from_ms(ours.at_ms),
             key=message.key(),
             value=message.value(),
-            headers=found.came,
+            headers=ours.came,
         )
     except (ValueError, OverflowError):
         return None

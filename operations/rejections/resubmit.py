@@ -28,12 +28,11 @@ from operations.rejections.listing import (
     read,
     transaction_in,
 )
-from operations.sending.delivery import deliver, paced
+from operations.sending.delivery import deliver, may_send, paced
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights
-from topics.cluster import check, describe, offsets_of, quiet_admin
-from topics.history import refuse_while_open
+from topics.cluster import describe, offsets_of, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.rejections import Headers
@@ -107,10 +106,7 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
         )
-    pipeline = check(settings)
-    settings = pipeline.rule(settings)
-    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.READ | rights.WRITE}, {})
-    refuse_while_open(settings)
+    settings, pipeline = may_send(settings, rights.READ | rights.WRITE)
     outcome = Outcome(options.execute)
     count, earliest, found = _looked_up(settings, wanted)
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)

@@ -4,14 +4,14 @@ from collections import Counter
 from contextlib import closing
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from audit.telling import shown
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.output import as_line, show_table
+from operations.cli.output import as_line, show_table, table
 from operations.rejections.listing import Rejection, Wanted, read, transaction_in
 from schemas.codec import HEADER_BYTES
 from schemas.records import TYPES, Reason, from_us
@@ -79,16 +79,17 @@ def show_one(settings: Settings, partition: int, source_offset: int, *, as_json:
     if as_json:
         typer.echo(as_line(told))
         return
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, one in told.items():
-        text = one if isinstance(one, str) else as_line(one)
-        cut = (
-            text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... (all of it with --json)"
-        )
-        table.add_row(name.replace("_", " "), escape(cut))
-    show_table(table)
+    rows = ((Text(name.replace("_", " "), "bold"), _cut(one)) for name, one in told.items())
+    fields = table(("field", "content"), rows)
+    fields.show_header = False
+    show_table(fields)
+
+
+def _cut(one: object) -> str:
+    text = one if isinstance(one, str) else as_line(one)
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]}... (all of it with --json)"
 
 
 def _summary(one: Rejection) -> Summary:
@@ -104,21 +105,12 @@ def _summary(one: Rejection) -> Summary:
 
 
 def _table(listed: list[Summary]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name in ("partition", "offset", "at", "reason", "key", "attempt", "detail"):
-        right = name in {"partition", "offset", "attempt"}
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for one in listed:
-        table.add_row(
-            str(one["partition"]),
-            str(one["source_offset"]),
-            str(one["at"]),
-            str(one["reason"]),
-            escape(str(one["key"] or "")),
-            str(one["attempt"] or ""),
-            escape(str(one["detail"])),
-        )
-    return table
+    fields = ("partition", "source_offset", "at", "reason", "key", "attempt", "detail")
+    rows = (
+        [one[name] or "" if name in {"key", "attempt"} else one[name] for name in fields] for one in listed
+    )
+    columns = ("partition", "offset", "at", "reason", "key", "attempt", "detail")
+    return table(columns, rows, numbers=("partition", "offset", "attempt"))
 
 
 def _from_input(settings: Settings, one: Rejection) -> Source:

@@ -21,7 +21,7 @@ from sinks.replay import Batch, Replay, Trial
 from sinks.replay_positions import Stretch
 from sinks.sink import Sink
 from topics.cluster import offsets, quiet_admin
-from topics.reading import Reading
+from topics.topic_log import TopicLog
 
 
 @dataclass
@@ -109,9 +109,9 @@ def _run(
     outcome = Outcome(sink.name, sink.topic, True, stretches)
     read_before, began_s = sum(stretch.read for stretch in stretches), time.monotonic()
     try:
-        with closing(Reading(settings, sink.topic)) as reading, _hand() as hand, _shown(outcome) as advance:
+        with closing(TopicLog(settings, sink.topic)) as log, _hand() as hand, _shown(outcome) as advance:
             for stretch in stretches:
-                for move, messages in _batches(reading, stretch, settings.sink_batch_rows, stop):
+                for move, messages in _batches(log, stretch, settings.sink_batch_rows, stop):
                     batch = one.prepare(move, messages)
                     hand(lambda batch=batch: _write(one, batch, advance))  # type: ignore[misc] # bound now
     except WalletError as problem:
@@ -132,7 +132,7 @@ def try_out(settings: Settings, plan: Plan, stop: threading.Event) -> Outcome:
     outcome = Outcome(plan.sink.name, plan.sink.topic, False, plan.stretches)
     found = {stretch.partition: stretch for stretch in plan.stretches}
     began_s = time.monotonic()
-    with closing(Reading(settings, plan.sink.topic)) as reading, closing(Trial(settings, plan.sink)) as trial:
+    with closing(TopicLog(settings, plan.sink.topic)) as log, closing(Trial(settings, plan.sink)) as trial:
         outcome.running = trial.running()
 
         def compare(move: Move, messages: list[Message], advance: Advance) -> None:
@@ -144,7 +144,7 @@ def try_out(settings: Settings, plan: Plan, stop: threading.Event) -> Outcome:
         try:
             with _hand() as hand, _shown(outcome) as advance:
                 for stretch in plan.stretches:
-                    for move, messages in _batches(reading, stretch, settings.sink_batch_rows, stop):
+                    for move, messages in _batches(log, stretch, settings.sink_batch_rows, stop):
                         hand(lambda move=move, messages=messages: compare(move, messages, advance))  # type: ignore[misc] # bound now
         except WalletError as problem:
             outcome.problem = problem
@@ -159,16 +159,18 @@ def _counted(stretch: Stretch, move: Move, records: int, inserted: int) -> Stret
 
 
 def _batches(
-    reading: Reading, stretch: Stretch, rows: int, stop: threading.Event
+    log: TopicLog, stretch: Stretch, rows: int, stop: threading.Event
 ) -> Iterator[tuple[Move, list[Message]]]:
     """What is left of a stretch, in batches; the last one has no records and ends at the stretch's end."""
     at = stretch.next_offset
-    reading.start(stretch.partition, at, stretch.to_offset)
-    while at < stretch.to_offset and not stop.is_set():
-        messages = reading.next(rows)
-        next_offset = (messages[-1].offset() or 0) + 1 if messages else stretch.to_offset
+    for messages in log.slices(stretch.partition, at, stretch.to_offset, rows):
+        if stop.is_set():
+            return
+        next_offset = (messages[-1].offset() or 0) + 1
         yield Move(stretch.partition, at, next_offset), messages
         at = next_offset
+    if at < stretch.to_offset and not stop.is_set():
+        yield Move(stretch.partition, at, stretch.to_offset), []
 
 
 @contextmanager

@@ -4,15 +4,13 @@ from collections.abc import Iterable
 from copy import copy
 
 import typer
-from rich.table import Table
 
 from config.errors import WalletError
-from operations.cli.output import as_line, show_table
+from operations.cli.exit_codes import INTERRUPTED
+from operations.cli.output import as_line, show_table, table
 from operations.replay.run import Outcome
 from sinks.replay_positions import Stretch
 from sinks.tables import Differs
-
-INTERRUPTED = 130
 
 
 def show(outcomes: Iterable[Outcome], *, as_json: bool) -> int:
@@ -56,13 +54,9 @@ def _print(outcome: Outcome) -> None:
     typer.echo(
         f"sink {outcome.sink}, topic {outcome.topic}{'' if done else ' (dry run: nothing is written)'}"
     )
-    table = Table(box=None, header_style="bold")
     columns = ("partition", "from", "to", "read up to", "read", "inserted" if done else "missing", "equal")
-    for name in columns:
-        table.add_column(name, justify="right")
-    for one in outcome.stretches:
-        table.add_row(*(f"{number:,}" for number in _row(one)))
-    show_table(table)
+    rows = ([f"{number:,}" for number in _row(one)] for one in outcome.stretches)
+    show_table(table(columns, rows, numbers=columns))
     rate = outcome.records / outcome.seconds if outcome.seconds else 0
     read, inserted, equal = (
         sum(counts) for counts in zip(*(_row(one)[4:] for one in outcome.stretches), strict=True)

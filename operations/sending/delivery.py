@@ -1,17 +1,22 @@
 """Records into the input topic, each to the partition it names, and nothing left in doubt."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AclOperation
 
 from config.errors import NotReachable
+from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.output import Advance
 from schemas.producer import queue
+from topics import rights
 from topics.causes import because
 from topics.clients import librdkafka
+from topics.cluster import check, quiet_admin
+from topics.history import refuse_while_open
 from topics.names import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
 
 #: Between two looks at what was delivered: so many records, or so many seconds.
@@ -19,6 +24,18 @@ STRIDE = 500
 LOOK_EVERY_S = 0.2
 #: The last records must be confirmed within so many seconds.
 FLUSH_S = 60.0
+
+
+def may_send(settings: Settings, needed: Set[AclOperation] = rights.WRITE) -> tuple[Settings, Pipeline]:
+    """The settings with what `init` fixed, and the pipeline record.
+
+    Raises Refused where this login lacks a right on the input, or the input is open for history.
+    """
+    pipeline = check(settings)
+    settings = pipeline.rule(settings)
+    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: needed}, {})
+    refuse_while_open(settings)
+    return settings, pipeline
 
 
 class Outgoing(Protocol):

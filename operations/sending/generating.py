@@ -12,21 +12,14 @@ from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.output import as_line, progress
-from operations.sending.delivery import deliver, paced
+from operations.sending.delivery import deliver, may_send, paced
 from operations.sending.generator import Mix, records
 from operations.sending.lines import to_json
-from topics import rights
-from topics.cluster import check, quiet_admin
-from topics.history import refuse_while_open
-from topics.names import Topics
 
 
 def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None) -> None:
     """Send `count` records to the input topic and return when all are confirmed, saying how it went."""
-    pipeline = check(settings)
-    settings = pipeline.rule(settings)
-    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.WRITE}, {})
-    refuse_while_open(settings)
+    settings, pipeline = may_send(settings)
     mix = fitted(mix, pipeline)
     began = time.monotonic()
     with progress("sending", count) as advance:

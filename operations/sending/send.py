@@ -13,6 +13,7 @@ import typer
 
 from config.settings import Settings
 from operations.cli.output import SHOWN, as_line
+from operations.sending.delivery import may_send
 from operations.sending.files.file import Form, found
 from operations.sending.files.mapping import load
 from operations.sending.files.shape import BadLine, Row
@@ -22,13 +23,6 @@ from operations.sending.lines import TRANSACTION, to_json, to_transaction
 from schemas.entries import decode_transaction, encode_transaction
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
-from topics import rights
-from topics.cluster import agreed, quiet_admin
-from topics.history import refuse_while_open
-from topics.names import Topics
-
-#: Exit code of `wallet send` when a line was bad or not delivered (docs/commands.md).
-BAD_LINES = 6
 
 Tell = Callable[[int, str], None]
 #: A line's number, and its transaction.
@@ -94,9 +88,7 @@ def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
 
 def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
     """Send every line and return how many were confirmed; those that were not are told."""
-    settings = agreed(settings)
-    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: rights.WRITE}, {})
-    refuse_while_open(settings)
+    settings, _ = may_send(settings)
     sent = failed = 0
     try:
         with TransactionProducer(settings) as producer:

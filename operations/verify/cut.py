@@ -7,20 +7,20 @@ offset), 2. the ends of the derived topics, with what is still open, 3. the end 
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 
 from config.errors import Refused
 from config.settings import Settings
-from operations.verify.kinds import LEDGER, REJECTIONS, Kind
-from topics import group_offsets
+from schemas.codec import HEADER_BYTES, decode_entry
+from topics import group_offsets, rejections
 from topics.cluster import Offsets, all_there, offsets_of
 from topics.names import Topics
-from topics.reading import Reading
-
-#: The newest outcomes are looked for in windows that grow by this factor.
-TAIL_RECORDS, TAIL_GROWTH = 16, 16
+from topics.tail import tail_starts
+from topics.topic_log import TopicLog
 
 
 class Cut(NamedTuple):
@@ -35,11 +35,6 @@ class Cut(NamedTuple):
     begins: dict[str, int]
     ends: dict[str, int]
     committed: int | None
-
-    @property
-    def everything_decided(self) -> bool:
-        """Whether nothing can be in flight."""
-        return self.source >= self.input.end
 
 
 def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> list[Cut]:
@@ -82,33 +77,38 @@ def earlier(cut: Cut, source: int) -> Cut:
     return cut._replace(source=source)
 
 
+def source_of(topics: Topics, message: Message) -> int | None:
+    """The offset of the input that a record of the ledger or of the rejections is of; None where it names none."""
+    if message.topic() == topics.rejections:
+        return rejections.source_of(message)
+    try:
+        return decode_entry((message.value() or b"")[HEADER_BYTES:]).source_offset
+    except (ValueError, IndexError):
+        return None
+
+
 def _newest_sources(
     settings: Settings, client: AdminClient, topics: Topics, partitions: Sequence[int]
 ) -> dict[int, int]:
     """One past the source of the newest outcome of each partition, read-committed; 0 where there is none."""
     newest = dict.fromkeys(partitions, 0)
-    for topic, kind in ((topics.ledger, LEDGER), (topics.rejections, REJECTIONS)):
+    for topic in (topics.ledger, topics.rejections):
         ends = offsets_of(client, [(topic, at) for at in partitions])
-        reading = Reading(settings, topic)
-        try:
+        with closing(TopicLog(settings, topic)) as log:
             for (_, at), found in ends.items():
-                newest[at] = max(newest[at], _tail(reading, kind, at, found) + 1)
-        finally:
-            reading.close()
+                newest[at] = max(newest[at], _newest_source(log, topics, at, found) + 1)
     return newest
 
 
-def _tail(reading: Reading, kind: Kind, partition: int, at: Offsets) -> int:
-    """The newest source of one partition of a topic, looked for from its end back; -1 where there is none."""
-    window = TAIL_RECORDS
-    while at.begin < at.end:
-        start = max(at.begin, at.end - window)
-        reading.start(partition, start, at.end)
-        newest = -1
-        while messages := reading.next(1_000):
-            sources = (kind.source(message) for message in messages)
-            newest = max([newest, *(source for source in sources if isinstance(source, int))])
-        if newest >= 0 or start == at.begin:
-            return newest
-        window *= TAIL_GROWTH
+def _newest_source(log: TopicLog, topics: Topics, partition: int, at: Offsets) -> int:
+    """The newest source of one partition of a topic; -1 where there is none."""
+    for start in tail_starts(at.begin, at.end):
+        sources = [
+            source
+            for messages in log.slices(partition, start, at.end)
+            for message in messages
+            if (source := source_of(topics, message)) is not None
+        ]
+        if sources:
+            return max(sources)
     return -1

@@ -151,10 +151,9 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
 
     def newer(span: Span) -> Iterator[Source]:
         """Balances that came behind the span's end meanwhile."""
-        reading = opened(topics.balances)
-        end = offsets_of(client, [(topics.balances, span.partition)])[topics.balances, span.partition].end
-        reading.start(span.partition, span.ends[topics.balances], end)
-        while records := reading.next(STRETCH_RECORDS):
+        topic, at = topics.balances, span.partition
+        end = offsets_of(client, [(topic, at)])[topic, at].end
+        for records in opened(topic).runs(at, span.ends[topic], end, STRETCH_RECORDS):
             yield from records
 
     contract, done = contract_of(topics.transactions, task.pipeline, task.ids, task.accepted), 0

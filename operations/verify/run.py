@@ -127,11 +127,8 @@ class _Verification:
     def _records(self, topic: str, partition: int, end: int) -> Iterator[list[Source]]:
         """One partition of a topic, from its first record to before an offset."""
         with Opened(self.settings, self.pipeline.max_record_bytes) as opened:
-            reading = opened(topic)
             begin = offsets_of(self.client, [(topic, partition)])[topic, partition].begin
-            reading.start(partition, begin, end)
-            while records := reading.next(STRETCH_RECORDS):
-                yield records
+            yield from opened(topic).runs(partition, begin, end, STRETCH_RECORDS)
 
     def _cuts(self) -> list[Cut]:
         found = cuts(self.settings, self.client, self.partitions)

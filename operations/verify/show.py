@@ -2,13 +2,10 @@
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from audit.report import SHOWN_CHARACTERS, Difference, Fields, Report
-from operations.cli.output import as_line, console, show_table
-
-#: Exit code of `wallet verify` when something differs (docs/commands.md).
-DIFFERENCES = 8
+from operations.cli.exit_codes import DIFFERENCES
+from operations.cli.output import as_line, console, show_table, table
 
 
 def show(report: Report, *, as_json: bool) -> int:
@@ -21,34 +18,19 @@ def show(report: Report, *, as_json: bool) -> int:
 
 
 def _print(report: Report, output: Console) -> None:
-    table = Table(box=None, header_style="bold", title=f"pipeline {report.prefix}", title_justify="left")
-    columns = (
-        "partition",
-        "from",
-        "to",
-        "in flight",
-        "records",
-        "entries",
-        "rejections",
-        "snapshots",
-        "balances",
-    )
-    for name in columns:
-        table.add_column(name, justify="right")
-    for one in report.covered:
-        numbers = (
-            one.partition,
-            one.from_offset,
-            one.to_offset,
-            one.in_flight,
-            one.records,
-            one.entries,
-            one.rejections,
-            one.snapshots,
-            one.balances,
-        )
-        table.add_row(*(f"{number:,}" for number in numbers))
-    show_table(table)
+    columns = {
+        "partition": "partition",
+        "from": "from_offset",
+        "to": "to_offset",
+        "in flight": "in_flight",
+        "records": "records",
+        "entries": "entries",
+        "rejections": "rejections",
+        "snapshots": "snapshots",
+        "balances": "balances",
+    }
+    rows = ([f"{getattr(one, name):,}" for name in columns.values()] for one in report.covered)
+    show_table(table([*columns], rows, numbers=columns, title=f"pipeline {report.prefix}"))
     for line in _told(report):
         output.print(line, markup=False)
     for difference in report.differences.shown:

@@ -13,10 +13,10 @@ from typing import NamedTuple, cast
 from config.settings import Settings
 from sinks.archive.entries import source_offset
 from sinks.archive.months import Month, ledger_positions, to_ms
-from sinks.archive.topic import committed, topic_log
 from sinks.postgres import Connection
 from sinks.sink import Record, damaged
-from topics.cluster import describe, quiet_admin
+from topics import group_offsets
+from topics.cluster import ASK_S, describe, quiet_admin
 from topics.lag import First, OpenInput
 from topics.names import LOG_APPEND_TIME, Topics
 from topics.topic_log import TopicLog
@@ -100,8 +100,12 @@ def _to_come(
             f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is in",
         )
     found = dict[int, str]()
-    with closing(topic_log(settings, topic)) as ends, closing(open_input(settings, topic)) as incoming:
-        decided = committed(settings, topic, partitions)
+    with (
+        closing(TopicLog(settings, topic, settings.sink_group("archive"))) as ends,
+        closing(open_input(settings, topic)) as incoming,
+    ):
+        # Not for as long as a worker's transaction may be open: a sink that is told to stop waits for this look.
+        decided = group_offsets.offsets(settings, topic, partitions, patience_s=ASK_S)
         for partition in partitions:
             log = ends.log(partition)
             at = decided[partition]

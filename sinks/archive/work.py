@@ -29,7 +29,6 @@ from sinks.archive.complete import Completeness
 from sinks.archive.explain import Mismatch, refuse_difference
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
-from sinks.archive.topic import topic_log
 from sinks.locks import holder as lock_holder
 from sinks.migrations import check
 from sinks.postgres import ARCHIVER, Role, as_login, connect
@@ -114,7 +113,9 @@ class Archive:
     def ledger(self) -> TopicLog:
         """The ledger topic; connects when it is first asked for, since most looks find nothing that is due."""
         if self._ledger is None:
-            self._ledger = topic_log(self._settings, Topics.of(self._settings).ledger)
+            self._ledger = TopicLog(
+                self._settings, Topics.of(self._settings).ledger, self._settings.sink_group("archive")
+            )
         return self._ledger
 
     # -- one at a time

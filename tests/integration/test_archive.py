@@ -17,7 +17,7 @@ from config.errors import Refused, Stopped, WalletError
 from config.settings import Settings
 from operations.archive import run as commands
 from operations.archive.verify import run as verify
-from operations.verify.show import DIFFERENCES
+from operations.cli.exit_codes import DIFFERENCES
 from schemas.records import DEBIT, from_ms
 from sinks import postgres
 from sinks.archive.explain import Mismatch

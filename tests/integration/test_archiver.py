@@ -15,9 +15,9 @@ from audit import catalog
 from config.errors import Stopped
 from config.settings import Settings
 from operations.archive.verify import run as archive_verify
+from operations.cli.exit_codes import DIFFERENCES
 from operations.looking.time_lookup import offsets_at
 from operations.setup.init import initialise
-from operations.verify.show import DIFFERENCES
 from sinks import migrations, postgres
 from sinks.archive import seals
 from sinks.archive.explain import Mismatch

@@ -18,7 +18,7 @@ from tests.integration.pipelines import PATIENCE_S, initialise_topics, wait_unti
 from topics.clients import librdkafka
 from topics.consuming import GATHERED_BYTES, UPSTREAM_SLICE_RECORDS, bytes_of
 from topics.names import Topics
-from topics.reading import Reading
+from topics.topic_log import TopicLog
 
 pytestmark = pytest.mark.integration
 
@@ -120,7 +120,6 @@ def test_a_sink_gathers_no_more_bytes_than_a_batch_may_have(filled: Settings) ->
 
 
 def test_a_command_reads_no_more_bytes_at_a_time_than_it_may(filled: Settings) -> None:
-    with closing(Reading(filled, Topics.of(filled).rejections)) as reading:
-        reading.start(0, 0, RECORDS)
-        batches = [*iter(lambda: reading.next(10_000), [])]
+    with closing(TopicLog(filled, Topics.of(filled).rejections)) as log:
+        batches = [*log.slices(0, 0, RECORDS)]
     assert_bounded(batches, GATHERED_BYTES)

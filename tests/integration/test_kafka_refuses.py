@@ -159,7 +159,6 @@ def test_a_login_that_may_not_do_the_work_names_the_right_that_it_lacks(
         ("init",),
         ("worker",),
         *(pytest.param(words, marks=pytest.mark.full) for words in (("sink",), ("verify",), ("status",))),
-        pytest.param(("offsets", "--group", "g", "--end"), marks=pytest.mark.full),
     ],
 )
 def test_a_login_that_may_see_nothing_is_refused_by_every_command_alike(

@@ -12,7 +12,8 @@ from schemas.partitioner import partition_of
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
 from tests.unit.transactions import UUID
-from topics.clients import admin, librdkafka
+from topics.clients import librdkafka
+from topics.cluster import quiet_admin
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
@@ -25,7 +26,7 @@ SENT = [
 
 def create_input(settings: Settings) -> str:
     topic = Topics.of(settings).transactions
-    client = admin(settings)  # kept: a client that is collected takes its calls with it
+    client = quiet_admin(settings)  # kept: a client that is collected takes its calls with it
     for created in client.create_topics([NewTopic(topic, PARTITIONS, 1)], operation_timeout=30).values():
         created.result()
     return topic

@@ -8,20 +8,18 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+import pytest
+
 from config.times import rfc3339
-from operations.cli.output import as_line
+from operations.cli.output import as_line, lag_cell, show_table, table
 
 ID = "5f0c6c3e-0000-4000-8000-000000000001"
 TIME = "2026-11-22T10:00:00.000000Z"
 #: A statement's line, as wide as they come.
 TABLE = f"""
-from rich.table import Table
-from operations.cli.output import show_table
-table = Table(box=None)
-for name in ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group"):
-    table.add_column(name, overflow="fold")
-table.add_row("1", "{TIME}", "+1250", "9223372036854775807", "EUR", "{ID}", "")
-show_table(table)
+from operations.cli.output import show_table, table
+columns = ("sequence", "recorded at", "amount", "balance", "currency", "transaction", "group")
+show_table(table(columns, [(1, "{TIME}", "+1250", 9223372036854775807, "EUR", "{ID}", "")]))
 """
 BAR = """
 import logging
@@ -87,3 +85,14 @@ def test_every_time_is_rfc_3339_in_utc_with_microseconds() -> None:
     assert rfc3339(at.astimezone(timezone(timedelta(hours=1)))) == TIME
     assert rfc3339(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00.000000Z"
     assert json.loads(as_line({"at": at})) == {"at": TIME}
+
+
+def test_a_cell_is_shown_as_it_is_and_only_a_text_is_styled(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [("[red]id[/red]", lag_cell(7, "7")), ("plain", lag_cell(0, "0"))]
+    show_table(table(("transaction", "lag"), rows, numbers=("lag",), title="[b]title"))
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["[b]title"],
+        ["transaction", "lag"],
+        ["[red]id[/red]", "7"],
+        ["plain", "0"],
+    ]

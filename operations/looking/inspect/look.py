@@ -25,12 +25,11 @@ from schemas.partitioner import partition_of
 from schemas.records import CREDIT, EPOCH, LedgerEntry
 from topics.cluster import Offsets, agreed, offsets_of, quiet_admin
 from topics.names import Topics
-from topics.reading import Reading
+from topics.topic_log import TopicLog
 
 MICROSECOND = timedelta(microseconds=1)
 #: The stretches that are scanned backwards, in offsets: the first one, and how they grow.
 FIRST_STRETCH, GROWTH = 2_000, 4
-CHUNK = 10_000
 #: Below so many offsets a search by halves gives way to reading them.
 SMALL = 1_000
 
@@ -79,8 +78,8 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
     if place.at_offset is not None:
         _check_offset(settings, partition, place.at_offset, cut.input, cut.source)
     log = offsets_of(client, [(topic, partition)])[topic, partition]
-    with closing(Reading(settings, topic)) as reading:
-        scan = Scan(reading, partition, log, wallet_id)
+    with closing(TopicLog(settings, topic)) as topic_log:
+        scan = Scan(topic_log, partition, log, wallet_id)
         undecided = cut.input.end - cut.source
         if place.effective_at:
             return scan.sum_until(place.effective_at, count, undecided)
@@ -130,9 +129,9 @@ def _within(place: Place) -> Callable[[LedgerEntry], bool]:
 class Scan:
     """One partition of the ledger as one wallet sees it."""
 
-    def __init__(self, reading: Reading, partition: int, log: Offsets, wallet_id: str) -> None:
-        self.partition, self.log, self.topic = partition, log, reading.topic
-        self._reading = reading
+    def __init__(self, topic_log: TopicLog, partition: int, log: Offsets, wallet_id: str) -> None:
+        self.partition, self.log, self.topic = partition, log, topic_log.topic
+        self._topic_log = topic_log
         self._wallet_id, self._key = wallet_id, wallet_id.encode()
 
     def newest_before(
@@ -195,9 +194,8 @@ class Scan:
         low, high = self.log.begin, self.log.end
         while high - low > SMALL:
             middle = (low + high) // 2
-            self._reading.start(self.partition, middle, high)
-            there = self._reading.next(1)
-            if there and _entry(there[0]).source_offset <= source_offset:
+            there = self._topic_log.first_from(self.partition, middle, high)
+            if there and _entry(there).source_offset <= source_offset:
                 low = middle
             else:
                 high = middle
@@ -213,9 +211,8 @@ class Scan:
             yield from self._read(begin, end, advance)
 
     def _read(self, begin: int, end: int, advance: Callable[[int], None]) -> Iterator[LedgerEntry]:
-        self._reading.start(self.partition, begin, end)
         key = self._key
-        while messages := self._reading.next(CHUNK):
+        for messages in self._topic_log.slices(self.partition, begin, end):
             yield from (_entry(message) for message in messages if message.key() == key)
             advance((messages[-1].offset() or 0) + 1 - begin)
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from config.times import rfc3339
-from operations.cli.output import as_line, show_table
+from operations.cli.output import as_line, show_table, table
 from operations.looking.inspect.look import Found, Place
 from schemas.records import DEBIT, TYPES, LedgerEntry
 
@@ -36,22 +36,20 @@ def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
 
 
 def _table(entries: Sequence[LedgerEntry]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for name in ("sequence", "recorded at", "occurred at", "amount", "balance", "transaction", "group"):
-        table.add_column(name, justify="right" if name in {"sequence", "amount", "balance"} else "left")
-    for entry in entries:
-        transaction = entry.transaction
-        sign = "-" if transaction.type == DEBIT else "+"
-        table.add_row(
-            str(entry.sequence),
+    rows = (
+        (
+            entry.sequence,
             rfc3339(entry.recorded_at),
-            rfc3339(transaction.occurred_at),
-            f"{sign}{transaction.amount}",
-            str(entry.balance),
-            transaction.transaction_id,
-            transaction.group_id or "",
+            rfc3339(entry.transaction.occurred_at),
+            f"{'-' if entry.transaction.type == DEBIT else '+'}{entry.transaction.amount}",
+            entry.balance,
+            entry.transaction.transaction_id,
+            entry.transaction.group_id or "",
         )
-    return table
+        for entry in entries
+    )
+    columns = ("sequence", "recorded at", "occurred at", "amount", "balance", "transaction", "group")
+    return table(columns, rows, numbers=("sequence", "amount", "balance"))
 
 
 def _fields(found: Found, place: Place, entries: int) -> dict[str, object]:

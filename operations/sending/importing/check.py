@@ -4,7 +4,6 @@ The tables are asked, for they know every time. Before that, everything that was
 for: the worker must have decided it and the ledger sink written it.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import islice
@@ -16,7 +15,9 @@ from confluent_kafka.admin import AdminClient
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.output import Advance, progress
+from operations.cli.exit_codes import DIFFERENCES
+from operations.cli.output import progress
+from operations.cli.waiting import until_done
 from operations.looking.status import look
 from operations.sending.files.file import File
 from operations.sending.files.shape import BadLine, Fields, Shape
@@ -29,11 +30,8 @@ from topics.cluster import agreed, all_there, quiet_admin
 from topics.names import Topics
 
 KNOWN = Shape(("wallet_id", "balance"), ("currency", "at"))
-#: Exit code where balances differ (docs/commands.md).
-DIFFERENCES = 8
 #: Balances asked for at a time.
 CHUNK = 1_000
-LOOK_EVERY_S = 0.5
 
 
 class Wanted(NamedTuple):
@@ -124,20 +122,15 @@ def _until_handled(client: AdminClient, settings: Settings) -> None:
     ):
         # With what Kafka holds back yet: the import's last transaction may have just been committed.
         ends = all_there(client, [(topic, at) for at in range(settings.partitions)])
-        with progress(f"waiting for the {reader}", sum(ends.values())) as advance:
-            _until_behind(client, settings, reader, ends, advance, who)
+        _until_behind(client, settings, reader, ends, who)
 
 
 def _until_behind(
-    client: AdminClient,
-    settings: Settings,
-    reader: str,
-    ends: Mapping[tuple[str, int], int],
-    advance: Advance,
-    who: str,
+    client: AdminClient, settings: Settings, reader: str, ends: Mapping[tuple[str, int], int], who: str
 ) -> None:
-    done, moved_at = -1, time.monotonic()
-    while True:
+    total = sum(ends.values())
+
+    def done() -> int:
         status = look(settings, client)
         if status.postgres_problem:
             raise NotReachable(status.postgres_problem)
@@ -148,15 +141,12 @@ def _until_behind(
             for place in status.places
             if place.reader == reader
         }
-        now = sum(min(stands.get(at, 0), end) for at, end in ends.items())
-        advance(now)
-        if all(stands.get(at, 0) >= end for at, end in ends.items()):
-            return
-        if now != done:
-            done, moved_at = now, time.monotonic()
-        elif time.monotonic() - moved_at > settings.stall_s:
-            raise NotReachable(
-                f"no progress for {settings.stall_s:g} s, {done} of {sum(ends.values())} are done: does a `{who}` run? "
-                "Or is a producer's transaction open?"
-            )
-        time.sleep(LOOK_EVERY_S)
+        return sum(min(stands.get(at, 0), end) for at, end in ends.items())
+
+    def stalled(now: int) -> NotReachable:
+        return NotReachable(
+            f"no progress for {settings.stall_s:g} s, {now} of {total} are done: does a `{who}` run? Or is a "
+            "producer's transaction open?"
+        )
+
+    until_done(f"waiting for the {reader}", total, done, stall_s=settings.stall_s, stalled=stalled)

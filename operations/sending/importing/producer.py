@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
@@ -18,7 +18,7 @@ from operations.sending.importing.progress import Progress, as_offset, group
 from schemas.codec import frame
 from schemas.producer import FRAMING_BYTES, PARTITION_UA
 from topics.causes import because
-from topics.clients import librdkafka, transactional
+from topics.clients import of_group, transactional
 from topics.names import Topics
 
 log = EventLog("operations.import")
@@ -52,8 +52,7 @@ class ImportProducer:
             )
             | {"log_level": 0}  # being fenced is an outcome that we tell ourselves
         )
-        #: Tells which group the offsets are of; never joins it.
-        self._offsets_of = Consumer(librdkafka(settings, group_id=group(settings), enable_auto_commit=False))
+        self._offsets_of = of_group(settings, group(settings))
 
     def open(self) -> None:
         """Fence another import and wait until what it had open has ended; raises NotReachable."""

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
+from operations.cli.exit_codes import BAD_LINES
 from operations.cli.output import SHOWN, as_line, progress
 from operations.sending.files import file as import_files
 from operations.sending.files.mapping import Mapping, load
@@ -48,8 +49,6 @@ from topics import rights
 from topics.cluster import check, quiet_admin
 from topics.names import Topics
 
-#: Exit code where a line was bad, as of `wallet send` (docs/commands.md).
-BAD_LINES = 6
 #: Lines between two looks at the clock.
 STRIDE = 1_000
 

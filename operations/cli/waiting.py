@@ -1,0 +1,28 @@
+"""Waiting for work that others do, with its progress shown, for as long as it gets on."""
+
+import time
+from collections.abc import Callable
+
+from config.errors import WalletError
+from operations.cli.output import progress
+
+LOOK_EVERY_S = 0.3
+
+
+def until_done(
+    title: str, total: int, look: Callable[[], int], *, stall_s: float, stalled: Callable[[int], WalletError]
+) -> None:
+    """Return once `look` says that `total` are done.
+
+    Raises what `stalled` makes of the figure when that stays the same for `stall_s`.
+    """
+    done, moved_at = -1, time.monotonic()
+    with progress(title, total) as advance:
+        while (now := look()) < total:
+            advance(now)
+            if now != done:
+                done, moved_at = now, time.monotonic()
+            elif time.monotonic() - moved_at > stall_s:
+                raise stalled(now)
+            time.sleep(LOOK_EVERY_S)
+        advance(total)
