@@ -53,3 +53,17 @@ def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[TextIO]:
+    """A file to write, which is at its place, and on the disk, once all of it is; where that fails nothing is left."""
+    unfinished = path.with_name(f"{path.name}.part")
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

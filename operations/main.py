@@ -369,7 +369,9 @@ def inspect_(
     at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,
     at_offset: Annotated[int | None, typer.Option(min=0, help="With this record of the input.")] = None,
     effective_at: Annotated[str | None, typer.Option(help="As of this time, by occurred_at.")] = None,
-    entries: Annotated[int, typer.Option(min=0, max=10_000, help="Show this many of its newest entries.")] = 0,
+    entries: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Show this many of its newest entries.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """A wallet as of any offset or time, from the topics alone. Exit code 1 if it never had an entry."""

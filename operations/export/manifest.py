@@ -5,7 +5,6 @@ Whoever has the folder can check it with it: each file's SHA-256, and of what is
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -15,6 +14,7 @@ from typing import Any, Self
 from confluent_kafka import Message
 
 from config.errors import ConfigurationError, Refused
+from config.folders import written_whole
 from topics.rejections import Headers, headers_of
 
 NAME = "manifest.json"
@@ -112,12 +112,8 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it: all of it or, where this ends in the middle, nothing."""
         told = {"format": FORMAT} | asdict(self)
-        new = folder / f"{NAME}.part"
-        with new.open("w") as out:
+        with written_whole(folder / NAME) as out:
             json.dump(told, out, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(folder / NAME)
 
 
 def packed(messages: Iterable[Message]) -> bytes:

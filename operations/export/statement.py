@@ -3,8 +3,8 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from config.errors import ConfigurationError, WalletError
+from config.folders import written_whole
 from config.settings import Settings
 from config.times import rfc3339
 from operations.sending.files.currencies import MINOR_DIGITS
@@ -44,7 +45,7 @@ def export(
     first = next(entries, None)
     if first is None and postgres.balance(settings, wallet_id) is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
-    with _written(path) as out:
+    with nullcontext(sys.stdout) if path == STANDARD_OUTPUT else written_whole(path) as out:
         return write(out, chain([first] if first else [], entries))
 
 
@@ -58,20 +59,6 @@ def form_of(path: Path) -> Form:
         raise ConfigurationError(
             f"{path} does not say how to write it: name it .csv or .journal, or say --format"
         ) from None
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[IO[str]]:
-    if path == STANDARD_OUTPUT:
-        yield sys.stdout
-        return
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as out:
-            yield out
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def decimal(minor: int, currency: str) -> Decimal:

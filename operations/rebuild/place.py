@@ -17,7 +17,8 @@ from sinks.postgres import connect
 from topics.cluster import describe, identity, quiet_admin, read_pipeline, wait_for_kafka
 from topics.names import Topics
 
-SINKS = ("ledger", "snapshots", "rejections", "archive")
+#: Those that write rows of what the topics hold.
+SINKS = ("ledger", "snapshots", "rejections")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,11 @@ class Place:
 
 def groups_of(settings: Settings) -> list[str]:
     """The groups of a pipeline's workers and sinks, and of the copy that may fill its input."""
-    return [settings.group, *(settings.sink_group(sink) for sink in SINKS), f"{settings.prefix}.copy"]
+    return [
+        settings.group,
+        *(settings.sink_group(sink) for sink in (*SINKS, "archive")),
+        f"{settings.prefix}.copy",
+    ]
 
 
 def find(settings: Settings, prefix: str | None, policies: Policies | None = None) -> Place:

@@ -18,14 +18,12 @@ from operations.rebuild.copy import Copy
 from operations.rebuild.ids import take_ids_over
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes
 from operations.rebuild.lag import At, ends_of, lags_of, missing
-from operations.rebuild.place import Place
+from operations.rebuild.place import SINKS, Place
 from operations.setup import init
 from sinks import postgres
 from topics import group_offsets
 from topics.lag import LagReader
 from topics.names import Topics
-
-SINKS = ("ledger", "snapshots", "rejections")
 
 log = EventLog("operations.rebuild")
 

@@ -9,14 +9,12 @@ import typer
 from config.settings import Settings
 from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.rebuild.lag import At, ends_of, lags_of, missing
-from operations.rebuild.place import Place
+from operations.rebuild.place import SINKS, Place
 from sinks import postgres, shadow
 from topics import group_offsets
 from topics.cluster import describe
 from topics.lag import LagReader
 from topics.names import Topics
-
-SINKS = ("ledger", "snapshots", "rejections")
 
 
 @dataclass(frozen=True)

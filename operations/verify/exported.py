@@ -18,6 +18,7 @@ from confluent_kafka import libversion
 
 from audit.report import Report
 from config.errors import ConfigurationError
+from config.folders import written_whole
 from config.times import rfc3339
 from operations.cli.output import as_line
 
@@ -66,10 +67,6 @@ def write(report: Report, cluster: str, topic_id: str, path: Path) -> None:
         "seal": sha256(json.dumps(certified, sort_keys=True).encode()).hexdigest(),
         "report": json.loads(as_line(report.to_json())),
     }
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w") as out:
+    with written_whole(path) as out:
         json.dump(told, out, indent=1)
         out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(path)

@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 
 import pytest
+from confluent_kafka import Message
 
-from operations.rejections.listing import ATTEMPT, Rejection
+from operations.rejections.listing import ATTEMPT, Rejection, rejection_in
+from topics.rejections import Headers, appended, source_of
+from topics.tail import tail_starts
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -28,3 +31,48 @@ def test_the_attempts_of_a_rejection_are_read_whatever_stands_there(
     headers = [(ATTEMPT, value) for value in values]
     rejection = Rejection(0, "INVALID", "", "t", 0, 0, AT, None, None, headers)
     assert rejection.attempt == attempt
+
+
+OURS = [
+    ("rejection.reason", b"INVALID"),
+    ("rejection.detail", b"a sign"),
+    ("rejection.topic", b"wallet.transactions"),
+    ("rejection.partition", b"1"),
+    ("rejection.offset", b"77"),
+    ("rejection.at", b"-1000"),
+]
+
+
+def test_a_rejections_last_six_headers_are_the_workers_and_the_others_upstreams() -> None:
+    came = [("trace", None), ("rejection.offset", b"5"), ("rejection.offset", b"6")]
+    message = Message(headers=[*came, *OURS])
+    found = appended(message)
+    assert (found.reason, found.partition, found.offset, found.at_ms) == (b"INVALID", 1, 77, -1_000)
+    assert found.came == came
+    assert source_of(message) == 77
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        OURS[1:],
+        [*OURS, ("trace", b"1")],
+        [*OURS[:4], ("rejection.offset", None), OURS[5]],
+        [*OURS[:4], ("rejection.offset", b"x"), OURS[5]],
+        [*OURS[:4], ("rejection.offset", b"9" * 5_000), OURS[5]],
+        [*OURS[:4], OURS[5], OURS[4]],
+    ],
+)
+def test_what_has_not_the_workers_headers_last_is_no_rejection(headers: Headers) -> None:
+    message = Message(headers=[*headers])
+    with pytest.raises(ValueError, match=r"rejection|int"):
+        appended(message)
+    assert source_of(message) is None
+    assert rejection_in(message) is None
+
+
+def test_the_newest_record_is_looked_for_in_windows_that_end_at_the_partitions_begin() -> None:
+    assert [*tail_starts(100, 5_000)] == [4_984, 4_744, 904, 100]
+    assert [*tail_starts(0, 16)] == [0]
+    assert [*tail_starts(7, 7)] == []
