@@ -31,6 +31,8 @@ LOOKING = 4
 #: While somebody waits for a row, the sinks' positions are asked for so often, once for all who wait.
 POSITIONS_EVERY_S = 0.05
 STATUS_EVERY_S = 1.0
+STATUS_KEPT_S = 30.0
+REASONS_EVERY_S = 5.0
 
 
 class Live:
@@ -53,6 +55,8 @@ class Live:
         self._row_waiters = 0
         self._status: tuple[float, Answer] | None = None
         self._status_lock = asyncio.Lock()
+        self._status_task: asyncio.Task[Answer] | None = None
+        self._reasons: tuple[float, dict[str, int]] | None = None
         self._starter = Thread(target=self._start, name="console-starter", daemon=True)
         #: Set when the console ends, for whoever would wait longer than that.
         self.ending = asyncio.Event()
@@ -221,6 +225,22 @@ class Live:
                     raise told(error) from None
                 self._status = time.monotonic(), _status_fields(found)
             return self._status[1]
+
+    def status_if_known(self) -> Answer | None:
+        """The status as it was last asked for, and asked for anew meanwhile: it may take seconds."""
+        if self._status_task is None or self._status_task.done():
+            if self._status_task is not None and not self._status_task.cancelled():
+                self._status_task.exception()  # it was told by the log
+            self._status_task = asyncio.create_task(self.status())
+        known = self._status
+        return known[1] if known and time.monotonic() - known[0] < STATUS_KEPT_S else None
+
+    async def reasons(self) -> dict[str, int]:
+        """Rejections by reason, a few seconds old: all of them are counted."""
+        if self._reasons is None or time.monotonic() - self._reasons[0] > REASONS_EVERY_S:
+            async with self.database.asking() as connection:
+                self._reasons = time.monotonic(), await tables.rejections_by_reason(connection)
+        return self._reasons[1]
 
 
 def entry_in(outcome: Posted) -> LedgerEntry:

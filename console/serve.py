@@ -48,7 +48,8 @@ def run(settings: Settings) -> int:
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        # What fails within a request is logged by the application.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         signals: list[int] = []
 
         def told_to_stop(number: int, _: FrameType | None) -> None:

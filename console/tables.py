@@ -408,3 +408,53 @@ async def seals(connection: Connection) -> list[Answer]:
         }
         for month, ranges, entries, amount, chained, previous, seal, sealed_at in found
     ]
+
+
+async def newest_entries(
+    connection: Connection,
+    wallet_id: str,
+    start: datetime | None,
+    end: datetime | None,
+    before: int | None,
+    limit: int,
+) -> list[Answer]:
+    """A wallet's entries of a time from the newest on, those before a sequence."""
+    found = await rows(
+        connection,
+        f"""
+        SELECT {ENTRY_COLUMNS} FROM wallet_entries
+        WHERE wallet_id = %s AND sequence < coalesce(%s, 9223372036854775807)
+            AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
+            AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
+        ORDER BY sequence DESC LIMIT %s
+        """,  # noqa: S608 - the columns are ours
+        wallet_id,
+        before,
+        start,
+        end,
+        limit,
+    )
+    return [entry_of_row(one) for one in found]
+
+
+async def points(
+    connection: Connection, wallet_id: str, start: datetime | None, end: datetime | None, most: int
+) -> list[list[str]]:
+    """Times and balances after entries: each of them, or evenly about so many and the last."""
+    found = await rows(
+        connection,
+        """
+        WITH wanted AS MATERIALIZED (
+            SELECT sequence, recorded_at, balance FROM wallet_entries
+            WHERE wallet_id = %s AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
+                AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
+        ), range AS (SELECT min(sequence) AS first, max(sequence) AS last FROM wanted)
+        SELECT recorded_at, balance FROM wanted, range
+        WHERE (sequence - first) %% ((last - first) / %s + 1) = 0 OR sequence = last ORDER BY sequence
+        """,
+        wallet_id,
+        start,
+        end,
+        most,
+    )
+    return [[rfc3339(at), str(balance)] for at, balance in found]
