@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp
 
 from config.logs import EventLog
 from config.settings import Settings
-from console import api, pages
+from console import api, models, pages
 from console.database import Database
 from console.guard import Guard
 from console.live import Live
@@ -54,6 +55,7 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         redoc_url=None,
         lifespan=life,
     )
+    app.openapi = partial(_document, app)  # type: ignore[method-assign] # as FastAPI's manual has it
     app.include_router(api.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
@@ -66,7 +68,20 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
 
 def openapi(settings: Settings) -> dict[str, Any]:
     """The OpenAPI document, as it is served and kept in docs/api/openapi.json."""
-    document = application(settings)[0].openapi()
+    return application(settings)[0].openapi()
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with our problems in the place of its own, and how the token is shown."""
+    document = FastAPI.openapi(app)
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["ProblemFields"] = models.ProblemFields.model_json_schema()
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
     document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     return document
 

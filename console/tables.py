@@ -135,6 +135,10 @@ async def proof(
 ) -> Answer:
     """The bytes of a wallet's entries up to a sequence, from the last seal, from another entry, or from the first."""
     await currency_of(connection, wallet_id)
+    if sequence is not None and None is await row(
+        connection, "SELECT FROM wallet_entries WHERE wallet_id = %s AND sequence = %s", wallet_id, sequence
+    ):
+        raise not_found(f"wallet {wallet_id!r} has no entry {sequence} in the tables")
     if after_sequence is None:
         # What a seal covers is proved with it: the last entry of a sealed month is where the chain is taken up.
         sealed = await row(
@@ -165,8 +169,6 @@ async def proof(
         if not found or found[0][0] != after_sequence:
             raise not_found(f"wallet {wallet_id!r} has no entry {after_sequence} in the tables")
         previous, found = bytes(found[0][2]), found[1:]
-    if sequence is not None and (not found or found[0][0] > sequence):
-        raise not_found(f"wallet {wallet_id!r} has no entry {sequence} in the tables")
     shown = found[:MOST_PROOF]
     return {
         "wallet_id": wallet_id,

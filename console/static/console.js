@@ -19,13 +19,20 @@ function line(label, name, more) {
   return { label, stroke: colour(name), width: 2, points: { show: false }, ...more };
 }
 
+// Days where it is about days, else times of the day.
+function times(_, splits) {
+  const text = (at) => new Date(at * 1000).toISOString(), step = splits[1] - splits[0];
+  if (step >= 86400) return splits.map((at) => text(at).slice(0, 10));
+  return splits.map((at) => (step < 1 ? text(at).slice(17, 23) : text(at).slice(11, step < 60 ? 19 : 16)));
+}
+
 function drawn(place, series, values, label) {
   const style = getComputedStyle(place);
   const size = () => ({ width: place.clientWidth - parseFloat(style.paddingLeft) * 2, height: place.clientHeight - 44 });
   const options = {
     ...size(), cursor: { y: false }, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     scales: { x: { time: true } }, series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" }, ...series],
-    axes: [axis({}), axis({ size: 84, values: (_, splits) => splits.map(label) })],
+    axes: [axis({ values: times, space: 90 }), axis({ size: 84, values: (_, splits) => splits.map(label) })],
   };
   place.replaceChildren();
   const chart = new uPlot(options, values, place);
