@@ -28,7 +28,7 @@ function times(_, splits) {
 
 function drawn(place, series, values, label) {
   const style = getComputedStyle(place);
-  const size = () => ({ width: place.clientWidth - parseFloat(style.paddingLeft) * 2, height: place.clientHeight - 44 });
+  const size = () => ({ width: place.clientWidth - parseFloat(style.paddingLeft) * 2, height: place.clientHeight - (matchMedia("(max-width: 40rem)").matches ? 18 : 44) });
   const options = {
     ...size(), cursor: { y: false }, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     scales: { x: { time: true } }, series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}:{ss}" }, ...series],
