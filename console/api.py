@@ -1,7 +1,6 @@
 """The HTTP API (DESIGN section 12): JSON under /api/v1, answers of the tables stamped with what they stand for."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -9,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Header, Path, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from config.times import rfc3339
 from console import models, tables
 from console.database import Connection
 from console.decoding import decoded
@@ -199,15 +199,9 @@ async def events(
     after = position_in("Last-Event-ID", last_event_id) if last_event_id else None
     _ = live.freshness
     feed = WalletFeed(live, wallet_id, after)
-
-    async def closing() -> AsyncIterator[bytes]:
-        try:
-            async for event in feed.events():
-                yield event
-        finally:
-            feed.close()
-
-    return StreamingResponse(closing(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return StreamingResponse(
+        feed.events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
 
 
 @router.get("/groups/{group}", response_model=models.Group)
@@ -390,7 +384,7 @@ async def trial_balance(request: Request, at: At = None) -> Response:
     """Credits, debits and balance of all wallets, by currency."""
     live, time = live_of(request), time_in("at", at)
     async with live.database.one_state() as connection:
-        answer = {"at": at, "currencies": await tables.trial_balance(connection, time)}
+        answer = {"at": time and rfc3339(time), "currencies": await tables.trial_balance(connection, time)}
         return JSONResponse(await stamped(live, connection, answer))
 
 

@@ -45,12 +45,16 @@ class WalletFeed:
         #: The sequence that was sent last; None as long as it is not known.
         self._sequence: int | None = None
 
-    def close(self) -> None:
-        """Let go of it."""
-        self._live.outcomes.unfollow(self._key, self._feed)
-
     async def events(self) -> AsyncIterator[bytes]:
-        """The events' bytes, until the console ends."""
+        """The events' bytes, until the console ends or the client goes."""
+        feed = self._live.outcomes.follow(self._key, MOST_QUEUED)
+        try:
+            async for event in self._events(feed):
+                yield event
+        finally:
+            self._live.outcomes.unfollow(self._key, feed)
+
+    async def _events(self, feed: Feed) -> AsyncIterator[bytes]:
         yield BEGIN
         if self._after is not None:
             try:
@@ -60,9 +64,9 @@ class WalletFeed:
                 return  # PostgreSQL is away for now: the client comes again with the position that it has
             # What had come before this feed began, and was not in the tables yet.
             known = self._live.outcomes.entries_of(self._key)
-            self._feed.entries.extendleft(reversed(known))
+            feed.entries.extendleft(reversed(known))
         while not self._live.ending.is_set():
-            entries = self._feed.entries
+            entries = feed.entries
             while entries:
                 _, outcome = entries.popleft()
                 record = entry_in(outcome)
@@ -73,12 +77,12 @@ class WalletFeed:
                         yield _event(entry)
                 self._sequence = record.sequence
                 yield _event(entry_of_record(record))
-            self._feed.came.clear()
+            feed.came.clear()
             if entries:
                 continue
             try:
                 async with asyncio.timeout(SIGN_S):
-                    await self._feed.came.wait()
+                    await feed.came.wait()
             except TimeoutError:
                 yield b": still here\n\n"
 

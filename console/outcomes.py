@@ -136,7 +136,8 @@ class Outcomes:
         finally:
             self._waiting_count -= 1
             with self._lock:
-                if (left := self._waiting.get(source)) is not None:
+                # Who was woken is in no list any more; another one of that source may be there meanwhile.
+                if future in (left := self._waiting.get(source, [])):
                     left.remove(future)
                     if not left:
                         del self._waiting[source]
@@ -166,10 +167,13 @@ class Outcomes:
                 if type(outcome) is Posted and outcome.key == key
             ]
 
-    def follow(self, key: bytes, most: int) -> Feed | None:
-        """A feed of a wallet's further entries, to be given back to `unfollow`; None where there are too many."""
-        if self._feed_count >= self._most_feeds:
-            return None
+    @property
+    def feeds_are_full(self) -> bool:
+        """Whether no further feed may be opened."""
+        return self._feed_count >= self._most_feeds
+
+    def follow(self, key: bytes, most: int) -> Feed:
+        """A feed of a wallet's further entries, to be given back to `unfollow`."""
         feed = Feed(most)
         self._feed_count += 1
         with self._lock:

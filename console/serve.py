@@ -21,6 +21,8 @@ log = EventLog("console")
 
 #: Connections that the system keeps until they are taken.
 BACKLOG = 2_048
+#: Connections besides those that wait for an outcome or follow a wallet; who comes beyond is answered with 503.
+OTHERS = 1_000
 #: Requests that are under way get so long at the end.
 GRACE_S = 3
 
@@ -45,6 +47,7 @@ def run(settings: Settings) -> int:
                 proxy_headers=False,
                 lifespan="on",
                 backlog=BACKLOG,
+                limit_concurrency=settings.console_waiting + settings.console_feeds + OTHERS,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
@@ -87,7 +90,7 @@ def _listening(settings: Settings) -> socket.socket:
 
 def _allow_many_connections(settings: Settings) -> None:
     """Each waiting request is an open file."""
-    wanted = settings.console_waiting + settings.console_feeds + 1_000
+    wanted = settings.console_waiting + settings.console_feeds + OTHERS + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

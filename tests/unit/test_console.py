@@ -5,11 +5,14 @@ import base64
 import json
 from datetime import UTC, date, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from config.errors import ConfigurationError
 from config.settings import Settings
@@ -250,6 +253,47 @@ def test_the_token_is_shown_as_bearer_and_as_a_password_for_reading_only() -> No
     for wrong in ("", token, basic, f"Bearer {token}x", "Bearer ", "Basic x", "Basic %%%", "Bearer \xff"):
         assert not guard.shows(wrong, token), wrong
     assert not guard.shows("Bearer ", None)
+
+
+def asked(settings: Settings, path: bytes, **headers: str) -> tuple[int, list[str]]:
+    """The status that the guard lets through or answers itself, and the paths that came behind it."""
+    came, sent = list[str](), list[int]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        came.append(scope["path"])
+        await Response()(scope, receive, send)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert b"content-security-policy" in dict(message["headers"])
+            sent.append(message["status"])
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": unquote(path.decode()),
+        "raw_path": path,
+        "headers": [(name.encode(), text.encode()) for name, text in headers.items()],
+    }
+    asyncio.run(guard.Guard(app, settings)(scope, receive, send))
+    return sent[0], came
+
+
+def test_on_loopback_only_its_names_are_answered_and_elsewhere_only_who_has_the_token() -> None:
+    here = Settings(_env_file=None)
+    there = Settings(_env_file=None, console_host="10.0.0.1", console_token=SecretStr("t" * 20))
+    assert asked(here, b"/wallets/a%2Fb", host="localhost:8080") == (200, ["/wallets/a%2Fb"])
+    assert asked(here, b"/", host="[::1]:8080") == (200, ["/"])
+    assert asked(here, b"/", host="evil.example") == (421, [])
+    assert asked(here, b"/") == (421, [])
+    assert asked(there, b"/", host="console.example") == (401, [])
+    assert asked(there, b"/", authorization="Bearer " + "u" * 20) == (401, [])
+    assert asked(there, b"/", authorization="Bearer " + "t" * 20) == (200, ["/"])
+    basic = base64.b64encode(b"anybody:" + b"t" * 20).decode()
+    assert asked(there, b"/", authorization=f"Basic {basic}") == (200, ["/"])
 
 
 def test_the_openapi_document_that_is_kept_is_the_codes() -> None:
