@@ -131,6 +131,7 @@ def scene(addresses: Addresses, folder: Path, **changes: object) -> Iterator[Sce
     consoles = [Console(settings, folder / "console.log")]
     place = Scene(settings, consoles[0], running[0], running[1], folder, consoles)
     try:
+        place.worker.wait_until_told("ready", settings.partitions)
         yield place
     finally:
         for process in [*running, place.worker, *[one.process for one in consoles]]:

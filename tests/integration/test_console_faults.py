@@ -10,7 +10,7 @@ import pytest
 from local.stack import Stack
 from tests.conftest import _addresses
 from tests.integration.consoles import Answer, Scene, scene
-from tests.integration.test_console import transaction
+from tests.integration.test_console_answers import transaction
 from tests.integration.workers import Worker, wait_until
 
 pytestmark = pytest.mark.integration
