@@ -18,6 +18,7 @@ COPY vitals vitals
 COPY streams streams
 COPY sinks sinks
 COPY audit audit
+COPY console console
 COPY operations operations
 COPY local local
 RUN /opt/wallet/bin/pip install --no-deps --no-build-isolation . && /opt/wallet/bin/pip uninstall -y setuptools pip

@@ -208,6 +208,29 @@ class Settings(BaseSettings):
         description="A worker or sink that could make progress and makes none for so long ends itself.",
     )
 
+    # -- the console
+    console_host: str = Field("127.0.0.1", description="Where `wallet console` listens for HTTP.")
+    console_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0: any free one.")
+    console_writes: bool = Field(False, description="Whether it takes transactions, from who has the token.")
+    console_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="What a client shows to write, and to read where the console is not on loopback.",
+    )
+    console_connections: int = Field(
+        8, ge=1, le=1_000, description="Sessions of PostgreSQL that a console has, at most."
+    )
+    console_statement_s: float = Field(
+        10.0, ge=0.1, le=600.0, description="A question to PostgreSQL that takes longer is given up."
+    )
+    console_waiting: int = Field(
+        10_000, ge=1, le=100_000, description="Requests that wait for an outcome at once, at most."
+    )
+    console_feeds: int = Field(1_000, ge=1, le=100_000, description="Live feeds at once, at most.")
+    console_memory_mb: int = Field(
+        64, ge=4, le=65_536, description="Memory for the newest outcomes, of ledger and rejections together."
+    )
+
     # -- output
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."

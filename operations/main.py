@@ -282,6 +282,24 @@ def status(
 
 
 @app.command()
+def console(
+    openapi: Annotated[bool, typer.Option("--openapi", help="Print the OpenAPI document and end.")] = False,
+) -> None:
+    """Serve the HTTP API and the console's pages until told to stop; several may run."""
+    from console import app as console_app
+    from console import serve
+    from operations.cli.context import current
+
+    if openapi:
+        import json
+
+        document = console_app.openapi(current(servers=False))
+        typer.echo(json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True))
+        return
+    raise typer.Exit(serve.run(current()))
+
+
+@app.command()
 def balance(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
     at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,

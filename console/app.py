@@ -1,0 +1,122 @@
+"""The application: routes, problems, and what is opened at the start and let go of at the end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from config.logs import EventLog
+from config.settings import Settings
+from console import api, models, pages
+from console.database import Database
+from console.guard import Guard
+from console.live import Live
+from console.problems import Problem
+
+log = EventLog("console")
+
+DESCRIPTION = (
+    "Wallets, balances, statements and outcomes. int64 (amounts, balances, sequences, offsets) are strings, times are "
+    "RFC 3339 in UTC, positions are `partition:offset` of the input. `complete_until` says what an answer stands for: "
+    "every input record below its positions is in the tables. Errors are RFC 9457 problems."
+)
+
+
+def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
+    """The application, and the same behind its guard, which is what is served."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings)
+        live = Live(settings, database)
+        app.state.live = live
+        await database.open()
+        await live.open()
+        try:
+            yield
+        finally:
+            await live.close()
+            await database.close()
+
+    app = FastAPI(
+        title="wallet",
+        version="1",
+        description=DESCRIPTION,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+    )
+    app.openapi = partial(_document, app)  # type: ignore[method-assign] # as FastAPI's manual has it
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+    return app, Guard(app, settings)
+
+
+def openapi(settings: Settings) -> dict[str, Any]:
+    """The OpenAPI document, as it is served and kept in docs/api/openapi.json."""
+    return application(settings)[0].openapi()
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with our problems in the place of its own, and how the token is shown."""
+    document = FastAPI.openapi(app)
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["ProblemFields"] = models.ProblemFields.model_json_schema()
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    return document
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    """A problem, as a page for who came to see pages."""
+    if request.url.path.startswith("/api/") or request.url.path.endswith(".json"):
+        return problem.response()
+    return pages.problem(request, problem)
+
+
+async def _problem(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, Problem)  # noqa: S101 - it is registered for these
+    return _answer(request, failure)
+
+
+async def _invalid(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, RequestValidationError)  # noqa: S101 - it is registered for these
+    first = failure.errors()[0]
+    name = str(first["loc"][-1])[:60]
+    return _answer(request, Problem(400, f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}"))
+
+
+async def _http(request: Request, failure: Exception) -> Response:
+    assert isinstance(failure, HTTPException)  # noqa: S101 - it is registered for these
+    told = {404: "there is nothing at this address", 405: "this address takes another method"}
+    detail = told.get(failure.status_code, str(failure.detail))
+    return _answer(request, Problem(failure.status_code, detail, dict(failure.headers or {})))
+
+
+async def _unexpected(request: Request, failure: Exception) -> Response:
+    log.failure("request_failed", failure, method=request.method, route=_route(request))
+    return _answer(request, Problem(500, "a fault of ours: the console's log has it"))
+
+
+def _route(request: Request) -> str:
+    """The route, not the address: that may hold anything."""
+    return str(getattr(request.scope.get("route"), "path", "none"))

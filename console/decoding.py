@@ -1,0 +1,42 @@
+"""What can be read of a rejected record's value, whatever rules it breaks; or where it broke."""
+
+from typing import Any
+
+from config.times import rfc3339
+from schemas.avro import IllegalAvro
+from schemas.codec import HEADER_BYTES, decode_transaction
+from schemas.records import TYPES
+
+
+def decoded(value: bytes | None) -> dict[str, Any]:
+    """`decoded`, a transaction's fields, or None and in `not_decoded` why.
+
+    Values are read as the pipeline's own schema has them. One in a producer's own schema may not be readable so.
+    """
+    if value is None:
+        return {"decoded": None, "not_decoded": "there is no value"}
+    if len(value) < HEADER_BYTES or value[0]:
+        return {
+            "decoded": None,
+            "not_decoded": f"not the wire format: the value starts with {value[:HEADER_BYTES].hex()}",
+        }
+    try:
+        one = decode_transaction(value[HEADER_BYTES:])
+    except (IllegalAvro, ValueError) as error:
+        return {"decoded": None, "not_decoded": str(error)}
+    try:
+        occurred_at = rfc3339(one.occurred_at)
+    except OverflowError:
+        occurred_at = f"{one.occurred_us} us"
+    fields = {
+        "schema_id": int.from_bytes(value[1:HEADER_BYTES], "big"),
+        "transaction_id": one.transaction_id,
+        "wallet_id": one.wallet_id,
+        "type": TYPES[one.type],
+        "amount": str(one.amount),
+        "currency": one.currency,
+        "occurred_at": occurred_at,
+        "group_id": one.group_id,
+        "metadata": [[key, text] for key, text in one.metadata],
+    }
+    return {"decoded": fields, "not_decoded": None}

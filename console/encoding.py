@@ -1,0 +1,141 @@
+"""Values as the API writes them: int64 as strings, times in RFC 3339, hashes in hex, `partition:offset`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from urllib.parse import unquote
+
+from config.times import rfc3339
+from console.problems import not_found, wrong
+from schemas.records import TYPES, LedgerEntry
+
+#: Offsets and sequences are long.
+INT64_MAX = 2**63 - 1
+INT32_MAX = 2**31 - 1
+_POSITION = re.compile(r"([0-9]{1,10}):([0-9]{1,19})")
+_WHOLE = re.compile(r"[0-9]{1,19}")
+#: What a row of `wallet_entries` has that an entry shows, in the order in which `entry_of_row` takes it.
+ENTRY_COLUMNS = (
+    "wallet_id, sequence, transaction_id, type::text, amount, currency, occurred_at, group_id, metadata, balance, "
+    "recorded_at, source_partition, source_offset, hash"
+)
+
+
+def position(partition: int, offset: int) -> str:
+    """A place in the input."""
+    return f"{partition}:{offset}"
+
+
+def position_in(name: str, text: str) -> tuple[int, int]:
+    """Partition and offset of a position; a Problem 400 for what is none."""
+    found = _POSITION.fullmatch(text)
+    if found is None or int(found[1]) > INT32_MAX or int(found[2]) > INT64_MAX:
+        raise wrong(f"{name} {text[:40]!r} is no position: write partition:offset, for example 3:1042")
+    return int(found[1]), int(found[2])
+
+
+def whole_in(name: str, text: str | None, most: int = INT64_MAX) -> int | None:
+    """A whole number that is not negative; a Problem 400 for what is none."""
+    if text is None:
+        return None
+    if not _WHOLE.fullmatch(text) or int(text) > most:
+        raise wrong(f"{name} {text[:40]!r} is not a whole number from 0 to {most}")
+    return int(text)
+
+
+def time_in(name: str, text: str | None) -> datetime | None:
+    """An aware time, in UTC; a Problem 400 for what is none. A day stands for its beginning in UTC."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        if len(text) == len("2026-11-22"):
+            at = at.replace(tzinfo=UTC)
+        if at.tzinfo is None:
+            raise wrong(f"{name} {text[:40]!r} has no zone: add Z or an offset such as %2B01:00")
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise wrong(f"{name} {text[:40]!r} is no time: write 2026-11-22T10:00:00Z") from None
+
+
+def day_in(name: str, text: str | None) -> date | None:
+    """A day; a Problem 400 for what is none."""
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise wrong(f"{name} {text[:40]!r} is no day: write 2026-11-22") from None
+
+
+def id_in(segment: str, what: str = "wallet") -> str:
+    """The id in a percent-encoded path segment; a Problem 404 for what no id can be."""
+    try:
+        text = unquote(segment, errors="strict")
+    except UnicodeDecodeError:
+        raise not_found(f"a {what}'s id is text in UTF-8, and this is none") from None
+    if not 1 <= len(text) <= 128 or "\0" in text:
+        raise not_found(f"no {what} can have this id: one has 1 to 128 characters, none of them U+0000")
+    return text
+
+
+def entry_of_row(row: Sequence[Any]) -> dict[str, Any]:
+    """A row of ENTRY_COLUMNS as an entry."""
+    return _entry(
+        row[0], row[1], str(row[2]), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
+        row[12], row[13],
+    )  # fmt: skip
+
+
+def entry_of_record(entry: LedgerEntry) -> dict[str, Any]:
+    """The same of the ledger's record."""
+    one = entry.transaction
+    return _entry(
+        one.wallet_id, entry.sequence, one.transaction_id, TYPES[one.type], one.amount, one.currency,
+        one.occurred_at, one.group_id, dict(one.metadata), entry.balance, entry.recorded_at,
+        entry.source_partition, entry.source_offset, entry.hash,
+    )  # fmt: skip
+
+
+def _entry(
+    wallet_id: str,
+    sequence: int,
+    transaction_id: str,
+    kind: str,
+    amount: int,
+    currency: str,
+    occurred_at: datetime,
+    group_id: str | None,
+    metadata: Mapping[str, str],
+    balance: int,
+    recorded_at: datetime,
+    partition: int,
+    offset: int,
+    chained: bytes,
+) -> dict[str, Any]:
+    return {
+        "wallet_id": wallet_id,
+        "sequence": str(sequence),
+        "transaction_id": transaction_id,
+        "type": kind,
+        "amount": str(amount),
+        "currency": currency,
+        "occurred_at": rfc3339(occurred_at),
+        "group_id": group_id,
+        "metadata": metadata,
+        "balance": str(balance),
+        "recorded_at": rfc3339(recorded_at),
+        "source": position(partition, offset),
+        "hash": chained.hex(),
+    }
+
+
+def signed(entry: Mapping[str, Any]) -> int:
+    """What an entry adds to its wallet's balance."""
+    return int(entry["amount"]) if entry["type"] == "CREDIT" else -int(entry["amount"])
+
+
+def days(first: date, end: date) -> list[date]:
+    """Every day from the first to before the end."""
+    return [first + timedelta(days=number) for number in range((end - first).days)]

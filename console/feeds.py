@@ -1,0 +1,145 @@
+"""A wallet's entries as they come, as server-sent events whose ids are positions.
+
+A wallet's sequence has no holes. So whatever the followers' memory or a client's pace left out shows as a hole, and is
+read from the tables before anything later is sent: nothing is missed and nothing is sent twice.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from console.database import rows
+from console.encoding import ENTRY_COLUMNS, entry_of_record, entry_of_row
+from console.live import Live, entry_in
+from console.outcomes import Feed, Source
+from console.problems import Problem, wrong
+from schemas.partitioner import partition_of
+
+#: A line without meaning after so long without an entry, so that whoever stands between keeps the connection.
+SIGN_S = 15.0
+#: Entries that a slow client has not taken; what is beyond is read from the tables, so many at a time.
+MOST_QUEUED = 1_000
+FILL_ROWS = 500
+FILL_PAUSE_S = 0.25
+BEGIN = b"retry: 1000\n\n"
+
+
+class WalletFeed:
+    """One client's feed of one wallet; `after` is the last position that it has, None: from now on."""
+
+    def __init__(self, live: Live, wallet_id: str, after: Source | None) -> None:
+        self._live, self._wallet_id, self._after = live, wallet_id, after
+        self._key = wallet_id.encode()
+        partition = partition_of(self._key, live.settings.partitions)
+        if after is not None and after[0] != partition:
+            raise wrong(
+                f"Last-Event-ID {after[0]}:{after[1]} is no position of this wallet: it is in partition {partition}"
+            )
+        feed = live.outcomes.follow(self._key, MOST_QUEUED)
+        if feed is None:
+            raise Problem(
+                503, "as many live feeds as WALLET_CONSOLE_FEEDS allows are open", {"Retry-After": "5"}
+            )
+        self._feed: Feed = feed
+        #: The sequence that was sent last; None as long as it is not known.
+        self._sequence: int | None = None
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The events' bytes, until the console ends or the client goes."""
+        feed = self._live.outcomes.follow(self._key, MOST_QUEUED)
+        try:
+            async for event in self._events(feed):
+                yield event
+        finally:
+            self._live.outcomes.unfollow(self._key, feed)
+
+    async def _events(self, feed: Feed) -> AsyncIterator[bytes]:
+        yield BEGIN
+        if self._after is not None:
+            try:
+                async for entry in self._since(self._after):
+                    yield _event(entry)
+            except Problem:
+                return  # PostgreSQL is away for now: the client comes again with the position that it has
+            # What had come before this feed began, and was not in the tables yet.
+            known = self._live.outcomes.entries_of(self._key)
+            feed.entries.extendleft(reversed(known))
+        while not self._live.ending.is_set():
+            entries = feed.entries
+            while entries:
+                _, outcome = entries.popleft()
+                record = entry_in(outcome)
+                if self._sequence is not None and record.sequence <= self._sequence:
+                    continue
+                if self._sequence is not None and record.sequence > self._sequence + 1:
+                    async for entry in self._fill(record.sequence):
+                        yield _event(entry)
+                self._sequence = record.sequence
+                yield _event(entry_of_record(record))
+            feed.came.clear()
+            if entries:
+                continue
+            try:
+                async with asyncio.timeout(SIGN_S):
+                    await feed.came.wait()
+            except TimeoutError:
+                yield b": still here\n\n"
+
+    async def _since(self, after: Source) -> AsyncIterator[dict[str, Any]]:
+        """What stands behind a position, from the tables, as far as they are; and the sequence at the position."""
+        while not await self._live.wait_for_row(after, 1.0):
+            if self._live.ending.is_set():
+                return
+            yield {}
+        async with self._live.database.asking() as connection:
+            found = await rows(
+                connection,
+                "SELECT coalesce(max(sequence), 0) FROM wallet_entries WHERE wallet_id = %s AND source_offset <= %s",
+                self._wallet_id,
+                after[1],
+            )
+        self._sequence = found[0][0]
+        while some := await self._rows():
+            for entry in some:
+                yield entry
+
+    async def _fill(self, until: int) -> AsyncIterator[dict[str, Any]]:
+        """What lies between the last one sent and a sequence, as soon as it is in the tables."""
+        while self._sequence is not None and self._sequence + 1 < until and not self._live.ending.is_set():
+            some = await self._rows(until)
+            for entry in some:
+                yield entry
+            if not some:
+                yield {}
+                await asyncio.sleep(FILL_PAUSE_S)
+
+    async def _rows(self, until: int = 2**63 - 1) -> list[dict[str, Any]]:
+        try:
+            async with self._live.database.asking() as connection:
+                found = await rows(
+                    connection,
+                    f"""
+                    SELECT {ENTRY_COLUMNS} FROM wallet_entries
+                    WHERE wallet_id = %s AND sequence > %s AND sequence < %s ORDER BY sequence LIMIT %s
+                    """,  # noqa: S608 - the columns are ours
+                    self._wallet_id,
+                    self._sequence,
+                    until,
+                    FILL_ROWS,
+                )
+        except Problem:
+            if until == 2**63 - 1:
+                raise
+            return []
+        if found:
+            self._sequence = found[-1][1]
+        return [entry_of_row(one) for one in found]
+
+
+def _event(entry: dict[str, Any]) -> bytes:
+    """An entry as an event; of nothing, a line that keeps the connection."""
+    if not entry:
+        return b": waiting for the tables\n\n"
+    text = json.dumps(entry, ensure_ascii=False)  # JSON has no line break in it
+    return f"event: entry\nid: {entry['source']}\ndata: {text}\n\n".encode()

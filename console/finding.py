@@ -1,0 +1,62 @@
+"""Outcomes that are no longer in memory: looked for in the topics, where every one of them is.
+
+A partition's entries stand in the ledger in the order of their sources, and so do rejections, so a source is found by
+halves. Blocking; for a thread.
+"""
+
+from contextlib import closing
+
+from config.settings import Settings
+from console.following import posted_in, refused_in
+from console.outcomes import Outcome, Source
+from topics.cluster import offsets_of, quiet_admin
+from topics.incoming import Incoming
+from topics.names import Topics
+from topics.topic_log import TopicLog
+
+#: Below so many offsets a search by halves gives way to reading them.
+SMALL = 200
+
+
+def outcome_of(settings: Settings, source: Source) -> Outcome | None:
+    """What became of a record of the input; None where neither topic says anything of it. Raises NotReachable."""
+    names = Topics.of(settings)
+    for topic in (names.ledger, names.rejections):
+        if (found := _in_topic(settings, topic, source)) is not None:
+            return found
+    return None
+
+
+def is_record(settings: Settings, source: Source) -> bool | None:
+    """Whether the input holds a record there; None where it cannot be known any more. Raises NotReachable."""
+    topic, (partition, offset) = Topics.of(settings).transactions, source
+    there = offsets_of(quiet_admin(settings), [(topic, partition)])[topic, partition]
+    if offset >= there.end:
+        return False
+    if offset < there.begin:
+        return None
+    with closing(Incoming(settings, topic)) as incoming:
+        return incoming.first(partition, offset, offset + 1) is not None
+
+
+def _in_topic(settings: Settings, topic: str, source: Source) -> Outcome | None:
+    read = posted_in if topic == Topics.of(settings).ledger else refused_in
+    partition = source[0]
+    with closing(TopicLog(settings, topic, f"{settings.prefix}.console")) as log:
+        low, high = log.log(partition)[:2]
+        while high - low > SMALL:
+            middle = (low + high) // 2
+            message = log.first_from(partition, middle, high)
+            found = read(message) if message is not None else None
+            if message is None or found is None or found[0] > source:
+                high = middle
+            elif found[0] == source:
+                return found[1]
+            else:
+                low = (message.offset() or 0) + 1
+        for messages in log.slices(partition, low, high):
+            for message in messages:
+                found = read(message)
+                if found is not None and found[0] >= source:
+                    return found[1] if found[0] == source else None
+    return None

@@ -1,0 +1,182 @@
+"""Threads that follow `ledger` and `rejections`, read-committed, from a little before their ends.
+
+What they read goes to the memory of outcomes; where they are says up to where the topics are known. They hold nothing
+that could not be made again, join no group and commit nothing, so any number of consoles may run.
+"""
+
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from config.errors import NotReachable, WalletError
+from config.logs import EventLog
+from config.settings import Settings
+from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
+from operations.rejections.listing import rejection_in
+from schemas.avro import long_of
+from schemas.entries import HASH_BYTES
+from topics.causes import because
+from topics.clients import looking
+from topics.cluster import offsets_of, passes, quiet_admin, read_pipeline
+from topics.consuming import ready, slice_of
+from topics.names import Topics
+
+log = EventLog("console.following")
+
+#: A follower begins so many offsets before the end: what was decided just before is known then, too.
+BEFORE_THE_END = 2_000
+#: A broker that holds back an empty answer does not notice in it that a transaction has ended, so it is asked again
+#: soon: with 50 ms who sends 300 transactions a second waits twice as long for what becomes of them.
+FETCH_WAIT_MS = 10
+POLL_S = 0.2
+AGAIN_S = 1.0
+
+
+#: Reads a record of the topic; None for one that is none of ours.
+OutcomeOf = Callable[[Message], tuple[Source, Outcome] | None]
+
+
+class Place:
+    """Where a follower is in one partition."""
+
+    def __init__(self, start: int) -> None:
+        #: One past the last record that was seen; `start` where none was.
+        self.seen = start
+        #: Everything before this was seen.
+        self.position = start
+        #: The timestamp of the last record.
+        self.last_ms: int | None = None
+
+
+class Follower:
+    """Follows one topic in a thread of its own until `stop` is set; Kafka away is waited for."""
+
+    def __init__(
+        self, settings: Settings, topic: str, outcomes: Outcomes, outcome_of: OutcomeOf, stop: Event
+    ) -> None:
+        self._settings, self._topic, self._outcomes = settings, topic, outcomes
+        self._outcome_of, self._stop = outcome_of, stop
+        self._upstreams = Topics.of(settings).is_upstreams(topic)
+        #: By partition; replaced as a whole when the follower begins anew.
+        self.places: dict[int, Place] = {}
+        self._thread = Thread(target=self._run, name=f"console-{topic}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self, wait_s: float) -> None:
+        """Wait for its end."""
+        self._thread.join(wait_s)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except (WalletError, KafkaException) as error:
+                self.places = {}
+                log.warning("follower_waits", topic=self._topic, reason=str(error))
+                self._stop.wait(AGAIN_S)
+            except Exception:
+                self.places = {}
+                log.exception("follower_failed", topic=self._topic)
+                self._stop.wait(AGAIN_S)
+
+    def _follow(self) -> None:
+        partitions = range(self._settings.partitions)
+        ends = offsets_of(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
+        starts = {at: max(one.begin, one.end - BEFORE_THE_END) for (_, at), one in ends.items()}
+        places = {at: Place(start) for at, start in starts.items()}
+        consumer = Consumer(
+            looking(
+                self._settings,
+                f"{self._settings.prefix}.console",
+                fetch_wait_max_ms=FETCH_WAIT_MS,
+                **ready(upstreams=self._upstreams),
+            )
+            | {"log_level": 0}
+        )
+        try:
+            consumer.assign([TopicPartition(self._topic, at, start) for at, start in starts.items()])
+            self.places = places
+            while not self._stop.is_set():
+                first = consumer.poll(POLL_S)
+                if first is not None:
+                    # Whatever else is there already; nothing is waited for.
+                    self._take([first, *consumer.consume(slice_of(upstreams=self._upstreams), 0)], places)
+        finally:
+            consumer.close()
+
+    def _take(self, messages: list[Message], places: dict[int, Place]) -> None:
+        told: list[tuple[Source, Outcome]] = []
+        reached: dict[int, tuple[int, int, int | None]] = {}
+        for message in messages:
+            error = message.error()
+            at, offset = message.partition() or 0, message.offset() or 0
+            if error is None:
+                if (found := self._outcome_of(message)) is not None:
+                    told.append(found)
+                reached[at] = (offset + 1, offset + 1, message.timestamp()[1])
+            elif error.code() == KafkaError._PARTITION_EOF:
+                seen, _, last_ms = reached.get(at, (places[at].seen, 0, places[at].last_ms))
+                reached[at] = (seen, offset, last_ms)
+            elif not passes(error):
+                raise because(error, NotReachable(f"{self._topic} cannot be followed: {error.str()}"))
+        # The memory first: whoever sees the place must find what lies before it.
+        self._outcomes.tell(told)
+        for at, (seen, position, last_ms) in reached.items():
+            place = places[at]
+            place.seen, place.position, place.last_ms = seen, max(place.position, position), last_ms
+
+
+def posted_in(message: Message) -> tuple[Source, Outcome] | None:
+    """A record of the ledger."""
+    value = message.value()
+    if not value or len(value) <= HASH_BYTES:
+        return None
+    source = (message.partition() or 0, _source_offset(value))
+    return source, Posted(message.offset() or 0, message.key() or b"", value)
+
+
+def refused_in(message: Message) -> tuple[Source, Outcome] | None:
+    """A record of `rejections`."""
+    found = rejection_in(message)
+    if found is None:
+        return None
+    return (found.partition, found.source_offset), Refused(found.offset, found.reason, found.detail)
+
+
+def _source_offset(value: bytes) -> int:
+    """The last number of an entry, before its hash: no more of it is read for each record that passes by."""
+    end = begin = len(value) - HASH_BYTES
+    begin -= 1
+    while value[begin - 1] & 0x80:
+        begin -= 1
+    return long_of(value[begin:end])
+
+
+def pipeline_settings(settings: Settings, stop: Event) -> Settings | None:
+    """The settings with what `init` fixed, as soon as Kafka tells; None when told to stop before."""
+    said_at = 0.0
+    while not stop.is_set():
+        try:
+            pipeline = read_pipeline(settings.model_copy(update={"startup_wait_s": 5.0}))
+            if pipeline is not None:
+                return pipeline.rule(settings)
+            reason = f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`"
+        except WalletError as error:
+            reason = str(error)
+        if time.monotonic() - said_at > 30:
+            log.warning("console_waits_for_kafka", reason=reason)
+            said_at = time.monotonic()
+        stop.wait(AGAIN_S)
+    return None
+
+
+def followers(settings: Settings, outcomes: Outcomes, stop: Event) -> tuple[Follower, Follower]:
+    """Who follows the ledger, and who follows the rejections."""
+    names = Topics.of(settings)
+    ledger = Follower(settings, names.ledger, outcomes, posted_in, stop)
+    return ledger, Follower(settings, names.rejections, outcomes, refused_in, stop)

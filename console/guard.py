@@ -1,0 +1,115 @@
+"""What stands before every request: who may ask, what a browser may do with the answer, and paths as they were sent."""
+
+import base64
+import binascii
+import hmac
+import ipaddress
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from config.errors import ConfigurationError
+from config.settings import Settings
+from console.problems import Problem
+
+#: Scripts, styles and requests of our own origin, nothing inline, in nobody's frame.
+HEADERS: Mapping[str, str] = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigurationError for a console that strangers could read, or write to."""
+    if settings.console_token is None and not is_loopback(settings.console_host):
+        raise ConfigurationError(
+            f"WALLET_CONSOLE_HOST {settings.console_host} is reached from other machines: set WALLET_CONSOLE_TOKEN, "
+            "or listen on 127.0.0.1"
+        )
+    if settings.console_token is None and settings.console_writes:
+        raise ConfigurationError(
+            "WALLET_CONSOLE_WRITES needs WALLET_CONSOLE_TOKEN: set it, 16 characters or more"
+        )
+
+
+class Guard:
+    """The outermost layer."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._token = settings.console_token
+        self._local = is_loopback(settings.console_host)
+        self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name.lower() for name, _ in message["headers"]}
+                more = [] if b"cache-control" in there else [(b"cache-control", b"no-store")]
+                message["headers"] = [*message["headers"], *self._headers, *more]
+            await send(message)
+
+        if (problem := self._problem(scope)) is not None:
+            await problem.response()(scope, receive, guarded)
+            return
+        # A wallet's id is one segment of the path: what is encoded stays so until its route is found.
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        scope["path"] = raw.decode("latin-1")
+        await self._app(scope, receive, guarded)
+
+    def _problem(self, scope: Scope) -> Problem | None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if self._local:
+            # A page of somebody else's whose name was made to lead to this machine must read nothing here.
+            host = headers.get(b"host", "")
+            name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
+            if name.lower() not in LOOPBACK_NAMES:
+                return Problem(421, "this console answers to localhost and 127.0.0.1 only")
+            return None
+        if not self.knows(headers.get(b"authorization", ""), basic=True):
+            return Problem(
+                401, "show the token, as `Authorization: Bearer` or as a password",
+                {"WWW-Authenticate": 'Basic realm="wallet console", charset="UTF-8"'},
+            )  # fmt: skip
+        return None
+
+    def knows(self, authorization: str, *, basic: bool = False) -> bool:
+        """Whether a request shows the token. As a password it may read, which a browser can do; it may not write."""
+        return shows(authorization, self._token.get_secret_value() if self._token else None, basic=basic)
+
+
+def shows(authorization: str, token: str | None, *, basic: bool = False) -> bool:
+    """Whether this header shows the token; compared in constant time."""
+    scheme, _, shown = authorization.partition(" ")
+    if basic and scheme.lower() == "basic":
+        try:
+            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+        except (binascii.Error, ValueError):
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return token is not None and hmac.compare_digest(shown.strip().encode(), token.encode())

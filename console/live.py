@@ -1,0 +1,283 @@
+"""What a console knows of Kafka: the followers, the newest outcomes, how fresh the tables are, and the way in.
+
+Kafka may be away when a console starts, and come and go: who needs it is told so meanwhile.
+"""
+
+import asyncio
+import time
+from threading import Event, Thread
+
+from config.errors import WalletError
+from config.settings import Settings
+from config.times import rfc3339
+from console import finding, tables
+from console.database import Database, told
+from console.encoding import entry_of_record
+from console.following import Follower, followers, pipeline_settings
+from console.freshness import CompleteUntil, Freshness, sink_positions
+from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
+from console.problems import away, not_found
+from console.sending import Sender
+from console.tables import Answer
+from operations.looking import status
+from schemas.codec import HEADER_BYTES
+from schemas.entries import decode_entry
+from schemas.records import LedgerEntry, Reason
+from topics.cluster import quiet_admin
+from topics.names import Topics
+
+#: Looks for old outcomes in the topics, and for records of the input, at once.
+LOOKING = 4
+#: While somebody waits for a row, the sinks' positions are asked for so often, once for all who wait.
+POSITIONS_EVERY_S = 0.05
+STATUS_EVERY_S = 1.0
+STATUS_KEPT_S = 30.0
+REASONS_EVERY_S = 5.0
+
+
+class Live:
+    """All of it, for one event loop."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self.database = database
+        self.outcomes = Outcomes(
+            settings.console_memory_mb * 1024 * 1024, settings.console_waiting, settings.console_feeds
+        )
+        self._stop = Event()
+        self._freshness: Freshness | None = None
+        self._followers: tuple[Follower, ...] = ()
+        self._sender: Sender | None = None
+        self._looking = asyncio.Semaphore(LOOKING)
+        self._positions_task: asyncio.Task[None] | None = None
+        self._moved = asyncio.Condition()
+        self._positions: dict[tuple[str, int], int] = {}
+        self._row_waiters = 0
+        self._status: tuple[float, Answer] | None = None
+        self._status_lock = asyncio.Lock()
+        self._status_task: asyncio.Task[Answer] | None = None
+        self._reasons: tuple[float, dict[str, int]] | None = None
+        self._starter = Thread(target=self._start, name="console-starter", daemon=True)
+        #: Set when the console ends, for whoever would wait longer than that.
+        self.ending = asyncio.Event()
+
+    # -- life
+
+    async def open(self) -> None:
+        """Begin; nothing waits for Kafka."""
+        self.outcomes.loop = asyncio.get_running_loop()
+        self._starter.start()
+
+    def _start(self) -> None:
+        ruled = pipeline_settings(self.settings, self._stop)
+        if ruled is None:
+            return
+        self._followers = followers(ruled, self.outcomes, self._stop)
+        freshness = Freshness(ruled, *self._followers, self._stop)
+        for follower in self._followers:
+            follower.start()
+        freshness.start()
+        self.settings, self._freshness = ruled, freshness
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self.ending.set()
+        self._stop.set()
+        if self._positions_task is not None:
+            self._positions_task.cancel()
+        if self._sender is not None:
+            await self._sender.close()
+        for follower in self._followers:
+            await asyncio.to_thread(follower.join, 3.0)
+        if self._freshness is not None:
+            await asyncio.to_thread(self._freshness.join, 3.0)
+
+    # -- how fresh
+
+    @property
+    def freshness(self) -> Freshness:
+        """How far Kafka is; a Problem 503 while it was not reached yet."""
+        if self._freshness is None:
+            raise away("Kafka does not answer, or holds no pipeline yet")
+        return self._freshness
+
+    @property
+    def problem(self) -> str | None:
+        """Why Kafka is not followed at the moment, if so."""
+        return "Kafka was not reached yet" if self._freshness is None else self._freshness.problem
+
+    def complete_until(self, positions: dict[tuple[str, int], int]) -> CompleteUntil:
+        """Up to where tables are complete whose sinks stand there."""
+        return (
+            CompleteUntil(None, {}) if self._freshness is None else self._freshness.complete_until(positions)
+        )
+
+    async def wait_for_row(self, source: Source, wait_s: float) -> bool:
+        """Whether what came of a record is in the tables, waited for so long."""
+        self._must_have(source)
+        deadline = time.monotonic() + wait_s
+        self._row_waiters += 1
+        try:
+            if self._positions_task is None or self._positions_task.done():
+                self._positions_task = asyncio.create_task(self._watch_positions())
+            async with self._moved:
+                while not self._has_row(source):
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0 or self.ending.is_set():
+                        return False
+                    try:
+                        async with asyncio.timeout(left_s):
+                            await self._moved.wait()
+                    except TimeoutError:
+                        return self._has_row(source)
+            return True
+        finally:
+            self._row_waiters -= 1
+
+    def _has_row(self, source: Source) -> bool:
+        outcome = self.outcomes.get(source)
+        if outcome is None:
+            return self.freshness.complete_until(self._positions).has(source)
+        names = Topics.of(self.settings)
+        topic = names.ledger if type(outcome) is Posted else names.rejections
+        return self._positions.get((topic, source[0]), 0) > outcome.offset
+
+    async def _watch_positions(self) -> None:
+        while self._row_waiters:
+            try:
+                async with self.database.asking() as connection:
+                    self._positions = await sink_positions(connection)
+            except Exception:  # noqa: BLE001 - away for now: those who wait are told when their time is over
+                await asyncio.sleep(0.5)
+            async with self._moved:
+                self._moved.notify_all()
+            await asyncio.sleep(POSITIONS_EVERY_S)
+
+    # -- outcomes
+
+    def _must_have(self, source: Source) -> None:
+        if source[0] >= self.settings.partitions:
+            raise not_found(f"the pipeline has partitions 0 to {self.settings.partitions - 1}")
+
+    async def outcome(self, source: Source, wait_s: float) -> Outcome | None:
+        """What became of a record; None while it is pending. A Problem 404 where there is no record."""
+        freshness = self.freshness
+        self._must_have(source)
+        if (known := self.outcomes.get(source)) is not None:
+            return known
+        if source[1] >= freshness.decided(source[0]):
+            if (known := await self.outcomes.wait(source, wait_s)) is not None:
+                return known
+            if source[1] >= freshness.decided(source[0]):
+                if await self._is_record(source) is False:
+                    raise not_found(
+                        f"the input holds no record at {source[0]}:{source[1]}",
+                        source=f"{source[0]}:{source[1]}",
+                    )
+                return None
+        async with self._looking:
+            try:
+                found = await asyncio.to_thread(finding.outcome_of, self.settings, source)
+            except WalletError as error:
+                raise told(error) from None
+        if found is None:
+            raise not_found(
+                f"neither ledger nor rejections name {source[0]}:{source[1]}: no record was there, or retention has "
+                "deleted what became of it",
+                source=f"{source[0]}:{source[1]}",
+            )
+        return found
+
+    async def _is_record(self, source: Source) -> bool | None:
+        async with self._looking:
+            try:
+                return await asyncio.to_thread(finding.is_record, self.settings, source)
+            except WalletError as error:
+                raise told(error) from None
+
+    async def posted_first(self, source: Source, wallet_id: str, transaction_id: str) -> Answer | None:
+        """The entry of which a DUPLICATE's record is another; None where it cannot be told at the moment."""
+        known = self.outcomes.posted_before(source, wallet_id.encode(), transaction_id)
+        if known is not None and entry_in(known).transaction.transaction_id == transaction_id:
+            return entry_of_record(entry_in(known))
+        async with self.database.asking() as connection:
+            return await tables.entry_of_transaction(connection, wallet_id, transaction_id, source)
+
+    # -- the way in
+
+    def sender(self) -> Sender:
+        """The producer, made when it is first needed."""
+        _ = self.freshness
+        if self._sender is None:
+            self._sender = Sender(self.settings)
+        return self._sender
+
+    # -- status
+
+    async def status(self) -> Answer:
+        """What `wallet status --json` says, at most a second old."""
+        async with self._status_lock:
+            if self._status is None or time.monotonic() - self._status[0] > STATUS_EVERY_S:
+                ruled = self.settings.model_copy(update={"startup_wait_s": 1.0})
+                try:
+                    found = await asyncio.to_thread(lambda: status.look(ruled, quiet_admin(ruled)))
+                except WalletError as error:
+                    raise told(error) from None
+                self._status = time.monotonic(), _status_fields(found)
+            return self._status[1]
+
+    def status_if_known(self) -> Answer | None:
+        """The status as it was last asked for, and asked for anew meanwhile: it may take seconds."""
+        if self._status_task is None or self._status_task.done():
+            if self._status_task is not None and not self._status_task.cancelled():
+                self._status_task.exception()  # it was told by the log
+            self._status_task = asyncio.create_task(self.status())
+        known = self._status
+        return known[1] if known and time.monotonic() - known[0] < STATUS_KEPT_S else None
+
+    async def reasons(self) -> dict[str, int]:
+        """Rejections by reason, a few seconds old: all of them are counted."""
+        if self._reasons is None or time.monotonic() - self._reasons[0] > REASONS_EVERY_S:
+            async with self.database.asking() as connection:
+                self._reasons = time.monotonic(), await tables.rejections_by_reason(connection)
+        return self._reasons[1]
+
+
+def entry_in(outcome: Posted) -> LedgerEntry:
+    """The entry of a record of the ledger."""
+    return decode_entry(outcome.value[HEADER_BYTES:])
+
+
+def outcome_fields(source: Source, outcome: Outcome) -> Answer:
+    """An outcome as the API writes it."""
+    where = f"{source[0]}:{source[1]}"
+    if isinstance(outcome, Refused):
+        return {"source": where, "outcome": "rejected", "reason": outcome.reason, "detail": outcome.detail}
+    return {"source": where, "outcome": "posted", "entry": entry_of_record(entry_in(outcome))}
+
+
+def is_duplicate(outcome: Outcome) -> bool:
+    """Whether a record was refused because its wallet had posted the same before."""
+    return isinstance(outcome, Refused) and outcome.reason == Reason.DUPLICATE
+
+
+def _status_fields(found: status.Status) -> Answer:
+    """Offsets and counts are strings, as everywhere in the API."""
+    return {
+        "prefix": found.prefix,
+        "workers": found.workers,
+        "places": [
+            {
+                "reader": one.reader,
+                "topic": one.topic,
+                "partition": one.partition,
+                "position": None if one.position is None else str(one.position),
+                "end": str(one.end),
+                "lag": str(one.lag),
+                "progress_at": one.progress_at and rfc3339(one.progress_at),
+            }
+            for one in found.places
+        ],
+        "rejections": {reason: str(count) for reason, count in found.rejections.items()},
+        "postgres_problem": found.postgres_problem,
+    }

@@ -1,0 +1,336 @@
+"""Pages for people: server-rendered, readable without JavaScript, their filters in the address."""
+
+from base64 import b64decode
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from config.times import rfc3339
+from console import tables
+from console.api import live_of, reason_in, rejection_of, source_in, stamped
+from console.encoding import id_in, time_in, whole_in
+from console.freshness import sink_positions
+from console.live import Live, outcome_fields
+from console.problems import Problem
+from console.tables import Answer
+from operations.sending.files.currencies import MINOR_DIGITS
+from schemas.records import Reason
+
+router = APIRouter(include_in_schema=False)
+
+#: Rows of a page.
+PAGE_ROWS = 50
+#: Points of a chart of a balance.
+POINTS = 500
+#: Bytes of a value that a page shows; all of it is in the JSON.
+SHOWN_BYTES = 2_048
+#: Behind so many records a worker or a sink is told to be behind.
+BEHIND = 1_000
+
+Text = Annotated[str, Query(max_length=400)]
+From = Annotated[str, Query(alias="from", max_length=64)]
+
+
+def money(amount: object, currency: str) -> str:
+    """Minor units as people write them: 1250 EUR is 12.50; of a currency that is not known, as they are."""
+    minor = int(str(amount))
+    digits = MINOR_DIGITS.get(currency, 0)
+    whole, part = divmod(abs(minor), 10**digits)
+    sign = "\u2212" if minor < 0 else ""
+    return f"{sign}{whole:,}.{part:0{digits}}" if digits else f"{sign}{whole:,}"
+
+
+def moment(text: str | None) -> str:
+    """A time of the API as people read it: milliseconds, and the zone once."""
+    return "" if not text else text.replace("T", " ").removesuffix("Z").removesuffix("000")
+
+
+def segment(text: object) -> str:
+    """An id as one segment of an address."""
+    return quote(str(text), safe="")
+
+
+def hexadecimal(value: bytes) -> Iterator[tuple[str, str, str]]:
+    """Sixteen bytes a line: where, the bytes, and what of them is printable ASCII."""
+    for at in range(0, min(len(value), SHOWN_BYTES), 16):
+        some = value[at : at + 16]
+        yield f"{at:06x}", some.hex(" "), "".join(chr(one) if 32 <= one < 127 else "·" for one in some)
+
+
+_environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("console"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+    lstrip_blocks=True,
+)  # fmt: skip
+_environment.filters |= {"money": money, "moment": moment, "segment": segment}
+
+
+def page(name: str, status: int = 200, headers: dict[str, str] | None = None, **fields: Any) -> Response:
+    """A page."""
+    return HTMLResponse(_environment.get_template(name).render(fields), status, headers)
+
+
+def problem(request: Request, told: Problem) -> Response:
+    """A problem as a page."""
+    return page("problem.html", told.status, told.headers, problem=told, prefix="", at=request.url.path)
+
+
+# -- overview
+
+
+@router.get("/")
+async def overview(request: Request) -> Response:
+    """Is everything well, in one sentence, and the figures that say so."""
+    live = live_of(request)
+    found = await _overview(live)
+    return page("overview.html", **found)
+
+
+@router.get("/overview.json")
+async def overview_json(request: Request) -> Response:
+    """The same for programs, with the last quarter of an hour for the chart."""
+    live = live_of(request)
+    samples = [*live.freshness.samples]
+    series = [
+        {"at": rfc3339(one.at), "decided": str(one.decided), "input_end": str(one.input_end)}
+        for one in samples
+    ]
+    return JSONResponse(await _overview(live) | {"samples": series})
+
+
+async def _overview(live: Live) -> Answer:
+    """Everything that the overview shows; what cannot be told is None, with the reason among the problems."""
+    problems: list[str] = []
+    reasons: dict[str, int] = {}
+    positions: dict[tuple[str, int], int] | None = None
+    seals: list[Answer] = []
+    if live.problem is not None:
+        problems.append(f"Kafka does not answer: {live.problem}")
+    try:
+        async with live.database.asking() as connection:
+            positions = await sink_positions(connection)
+            seals = await tables.seals(connection)
+        reasons = await live.reasons()
+    except Problem as told:
+        problems.append(told.detail)
+    until = live.complete_until(positions or {})
+    partitions = []
+    if live.problem is None:
+        for at, (decided, end) in live.freshness.lag().items():
+            complete = until.positions.get(at, 0)
+            partitions.append(
+                {"partition": at, "input_end": end, "decided": decided, "worker_lag": max(0, end - decided),
+                 "complete": complete, "tables_lag": max(0, end - complete)}
+            )  # fmt: skip
+    status = live.status_if_known()
+    worker_lag = sum(one["worker_lag"] for one in partitions)
+    tables_lag = sum(one["tables_lag"] for one in partitions)
+    if status is not None and not status["workers"]:
+        problems.append("no worker runs: nothing is posted")
+    if worker_lag > BEHIND:
+        problems.append(f"workers are {worker_lag:,} records behind the input")
+    if positions is not None and tables_lag - worker_lag > BEHIND:
+        problems.append(f"the tables are {tables_lag - worker_lag:,} records behind the workers")
+    return {
+        "prefix": live.settings.prefix,
+        "well": not problems,
+        "problems": problems,
+        "asked_at": rfc3339(datetime.now(UTC)),
+        "partitions": partitions,
+        "worker_lag": worker_lag,
+        "tables_lag": tables_lag,
+        "complete_until": until.fields(),
+        "reasons": reasons,
+        "readers": status,
+        "seals": len(seals),
+        "newest_seal": seals[-1]["month"] if seals else None,
+    }
+
+
+# -- wallets
+
+
+@router.get("/find")
+async def find(q: Text = "") -> Response:
+    """What was typed: a position of the input, or the beginning of a wallet's id."""
+    text = q.strip()
+    partition, colon, offset = text.partition(":")
+    if colon and partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit():
+        return RedirectResponse(f"/outcomes/{partition}/{offset}", 303)
+    return RedirectResponse(f"/wallets?{urlencode({'prefix': text})}", 303)
+
+
+@router.get("/wallets")
+async def wallets(
+    request: Request,
+    prefix: Annotated[str, Query(max_length=128)] = "",
+    after: Annotated[str | None, Query(max_length=128)] = None,
+) -> Response:
+    """Wallets whose ids begin with what was typed."""
+    live = live_of(request)
+    async with live.database.one_state() as connection:
+        found = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
+        answer = await stamped(live, connection, {"wallets": found[:PAGE_ROWS]})
+    more = {"prefix": prefix, "after": found[PAGE_ROWS - 1]["wallet_id"]} if len(found) > PAGE_ROWS else None
+    return page(
+        "wallets.html",
+        **answer,
+        prefix=live.settings.prefix,
+        typed=prefix,
+        more=more and urlencode(more),
+        json=f"/api/v1/wallets?{urlencode({'prefix': prefix})}",
+    )
+
+
+@router.get("/wallets/{wallet}")
+async def wallet(
+    request: Request, wallet: str, from_: From = "", to: Text = "", at: Text = "", before: Text = ""
+) -> Response:
+    """A wallet: its balance, its entries from the newest on, its balance at a time."""
+    live, wallet_id = live_of(request), id_in(wallet)
+    start, end, when = time_in("from", from_), time_in("to", to), time_in("at", at)
+    async with live.database.one_state() as connection:
+        newest = await tables.newest(connection, wallet_id)
+        entries = await tables.newest_entries(
+            connection, wallet_id, start, end, whole_in("before", before or None), PAGE_ROWS + 1
+        )
+        then = await tables.balance_at(connection, wallet_id, when, effective=False) if when else None
+        answer = await stamped(live, connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
+    filters = {"from": from_, "to": to, "at": at}
+    given = {name: text for name, text in filters.items() if text}
+    more = given | {"before": entries[PAGE_ROWS - 1]["sequence"]} if len(entries) > PAGE_ROWS else None
+    ranged = urlencode({name: rfc3339(time) for name, time in (("from", start), ("to", end)) if time})
+    return page(
+        "wallet.html",
+        **answer,
+        prefix=live.settings.prefix,
+        filters=filters,
+        ranged=ranged,
+        then=then,
+        first=not before,
+        more=more and urlencode(more),
+        json=f"/api/v1/wallets/{segment(wallet_id)}/statement?{ranged}",
+    )
+
+
+@router.get("/wallets/{wallet}/chart.json")
+async def chart(request: Request, wallet: str, from_: From = "", to: Text = "") -> Response:
+    """The balance over the time of the same filter: every entry, or so many of them evenly."""
+    live, wallet_id = live_of(request), id_in(wallet)
+    async with live.database.one_state() as connection:
+        currency, _ = await tables.currency_of(connection, wallet_id)
+        points = await tables.points(connection, wallet_id, time_in("from", from_), time_in("to", to), POINTS)
+        answer = {"currency": currency, "digits": MINOR_DIGITS.get(currency, 0), "points": points}
+        return JSONResponse(await stamped(live, connection, answer))
+
+
+# -- groups, outcomes, rejections, seals
+
+
+@router.get("/groups/{group}")
+async def group(request: Request, group: str) -> Response:
+    """The legs of a movement."""
+    live, group_id = live_of(request), id_in(group, "group")
+    async with live.database.one_state() as connection:
+        answer = await stamped(live, connection, await tables.group(connection, group_id))
+    return page(
+        "group.html", **answer, prefix=live.settings.prefix, json=f"/api/v1/groups/{segment(group_id)}"
+    )
+
+
+@router.get("/outcomes/{partition}/{offset}")
+async def outcome(request: Request, partition: str, offset: str) -> Response:
+    """What became of a record of the input."""
+    live, source = live_of(request), source_in(partition, offset)
+    found = await live.outcome(source, 0.0)
+    where = f"{source[0]}:{source[1]}"
+    answer = outcome_fields(source, found) if found else {"source": where, "outcome": "pending"}
+    return page(
+        "outcome.html",
+        **answer,
+        prefix=live.settings.prefix,
+        json=f"/api/v1/outcomes/{source[0]}/{source[1]}",
+    )
+
+
+@router.get("/rejections")
+async def rejections(
+    request: Request, reason: Text = "", from_: From = "", to: Text = "", after: Text = ""
+) -> Response:
+    """What was rejected: the newest, or by source where a time or a place is asked for."""
+    live, wanted = live_of(request), reason_in(reason)
+    start, end = time_in("from", from_), time_in("to", to)
+    place = None
+    if after:
+        partition, _, offset = after.partition(":")
+        place = source_in(partition, offset)
+    by_source = bool(start or end or place)
+    async with live.database.one_state() as connection:
+        if by_source:
+            found = await tables.rejections(connection, wanted, start, end, place, PAGE_ROWS + 1)
+        else:
+            found = await tables.newest_rejections(
+                connection, live.settings.partitions, wanted, PAGE_ROWS + 1
+            )
+        answer = await stamped(live, connection, {"rejections": found[:PAGE_ROWS]})
+    filters = {"reason": wanted or "", "from": from_, "to": to}
+    given = {name: text for name, text in filters.items() if text}
+    more = None
+    if len(found) > PAGE_ROWS:
+        # From the newest on one goes to all of them, by source.
+        more = (
+            given | {"after": found[PAGE_ROWS - 1]["source"]} if by_source else given | {"from": "1970-01-01"}
+        )
+    return page(
+        "rejections.html",
+        **answer,
+        prefix=live.settings.prefix,
+        reasons=[str(one) for one in Reason],
+        filters=filters,
+        by_source=by_source,
+        more=more and urlencode(more),
+        json=f"/api/v1/rejections?{urlencode(given)}",
+    )
+
+
+@router.get("/rejections/{partition}/{offset}")
+async def rejection(request: Request, partition: str, offset: str) -> Response:
+    """One rejection: its bytes, what could be decoded of them, and where it broke."""
+    live, source = live_of(request), source_in(partition, offset)
+    answer = await rejection_of(live, source)
+    value = None if answer["value"] is None else b64decode(answer["value"])
+    key = None if answer["key"] is None else b64decode(answer["key"])
+    headers = [
+        (b64decode(name), None if text is None else b64decode(text)) for name, text in answer.pop("headers")
+    ]
+    return page(
+        "rejection.html",
+        **answer,
+        prefix=live.settings.prefix,
+        lines=[*hexadecimal(value or b"")],
+        bytes_all=0 if value is None else len(value),
+        bytes_shown=SHOWN_BYTES,
+        shown_key=None if key is None else key.decode(errors="backslashreplace"),
+        shown_headers=[
+            (
+                name.decode(errors="backslashreplace"),
+                None if text is None else text[:200].decode(errors="backslashreplace"),
+            )
+            for name, text in headers[:100]
+        ],
+        more_headers=max(0, len(headers) - 100),
+        json=f"/api/v1/rejections/{source[0]}/{source[1]}",
+    )
+
+
+@router.get("/seals")
+async def seals(request: Request) -> Response:
+    """Sealed months as a chain."""
+    live = live_of(request)
+    async with live.database.one_state() as connection:
+        answer = await stamped(live, connection, {"seals": await tables.seals(connection)})
+    return page("seals.html", **answer, prefix=live.settings.prefix, json="/api/v1/seals")

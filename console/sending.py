@@ -1,0 +1,127 @@
+"""Transactions on their way into the input: acks=all, idempotent, to the partition that Java's partitioner says."""
+
+import asyncio
+from threading import Event, Thread
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from config.errors import WalletError
+from config.settings import Settings
+from console.outcomes import Source
+from console.problems import Problem, away
+from operations.sending.files import jsonl
+from operations.sending.files.shape import BadLine, gathered
+from operations.sending.lines import TRANSACTION, to_transaction
+from schemas.codec import encode_transaction, frame
+from schemas.producer import FRAMING_BYTES
+from schemas.records import Transaction
+from schemas.registry import schema_ids
+from topics.clients import librdkafka
+from topics.names import Topics
+
+#: A record is given up after so long; the client then does not know, and sends it again under its id.
+DELIVERY_S = 30.0
+#: Records gather for so long to one request to the broker.
+LINGER_MS = 2
+POLL_S = 0.05
+UNKNOWN = "it may have been written: send it again under the same transaction_id, which posts it once"
+
+
+class Sender:
+    """One producer for all requests of a console."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topic = Topics.of(settings).transactions
+        self._loop = asyncio.get_running_loop()
+        self._stop = Event()
+        self._frame: bytes | None = None
+        self._producer = Producer(
+            librdkafka(
+                settings,
+                acks="all",
+                enable_idempotence=True,
+                partitioner="murmur2_random",
+                compression_type="lz4",
+                linger_ms=LINGER_MS,
+                queue_buffering_max_messages=settings.console_waiting,
+                delivery_timeout_ms=int(DELIVERY_S * 1_000),
+                message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
+            )
+            | {"log_level": 0}
+        )
+        self._thread = Thread(target=self._serve, name="console-sender", daemon=True)
+        self._thread.start()
+
+    async def send(self, one: Transaction) -> Source:
+        """Where the record stands in the input, once Kafka has confirmed it; raises Problem."""
+        if self._frame is None:
+            try:
+                ids = await asyncio.to_thread(
+                    schema_ids, self._settings.model_copy(update={"startup_wait_s": 2.0})
+                )
+            except WalletError as error:
+                raise away(f"nothing was sent: {error}") from None
+            self._frame = frame(ids.transaction)
+        key, value = one.wallet_id.encode(), self._frame + encode_transaction(one)
+        if len(key) + len(value) > self._settings.max_record_bytes:
+            raise Problem(
+                413,
+                f"nothing was sent: the transaction has {len(key) + len(value)} bytes with its key, at most "
+                f"{self._settings.max_record_bytes} are taken",
+            )
+        confirmed: asyncio.Future[Source] = self._loop.create_future()
+
+        def told(error: KafkaError | None, message: Message) -> None:
+            self._loop.call_soon_threadsafe(_settle, confirmed, error, message)
+
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=told)
+        except BufferError:
+            raise away("nothing was sent: too many transactions wait for Kafka") from None
+        except KafkaException as failure:
+            raise away(f"nothing was sent: {failure.args[0].str()}") from None
+        try:
+            async with asyncio.timeout(DELIVERY_S + 5):
+                return await confirmed
+        except TimeoutError:
+            raise away(f"Kafka does not confirm the transaction: {UNKNOWN}") from None
+
+    async def close(self) -> None:
+        """Wait a little for what is on its way."""
+        await asyncio.to_thread(self._producer.flush, 5.0)
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join, 2.0)
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            self._producer.poll(POLL_S)
+
+
+def _settle(confirmed: "asyncio.Future[Source]", error: KafkaError | None, message: Message) -> None:
+    if confirmed.done():
+        return
+    if error is None:
+        confirmed.set_result((message.partition() or 0, message.offset() or 0))
+    else:
+        confirmed.set_exception(away(f"Kafka did not confirm the transaction ({error.str()}): {UNKNOWN}"))
+
+
+def transaction_in(body: bytes) -> Transaction:
+    """A transaction as `wallet send` takes it; a Problem 400 with what is wrong."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise Problem(400, "nothing was sent: the body is not UTF-8") from None
+    # JSON has line breaks between tokens only, so that an object over several lines is one line with these.
+    line = text.translate({10: " ", 13: " "}).strip()
+    if not line.startswith("{"):
+        raise Problem(400, "nothing was sent: the body is not a JSON object")
+    for _, fields in jsonl.rows(iter([line]), TRANSACTION):
+        if isinstance(fields, str):
+            raise Problem(400, f"nothing was sent: {fields}")
+        try:
+            return to_transaction(gathered(fields))
+        except BadLine as bad:
+            raise Problem(400, f"nothing was sent: {bad}") from None
+    raise Problem(400, "nothing was sent: the body is empty")

@@ -1,0 +1,462 @@
+"""What the API asks the tables, each question bounded in rows, with answers as the API writes them."""
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from config.times import rfc3339
+from console.database import Connection, row, rows
+from console.encoding import ENTRY_COLUMNS, days, entry_of_row, position, signed
+from console.problems import not_found
+
+Answer = dict[str, Any]
+
+#: A group's legs that are shown; its sums are of all of them.
+MOST_LEGS = 1_000
+#: Entries of a proof at a time, and days of closings.
+MOST_PROOF = 1_000
+MOST_DAYS = 1_000
+
+
+async def wallets(connection: Connection, prefix: str, after: str | None, limit: int) -> list[Answer]:
+    """Wallets by the bytes of their ids."""
+    found = await rows(
+        connection,
+        """
+        SELECT wallet_id, currency, opened_at FROM wallets
+        WHERE starts_with(wallet_id, %s) AND (%s::text IS NULL OR wallet_id > %s) ORDER BY wallet_id LIMIT %s
+        """,
+        prefix,
+        after,
+        after,
+        limit,
+    )
+    return [
+        {"wallet_id": wallet_id, "currency": currency, "opened_at": rfc3339(opened_at)}
+        for wallet_id, currency, opened_at in found
+    ]
+
+
+async def currency_of(connection: Connection, wallet_id: str) -> tuple[str, datetime]:
+    """A wallet's currency, and when it was opened; a Problem 404 for one that has no entry."""
+    found = await row(connection, "SELECT currency, opened_at FROM wallets WHERE wallet_id = %s", wallet_id)
+    if found is None:
+        raise not_found(f"wallet {wallet_id!r} has no entry in the tables")
+    return found[0], found[1]
+
+
+async def newest(connection: Connection, wallet_id: str) -> Answer:
+    """A wallet with its newest entry; a Problem 404 for one that has none."""
+    currency, opened_at = await currency_of(connection, wallet_id)
+    found = await row(
+        connection,
+        f"SELECT {ENTRY_COLUMNS} FROM wallet_entries WHERE wallet_id = %s ORDER BY sequence DESC LIMIT 1",  # noqa: S608
+        wallet_id,
+    )
+    if found is None:
+        raise not_found(f"wallet {wallet_id!r} has no entry in the tables")
+    entry = entry_of_row(found)
+    return {
+        "wallet_id": wallet_id,
+        "currency": currency,
+        "opened_at": rfc3339(opened_at),
+        **{name: entry[name] for name in ("balance", "sequence", "recorded_at", "source", "hash")},
+    }
+
+
+async def balance_at(connection: Connection, wallet_id: str, at: datetime, *, effective: bool) -> Answer:
+    """A wallet's balance at a time, by recorded_at or by occurred_at."""
+    currency, _ = await currency_of(connection, wallet_id)
+    if effective:
+        found = await row(connection, "SELECT wallet_balance_effective_at(%s, %s)", wallet_id, at)
+    else:
+        found = await row(connection, "SELECT wallet_balance_at(%s, %s)", wallet_id, at)
+    balance = found[0] if found else 0
+    name = "effective_at" if effective else "at"
+    return {
+        "wallet_id": wallet_id,
+        "currency": currency,
+        "balance": str(int(balance or 0)),
+        name: rfc3339(at),
+    }
+
+
+async def statement(
+    connection: Connection,
+    wallet_id: str,
+    start: datetime | None,
+    end: datetime | None,
+    after_sequence: int,
+    limit: int,
+) -> Answer:
+    """Entries recorded from `start` (included) to `end` (not) behind a sequence, with the balances around them."""
+    currency, _ = await currency_of(connection, wallet_id)
+    found = await rows(
+        connection,
+        f"""
+        SELECT {ENTRY_COLUMNS} FROM wallet_entries
+        WHERE wallet_id = %s AND sequence > %s
+            AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
+            AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
+        ORDER BY sequence LIMIT %s
+        """,  # noqa: S608 - the columns are ours
+        wallet_id,
+        after_sequence,
+        start,
+        end,
+        limit + 1,
+    )
+    entries = [entry_of_row(one) for one in found[:limit]]
+    if entries:
+        opening = int(entries[0]["balance"]) - signed(entries[0])
+        closing = int(entries[-1]["balance"])
+    else:
+        before = await row(
+            connection,
+            "SELECT wallet_balance_before(%s, coalesce(%s, 'infinity'::timestamptz))",
+            wallet_id,
+            end if after_sequence else start or end,
+        )
+        opening = closing = int((before[0] if before else 0) or 0)
+    return {
+        "wallet_id": wallet_id,
+        "currency": currency,
+        "opening": str(opening),
+        "entries": entries,
+        "closing": str(closing),
+        "more": len(found) > limit,
+    }
+
+
+async def proof(
+    connection: Connection, wallet_id: str, sequence: int | None, after_sequence: int | None
+) -> Answer:
+    """The bytes of a wallet's entries up to a sequence, from the last seal, from another entry, or from the first."""
+    await currency_of(connection, wallet_id)
+    if sequence is not None and None is await row(
+        connection, "SELECT FROM wallet_entries WHERE wallet_id = %s AND sequence = %s", wallet_id, sequence
+    ):
+        raise not_found(f"wallet {wallet_id!r} has no entry {sequence} in the tables")
+    if after_sequence is None:
+        # What a seal covers is proved with it: the last entry of a sealed month is where the chain is taken up.
+        sealed = await row(
+            connection,
+            """
+            SELECT sequence FROM transaction_archive
+            WHERE wallet_id = %s AND sequence < coalesce(%s, 9223372036854775807)
+            ORDER BY sequence DESC LIMIT 1
+            """,
+            wallet_id,
+            sequence,
+        )
+        after_sequence = sealed[0] if sealed else 0
+    found = await rows(
+        connection,
+        """
+        SELECT sequence, entry, hash FROM wallet_entries
+        WHERE wallet_id = %s AND sequence >= %s AND sequence <= coalesce(%s, 9223372036854775807)
+        ORDER BY sequence LIMIT %s
+        """,
+        wallet_id,
+        after_sequence,
+        sequence,
+        MOST_PROOF + 2,
+    )
+    previous = bytes(32)
+    if after_sequence:
+        if not found or found[0][0] != after_sequence:
+            raise not_found(f"wallet {wallet_id!r} has no entry {after_sequence} in the tables")
+        previous, found = bytes(found[0][2]), found[1:]
+    shown = found[:MOST_PROOF]
+    return {
+        "wallet_id": wallet_id,
+        "from_sequence": str(after_sequence + 1),
+        "previous_hash": previous.hex(),
+        "entries": [
+            {"sequence": str(one), "entry": b64encode(entry).decode(), "hash": bytes(chained).hex()}
+            for one, entry, chained in shown
+        ],
+        "more": len(found) > MOST_PROOF,
+    }
+
+
+async def group(connection: Connection, group_id: str) -> Answer:
+    """The legs of a movement, and whether they sum to zero in every currency; a Problem 404 for none."""
+    found = await rows(
+        connection,
+        f"""
+        SELECT {ENTRY_COLUMNS} FROM wallet_entries WHERE group_id = %s
+        ORDER BY recorded_at, wallet_id, sequence LIMIT %s
+        """,  # noqa: S608 - the columns are ours
+        group_id,
+        MOST_LEGS,
+    )
+    if not found:
+        raise not_found(f"no entry in the tables has group {group_id!r}")
+    sums = await rows(
+        connection,
+        """
+        SELECT currency, sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END) FROM wallet_entries
+        WHERE group_id = %s GROUP BY currency ORDER BY currency
+        """,
+        group_id,
+    )
+    return {
+        "group_id": group_id,
+        "legs": [entry_of_row(one) for one in found],
+        "sums": {currency: str(int(total)) for currency, total in sums},
+        "complete": all(total == 0 for _, total in sums),
+    }
+
+
+_REJECTION = "source_partition, source_offset, reason, detail, at, key"
+
+
+async def rejections(
+    connection: Connection,
+    reason: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    after: tuple[int, int] | None,
+    limit: int,
+) -> list[Answer]:
+    """Rejections by their source."""
+    partition, offset = after or (-1, -1)
+    found = await rows(
+        connection,
+        f"""
+        SELECT {_REJECTION} FROM rejections
+        WHERE (source_partition, source_offset) > (%s::int, %s::bigint) AND (%s::text IS NULL OR reason = %s)
+            AND at >= coalesce(%s, '-infinity'::timestamptz) AND at < coalesce(%s, 'infinity'::timestamptz)
+        ORDER BY source_partition, source_offset LIMIT %s
+        """,  # noqa: S608 - the columns are ours
+        partition,
+        offset,
+        reason,
+        reason,
+        start,
+        end,
+        limit,
+    )
+    return [_rejection(one) for one in found]
+
+
+async def newest_rejections(
+    connection: Connection, partitions: int, reason: str | None, limit: int
+) -> list[Answer]:
+    """The newest ones of all partitions, the last one first."""
+    found = await rows(
+        connection,
+        f"""
+        SELECT {_REJECTION} FROM generate_series(0, %s - 1) AS wanted CROSS JOIN LATERAL (
+            SELECT {_REJECTION} FROM rejections
+            WHERE source_partition = wanted AND (%s::text IS NULL OR reason = %s)
+            ORDER BY source_offset DESC LIMIT %s
+        ) AS found ORDER BY at DESC, source_partition, source_offset DESC LIMIT %s
+        """,  # noqa: S608 - the columns are ours
+        partitions,
+        reason,
+        reason,
+        limit,
+        limit,
+    )
+    return [_rejection(one) for one in found]
+
+
+def _rejection(one: Sequence[Any]) -> Answer:
+    return {
+        "source": position(one[0], one[1]),
+        "reason": one[2],
+        "detail": one[3],
+        "at": rfc3339(one[4]),
+        "key": None if one[5] is None else b64encode(one[5]).decode(),
+    }
+
+
+async def rejection(
+    connection: Connection, partition: int, offset: int
+) -> tuple[Answer, bytes | None] | None:
+    """One rejection with its bytes in base64, and its value as it came; None where there is none."""
+    found = await row(
+        connection,
+        f"SELECT {_REJECTION}, value, headers FROM rejections WHERE (source_partition, source_offset) = (%s, %s)",  # noqa: S608
+        partition,
+        offset,
+    )
+    if found is None:
+        return None
+    value = None if found[6] is None else bytes(found[6])
+    return _rejection(found) | {
+        "value": None if value is None else b64encode(value).decode(),
+        "headers": found[7],
+    }, value
+
+
+async def rejections_by_reason(connection: Connection) -> dict[str, int]:
+    """How many records were rejected for each reason."""
+    return dict(
+        await rows(connection, "SELECT reason, count(*) FROM rejections GROUP BY reason ORDER BY reason")
+    )
+
+
+async def entry_of_transaction(
+    connection: Connection, wallet_id: str, transaction_id: str, before: tuple[int, int]
+) -> Answer | None:
+    """The entry under which a wallet posted this id before a source."""
+    found = await row(
+        connection,
+        f"""
+        SELECT {ENTRY_COLUMNS} FROM wallet_entries
+        WHERE transaction_id = %s::uuid AND wallet_id = %s AND source_partition = %s AND source_offset < %s
+        ORDER BY sequence DESC LIMIT 1
+        """,  # noqa: S608 - the columns are ours
+        transaction_id,
+        wallet_id,
+        before[0],
+        before[1],
+    )
+    return None if found is None else entry_of_row(found)
+
+
+async def trial_balance(connection: Connection, at: datetime | None) -> Answer:
+    """Credits, debits, balance and number of wallets of every currency, by recorded_at."""
+    found = await rows(
+        connection,
+        """
+        SELECT w.currency, coalesce(s.credits, 0), coalesce(s.debits, 0), w.wallets
+        FROM (
+            SELECT currency, count(*) AS wallets FROM wallets
+            WHERE opened_at <= coalesce(%s, 'infinity'::timestamptz) GROUP BY currency
+        ) AS w LEFT JOIN (
+            SELECT currency, sum(amount) FILTER (WHERE type = 'CREDIT') AS credits,
+                sum(amount) FILTER (WHERE type = 'DEBIT') AS debits
+            FROM wallet_entries WHERE recorded_at <= coalesce(%s, 'infinity'::timestamptz) GROUP BY currency
+        ) AS s USING (currency) ORDER BY w.currency
+        """,
+        at,
+        at,
+    )
+    return {
+        currency: {
+            "credits": str(int(credits)),
+            "debits": str(int(debits)),
+            "balance": str(int(credits - debits)),
+            "wallets": str(count),
+        }
+        for currency, credits, debits, count in found  # noqa: A001 - the field's name
+    }
+
+
+async def daily(connection: Connection, wallet_id: str, first: date, end: date) -> Answer:
+    """The closing balance of every day in UTC from `first` (included) to `end` (not), days without entries too."""
+    currency, opened_at = await currency_of(connection, wallet_id)
+    starts = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    found = {
+        day: (closing, entries, credits, debits)
+        for day, closing, entries, credits, debits in await rows(  # noqa: A001 - the field's name
+            connection,
+            """
+            SELECT recorded_at::date, (array_agg(balance ORDER BY sequence DESC))[1], count(*),
+                coalesce(sum(amount) FILTER (WHERE type = 'CREDIT'), 0),
+                coalesce(sum(amount) FILTER (WHERE type = 'DEBIT'), 0)
+            FROM wallet_entries WHERE wallet_id = %s AND recorded_at >= %s AND recorded_at < %s GROUP BY 1
+            """,
+            wallet_id,
+            starts,
+            starts + timedelta(days=(end - first).days),
+        )
+    }
+    before = await row(connection, "SELECT wallet_balance_before(%s, %s)", wallet_id, starts)
+    closing, closings = int((before[0] if before else 0) or 0), []
+    for day in days(first, end):
+        closing, entries, credits, debits = found.get(day, (closing, 0, 0, 0))  # noqa: A001
+        closings.append(
+            {
+                "day": day.isoformat(),
+                "closing": str(closing),
+                "entries": str(entries),
+                "credits": str(int(credits)),
+                "debits": str(int(debits)),
+            }
+        )
+    return {"wallet_id": wallet_id, "currency": currency, "opened_at": rfc3339(opened_at), "days": closings}
+
+
+async def seals(connection: Connection) -> list[Answer]:
+    """Sealed months, the first one first: a month a row, so they are few."""
+    found = await rows(
+        connection,
+        "SELECT month, ranges, entries, amount, hash, previous_seal, seal, sealed_at FROM archive_seals ORDER BY month",
+    )
+    return [
+        {
+            "month": f"{month:%Y-%m}",
+            "entries": str(entries),
+            "amount": str(int(amount)),
+            "hash": bytes(chained).hex(),
+            "previous_seal": None if previous is None else bytes(previous).hex(),
+            "seal": bytes(seal).hex(),
+            "sealed_at": rfc3339(sealed_at),
+            "ranges": [
+                {
+                    "partition": one["partition"],
+                    "from_offset": str(one["from_offset"]),
+                    "to_offset": str(one["to_offset"]),
+                }
+                for one in (json.loads(ranges) if isinstance(ranges, str) else ranges)
+            ],
+        }
+        for month, ranges, entries, amount, chained, previous, seal, sealed_at in found
+    ]
+
+
+async def newest_entries(
+    connection: Connection,
+    wallet_id: str,
+    start: datetime | None,
+    end: datetime | None,
+    before: int | None,
+    limit: int,
+) -> list[Answer]:
+    """A wallet's entries of a time from the newest on, those before a sequence."""
+    found = await rows(
+        connection,
+        f"""
+        SELECT {ENTRY_COLUMNS} FROM wallet_entries
+        WHERE wallet_id = %s AND sequence < coalesce(%s, 9223372036854775807)
+            AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
+            AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
+        ORDER BY sequence DESC LIMIT %s
+        """,  # noqa: S608 - the columns are ours
+        wallet_id,
+        before,
+        start,
+        end,
+        limit,
+    )
+    return [entry_of_row(one) for one in found]
+
+
+async def points(
+    connection: Connection, wallet_id: str, start: datetime | None, end: datetime | None, most: int
+) -> list[list[str]]:
+    """Times and balances after entries: each of them, or evenly about so many and the last."""
+    found = await rows(
+        connection,
+        """
+        WITH wanted AS MATERIALIZED (
+            SELECT sequence, recorded_at, balance FROM wallet_entries
+            WHERE wallet_id = %s AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
+                AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
+        ), range AS (SELECT min(sequence) AS first, max(sequence) AS last FROM wanted)
+        SELECT recorded_at, balance FROM wanted, range
+        WHERE (sequence - first) %% ((last - first) / %s + 1) = 0 OR sequence = last ORDER BY sequence
+        """,
+        wallet_id,
+        start,
+        end,
+        most,
+    )
+    return [[rfc3339(at), str(balance)] for at, balance in found]
