@@ -14,7 +14,13 @@ from config.settings import Settings
 from vitals.ending import END_S
 
 FOLDER = Path(__file__).parents[2] / "config" / "kubernetes"
-OURS = {"init": ["init"], "worker": ["worker"], "sinks": ["sink", "all"], "archive": ["sink", "archive"]}
+OURS = {
+    "init": ["init"],
+    "worker": ["worker"],
+    "sinks": ["sink", "all"],
+    "archive": ["sink", "archive"],
+    "console": ["console"],
+}
 
 
 def objects() -> list[dict[str, Any]]:
