@@ -43,7 +43,6 @@ COMMANDS = (
     "rebuild discard",
     "verify",
     "inspect w",
-    "offsets --group g --end",
     "replay ledger",
     "archive status",
     "archive run",
