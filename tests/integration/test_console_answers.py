@@ -141,6 +141,7 @@ def test_each_outcome_has_its_status(place: Scene) -> None:
     assert (later.status, later.json["outcome"]) == (200, "posted")
 
 
+@pytest.mark.full
 def test_a_duplicate_is_answered_with_the_first_entry_by_a_console_that_did_not_see_it(place: Scene) -> None:
     first = transaction("seen-elsewhere")
     posted = place.console.post(first)
@@ -157,6 +158,7 @@ def test_a_duplicate_is_answered_with_the_first_entry_by_a_console_that_did_not_
     assert (again.status, again.json["entry"]) == (200, posted.json["entry"])
 
 
+@pytest.mark.full
 def test_many_wait_at_once_and_each_has_its_own_answer(place: Scene) -> None:
     answers: dict[str, Any] = {}
 
@@ -174,6 +176,7 @@ def test_many_wait_at_once_and_each_has_its_own_answer(place: Scene) -> None:
     assert all(answer.json["entry"]["balance"] == str(int(name[5:]) + 1) for name, answer in answers.items())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
@@ -225,6 +228,7 @@ def test_only_who_has_the_token_writes_and_only_where_writes_are_on(place: Scene
 # -- reading
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("wallet_id", HOSTILE)
 def test_any_id_that_a_wallet_may_have_is_one_segment_of_a_path_and_harmless_on_a_page(
     place: Scene, wallet_id: str
@@ -254,6 +258,7 @@ def test_any_id_that_a_wallet_may_have_is_one_segment_of_a_path_and_harmless_on_
     assert b"<img src=x" not in group.body
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("path", ["%00", "a%00b", "%FF", "x" * 129, "nobody", "%ED%A0%80"])
 def test_an_id_that_no_wallet_has_is_not_found(place: Scene, path: str) -> None:
     for what in ("", "/balance", "/statement", "/proof"):
@@ -262,6 +267,7 @@ def test_an_id_that_no_wallet_has_is_not_found(place: Scene, path: str) -> None:
     assert place.console.ask(f"/wallets/{path}").status == 404
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "path",
     [
@@ -356,6 +362,7 @@ def test_a_statement_read_page_by_page_is_the_whole_ledger_of_a_wallet(
     assert nothing["opening"] == nothing["closing"] == closing
 
 
+@pytest.mark.full
 def test_a_proof_proves(place: Scene) -> None:
     proof = checked(models.Proof, place.console.get("/wallets/wallet-000000/proof"))
     assert (proof["from_sequence"], proof["previous_hash"]) == ("1", "00" * 32)
@@ -370,6 +377,7 @@ def test_a_proof_proves(place: Scene) -> None:
     assert place.console.ask("/api/v1/wallets/wallet-000000/proof?sequence=99999").status == 404
 
 
+@pytest.mark.full
 def test_reports_and_groups_are_what_the_tables_add_up_to(
     place: Scene, database: psycopg.Connection[Any]
 ) -> None:
@@ -411,6 +419,7 @@ def test_reports_and_groups_are_what_the_tables_add_up_to(
     checked(models.Pipeline, place.console.get("/pipeline"))
 
 
+@pytest.mark.full
 def test_rejections_are_all_there_page_by_page_with_their_bytes(
     place: Scene, database: psycopg.Connection[Any]
 ) -> None:
@@ -449,6 +458,7 @@ def test_rejections_are_all_there_page_by_page_with_their_bytes(
 # -- positions
 
 
+@pytest.mark.full
 def test_every_offset_of_the_input_has_the_outcome_that_the_topics_say(
     place: Scene, database: psycopg.Connection[Any]
 ) -> None:
@@ -471,6 +481,7 @@ def test_every_offset_of_the_input_has_the_outcome_that_the_topics_say(
         assert old.reason == reason
 
 
+@pytest.mark.full
 def test_an_offset_that_holds_no_record_is_not_found(place: Scene) -> None:
     for path in (
         "/outcomes/0/99999999",
@@ -483,6 +494,7 @@ def test_an_offset_that_holds_no_record_is_not_found(place: Scene) -> None:
     assert place.console.ask("/api/v1/outcomes/0/99999999?wait_s=0.5").status == 404
 
 
+@pytest.mark.full
 def test_a_balance_after_a_position_that_does_not_come_is_told_with_how_far_the_tables_are(
     place: Scene,
 ) -> None:
@@ -626,6 +638,7 @@ def test_every_answer_has_the_headers_that_keep_a_browser_from_harm(place: Scene
         assert "server" not in answer.headers
 
 
+@pytest.mark.full
 def test_pages_have_no_inline_code_and_name_nothing_of_elsewhere(place: Scene) -> None:
     source = place.console.get("/rejections?limit=1")["rejections"][0]["source"].replace(":", "/")
     for path in (
@@ -649,11 +662,13 @@ def test_pages_have_no_inline_code_and_name_nothing_of_elsewhere(place: Scene) -
         assert len(re.findall(r"<h1", text)) == 1
 
 
+@pytest.mark.full
 def test_a_name_of_somebody_else_that_leads_here_reads_nothing(place: Scene) -> None:
     for host, status in (("evil.example", 421), ("localhost:1", 200), ("127.0.0.1", 200)):
         assert place.console.ask("/api/v1/seals", headers={"Host": host}).status == status
 
 
+@pytest.mark.full
 def test_no_secret_is_in_a_log_or_an_answer(place: Scene) -> None:
     password = place.settings.postgres.get_secret_value()
     log = place.console.process.text()

@@ -48,6 +48,7 @@ def test_without_postgres_outcomes_are_answered_and_everything_else_says_so_unti
     wait_until(lambda: place.console.ask("/api/v1/wallets/meanwhile").status == 200, "the sink is back")
 
 
+@pytest.mark.full
 def test_without_kafka_tables_are_answered_and_transactions_are_not_taken_until_it_is_back(
     place: Scene, own_stack: Stack
 ) -> None:
@@ -63,6 +64,7 @@ def test_without_kafka_tables_are_answered_and_transactions_are_not_taken_until_
     wait_until(lambda: place.console.ask("/api/v1/wallets/after").status == 200, "and they are in the tables")
 
 
+@pytest.mark.full
 def test_a_console_that_starts_before_its_servers_is_there_when_they_are(
     place: Scene, own_stack: Stack
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_question_that_takes_too_long_is_given_up(place: Scene) -> None:
     assert place.console.ask("/api/v1/wallets").status == 200
 
 
+@pytest.mark.full
 def test_an_answered_outcome_holds_whatever_is_killed_and_the_same_id_never_posts_twice(
     place: Scene, own_stack: Stack
 ) -> None:
