@@ -189,7 +189,7 @@ DONE: dict[str, tuple[str, str, str]] = {
     ),
     "a default": ("ALTER TABLE rejections ALTER detail SET DEFAULT ''", "rejections", "unprotected"),
     "an index that stops a sink": (
-        "CREATE UNIQUE INDEX ON rejections ((length(detail) * 0 + source_offset))",
+        "CREATE UNIQUE INDEX ON rejections (source_partition, (length(detail) * 0 + source_offset))",
         "rejections",
         "unprotected",
     ),
