@@ -60,6 +60,7 @@ MAY_BE_SKIPPED = (
     "_testcapi",
     "the machine is too busy",
     "no Docker engine runs here",
+    "kubectl is not installed",
 )
 
 
