@@ -66,6 +66,8 @@ class DatabaseAudit:
         #: Tables whose rows say nothing, and those that the catalog has something to say of.
         self._gone: set[str] = set()
         self._told: set[str] = set()
+        #: Tables that could not be read for that, and so were not compared.
+        self.unread: list[str] = []
         self._seals = Seals()
         self._digests = {table: Digests(key) for table in COUNTED}
         #: Next offsets of the sinks as of the rows, by topic and partition.
@@ -85,11 +87,7 @@ class DatabaseAudit:
                 self._differences.add(difference)
                 self._learn(difference)
             self._unless_gone(connection, "sink_positions", lambda: self._read_positions(connection))
-            about = sum(
-                at
-                for (topic, partition), at in self.positions.items()
-                if topic != self._topics.balances and partition in self._partitions
-            )
+            about = sum(at for (_, partition), at in self.positions.items() if partition in self._partitions)
             with advance(about) as told:
                 self._unless_gone(
                     connection, "transactions", lambda: self._read_entries(connection, asked, told)
@@ -116,11 +114,10 @@ class DatabaseAudit:
 
     def _unless_gone(self, connection: Connection, table: str, read: Callable[[], None]) -> None:
         """Read what may have lost a table or a column, which the catalog has told."""
-        if table in self._gone:
-            return
         try:
-            with connection.transaction():
-                read()
+            if table not in self._gone:
+                with connection.transaction():
+                    read()
         except psycopg.errors.InsufficientPrivilege:
             if table not in self._told:
                 raise
@@ -129,6 +126,8 @@ class DatabaseAudit:
             if not self._told:
                 raise
             self._gone.add(table)
+        if table in self._gone:
+            self.unread.append(table)
 
     def _learn(self, difference: Difference) -> None:
         """Of tables whose columns are others the rows say nothing."""

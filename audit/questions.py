@@ -5,6 +5,7 @@ Everything is asked within one read-only transaction, so all answers see one sta
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 
@@ -104,11 +105,11 @@ def _answers(
 
 def _whole(answer: Any) -> int | None:
     """What a function answered, which must be a whole number."""
-    try:
-        if answer is None or answer == int(answer):
-            return None if answer is None else int(answer)
-    except (ValueError, OverflowError, TypeError):
-        pass
+    if answer is None:
+        return None
+    with suppress(ValueError, OverflowError, TypeError):
+        if answer == int(answer):
+            return int(answer)
     raise Unanswered(f"a function answers {answer!r}, which is no number of minor units")
 
 

@@ -54,6 +54,8 @@ _ENTRY = {name: at for at, name in enumerate(ENTRY)}
 _SNAPSHOT = {name: at for at, name in enumerate(SNAPSHOT)}
 
 CURRENCY_BYTES = 3
+#: What a row counts as that no record says: no record is these bytes.
+NOTHING = b"no record says this"
 #: jsonb has a version before its text.
 JSONB, EMPTY = b"\x01", b"\x01{}"
 _THREE = np.uint64(0xFFFFFF)
@@ -185,12 +187,9 @@ def _count(
 ) -> None:
     """Count rows; None stands for one that no record says."""
     partitions, sources = some.ints(partition), some.longs(source)
-    counted = np.flatnonzero(counts(partitions, sources)).tolist()
-    kept = [row for row in counted if rows[row] is not None]
-    digests.add(partitions[kept], sources[kept], [rows[row] or b"" for row in kept])
-    for row in counted:
-        if rows[row] is None:
-            digests.add(partitions[[row]], sources[[row]], [b"no record says this"])
+    counted = np.flatnonzero(counts(partitions, sources))
+    said = [NOTHING if (row := rows[at]) is None else row for at in counted.tolist()]
+    digests.add(partitions[counted], sources[counted], said)
 
 
 def _entries(some: Copied) -> tuple[Longs, Longs, list[bytes], Flags]:

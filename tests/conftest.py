@@ -28,6 +28,7 @@ from pydantic import SecretStr
 from xdist.scheduler import LoadScopeScheduling
 
 from config import logs
+from config.folders import try_lock
 from config.settings import Settings
 from local.stack import Addresses, Stack
 
@@ -216,7 +217,7 @@ def _shared(folder: Path) -> Iterator[Stack]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     stack, ours = Stack(folder, CACHE), folder.with_suffix(".started-by-tests")
     with folder.with_suffix(".users").open("w") as users:
-        if _only_user(users.fileno()) and not (stack.addresses_if_up() or ours.exists()):
+        if try_lock(users) and not (stack.addresses_if_up() or ours.exists()):
             stack.delete()  # the first of them starts from nothing, whatever the last one left behind
             ours.touch()
         fcntl.flock(users, fcntl.LOCK_SH)
@@ -224,17 +225,9 @@ def _shared(folder: Path) -> Iterator[Stack]:
         try:
             yield stack
         finally:
-            if _only_user(users.fileno()) and ours.exists():
+            if try_lock(users) and ours.exists():
                 stack.down()
                 ours.unlink()
-
-
-def _only_user(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A `wallet` command that ends when the process that started it is gone, even one that was killed.
 
-`python -m operations.attended PID COMMAND ...`: the starter stops its children in order, but SIGKILL gives it no
+`python -m operations.cli.attended PID COMMAND ...`: the starter stops its children in order, but SIGKILL gives it no
 time to, and a worker that nobody attends to would go on for ever.
 """
 

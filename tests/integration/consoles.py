@@ -21,6 +21,7 @@ from operations.setup import init
 from tests.integration.workers import PATIENCE_S, Worker, wait_until
 
 TOKEN = "test-token-0123456789"  # noqa: S105 - of no use elsewhere
+UNAVAILABLE = 503
 JSON = {"Content-Type": "application/json"}
 
 
@@ -48,6 +49,11 @@ class Console:
         told = next(line for line in self.process.text().splitlines() if line.startswith("console http://"))
         self.url = told.split()[1].rstrip("/")
         self.host, self.port = urlsplit(self.url).hostname or "", urlsplit(self.url).port or 0
+
+    @property
+    def knows_kafka(self) -> bool:
+        """Whether it answers what only Kafka knows, and so takes transactions."""
+        return self.ask("/api/v1/outcomes/0/0").status != UNAVAILABLE
 
     def ask(
         self, path: str, method: str = "GET", body: object = None, headers: dict[str, str] | None = None
@@ -132,6 +138,7 @@ def scene(addresses: Addresses, folder: Path, **changes: object) -> Iterator[Sce
     place = Scene(settings, consoles[0], running[0], running[1], folder, consoles)
     try:
         place.worker.wait_until_told("ready", settings.partitions)
+        wait_until(lambda: place.console.knows_kafka, "the console has reached Kafka")
         yield place
     finally:
         for process in [*running, place.worker, *[one.process for one in consoles]]:
