@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 from config.settings import Settings
 from operations.cli import context
-from sinks import databases, postgres
-from sinks.migrations import migrate
-from sinks.months import make_months
-from sinks.postgres import Connection
+from sinks import postgres
+from sinks.postgres import Connection, databases
+from sinks.postgres.migrations import migrate
+from sinks.postgres.months import make_months
 
 WALLET = "busy"
 #: Entries are spread evenly over these months.

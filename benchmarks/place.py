@@ -15,7 +15,7 @@ from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Children
 from operations.setup import init
-from sinks import databases
+from sinks.postgres import databases
 
 log = EventLog("benchmarks")
 

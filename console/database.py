@@ -16,8 +16,8 @@ from config.errors import WalletError
 from config.logs import EventLog
 from config.settings import Settings
 from console.problems import Problem, away, wrong
-from sinks.dsn import checked
 from sinks.postgres import ENCODING, MEANING, PARAMETERS, READER, one_line
+from sinks.postgres.dsn import checked
 
 log = EventLog("console.database")
 

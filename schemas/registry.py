@@ -4,7 +4,6 @@ Subjects are `<topic>-value`. Only `register`, which `wallet init` calls, writes
 """
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,6 +11,7 @@ from threading import Event
 from typing import NamedTuple, TypeVar
 
 from config.errors import NotReachable, Refused
+from config.patience import Patience
 from config.settings import Settings
 from schemas.references import SCHEMA_BYTES
 from schemas.registry_api import (
@@ -94,9 +94,8 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
     registry = Registry.of(settings)
     if registry is None:
         return FIXED_IDS
-    deadline = time.monotonic() + settings.startup_wait_s
+    patience = Patience(settings.retry_wait_s, settings.startup_wait_s, first_s=FIRST_PAUSE_S)
     ids: list[int] = []
-    pause_s = FIRST_PAUSE_S
     waiting = list(subjects(settings).items())
     while waiting:
         name, subject = waiting[0]
@@ -111,11 +110,10 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
         except Declined as error:
             raise Refused(f"{registry.url} declines our schema in {subject}: {error}") from error
         except RegistryAway as error:
-            if time.monotonic() + pause_s > deadline:
+            if patience.ended:
                 raise NotReachable(f"no registry within WALLET_STARTUP_WAIT_S: {error}") from error
             log.warning("waiting for the registry: %s", error)
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, settings.retry_wait_s)
+            patience.pause()
     return SchemaIds(*ids)
 
 
@@ -197,7 +195,7 @@ class Writers:
             return []
 
     def _wait_for(self, what: str, ask: Callable[[], T], stop: Event) -> T:
-        pause_s = FIRST_PAUSE_S
+        patience = Patience(self._longest_pause_s, stop=stop, first_s=FIRST_PAUSE_S)
         try:
             while True:
                 try:
@@ -205,9 +203,8 @@ class Writers:
                 except (RegistryAway, Declined) as error:
                     self.waits_for = f"the registry to say {what}"
                     log.warning("waiting for the registry to say %s: %s", what, error)
-                if stop.wait(pause_s):
+                if not patience.pause():
                     raise NotReachable("stopped while the registry was waited for")
-                pause_s = min(2 * pause_s, self._longest_pause_s)
         finally:
             self.waits_for = None
 

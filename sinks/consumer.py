@@ -24,6 +24,7 @@ from config.errors import ConfigurationError
 from config.logs import EventLog
 from config.settings import Settings
 from sinks.archive.sink import ArchiveSink, Bell, Keeper
+from sinks.batch import Batch, Prepared, prepare
 from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
@@ -33,7 +34,7 @@ from sinks.rejections import RejectionSink
 from sinks.sink import Record, Sink
 from sinks.snapshots import SnapshotSink
 from sinks.topic import TopicReader
-from sinks.writer import Batch, Prepared, Writer, prepare
+from sinks.writer import Writer
 from topics import rights
 from topics.cluster import agreed, quiet_admin
 from topics.lag import OpenInput

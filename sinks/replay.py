@@ -2,44 +2,34 @@
 
 A batch from top to bottom: its rows are made by the sink itself, then in one Postgres transaction 1. the replay's
 cursor is held, 2. the sink's position is moved, or only shown to be ours still, 3. rows below the highest offset
-that was ever written are compared, 4. rows beyond it go in by COPY, 5. the cursor is moved.
+that was ever written are compared, and rows beyond it go in by COPY, 4. the cursor is moved.
 """
 
 import os
 import socket
-import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from threading import Event
 
 import psycopg
 
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
+from config.patience import Patience
 from config.settings import Settings
 from sinks import positions, replay_positions
-from sinks.migrations import check
-from sinks.months import make_months, months_of
+from sinks.batch import Batch, Prepared, prepare, write_or_compare
 from sinks.positions import Fenced, Holder, Move, Origin, Position
 from sinks.postgres import READER, WRITER, Connection, connect, one_line
+from sinks.postgres.migrations import check
+from sinks.postgres.months import make_months, months_of
 from sinks.replay_positions import REPLAY, Stretch
-from sinks.sink import Record, Rows, Sink
-from sinks.tables import copy, count_missing, reconcile
-from sinks.writer import FIRST_PAUSE_S, PASSING
+from sinks.sink import Record, Sink
+from sinks.tables import count_missing
+from sinks.writer import PASSING
 from topics.cluster import identity, quiet_admin
 
 log = EventLog("sinks.replay")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Records of one partition in their order with their rows, and the replay's cursor before and after them."""
-
-    move: Move
-    records: int
-    fresh: Rows
-    replayed: Rows
 
 
 def unfinished(settings: Settings, sink: Sink) -> list[Stretch]:
@@ -134,53 +124,47 @@ class Replay:
                 f"{stand} only: a replay from {stretch.next_offset} would leave a hole; begin at {stand} or before"
             )
 
-    def prepare(self, move: Move, records: Sequence[Record]) -> Batch:
-        """Make a batch's rows; raises Stopped for a record that does not decode."""
+    def prepare(self, move: Move, records: Sequence[Record]) -> Prepared:
+        """A batch whose one move is the replay's cursor; raises Stopped for a record that does not decode."""
         high_offset = self._positions[move.partition].high_offset
         replayed = [record for record in records if (record.offset() or 0) < high_offset]
         fresh = records[len(replayed) :]
-        return Batch(move, len(records), self._sink.rows(fresh), self._sink.rows(replayed))
+        return prepare(self._sink, Batch([move], fresh, replayed))
 
-    def write(self, batch: Batch) -> None:
+    def write(self, prepared: Prepared) -> None:
         """Write a batch, or find that it is in.
 
         Raises Stopped for a row that differs and when a sink has taken over, NotReachable when Postgres stays
         away for longer than `WALLET_STARTUP_WAIT_S`, or was away when told to stop.
         """
-        deadline, pause_s = time.monotonic() + self._settings.startup_wait_s, FIRST_PAUSE_S
+        patience = Patience(self._settings.retry_wait_s, self._settings.startup_wait_s, self._stop)
         while True:
             try:
                 if self._connection.closed:
                     self._connection = self._connect(wait_s=0)
-                self._write(batch)
+                self._write(prepared)
             except (psycopg.Error, NotReachable) as error:
                 reason = str(error) if isinstance(error, NotReachable) else one_line(error)
                 if not (isinstance(error, PASSING) or self._connection.closed):
                     raise Stopped(f"the replay of {self._sink.name} cannot write: {reason}") from error
                 log.warning("waiting_for_postgres", reason=reason)
-                if self._stop.wait(pause_s) or time.monotonic() > deadline:
+                if not patience.pause():
                     raise NotReachable(f"PostgreSQL is away: {reason}") from None
-                pause_s = min(2 * pause_s, self._settings.retry_wait_s)
             else:
                 return
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, prepared: Prepared) -> None:
         # In transactions of their own: see sinks.writer.
-        make_months(self._connection, months_of(batch.fresh.days), self._settings)
-        make_months(self._connection, months_of(batch.replayed.days), self._settings, unless_sealed=True)
+        make_months(self._connection, months_of(prepared.fresh.days), self._settings)
+        make_months(self._connection, months_of(prepared.replayed.days), self._settings, unless_sealed=True)
         try:
-            try:
-                self._transaction(batch, batch.fresh, batch.replayed)
-            except psycopg.errors.UniqueViolation:
-                # Rows beyond the high offset that are there already: somebody reset the position. Compare.
-                both = zip(batch.replayed.tables, batch.fresh.tables, strict=True)
-                rows = tuple((table, [*some, *more]) for (table, some), (_, more) in both)
-                self._transaction(batch, Rows(()), Rows(rows))
+            write_or_compare(self._sink, prepared, self._transaction)
         except Fenced:
             raise self._fenced() from None
 
-    def _transaction(self, batch: Batch, fresh: Rows, replayed: Rows) -> None:
-        partition, expected, next_offset = batch.move
+    def _transaction(self, prepared: Prepared) -> None:
+        (move,) = prepared.batch.moves
+        partition, expected, next_offset = move
         position = self._positions[partition]
         moved = Position(max(position.next_offset, next_offset), max(position.high_offset, next_offset))
         with self._connection.transaction():
@@ -197,16 +181,10 @@ class Replay:
             # 2. The sink's position, moved where the replay goes beyond it: who has been replaced writes nothing.
             own = Move(partition, position.next_offset, moved.next_offset)
             positions.advance(self._connection, self._holder, [own])
-            # 3. What may be there already, and 4. what is new.
-            inserted = 0
-            for table, rows in replayed.tables:
-                inserted = reconcile(self._connection, table, rows)
-            for table, rows in fresh.tables:
-                copy(self._connection, table, rows)
-            # A record is one row of its sink's last table.
-            inserted += len(fresh.tables[-1][1]) if fresh.tables else 0
-            # 5. The replay's own cursor.
-            replay_positions.advance(self._connection, self._holder, batch.move, batch.records, inserted)
+            # 3. The rows.
+            inserted = prepared.put(self._connection)
+            # 4. The replay's own cursor.
+            replay_positions.advance(self._connection, self._holder, move, prepared.batch.records, inserted)
         self._positions[partition] = moved
 
     def stretches(self) -> list[Stretch]:

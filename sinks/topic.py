@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
+from config.patience import Patience
 from config.settings import Settings
 from sinks.observer import Observer
 from sinks.positions import Log, Origin
@@ -28,7 +29,7 @@ log = EventLog("sinks.topic")
 REBALANCE_S = 60.0
 #: A group that gives no share for longer than that and a session is told to readiness so often, and to the log.
 OWED_SAY_S, OWED_LOG_S = 5.0, 60.0
-ASK_S = 10.0
+ASK_S, ASK_AGAIN_S = 10.0, 1.0
 #: Leaving the group takes milliseconds, and finishing the batch in hand as long as PostgreSQL takes.
 LEAVE_S = 15.0
 #: Answers of Kafka that waiting does not change.
@@ -218,7 +219,7 @@ class TopicReader:
         return self._admin
 
     def _told(self, ask: Callable[[], T], what: str) -> T:
-        deadline = time.monotonic() + self._settings.startup_wait_s
+        patience = Patience(ASK_AGAIN_S, self._settings.startup_wait_s, self._stop, ASK_AGAIN_S)
         while True:
             try:
                 return ask()
@@ -227,7 +228,7 @@ class TopicReader:
             except NotReachable as error:
                 reason = str(error)
             self._say_away(reason)
-            if self._stop.wait(1.0) or time.monotonic() > deadline:
+            if not patience.pause():
                 raise NotReachable(f"Kafka does not tell {what}: {reason}")
 
     def _is_error(self, record: Record) -> bool:

@@ -6,31 +6,31 @@ restored from a backup; then positions are not as they were left, and `Lost` say
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import date
 from threading import Event
-from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import psycopg
 
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.logs import EventLog
+from config.patience import Patience
 from config.settings import Settings
 from sinks import positions
-from sinks.migrations import check
-from sinks.months import make_months, make_months_ahead, months_of
+from sinks.batch import Batch, Prepared, prepare, write_or_compare
 from sinks.observer import Observer
-from sinks.positions import Fenced, Holder, Log, Move, Origin, Position
+from sinks.positions import Fenced, Holder, Log, Origin, Position
 from sinks.postgres import Connection, connect, lost, one_line
-from sinks.sink import Record, Rows, Sink
-from sinks.tables import copy, reconcile, refuse_missing_rights
+from sinks.postgres.migrations import check
+from sinks.postgres.months import make_months, make_months_ahead, months_of
+from sinks.sink import Sink
+from sinks.tables import refuse_missing_rights
 
 log = EventLog("sinks.writer")
 
 T = TypeVar("T")
 
-FIRST_PAUSE_S = 0.1
 #: Errors after which the same may work: also the server's answer to a process that was suspended in the middle
 #: of a transaction, and that of a server which is a standby just now.
 PASSING = (
@@ -43,47 +43,6 @@ PASSING = (
 )
 #: How often the months ahead are looked at, and how soon again where a lock was in the way.
 MONTHS_EVERY_S, MONTHS_AGAIN_S = 3_600.0, 60.0
-
-
-class Batch(NamedTuple):
-    """Records to write, the moves of the positions of all their partitions, and where the others stand."""
-
-    moves: Sequence[Move]
-    fresh: Sequence[Record]
-    replayed: Sequence[Record]
-    #: next_offset of this owner's partitions that the batch does not move.
-    others: Mapping[int, int] = MappingProxyType({})
-
-    @property
-    def partitions(self) -> set[int]:
-        """All partitions whose positions are looked at."""
-        return {move.partition for move in self.moves} | self.others.keys()
-
-    def only(self, partitions: Collection[int]) -> "Batch":
-        """The part of the batch that is of these partitions."""
-        return Batch(
-            [move for move in self.moves if move.partition in partitions],
-            [record for record in self.fresh if record.partition() in partitions],
-            [record for record in self.replayed if record.partition() in partitions],
-            {number: at for number, at in self.others.items() if number in partitions},
-        )
-
-    def as_replay(self) -> "Batch":
-        """The same batch with every record to be compared."""
-        return self._replace(fresh=[], replayed=[*self.replayed, *self.fresh])
-
-
-class Prepared(NamedTuple):
-    """A batch with the rows of its records."""
-
-    batch: Batch
-    fresh: Rows
-    replayed: Rows
-
-
-def prepare(sink: Sink, batch: Batch) -> Prepared:
-    """Make a batch's rows; raises Stopped for a record that does not decode."""
-    return Prepared(batch, sink.rows(batch.fresh), sink.rows(batch.replayed))
 
 
 class Writer:
@@ -145,8 +104,7 @@ class Writer:
         written = self._until_done(lambda: self._write_what_is_missing(prepared))
         if written:
             batch = prepared.batch
-            records = len(batch.fresh) + len(batch.replayed)
-            self._observer.wrote(self._sink.name, records, time.monotonic() - started)
+            self._observer.wrote(self._sink.name, batch.records, time.monotonic() - started)
             tables = [*prepared.fresh.tables, *prepared.replayed.tables]
             newest_ms = batch.fresh[-1].timestamp()[1] if batch.fresh else None
             self._observer.rows(self._sink.name, tables, newest_ms)
@@ -180,33 +138,21 @@ class Writer:
         if len(missing) < len(batch.moves):
             prepared = prepare(self._sink, batch.only(missing))
         try:
-            self._write_or_compare(prepared)
+            write_or_compare(self._sink, prepared, self._transaction)
         except Fenced as fence:
             expected = {m.partition: m.expected for m in batch.moves if m.partition in fence.partitions}
             raise positions.told_apart(self._connection, self._holder, expected) from None
         return True
 
-    def _write_or_compare(self, prepared: Prepared) -> None:
-        try:
-            self._transaction(prepared)
-        except psycopg.errors.UniqueViolation:
-            # Rows beyond the high offset that are there already: somebody reset the position. Compare.
-            self._transaction(prepare(self._sink, prepared.batch.as_replay()))
-
     def _transaction(self, prepared: Prepared) -> None:
-        batch, fresh, replayed = prepared
         # In transactions of their own: they lock wallets, and must not hold that lock while rows are copied.
-        self._make_months(fresh.days, replayed.days)
+        self._make_months(prepared.fresh.days, prepared.replayed.days)
         with self._connection.transaction():
             # 1. The positions: a zombie is refused before it writes, and who takes a partition over waits
             #    for this transaction.
-            positions.advance(self._connection, self._holder, batch.moves)
-            # 2. What may be there already.
-            for table, rows in replayed.tables:
-                reconcile(self._connection, table, rows)
-            # 3. What is new.
-            for table, rows in fresh.tables:
-                copy(self._connection, table, rows)
+            positions.advance(self._connection, self._holder, prepared.batch.moves)
+            # 2. The rows.
+            prepared.put(self._connection)
 
     def _make_months(self, fresh: Collection[int], replayed: Collection[int]) -> None:
         if not (fresh or replayed):
@@ -222,7 +168,7 @@ class Writer:
 
     def _until_done(self, attempt: Callable[[], T]) -> T | None:
         """Try until it works; while Postgres is away, wait with growing pauses and on new connections."""
-        pause_s, away = FIRST_PAUSE_S, False
+        patience, away = Patience(self._settings.retry_wait_s, stop=self._stop), False
         while True:
             try:
                 if self._connection.closed:
@@ -243,9 +189,8 @@ class Writer:
                     log.info("postgres_is_back", sink=self._sink.name)
                     self._observer.goes_on(self._sink.name)
                 return result
-            if self._stop.wait(pause_s):
+            if not patience.pause():
                 return None
-            pause_s = min(2 * pause_s, self._settings.retry_wait_s)
 
     def _connect_again(self) -> None:
         try:

@@ -17,8 +17,8 @@ from sinks.archive import seals
 from sinks.archive.explain import Mismatch
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
-from sinks.migrations import check as check_database
 from sinks.postgres import READER, Connection
+from sinks.postgres.migrations import check as check_database
 from topics.cluster import agreed, wait_for_kafka
 from topics.names import Topics
 from topics.topic_log import TopicLog

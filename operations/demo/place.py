@@ -13,7 +13,7 @@ from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations.cli import context
-from sinks import databases
+from sinks.postgres import databases
 from topics.cluster import quiet_admin, wait_for_kafka
 
 FOLDER = Path(".local/demo")

@@ -13,8 +13,8 @@ from sinks.archive import seals
 from sinks.archive.entries import source_offset
 from sinks.archive.months import Month, to_ms
 from sinks.archive.seals import Seal
-from sinks.migrations import check as check_database
 from sinks.postgres import READER
+from sinks.postgres.migrations import check as check_database
 from topics.names import Topics
 from topics.rejections import source_of
 from topics.topic_log import TopicLog

@@ -16,8 +16,9 @@ from config.settings import Settings
 from operations.cli.output import Advance, progress
 from operations.replay.ranges import Plan
 from sinks import replay
+from sinks.batch import Prepared
 from sinks.positions import Move
-from sinks.replay import Batch, Replay, Trial
+from sinks.replay import Replay, Trial
 from sinks.replay_positions import Stretch
 from sinks.sink import Sink
 from topics.cluster import offsets, quiet_admin
@@ -122,9 +123,10 @@ def _run(
     return outcome
 
 
-def _write(one: Replay, batch: Batch, advance: Advance) -> None:
-    one.write(batch)
-    advance(batch.move.next_offset - batch.move.expected)
+def _write(one: Replay, prepared: Prepared, advance: Advance) -> None:
+    one.write(prepared)
+    (move,) = prepared.batch.moves
+    advance(move.next_offset - move.expected)
 
 
 def try_out(settings: Settings, plan: Plan, stop: threading.Event) -> Outcome:

@@ -15,7 +15,7 @@ from config.settings import Settings
 from operations.setup import history
 from schemas import registry
 from schemas.registry import SchemaIds
-from sinks import migrations
+from sinks.postgres import migrations
 from topics import history as open_input
 from topics import retention, rights
 from topics.causes import because

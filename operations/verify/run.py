@@ -33,7 +33,7 @@ from operations.verify.options import Options
 from operations.verify.point import Point
 from operations.verify.topics import check_topics, finite
 from schemas.registry import schema_ids, writers
-from sinks.looking import looking
+from sinks.postgres.looking import looking
 from streams.accepted import ids_to_audit_with, read_accepted
 from topics.cluster import identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
 from topics.names import Topics

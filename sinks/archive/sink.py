@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge
 
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
+from config.patience import Patience
 from config.settings import Settings
 from sinks.archive.compare import Advance
 from sinks.archive.months import Month
@@ -21,7 +22,7 @@ from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
 from sinks.postgres import ARCHIVER, lost, one_line
 from sinks.sink import Record, Rows
-from sinks.writer import FIRST_PAUSE_S, PASSING
+from sinks.writer import PASSING
 from topics.lag import OpenInput
 
 log = EventLog("sinks.archive")
@@ -97,7 +98,7 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            pause_s = FIRST_PAUSE_S
+            patience = self._patience()
             while not self._stop.is_set():
                 try:
                     soon = self._look()
@@ -109,16 +110,18 @@ class Keeper:
                         raise lost(error) or Stopped(f"the archive cannot go on: {reason}") from error
                     log.warning("archive_waits", reason=reason)
                     self._observer.waiting(ArchiveSink.name, reason)
-                    self._stop.wait(pause_s)
-                    pause_s = min(2 * pause_s, self._settings.retry_wait_s)
+                    patience.pause()
                 else:
-                    pause_s = FIRST_PAUSE_S
+                    patience = self._patience()
                     self._observer.goes_on(ArchiveSink.name)
                     self._wait(soon)
         except BaseException as error:  # noqa: BLE001 - raised again by run, in the thread that called it
             log.warning("archive_stopped", reason=str(error) or type(error).__name__)
             self._failures.append(error)
             self._stop.set()
+
+    def _patience(self) -> Patience:
+        return Patience(self._settings.retry_wait_s, stop=self._stop)
 
     def _wait(self, soon: bool) -> None:
         """Until the bell rings or the schedule comes, with a pause in any case; `soon`: for a pause only."""

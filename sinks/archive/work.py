@@ -6,7 +6,6 @@ before another gets it.
 """
 
 import os
-import random
 import socket
 import time
 from collections.abc import Callable, Collection
@@ -20,6 +19,7 @@ import psycopg
 
 from config.errors import Stopped
 from config.logs import EventLog
+from config.patience import Patience
 from config.settings import Settings
 from sinks.archive import complete as archive_complete
 from sinks.archive import months as archive_months
@@ -29,9 +29,9 @@ from sinks.archive.complete import Completeness
 from sinks.archive.explain import Mismatch, refuse_difference
 from sinks.archive.months import Month
 from sinks.archive.seals import Seal
-from sinks.locks import holder as lock_holder
-from sinks.migrations import check
 from sinks.postgres import ARCHIVER, Role, as_login, connect
+from sinks.postgres.locks import holder as lock_holder
+from sinks.postgres.migrations import check
 from topics.lag import OpenInput
 from topics.names import Topics
 from topics.topic_log import TopicLog
@@ -182,8 +182,7 @@ class Archive:
         Readers and writers wait for no longer than `WALLET_LOCK_TIMEOUT_MS` and the change itself, at a time;
         between two attempts they get growing pauses. Raises LocksTaken after `WALLET_STARTUP_WAIT_S`.
         """
-        deadline = time.monotonic() + self._settings.startup_wait_s
-        pause_s, attempts, stop = FIRST_PAUSE_S, 1, stop or Event()
+        patience = Patience(self._settings.retry_wait_s, self._settings.startup_wait_s, stop, FIRST_PAUSE_S)
         while True:
             started = time.monotonic()
             try:
@@ -194,22 +193,23 @@ class Archive:
                 if not row or row[0] is None:
                     return None
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
-                if time.monotonic() + pause_s > deadline or stop.is_set():
+                if patience.ended:
                     raise LocksTaken(
                         f"no locks in {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: look "
                         "for a long transaction in pg_stat_activity; the next run moves it"
                     ) from busy
-                log.info("move_waits_for_lock", month=month.name, attempts=attempts)
-                stop.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
-                pause_s, attempts = min(2 * pause_s, self._settings.retry_wait_s), attempts + 1
+                log.info("move_waits_for_lock", month=month.name, attempts=patience.pauses + 1)
+                patience.pause()
             else:
-                moved = Moved(month, row[0], (time.monotonic() - started) * 1_000 - row[0], attempts)
+                moved = Moved(
+                    month, row[0], (time.monotonic() - started) * 1_000 - row[0], patience.pauses + 1
+                )
                 log.info(
                     "month_moved",
                     month=month.name,
                     waited_ms=round(moved.waited_ms, 1),
                     took_ms=round(moved.took_ms, 1),
-                    attempts=attempts,
+                    attempts=moved.attempts,
                 )
                 return moved
 

@@ -19,8 +19,8 @@ from schemas.records import PERIOD
 from sinks import postgres
 from sinks.archive.work import Archive, Moved, Sealed, Waiting
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.months import make_months, months_of
 from sinks.postgres import Connection
+from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row
 from sinks.tables import copy
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until

@@ -12,7 +12,7 @@ from operations.sending.delivery import deliver
 from operations.sending.generating import fitted
 from operations.sending.generator import Mix, records
 from operations.setup.init import initialise
-from sinks import databases
+from sinks.postgres import databases
 from tests.integration.pipelines import wait_until
 from tests.integration.verify_copies import decided, written
 from tests.integration.workers import Worker

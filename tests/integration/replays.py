@@ -11,7 +11,8 @@ from operations.replay import run as replay_run
 from operations.replay.ranges import Range, plans, sinks_of
 from operations.replay.run import Outcome
 from operations.setup.init import initialise
-from sinks import databases, postgres
+from sinks import postgres
+from sinks.postgres import databases
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
 from topics.clients import librdkafka
 from topics.names import Topics

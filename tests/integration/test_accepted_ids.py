@@ -25,7 +25,7 @@ from schemas.accepted import Accepted
 from schemas.codec import encode_transaction, frame
 from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
 from schemas.versions import schema_text
-from sinks import databases
+from sinks.postgres import databases
 from streams.accepted import ids_to_write_with, read_accepted
 from streams.endings import Aborted, Interrupted, Torn
 from streams.parts import WriterParts

@@ -21,7 +21,7 @@ from operations.cli.exit_codes import DIFFERENCES
 from schemas.records import DEBIT, from_ms
 from sinks import postgres
 from sinks.archive.explain import Mismatch
-from sinks.looking import looking
+from sinks.postgres.looking import looking
 from tests.integration.archives import (
     EMPTY,
     FIRST,

@@ -18,13 +18,13 @@ from operations.archive.verify import run as archive_verify
 from operations.cli.exit_codes import DIFFERENCES
 from operations.looking.time_lookup import offsets_at
 from operations.setup.init import initialise
-from sinks import migrations, postgres
+from sinks import postgres
 from sinks.archive import seals
 from sinks.archive.explain import Mismatch
 from sinks.archive.seals import Content, Range, seal_of
-from sinks.looking import looking
-from sinks.migrations import migrate, shipped
-from sinks.postgres import Connection
+from sinks.postgres import Connection, migrations
+from sinks.postgres.looking import looking
+from sinks.postgres.migrations import migrate, shipped
 from tests.integration.archives import enter, month, publish_dated, rows, seal_differences, table, work
 from tests.ledgers import DAY_MS, Ledger
 from topics.names import Topics

@@ -9,8 +9,8 @@ import pytest
 from audit import catalog
 from config.settings import Settings
 from sinks import postgres
-from sinks.looking import looking
 from sinks.postgres import Connection
+from sinks.postgres.looking import looking
 from tests.integration.archives import (
     FIRST,
     PARTITIONS,

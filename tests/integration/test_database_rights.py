@@ -13,9 +13,10 @@ from pydantic import SecretStr
 from config.errors import Refused
 from config.settings import Settings
 from local.database import postgres_programs
-from sinks import databases, postgres
+from sinks import postgres
 from sinks.archive import seals
-from sinks.migrations import LOCK, migrate
+from sinks.postgres import databases
+from sinks.postgres.migrations import LOCK, migrate
 from tests.integration.archives import rows, table
 from tests.integration.test_archiver import OLD, content_of, row_of
 

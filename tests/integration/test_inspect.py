@@ -16,7 +16,7 @@ from operations.looking.inspect.look import Found, Place, look
 from operations.setup.init import initialise
 from schemas.records import CREDIT, DEBIT, Transaction, from_ms
 from sinks import postgres
-from sinks.migrations import migrate
+from sinks.postgres.migrations import migrate
 from tests.integration.pipelines import Rig, Upstream, as_record, small, transaction, wallets_of
 from tests.integration.replays import archive_november, entries_of, publish, replayed
 from tests.ledgers import DAY_MS, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger

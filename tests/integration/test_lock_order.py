@@ -10,10 +10,10 @@ import pytest
 from config.settings import Settings
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.looking import looking
-from sinks.migrations import migrate
-from sinks.months import make_months, months_of
 from sinks.postgres import Connection
+from sinks.postgres.looking import looking
+from sinks.postgres.migrations import migrate
+from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row
 from sinks.tables import copy, reconcile
 from tests.ledgers import PATIENCE_S, Ledger, wait_until

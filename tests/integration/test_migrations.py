@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from config.errors import Refused
 from config.settings import Settings
 from sinks import postgres
-from sinks.migrations import Migration, check, migrate, shipped
-from sinks.months import coming_months
+from sinks.postgres.migrations import Migration, check, migrate, shipped
+from sinks.postgres.months import coming_months
 
 pytestmark = pytest.mark.integration
 

@@ -8,8 +8,8 @@ from psycopg import sql
 
 from config.settings import Settings
 from sinks import postgres
-from sinks.migrations import migrate
 from sinks.postgres import Connection
+from sinks.postgres.migrations import migrate
 
 pytestmark = pytest.mark.integration
 

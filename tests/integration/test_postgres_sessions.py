@@ -15,11 +15,11 @@ from pydantic import SecretStr
 
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
-from sinks import databases, postgres
+from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.migrations import migrate
-from sinks.months import make_months, months_of
-from sinks.postgres import ENCODING, MEANING
+from sinks.postgres import ENCODING, MEANING, databases
+from sinks.postgres.migrations import migrate
+from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row
 from sinks.tables import copy, reconcile
 from tests.ledgers import Ledger, wait_until

@@ -15,12 +15,12 @@ from local.stack import Stack
 from operations.setup.init import initialise
 from sinks import postgres
 from sinks.ledger import LedgerSink
-from sinks.looking import looking
 from sinks.metrics import Vitals
-from sinks.migrations import migrate
 from sinks.observer import Observer
 from sinks.positions import Log, Origin
 from sinks.postgres import Connection
+from sinks.postgres.looking import looking
+from sinks.postgres.migrations import migrate
 from sinks.writer import Writer
 from tests.integration.workers import Worker
 from tests.ledgers import Ledger, drain, publish_entries, running, wait_until

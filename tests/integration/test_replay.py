@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
@@ -14,8 +13,9 @@ from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.settings import Settings
 from operations.replay.ranges import Range, plans, sinks_of
 from schemas.records import from_ms
-from sinks import databases, postgres, replay
+from sinks import postgres, replay
 from sinks.positions import Move
+from sinks.postgres import databases
 from sinks.replay import Replay, Trial
 from sinks.tables import Differs
 from tests.integration.replays import (
@@ -35,6 +35,7 @@ from tests.integration.replays import (
     tried,
 )
 from tests.ledgers import DAY_MS, NOVEMBER_MS, drain, running, wait_until
+from topics.topic_log import TopicLog
 
 pytestmark = pytest.mark.integration
 
@@ -211,9 +212,12 @@ def test_a_replay_whose_postgres_is_away_says_how_to_go_on(pipeline: Settings) -
 def test_a_batch_whose_answer_never_came_is_not_counted_twice(pipeline: Settings) -> None:
     sink = sinks_of(pipeline, ["ledger"])[0]
     plan = plans(pipeline, [sink], EVERYTHING)[0]
+    first = plan.stretches[0]
+    with closing(TopicLog(pipeline, sink.topic)) as log:
+        records = next(log.slices(0, first.from_offset, first.to_offset, 5))
     with closing(Replay(pipeline, sink, Event())) as one:
         one.begin(plan.stretches, plan.begins)
-        batch = replace(one.prepare(Move(0, 0, 5), []), records=5)
+        batch = one.prepare(Move(0, first.from_offset, (records[-1].offset() or 0) + 1), records)
         one.write(batch)
         one.write(batch)
         assert [stretch.read for stretch in one.stretches()] == [5, 0, 0, 0]

@@ -9,9 +9,9 @@ import pytest
 from config.settings import Settings
 from sinks import postgres, writer
 from sinks.ledger import LedgerSink
-from sinks.migrations import check, migrate
 from sinks.observer import Observer
 from sinks.postgres import Connection
+from sinks.postgres.migrations import check, migrate
 from sinks.writer import Writer
 from tests.integration.workers import Worker, wait_until
 

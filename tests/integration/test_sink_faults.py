@@ -9,8 +9,8 @@ from config.settings import Settings
 from local.stack import Addresses, Stack
 from operations.setup.init import initialise
 from sinks import postgres
-from sinks.migrations import migrate, shipped
 from sinks.observer import Observer
+from sinks.postgres.migrations import migrate, shipped
 from tests.ledgers import Ledger, publish_entries, running, wait_until
 from topics.cluster import quiet_admin
 

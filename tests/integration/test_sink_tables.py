@@ -13,9 +13,9 @@ from config.settings import Settings
 from schemas.entries import NO_HASH
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.migrations import migrate
-from sinks.months import make_months, months_of
 from sinks.postgres import Connection
+from sinks.postgres.migrations import migrate
+from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row
 from sinks.tables import Differs, copy, reconcile
 from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger

@@ -13,13 +13,14 @@ from pydantic import SecretStr
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from sinks import postgres
+from sinks.batch import Batch, prepare
 from sinks.ledger import LedgerSink
-from sinks.migrations import migrate
-from sinks.months import make_months, months_of
 from sinks.observer import Observer
 from sinks.positions import Holder, Log, Lost, Move, Origin, Position, advance, claim, session_name
+from sinks.postgres.migrations import migrate
+from sinks.postgres.months import make_months, months_of
 from sinks.sink import Record
-from sinks.writer import Batch, Writer, prepare
+from sinks.writer import Writer
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
 
 pytestmark = pytest.mark.integration

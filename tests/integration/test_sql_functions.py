@@ -12,9 +12,9 @@ from schemas.entries import encode_snapshot
 from schemas.records import DEBIT, INTERVAL, from_ms
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.migrations import migrate
-from sinks.months import make_months, months_of
 from sinks.postgres import Connection
+from sinks.postgres.migrations import migrate
+from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row, snapshot_row
 from sinks.snapshots import SNAPSHOTS
 from sinks.tables import copy

@@ -15,7 +15,8 @@ import pytest
 
 from config.settings import Settings
 from operations.cli.context import environment
-from sinks import databases, postgres
+from sinks import postgres
+from sinks.postgres import databases
 from tests.forked import completed
 from tests.integration.pipelines import wait_until
 from tests.integration.replays import another_database, rows

@@ -27,8 +27,9 @@ from operations.setup import init
 from schemas.codec import HEADER_BYTES
 from schemas.entries import decode_entry
 from schemas.records import CREDIT, DEBIT, LedgerEntry, Transaction, from_ms
-from sinks import databases, postgres
-from sinks.migrations import migrate
+from sinks import postgres
+from sinks.postgres import databases
+from sinks.postgres.migrations import migrate
 from tests.effort import examples
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
 from tests.integration.rebuilds import place

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from config.settings import Settings
 from operations.sending.lines import to_json
 from schemas.producer import TransactionProducer
-from sinks import databases
+from sinks.postgres import databases
 from tests.conftest import CACHE
 from tests.integration.acl_commands import bindings
 from tests.integration.pipelines import transaction

@@ -13,7 +13,7 @@ from config.settings import Settings
 from operations.sending.generating import fitted
 from operations.sending.generator import Mix, records
 from operations.setup.init import initialise
-from sinks import databases
+from sinks.postgres import databases
 from tests.conftest import _addresses
 from tests.integration.archives import rows, work
 from tests.integration.pipelines import Worker, wait_until

@@ -21,8 +21,8 @@ from operations.setup.init import claim, create, initialise
 from operations.verify.options import Options
 from operations.verify.run import run
 from schemas.records import CREDIT
-from sinks import databases, postgres
-from sinks.postgres import Connection
+from sinks import postgres
+from sinks.postgres import Connection, databases
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
 from tests.ledgers import running
 from tests.reading import incoming, read_all

@@ -3,7 +3,7 @@
 from datetime import date
 
 from schemas.records import EPOCH
-from sinks.months import coming_months, months_of
+from sinks.postgres.months import coming_months, months_of
 
 
 def test_days_ask_for_their_months() -> None:

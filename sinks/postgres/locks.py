@@ -1,6 +1,6 @@
 """Advisory locks, which keep two of a kind from working at once: who has one, for people."""
 
-from sinks.postgres import Connection
+from sinks.postgres.sessions import Connection
 
 
 def holder(connection: Connection, lock: int) -> str | None:

@@ -1,0 +1,82 @@
+"""What one transaction of PostgreSQL writes: records with their rows, and the positions that move with them."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import psycopg
+
+from sinks.positions import Move
+from sinks.postgres import Connection
+from sinks.sink import Record, Rows, Sink
+from sinks.tables import copy, reconcile
+
+
+class Batch(NamedTuple):
+    """Records to write, the moves of the positions of all their partitions, and where the others stand."""
+
+    moves: Sequence[Move]
+    fresh: Sequence[Record]
+    replayed: Sequence[Record]
+    #: next_offset of this owner's partitions that the batch does not move.
+    others: Mapping[int, int] = MappingProxyType({})
+
+    @property
+    def records(self) -> int:
+        """How many there are."""
+        return len(self.fresh) + len(self.replayed)
+
+    @property
+    def partitions(self) -> set[int]:
+        """All partitions whose positions are looked at."""
+        return {move.partition for move in self.moves} | self.others.keys()
+
+    def only(self, partitions: Collection[int]) -> "Batch":
+        """The part of the batch that is of these partitions."""
+        return Batch(
+            [move for move in self.moves if move.partition in partitions],
+            [record for record in self.fresh if record.partition() in partitions],
+            [record for record in self.replayed if record.partition() in partitions],
+            {number: at for number, at in self.others.items() if number in partitions},
+        )
+
+    def as_replay(self) -> "Batch":
+        """The same batch with every record to be compared."""
+        return self._replace(fresh=[], replayed=[*self.replayed, *self.fresh])
+
+
+class Prepared(NamedTuple):
+    """A batch with the rows of its records."""
+
+    batch: Batch
+    fresh: Rows
+    replayed: Rows
+
+    def put(self, connection: Connection) -> int:
+        """Compare what may be there already, then copy what is new; returns for how many records rows were added.
+
+        Within the caller's transaction. Raises Stopped for a row that differs.
+        """
+        added = 0
+        for table, rows in self.replayed.tables:
+            added = reconcile(connection, table, rows)
+        for table, rows in self.fresh.tables:
+            copy(connection, table, rows)
+        # A record is one row of its sink's last table.
+        return added + (len(self.fresh.tables[-1][1]) if self.fresh.tables else 0)
+
+
+def prepare(sink: Sink, batch: Batch) -> Prepared:
+    """Make a batch's rows; raises Stopped for a record that does not decode."""
+    return Prepared(batch, sink.rows(batch.fresh), sink.rows(batch.replayed))
+
+
+def write_or_compare(sink: Sink, prepared: Prepared, transaction: Callable[[Prepared], None]) -> None:
+    """Write by this transaction; where rows that should be new are there, do it again and compare all of them.
+
+    That is so after somebody has reset a position.
+    """
+    try:
+        transaction(prepared)
+    except psycopg.errors.UniqueViolation:
+        transaction(prepare(sink, prepared.batch.as_replay()))

@@ -1,0 +1,53 @@
+"""PostgreSQL: its sessions, and what is asked of its tables."""
+
+from sinks.postgres.questions import (
+    SinkPosition,
+    StatementLine,
+    WalletBalance,
+    balance,
+    counts,
+    effective_balance,
+    positions,
+    rejections_by_reason,
+    statement,
+    written,
+)
+from sinks.postgres.sessions import (
+    ARCHIVER,
+    ENCODING,
+    MEANING,
+    PARAMETERS,
+    READER,
+    WRITER,
+    Connection,
+    Role,
+    as_login,
+    connect,
+    lost,
+    one_line,
+)
+
+__all__ = [
+    "ARCHIVER",
+    "ENCODING",
+    "MEANING",
+    "PARAMETERS",
+    "READER",
+    "WRITER",
+    "Connection",
+    "Role",
+    "SinkPosition",
+    "StatementLine",
+    "WalletBalance",
+    "as_login",
+    "balance",
+    "connect",
+    "counts",
+    "effective_balance",
+    "lost",
+    "one_line",
+    "positions",
+    "rejections_by_reason",
+    "statement",
+    "written",
+]
