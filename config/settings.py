@@ -133,7 +133,7 @@ class Settings(BaseSettings):
         description="Bytes of one partition fetched at a time, and in one Kafka transaction, about.",
     )
     batch_threads: int = Field(
-        2, ge=1, le=64, description="Partitions whose batches are worked on at the same time."
+        2, ge=1, le=64, description="Partitions whose batches are decided at the same time."
     )
     cached_wallets: int = Field(
         100_000, ge=0, le=10_000_000, description="Balances kept in memory by a worker."
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
         description="Bytes in one Postgres transaction, about: values, keys and headers.",
     )
     sink_wait_ms: int = Field(
-        200, ge=1, le=60_000, description="How long a sink gathers records for a batch."
+        10, ge=1, le=60_000, description="How long a sink that is writing nothing waits for more records."
     )
     months_ahead: int = Field(3, ge=1, le=120, description="Monthly partitions made ahead of need.")
     lock_timeout_ms: int = Field(

@@ -181,7 +181,7 @@ class Consumption:
         try:
             self._topic.join(self._assigned, self._revoked)
             while not self._stop.is_set():
-                batch = self._batch(self._topic.gather())
+                batch = self._batch(self._topic.gather(self._is_writing))
                 if batch:
                     self._write(batch)
                 elif not self._in_hand:
@@ -197,6 +197,9 @@ class Consumption:
             self._hand.shutdown()
             self._topic.leave()
             self._writer.close()
+
+    def _is_writing(self) -> bool:
+        return self._in_hand is not None and not self._in_hand[1].done()
 
     def _batch(self, records: Iterable[Record]) -> Batch | None:
         """Split by position; what is of a partition that we do not own any more falls out."""

@@ -30,6 +30,9 @@ REBALANCE_S = 60.0
 #: A group that gives no share for longer than that and a session is told to readiness so often, and to the log.
 OWED_SAY_S, OWED_LOG_S = 5.0, 60.0
 ASK_S, ASK_AGAIN_S = 10.0, 1.0
+#: How long is waited for a batch's first record, and for others while the batch before is being written.
+IDLE_S, GATHERED_S = 0.2, 1.0
+STEP_S = 0.005
 #: Leaving the group takes milliseconds, and finishing the batch in hand as long as PostgreSQL takes.
 LEAVE_S = 15.0
 #: Answers of Kafka that waiting does not change.
@@ -151,25 +154,29 @@ class TopicReader:
         except KafkaException as error:
             log.debug("group_not_told", sink=self._sink.name, reason=str(error))
 
-    def gather(self) -> list[Record]:
-        """Records for one batch: as many as it may have, or what comes within `WALLET_SINK_WAIT_MS`.
+    def gather(self, is_writing: Callable[[], bool] = lambda: False) -> list[Record]:
+        """Records for one batch; none where none come for a while.
 
-        Raises Stopped for an error of Kafka that waiting does not mend.
+        The first one waits for others for `WALLET_SINK_WAIT_MS`, and while the batch before is being written; no more
+        come than a batch may have. Raises Stopped for an error of Kafka that waiting does not mend.
         """
         self._say_owed()
-        deadline = time.monotonic() + self._settings.sink_wait_ms / 1_000
-        gathered: list[Record] = []
-        size = 0
+        gathered = list(self._consumer.consume(1, IDLE_S))
+        self._let_go.clear()
+        began, size = time.monotonic(), bytes_of(gathered)
+        soon, at_last = began + self._settings.sink_wait_ms / 1_000, began + GATHERED_S
         most_rows, most_bytes = self._settings.sink_batch_rows, self._settings.sink_batch_bytes
-        while len(gathered) < most_rows and size < most_bytes:
+        while gathered and len(gathered) < most_rows and size < most_bytes and not self._failure:
             wanted = min(slice_of(upstreams=self._upstreams), most_rows - len(gathered))
-            some = self._consumer.consume(wanted, max(0.0, deadline - time.monotonic()))
+            left_s = STEP_S if is_writing() else min(STEP_S, soon - time.monotonic())
+            some = self._consumer.consume(wanted, max(0.0, left_s))
             # A partition may have gone and come back while this was waited for, from an earlier position.
             gathered = [record for record in gathered if record.partition() not in self._let_go]
             self._let_go.clear()
             gathered += some
             size += bytes_of(some)
-            if len(some) < wanted or self._failure:
+            now = time.monotonic()
+            if len(some) < wanted and now >= (at_last if is_writing() else soon):
                 break
         if self._failure:
             # Before any error among the records: librdkafka assigns by itself where a callback did not.

@@ -25,6 +25,8 @@ log = EventLog("streams.partitions")
 
 OPENING_AT_ONCE = 4
 CLOSING_AT_ONCE = 4
+#: So many partitions may be in hand for each whose batch is decided: most of a batch's time is waiting for Kafka.
+COMMITTING = 4
 
 
 class Run(Protocol):
@@ -47,6 +49,9 @@ class Flow(Protocol):
 
     def is_current(self, tp: TP, run: Any) -> bool:
         """Whether a run was fetched after the newest seek."""
+
+    def wake(self) -> None:
+        """Look again which partitions want records."""
 
 
 class Assigned:
@@ -107,7 +112,7 @@ class Partitions:
     def start(self, flow: Flow) -> None:
         """Make the threads."""
         self.flow = flow
-        self._posting = ThreadPoolExecutor(self.parts.settings.batch_threads, "post")
+        self._posting = ThreadPoolExecutor(COMMITTING * self.parts.settings.batch_threads, "post")
         self._opening = ThreadPoolExecutor(OPENING_AT_ONCE, "open")
         self._closing = ThreadPoolExecutor(CLOSING_AT_ONCE, "close")
 
@@ -241,6 +246,7 @@ class Partitions:
             log.info("run_dropped", partition=tp.partition, offset=run.records[0].offset)
             return
         one.work = asyncio.create_task(self._posted(one, run), name=f"post-{tp.partition}")
+        one.work.add_done_callback(lambda _: self.flow.wake())
 
     async def _posted(self, one: Assigned, run: Run) -> None:
         try:

@@ -31,6 +31,8 @@ class WriterParts:
     ledger_topic_id: str
     offsets_of: Consumer
     uncommitted: Consumer
+    #: Lets so many batches be decided at the same time.
+    deciding: threading.Semaphore
 
 
 def open_store(parts: WriterParts, partition: int) -> PartitionStore:

@@ -136,6 +136,9 @@ class PartitionProducer:
             self._produce(self._topics.snapshots, snapshots)
             self._produce(self._topics.balances, balances)
             if not look_back:
+                # The records first: while the transaction before has not all its marks, librdkafka asks again for their
+                # partitions after 20 ms, and for the offsets only after RETRY_BACKOFF_MS.
+                self._flush()
                 self._send_offsets(offsets)
             self._committed_at = time.monotonic()
             self._commit()

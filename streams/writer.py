@@ -215,7 +215,8 @@ class PartitionWriter:
         started = time.monotonic()
         # 1. Decide. Nothing outside of `outputs` changes.
         try:
-            outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
+            with self._parts.deciding:
+                outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
         except NotReachable:  # the registry, while a rebalance begins, which waits for this batch
             raise Interrupted from None
         # 2. One Kafka transaction: entries, rejections, snapshots, balances, the source's next offset, and the schema

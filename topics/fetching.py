@@ -38,6 +38,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         super().__init__(tp, records, *more)
         records.bounds, records.partition = self._value_deserializer, tp.partition
         self._bounds: Bounds = self._value_deserializer
+        self.came_in_bytes = records.size_in_bytes()
 
     def _consumer_record(self, _: Any, record: Any) -> Source:
         if record.headers or type(record) is Read:
@@ -85,6 +86,10 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
 
     _partition_records: SourceRecords | None
 
+    def calculate_backoff(self) -> float:
+        """None: with aiokafka's, who has not taken one partition's records yet keeps those of all others waiting."""
+        return 0.0
+
     def getall(self, max_records: int | None = None) -> list[Source]:
         """Replaces aiokafka's, which counts records only."""
         if not self.check_assignment(self._topic_partition) or self._partition_records is None:
@@ -94,6 +99,11 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
         if all_of_it:
             self._partition_records = None
         return taken
+
+    @property
+    def came_in_bytes(self) -> int:
+        """What the broker's answer had of it."""
+        return 0 if self._partition_records is None else self._partition_records.came_in_bytes
 
 
 # aiokafka names these classes in one place and offers no other way in; it has no other user in this process.

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast
 
 import aiokafka
@@ -20,13 +21,16 @@ from faust.types.transports import ConsumerT
 from yarl import URL
 
 from config.settings import Settings
+from streams.faust.aside import Aside
 from streams.faust.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
 from topics.source import Source
 
-#: A fetch that finds nothing ends after this long, so that a partition that is resumed is soon part of one.
+#: A fetch that finds nothing ends after this long at the latest.
 FETCH_WAIT_S = 0.1
+#: A partition that is not part of what a broker was asked for waits for so long: until it answers, or its records come.
+BROKER_WAIT_MS = 20
 
 
 class Run(NamedTuple):
@@ -44,12 +48,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._seeks: dict[TP, tuple[int, int]] = {}
         self._epochs: dict[TP, int] = {}
         self._lock = threading.Lock()
+        #: A partition has become free since the last fetch.
+        self._woken = False
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         """Replaces the consumer that Faust makes: read-committed, and never starting from a guess."""
         settings = cast("Transport", transport).settings
         conf = self.app.conf
-        self._bounds = Bounds(settings.batch_bytes, settings.max_record_bytes)
+        bounds = Bounds(settings.batch_bytes, settings.max_record_bytes)
+        self._aside = Aside(bounds)
         self._assignor = self.app.assignor
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -62,12 +69,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             isolation_level="read_committed",
             max_poll_records=settings.batch_records,
             max_poll_interval_ms=IDLE_MAY_BE_MS,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=BROKER_WAIT_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
-            **consumer_options(self._bounds),
+            **consumer_options(bounds),
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
@@ -106,15 +113,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         fetching = consumer._fetcher
         if consumer._closed or fetching._closed:
             raise ConsumerStoppedError
-        self._seek(consumer)
-        epochs = dict(self._epochs)
-        self._bounds.left = self._bounds.batch_bytes
+        epochs = self._seek(consumer)
         try:
             with fetching._subscriptions.fetch_context():
-                # Never the live set, and never an empty one, which aiokafka takes for "all partitions".
-                fetched = await fetching.fetched_records(
-                    partitions, timeout=FETCH_WAIT_S, max_records=max_records
-                )
+                await self._aside.fill(fetching, partitions, max_records)
+                fetched = await self._aside.take(fetching, partitions, max_records)
+                if not fetched and await self._records_came(fetching):
+                    fetched = await self._aside.take(fetching, partitions, max_records)
         except NoOffsetForPartitionError:
             # aiokafka looked for a committed offset before recovery had sought the partition; it has by now.
             fetched = {}
@@ -123,14 +128,40 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             fetched = {}
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
 
-    def _seek(self, consumer: aiokafka.AIOKafkaConsumer) -> None:
+    async def _records_came(self, fetching: Any) -> bool:
+        """Wait for records; False when a partition has become free instead, of which there may be some already."""
+        if not self._woken:
+            waiter = fetching._create_fetch_waiter()
+            await asyncio.wait([waiter], timeout=FETCH_WAIT_S)
+            if waiter.cancel() or waiter.cancelled():
+                return False
+            waiter.result()  # a right that was taken away, say
+        woken, self._woken = self._woken, False
+        return not woken
+
+    def wake(self) -> None:
+        """End a fetch that waits: a partition has become free that is no part of it. From any thread."""
+        self.thread_loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._woken = True
+        if self._consumer is not None:
+            fetching = self._consumer._fetcher
+            for waiter in list(fetching._fetch_waiters):
+                fetching._notify(waiter)
+
+    def _seek(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
+        """Make the seeks that are waiting; returns how many were asked for on each partition up to these."""
         with self._lock:
             waiting, self._seeks = self._seeks, {}
+            epochs = dict(self._epochs)
         for tp, (offset, _) in waiting.items():
+            self._aside.forget(tp)
             try:
                 consumer.seek(tp, offset)
             except IllegalStateError:
                 self.log.info("seek_dropped partition=%d reason=not_assigned", tp.partition)
+        return epochs
 
 
 class Consumer(driver.Consumer):
@@ -145,11 +176,21 @@ class Consumer(driver.Consumer):
     def _wants(self) -> "Callable[[TP], bool]":
         return cast("Transport", self.transport).wants
 
+    @cached_property
+    def _freed(self) -> asyncio.Event:
+        return asyncio.Event()
+
+    def wake(self) -> None:
+        """Look again which partitions want records: one has become free."""
+        self._freed.set()
+        self._thread.wake()
+
     def start_from(self, tp: TP, offset: int) -> None:
         """Fetch this partition from `offset` on: seek, forget what came before, resume; in this order."""
         self._thread.seek_before_next_fetch(tp, offset)
         self._read_offset[tp] = None
         self.resume_partitions({tp})
+        self.wake()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Ends the rebalance when its callbacks have run; Faust's recovery service did that."""
@@ -165,11 +206,13 @@ class Consumer(driver.Consumer):
         """
         if not self.flow_active:
             await self.wait_for_stopped(self.can_resume_flow.wait())
-        wants = self._wants
-        partitions = frozenset(tp for tp in self._active_partitions if wants(tp))
-        if not partitions:
-            await asyncio.sleep(FETCH_WAIT_S / 10)
+        wants, active = self._wants, self._active_partitions
+        if not active:
+            self._freed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), FETCH_WAIT_S)
             return
+        partitions = frozenset(tp for tp in active if wants(tp))
         runs = await self._thread.fetch(partitions, self.app.conf.broker_max_poll_records)
         for tp, run in runs.items():
             if self.is_current(tp, run):

@@ -47,7 +47,7 @@ def broken(mutation: Mutation) -> Iterator[None]:
 
 
 _DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)\n"
-_SEND_OFFSETS = "            if not look_back:\n                self._send_offsets(offsets)\n"
+_SEND_OFFSETS = "                self._flush()\n                self._send_offsets(offsets)\n"
 _SEND_OFFSETS_FIRST = "                self._send_offsets(offsets)\n                self._look_back()\n"
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
@@ -59,7 +59,7 @@ _TAKE_OVER = "        self._take_over()\n"
 _STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
 _UNLESS_EMPTY = "            if not batch:\n                return\n"
 _OPENED = "        took_s = time.monotonic() - started"
-_ADVANCE = "            positions.advance(self._connection, self._holder, batch.moves)\n"
+_ADVANCE = "            positions.advance(self._connection, self._holder, prepared.batch.moves)\n"
 _BEGIN = "        with self._connection.transaction():\n"
 _SAVE_CURSOR = "        put(CURSOR, _CURSOR.pack(*cursor))\n"
 _SAVE_CURSOR_ALONE = (
@@ -99,7 +99,7 @@ MUTATIONS = (
         "the offset is committed before the transaction",
         play_workers,
         (
-            Edit(PartitionProducer.write, _SEND_OFFSETS, ""),
+            Edit(PartitionProducer.write, _SEND_OFFSETS, "                pass\n"),
             Edit(PartitionProducer.write, _SEND_OFFSETS_FIRST, "                self._look_back()\n"),
             Edit(PartitionProducer.write, _PRODUCED, f"{_PRODUCED}            {_COMMIT_ALONE}\n"),
         ),
@@ -109,7 +109,7 @@ MUTATIONS = (
         "the offset is committed after the transaction",
         play_workers,
         (
-            Edit(PartitionProducer.write, _SEND_OFFSETS, ""),
+            Edit(PartitionProducer.write, _SEND_OFFSETS, "                pass\n"),
             Edit(PartitionProducer.write, _SEND_OFFSETS_FIRST, "                self._look_back()\n"),
             Edit(PartitionProducer.write, _COMMIT, f"{_COMMIT}            {_COMMIT_ALONE}\n"),
         ),
@@ -367,6 +367,7 @@ MUTATIONS = (
         play_workers,
         (Edit(agreement.agree_on, "entries.get(wallet) == change", "True"),),
         _DIFFERS,
+        first_seed=14_000,
     ),
     Mutation(
         "what was set aside is forgotten",

@@ -14,9 +14,10 @@ from typing import TypeVar, cast
 import pytest
 from confluent_kafka import Message
 
+from config import patience
 from config.errors import NotReachable
 from config.settings import Settings
-from sinks import consumer, holdings, topic, writer
+from sinks import batch, consumer, holdings, topic, writer
 from sinks.ledger import LedgerSink
 from sinks.observer import Observer
 from tests.ledgers import LEDGER_FRAME, Ledger
@@ -286,11 +287,12 @@ class SinkRun:
             patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
             patch.setattr(topic, "topic_id", lambda *_: "the topic")
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
-            for module in (consumer, holdings, topic, writer):
+            for module in (consumer, holdings, patience, topic, writer):
                 patch.setattr(module, "time", stage.clock)
+            patch.setattr("config.patience.random.uniform", lambda _, most: most)
             for name in ("check", "make_months", "make_months_ahead", "refuse_missing_rights"):
                 patch.setattr(writer, name, nothing)
             patch.setattr(writer, "connect", connected)
-            patch.setattr(writer, "copy", copy)
-            patch.setattr(writer, "reconcile", reconcile)
+            patch.setattr(batch, "copy", copy)
+            patch.setattr(batch, "reconcile", reconcile)
             yield

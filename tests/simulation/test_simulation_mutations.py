@@ -14,7 +14,7 @@ def test_the_simulation_sees_that(mutation: Mutation) -> None:
     seeds = 1 if mutation.play in EXHAUSTIVE else BOUND
     first = mutation.first_seed if EFFORT == 1 else 0
     with broken(mutation):
-        seen, others = caught_by(mutation.play, range(first, first + seeds), mutation.seen_by)
+        seen, others = caught_by(mutation.play, range(first, mutation.first_seed + seeds), mutation.seen_by)
     assert seen, (
         f"not seen by {mutation.play.__name__} with {seeds} seeds; what other checks said: {others[:5]}"
     )
