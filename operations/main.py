@@ -322,8 +322,8 @@ def balance(
 @app.command()
 def statement(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    begin: Annotated[str | None, typer.Option("--from", help="From this time on; ISO 8601.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Before this time; ISO 8601.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", help="Start at this time; ISO 8601.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Stop before this time; ISO 8601.")] = None,
     as_json: Json = False,
 ) -> None:
     """List a wallet's entries with the balance after each. --json prints JSON Lines."""

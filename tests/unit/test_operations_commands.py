@@ -100,7 +100,7 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
         ("verify --to-time 2999-01-01T00:00:00Z", "--to-time 2999-01-01T00:00:00.000000Z is in the future"),
         (
             "inspect wallet-1 --at 2026-01-01T00:00:00Z --at-offset 1",
-            "--at and --at-offset exclude each other",
+            "use either --at or --at-offset, not both",
         ),
     ],
 )
