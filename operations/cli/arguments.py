@@ -50,7 +50,7 @@ def aware_time(option: str, text: str | None) -> datetime | None:
         return at.astimezone(UTC)
     except OverflowError:
         raise ConfigurationError(
-            f"{option} {text!r} is outside the years 1 to 9999 in UTC: use a time within them"
+            f"{option} {text!r} is not within the years 1 to 9999 in UTC: use a time within them"
         ) from None
 
 

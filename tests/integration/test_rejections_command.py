@@ -230,7 +230,7 @@ def test_a_file_of_offsets_says_what_to_resubmit_and_what_cannot_be_is_counted(
     named.write_text("1:0\nnonsense\n")
     wrong = rejections("resubmit", "--offsets", str(named))
     assert wrong.returncode == 2
-    assert "line 2 is 'nonsense', must be PARTITION:OFFSET" in wrong.stderr
+    assert "line 2 is 'nonsense': write PARTITION:OFFSET" in wrong.stderr
 
 
 @pytest.mark.full
@@ -255,5 +255,5 @@ def test_the_command_itself_tells_a_wrong_argument_in_one_line(
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("wallet: --reason UGLY is none of CONFLICT, ")
+    assert done.stderr.startswith("wallet: --reason UGLY is not one of CONFLICT, ")
     assert done.stderr.count("\n") == 1

@@ -82,7 +82,7 @@ def test_a_time_at_the_end_of_the_calendar_is_told_in_one_line(
         told = wallet_here(*command.format(beyond).split())
         assert told.returncode == 2
         [line] = told.stderr.splitlines()
-        assert "is outside the years 1 to 9999 in UTC" in line
+        assert "is not within the years 1 to 9999 in UTC" in line
     for last in ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
         told = wallet_here(*command.format(last).split())
         # What may not be in the future says so; the others find that nobody answers.

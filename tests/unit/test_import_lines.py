@@ -99,11 +99,11 @@ def test_recorded_at_becomes_the_records_timestamp(recorded_at: object, jsonl: W
     ("recorded_at", "reason"),
     [
         ("2026-08-01T10:00:00", "has no zone"),
-        ("yesterday", "no ISO 8601 time"),
+        ("yesterday", "not an ISO 8601 time"),
         (None, "recorded_at missing"),
         (True, "recorded_at is true or false, not a string"),
-        (10**30, "no time in milliseconds since 1970: microseconds?"),
-        (NOW_MS * 1_000, "no time in milliseconds since 1970: microseconds?"),
+        (10**30, "out of range for milliseconds since 1970: are these microseconds?"),
+        (NOW_MS * 1_000, "out of range for milliseconds since 1970: are these microseconds?"),
         (NOW_MS + 1, "which lies ahead"),
         (0, "lies before 2000-01-01: seconds?"),
         (-1, "lies before 2000-01-01: seconds?"),
@@ -232,14 +232,14 @@ def test_a_metadata_key_that_comes_twice_in_parquet_is_a_bad_line(tmp_path: Path
     twice = pa.array([[("a", "1"), ("a", "2")]], pa.map_(pa.string(), pa.string()))
     parquet.write_table(table.append_column("metadata", twice), path)
     [line] = read(path)
-    assert line.read == "a metadata key comes twice"
+    assert line.read == "a metadata key appears twice"
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("missing.jsonl", "missing.jsonl cannot be read: No such file"),
-        ("history.txt", "ends neither in .jsonl, .csv nor .parquet: say --format"),
+        ("history.txt", "does not end in .jsonl, .csv or .parquet: rename it, or add --format"),
         ("no.parquet", "no.parquet cannot be read as Parquet"),
     ],
 )
@@ -290,7 +290,7 @@ def test_opening_balances_have_the_same_ids_each_time_and_others_in_another_pipe
         ({"currency": "eur"}, "three letters"),
         ({"wallet_id": ""}, "wallet_id has 0 characters"),
         ({"balance": -1}, "rejects overdrafts"),
-        ({"amount": 1}, "'amount' not known; known are wallet_id"),
+        ({"amount": 1}, "'amount' unknown; known are wallet_id"),
         ({"at": "2027-01-01T00:00:00Z"}, "lies ahead"),
     ],
 )
