@@ -71,5 +71,5 @@ def partitions_of(count: int, *wanted: int | None) -> list[int]:
     """
     named = sorted({at for at in wanted if at is not None})
     if named and named[-1] >= count:
-        raise ConfigurationError(f"--partition {named[-1]} does not exist: the pipeline has 0 to {count - 1}")
+        raise ConfigurationError(f"--partition {named[-1]}: the pipeline has partitions 0 to {count - 1}")
     return named or [*range(count)]

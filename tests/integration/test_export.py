@@ -175,7 +175,7 @@ def test_an_export_is_verified_without_servers(posted: Rig, tmp_path: Path) -> N
     told_files = manifest(folder)
     told_files["files"].remove(one)
     (folder / "manifest.json").write_text(json.dumps(told_files))
-    with pytest.raises(Refused, match="is cut short"):
+    with pytest.raises(Refused, match="is incomplete"):
         offline.run(folder, Verify())
 
 

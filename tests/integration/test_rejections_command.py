@@ -156,7 +156,10 @@ def test_one_rejection_is_shown_with_its_bytes_and_what_they_say(rejections: Rej
 
     assert "INSUFFICIENT_FUNDS" in rejections("show", "1", "0").stdout
     nothing = rejections("show", "1", "99")
-    assert (nothing.returncode, nothing.stderr) == (1, "wallet: no rejection of partition 1 offset 99\n")
+    assert (nothing.returncode, nothing.stderr) == (
+        1,
+        "wallet: partition 1 offset 99 has no rejection: see `wallet rejections list`\n",
+    )
 
 
 def test_resubmitting_is_a_dry_run_unless_it_is_told_to_do_it(rejections: Rejections) -> None:
@@ -224,7 +227,7 @@ def test_a_file_of_offsets_says_what_to_resubmit_and_what_cannot_be_is_counted(
         "not_found": ["0:7", "1:9", "1:10"],
     }
     assert (
-        "3 of --offsets without a wanted rejection: 0:7, 1:9, 1:10"
+        "3 of --offsets have no matching rejection: 0:7, 1:9, 1:10"
         in rejections("resubmit", "--offsets", str(named)).stdout
     )
     named.write_text("1:0\nnonsense\n")
