@@ -1,10 +1,10 @@
-"""Errors that a user can cause or mend; the command line prints them in one line, without a traceback."""
+"""Errors that a user can cause or fix; the command line prints them in one line, without a traceback."""
 
 
 class WalletError(Exception):
-    """Something the reader can act on: the message says what is wrong and what to do.
+    """An error the user can act on: the message says what is wrong and what to do.
 
-    `exit_code` is what the `wallet` command ends with (documented in docs/commands.md).
+    `exit_code` is the exit code of the `wallet` command (docs/commands.md).
     """
 
     exit_code = 1
@@ -23,7 +23,7 @@ class NotReachable(WalletError):  # noqa: N818 - the name is the message
 
 
 class Refused(WalletError):  # noqa: N818 - the name is the message
-    """What was found (topic, table, store, newer schema) is not what this pipeline may work with."""
+    """Something that exists (topic, table, store, newer schema) is not what this pipeline may work with."""
 
     exit_code = 4
 

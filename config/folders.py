@@ -1,4 +1,4 @@
-"""Folders of ours: closed to others, since what is in them tells balances, and locked while somebody works in one."""
+"""Our folders: closed to other users, since they contain balances, and locked while in use."""
 
 import fcntl
 import os
@@ -13,28 +13,28 @@ PRIVATE = 0o700
 
 
 def private(folder: Path, what: str) -> Path:
-    """Make the folder, or find it there, and close it to others.
+    """Create the folder if needed, and close it to other users.
 
-    Raises ConfigurationError, which begins with `what` it is, where that cannot be done.
+    Raises ConfigurationError, whose message begins with `what`, if that is not possible.
     """
     try:
         folder.mkdir(PRIVATE, parents=True, exist_ok=True)
-        if folder.stat().st_mode & 0o077:  # made by an earlier release, or by hand
+        if folder.stat().st_mode & 0o077:  # created by an earlier release, or by hand
             folder.chmod(PRIVATE)
     except OSError as failure:
         raise ConfigurationError(
-            f"{what} {folder} cannot be used: {failure.strerror}: it must be a folder of this user's own"
+            f"{what} {folder} cannot be used: {failure.strerror}: it must be a folder that belongs to this user"
         ) from None
     return folder
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder for its owner alone; one that is there stays as it is. Raises OSError."""
+    """Create the folder for its owner only; an existing one stays as it is. Raises OSError."""
     folder.mkdir(PRIVATE, parents=True, exist_ok=True)
 
 
 def try_lock(file: int | TextIO) -> bool:
-    """Lock an open file unless somebody has it locked; the lock ends with the file, or with the process."""
+    """Lock an open file unless it is locked; the lock ends when the file is closed or the process ends."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -44,7 +44,7 @@ def try_lock(file: int | TextIO) -> bool:
 
 @contextmanager
 def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
-    """Hold the lock on this file; raises what `taken` makes of the process that has it."""
+    """Hold the lock on this file; if it is taken, raises `taken(pid)`."""
     with path.open("a+") as lock:
         if not try_lock(lock):
             lock.seek(0)
@@ -57,7 +57,7 @@ def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[TextIO]:
-    """A file to write, which is at its place, and on the disk, once all of it is; where that fails nothing is left."""
+    """A file to write that is renamed into place once it is complete and on disk; on failure nothing is left."""
     unfinished = path.with_name(f"{path.name}.part")
     try:
         with unfinished.open("w", newline="", encoding="utf-8") as out:

@@ -1,7 +1,7 @@
 """Logging in one line per event: `time level source event key=value ...`, on stderr.
 
-Programs can split such a line, people can read it. What a record holds is logged at DEBUG only, and what
-looks like a password is masked wherever it comes from.
+Programs can split such a line, people can read it. Contents of records are logged at DEBUG only, and anything that
+looks like a password is masked.
 """
 
 import logging
@@ -18,13 +18,13 @@ _SECRETS = re.compile(
     r"(?P<address>://[^/\s:@]*:)[^/\s@]+(?=@)|(?P<field>(?:password|secret)['\"]?\s*[=:]\s*['\"]?)[^\s'\",]+",
     re.IGNORECASE,
 )
-#: Libraries that tell every connection at INFO.
+#: Libraries that log every connection at INFO.
 _TALKATIVE = ("aiokafka", "faust", "mode", "asyncio", "httpx", "urllib3")
-#: How Faust's services begin the lines that tell their starting and stopping, one for each of a dozen parts.
+#: Prefixes of the lines in which each of Faust's dozen services logs its start and stop.
 _SERVICE = "[^"
 
 
-#: A library's line is told again after so long, and so many kinds of lines are remembered.
+#: Seconds after which a library's line may repeat, and how many kinds of lines are remembered.
 SELDOM_S = 10.0
 KINDS = 1_000
 
@@ -36,27 +36,27 @@ class EventLog:
         self._logger = logging.getLogger(name)
 
     def debug(self, event: str, **fields: object) -> None:
-        """What helps to find a fault; the only level that may show what a record holds."""
+        """For debugging; the only level that may show contents of records."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, **fields: object) -> None:
-        """What an operator wants to have seen."""
+        """Something an operator wants to see."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, **fields: object) -> None:
-        """What an operator should look at."""
+        """Something an operator should look into."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: object) -> None:
-        """What stopped something."""
+        """Something that stopped."""
         self._write(logging.ERROR, event, fields)
 
     def exception(self, event: str, **fields: object) -> None:
-        """An error with the traceback of the exception in hand."""
+        """An error with the traceback of the current exception."""
         self._write(logging.ERROR, event, fields, trace=True)
 
     def failure(self, event: str, failure: BaseException, **fields: object) -> None:
-        """An error with the traceback of an exception that was kept."""
+        """An error with the traceback of the given exception."""
         self._write(logging.ERROR, event, fields, trace=failure)
 
     def _write(
@@ -70,7 +70,7 @@ class OneLine(logging.Formatter):
     """Formats records of EventLog and of any other logger as one line each, tracebacks included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole line, without its end."""
+        """The whole line, without the line break."""
         at = rfc3339(datetime.fromtimestamp(record.created, UTC))
         fields: dict[str, Any] = dict(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0] is not None:
@@ -81,9 +81,9 @@ class OneLine(logging.Formatter):
 
 
 class Seldom(logging.Filter):
-    """Lets a library repeat itself once in a while only: aiokafka tells a lost broker 50 times a second.
+    """Limits how often a library repeats itself: aiokafka logs a lost broker 50 times a second.
 
-    Our own events pass, however often they come.
+    Our own events always pass.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Seldom(logging.Filter):
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is told; one that is says how many like it were not."""
+        """Whether to log this line; a line that passes says how many like it were dropped."""
         if hasattr(record, "fields") or not record.name.startswith(_TALKATIVE):
             return True
         told_s, held = self._told.get(kind := (record.name, str(record.msg)), (-math.inf, 0))
@@ -107,7 +107,7 @@ class Seldom(logging.Filter):
 
 
 def configure(level: str = "INFO") -> None:
-    """Send the logs of this process to stderr, one line an event, from this level up; may be called again."""
+    """Send the logs of this process to stderr, one line per event, from this level up; may be called again."""
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(OneLine())
     output.addFilter(_not_a_service_at_work)
@@ -118,7 +118,7 @@ def configure(level: str = "INFO") -> None:
 
 
 def masked(text: str) -> str:
-    """The text with every password in it replaced by `***`."""
+    """The text with every password replaced by `***`."""
     return _SECRETS.sub(lambda found: f"{found['address'] or found['field']}***", text)
 
 

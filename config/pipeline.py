@@ -1,7 +1,7 @@
 """The pipeline record: what decides outcomes, written once by `wallet init` to `<prefix>.pipeline`.
 
-Whoever works on a pipeline goes by its record, and refuses to start where a setting says something else, so the same
-input gives the same output for ever.
+Every program follows the record and refuses to start with other settings, so the same input always gives the same
+output.
 """
 
 import json
@@ -16,7 +16,7 @@ KEY = b"pipeline"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The decisions of one pipeline, in the order in which they stand in the record."""
+    """The decisions of one pipeline, in the order of the record."""
 
     format: int
     partitions: int
@@ -28,7 +28,7 @@ class Pipeline:
 
     @classmethod
     def of(cls, settings: Settings, transaction_schema_id: int) -> "Pipeline":
-        """What these settings decide."""
+        """The record that these settings make."""
         return cls(
             FORMAT,
             settings.partitions,
@@ -45,18 +45,18 @@ class Pipeline:
 
     @classmethod
     def from_json(cls, value: bytes) -> "Pipeline":
-        """Read a record's value; raises Refused for a format that this code does not know."""
+        """Read a record's value; raises Refused for an unknown format."""
         fields = json.loads(value)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise Refused(
-                f"the pipeline record has format {fields.get('format')!r}, this code knows {FORMAT}"
+                f"the pipeline record has format {fields.get('format')!r}, this version reads {FORMAT}: upgrade"
             )
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__})
 
     def check(self, settings: Settings) -> Settings:
-        """These settings with what `init` fixed, which nobody has to repeat.
+        """These settings with what `init` has fixed, which you need not repeat.
 
-        Raises ConfigurationError, naming each setting that was set and says something else.
+        Raises ConfigurationError, naming each setting that is set to something else.
         """
         fixed = {name: value for name, value in asdict(self).items() if name in Settings.model_fields}
         differences = [
@@ -66,12 +66,12 @@ class Pipeline:
         ]
         if differences:
             raise ConfigurationError(
-                f"settings are not those of the pipeline {settings.prefix!r}: {'; '.join(differences)}: leave them "
-                "unset, or name another pipeline with WALLET_PREFIX"
+                f"settings are not those of the pipeline {settings.prefix!r}: {'; '.join(differences)}: unset "
+                "them, or name another pipeline with WALLET_PREFIX"
             )
         return self.rule(settings)
 
     def rule(self, settings: Settings) -> Settings:
-        """These settings with what `init` fixed, whatever they say: for whoever only looks."""
+        """These settings with what `init` has fixed, without a check: for commands that only look."""
         fixed = {name: value for name, value in asdict(self).items() if name in Settings.model_fields}
         return settings.model_copy(update=fixed)

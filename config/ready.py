@@ -1,7 +1,7 @@
-"""A container's health check: is the process beside it ready, and if not, why not.
+"""A container's health check: is the process in it ready, and if not, why not.
 
-`python -m config.ready PORT` ends with 0 if `/ready` on this machine says so, else with 1 and the reasons, one line
-each. It knows no settings and loads nothing of ours: a check every few seconds must cost little.
+`python -m config.ready PORT` exits with 0 if `/ready` on this machine says so, otherwise with 1 and the reasons, one
+per line. It reads no settings and imports nothing of ours: a check every few seconds must be cheap.
 """
 
 import sys
@@ -12,14 +12,14 @@ PATIENCE_S = 5.0
 
 
 def main(port: str) -> int:
-    """Print what `/ready` says, and return the exit code."""
+    """Print what `/ready` answers, and return the exit code."""
     asking = HTTPConnection("127.0.0.1", int(port), timeout=PATIENCE_S)
     try:
         asking.request("GET", "/ready")
         answer = asking.getresponse()
         sys.stdout.write(answer.read().decode(errors="replace"))
     except (OSError, HTTPException) as failure:
-        sys.stdout.write(f"nothing answers on port {port} ({failure}): its log says why\n")
+        sys.stdout.write(f"nothing answers on port {port} ({failure}): see the process's log\n")
         return 1
     finally:
         asking.close()

@@ -1,7 +1,7 @@
-"""Every setting of the project in one typed place, read from `WALLET_*` variables and a `.env` file.
+"""Every setting of the project in one place, typed, read from `WALLET_*` variables and a `.env` file.
 
-Nothing else in the project reads the environment. `docs/settings.md` describes each setting; a test
-fails when one is missing there.
+Nothing else in the project reads the environment. `docs/settings.md` describes each setting; a test fails if one is
+missing there.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ from config.text import is_text
 
 Overdraft = Literal["allow", "reject"]
 
-#: No pipeline takes a record of more.
+#: Upper limit of WALLET_MAX_RECORD_BYTES.
 LARGEST_RECORD_BYTES = 16_777_216
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="WALLET_",
         env_file=".env",
-        env_ignore_empty=True,  # a compose file passes an unset variable on as an empty one
+        env_ignore_empty=True,  # a compose file passes an unset variable as an empty one
         extra="ignore",
         frozen=True,
     )
@@ -48,19 +48,19 @@ class Settings(BaseSettings):
     prefix: GroupName = Field(
         "wallet", description="Name of the pipeline: topics, group and transactional ids."
     )
-    input: GroupName | None = Field(None, description="Input topic; by default <prefix>.transactions.")
+    input: GroupName | None = Field(None, description="Input topic; default: <prefix>.transactions.")
     rebuild_prefix: GroupName | None = Field(
-        None, description="Name of the shadow that `wallet rebuild` builds beside this pipeline."
+        None, description="Name of the shadow that `wallet rebuild` builds next to this pipeline."
     )
     rebuild_postgres: SecretStr | None = Field(
         None, description="DSN of the shadow's own database, as its owner."
     )
     state_dir: Path = Field(Path(".local/state"), description="Folder of the workers' stores.")
     local_cache: Path = Field(
-        Path("~/.cache/wallet-ledger"), description="Folder where the local stack keeps the Kafka it fetched."
+        Path("~/.cache/wallet-ledger"), description="Folder for the Kafka that the local stack downloads."
     )
 
-    # -- decided by `wallet init` for the life of a pipeline
+    # -- fixed by `wallet init` for the life of a pipeline
     partitions: int = Field(12, ge=1, le=10_000, description="Partitions of the topics.")
     snapshot_every: int = Field(
         100, ge=1, le=1_000_000, description="A snapshot after every N-th entry of a wallet."
@@ -76,30 +76,30 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=36_500,
-        description="Days after which a transaction id counts as never posted; none: for ever.",
+        description="Days after which a transaction id counts as never posted; none: never.",
     )
     replication: int = Field(-1, ge=-1, le=9, description="Replicas of each topic; -1: the broker's default.")
 
     # -- how long topics keep their records (docs/history.md says what a finite retention costs)
     retention_transactions_days: int | None = Field(
-        None, ge=0, le=36_500, description="Days that the input is kept; 0: for ever; none: as it is."
+        None, ge=0, le=36_500, description="Days to keep the input; 0: forever; none: as it is."
     )
     retention_ledger_days: int | None = Field(
         None,
         ge=0,
         le=36_500,
-        description="Days that the ledger's topic is kept; 0: for ever; none: as it is.",
+        description="Days to keep the ledger topic; 0: forever; none: as it is.",
     )
     retention_snapshots_days: int | None = Field(
-        None, ge=0, le=36_500, description="Days that snapshots are kept; 0: for ever; none: as it is."
+        None, ge=0, le=36_500, description="Days to keep snapshots; 0: forever; none: as it is."
     )
     retention_rejections_days: int | None = Field(
-        None, ge=0, le=36_500, description="Days that rejections are kept; 0: for ever; none: as it is."
+        None, ge=0, le=36_500, description="Days to keep rejections; 0: forever; none: as it is."
     )
 
     # -- connections to Kafka
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to Kafka."
+        "PLAINTEXT", description="Security protocol for Kafka."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         None, description="SASL mechanism."
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     kafka_sasl_username: str | None = Field(None, description="SASL user.")
     kafka_sasl_password: SecretStr | None = Field(None, description="SASL password.")
     kafka_ssl_ca: Path | None = Field(
-        None, description="File with the authorities that signed the broker's key."
+        None, description="File with the authorities that signed the broker's certificate."
     )
     kafka_ssl_certificate: Path | None = Field(None, description="File with our certificate, for mutual TLS.")
     kafka_ssl_key: Path | None = Field(None, description="File with our private key, for mutual TLS.")
@@ -115,56 +115,54 @@ class Settings(BaseSettings):
 
     # -- the worker
     session_timeout_s: float = Field(
-        10.0, ge=6.0, le=300.0, description="A worker silent for so long is replaced."
+        10.0, ge=6.0, le=300.0, description="A worker that is silent this long is replaced."
     )
     transaction_timeout_s: float = Field(
-        30.0, ge=5.0, le=900.0, description="Kafka ends a transaction open so long."
+        30.0, ge=5.0, le=900.0, description="Kafka ends a transaction that is open this long."
     )
     max_clock_ahead_s: float = Field(
         3_600.0, ge=1.0, description="A record further ahead of the clock than this stops its partition."
     )
-    batch_records: int = Field(
-        8_000, ge=1, le=100_000, description="Records in one Kafka transaction, at most."
-    )
+    batch_records: int = Field(8_000, ge=1, le=100_000, description="Most records in one Kafka transaction.")
     batch_bytes: int = Field(
         4_194_304,
         ge=65_536,
         le=268_435_456,
-        description="Bytes of one partition fetched at a time, and in one Kafka transaction, about.",
+        description="About how many bytes of a partition to fetch at a time and put in one Kafka transaction.",
     )
     batch_threads: int = Field(
         2, ge=1, le=64, description="Partitions whose batches are decided at the same time."
     )
     cached_wallets: int = Field(
-        100_000, ge=0, le=10_000_000, description="Balances kept in memory by a worker."
+        100_000, ge=0, le=10_000_000, description="Balances that a worker keeps in memory."
     )
     store_memory_mb: int = Field(
-        96, ge=16, le=65_536, description="Memory of all stores of a worker together."
+        96, ge=16, le=65_536, description="Memory for all stores of a worker together."
     )
     standbys: int = Field(
         1,
         ge=0,
         le=8,
-        description="Warm copies of each partition's store on other workers, where there are any.",
+        description="Warm copies of each partition's store on other workers, if there are any.",
     )
     stall_s: float = Field(
-        60.0, ge=1.0, le=3_600.0, description="Recovery without progress for so long is an error."
+        60.0, ge=1.0, le=3_600.0, description="Recovery without progress for this long is an error."
     )
 
     # -- the sinks
     sink_batch_rows: int = Field(
-        10_000, ge=1, le=200_000, description="Records in one Postgres transaction, at most."
+        10_000, ge=1, le=200_000, description="Most records in one Postgres transaction."
     )
     sink_batch_bytes: int = Field(
         16_777_216,
         ge=65_536,
         le=268_435_456,
-        description="Bytes in one Postgres transaction, about: values, keys and headers.",
+        description="About how many bytes (values, keys, headers) to put in one Postgres transaction.",
     )
     sink_wait_ms: int = Field(
         10, ge=1, le=60_000, description="How long a sink that is writing nothing waits for more records."
     )
-    months_ahead: int = Field(3, ge=1, le=120, description="Monthly partitions made ahead of need.")
+    months_ahead: int = Field(3, ge=1, le=120, description="Monthly partitions to create in advance.")
     lock_timeout_ms: int = Field(
         500, ge=1, le=60_000, description="How long a change of tables waits for a lock."
     )
@@ -177,22 +175,24 @@ class Settings(BaseSettings):
         86_400.0,
         ge=0.0,
         le=31_536_000.0,
-        description="How long after a month's end a partition without later entries may still get some of it.",
+        description="How long after a month's end a partition without later entries may still get entries of it.",
     )
     archive_every_s: float = Field(
-        3_600.0, ge=0.5, le=86_400.0, description="How often the archive sink looks by itself."
+        3_600.0, ge=0.5, le=86_400.0, description="How often the archive sink looks for work."
     )
 
     # -- patience
     startup_wait_s: float = Field(
         60.0, ge=0.0, le=3_600.0, description="How long to wait for Kafka and Postgres."
     )
-    look_wait_s: float = Field(5.0, ge=0.0, le=3_600.0, description="The same for a command that only looks.")
+    look_wait_s: float = Field(
+        5.0, ge=0.0, le=3_600.0, description="How long commands that only look wait for them."
+    )
     postgres_timeout_s: float = Field(
         30.0,
         ge=1.0,
         le=3_600.0,
-        description="A PostgreSQL silent for so long, and for new connections too, is held to be away.",
+        description="A PostgreSQL that is silent this long, also to a new connection, counts as away.",
     )
     retry_wait_s: float = Field(10.0, ge=0.1, le=600.0, description="Longest pause between two attempts.")
 
@@ -205,41 +205,39 @@ class Settings(BaseSettings):
         120.0,
         ge=0.0,
         le=86_400.0,
-        description="A worker or sink that could make progress and makes none for so long ends itself.",
+        description="A worker or sink that could make progress but makes none for this long ends itself.",
     )
 
     # -- the console
     console_host: str = Field("127.0.0.1", description="Where `wallet console` listens for HTTP.")
     console_port: int = Field(8080, ge=0, le=65_535, description="Its port; 0: any free one.")
-    console_writes: bool = Field(False, description="Whether it takes transactions, from who has the token.")
+    console_writes: bool = Field(
+        False, description="Whether the console accepts transactions, with the token."
+    )
     console_token: SecretStr | None = Field(
         None,
         min_length=16,
-        description="What a client shows to write, and to read where the console is not on loopback.",
+        description="Token for writing, and for reading unless the console is on loopback.",
     )
-    console_connections: int = Field(
-        8, ge=1, le=1_000, description="Sessions of PostgreSQL that a console has, at most."
-    )
-    console_statement_s: float = Field(
-        10.0, ge=0.1, le=600.0, description="A question to PostgreSQL that takes longer is given up."
-    )
+    console_connections: int = Field(8, ge=1, le=1_000, description="Most PostgreSQL sessions of a console.")
+    console_statement_s: float = Field(10.0, ge=0.1, le=600.0, description="Time limit of a query.")
     console_waiting: int = Field(
-        10_000, ge=1, le=100_000, description="Requests that wait for an outcome at once, at most."
+        10_000, ge=1, le=100_000, description="Most requests that wait for an outcome at once."
     )
-    console_feeds: int = Field(1_000, ge=1, le=100_000, description="Live feeds at once, at most.")
+    console_feeds: int = Field(1_000, ge=1, le=100_000, description="Most live feeds at once.")
     console_memory_mb: int = Field(
-        64, ge=4, le=65_536, description="Memory for the newest outcomes, of ledger and rejections together."
+        64, ge=4, le=65_536, description="Memory for the newest outcomes, ledger and rejections together."
     )
 
     # -- output
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level that is logged."
+        "INFO", description="Lowest level that is logged."
     )
 
     @field_validator("*")
     @classmethod
     def _is_text(cls, value: object) -> object:
-        """No server takes what is not UTF-8; a file's name, and a password, may be anything else."""
+        """Refuse text that is not UTF-8, which no server accepts; file names and passwords are exempt."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, str) and not is_text(text):
             raise ValueError("is not text in UTF-8")
@@ -254,7 +252,7 @@ class Settings(BaseSettings):
 
     @property
     def read_stall_s(self) -> float:
-        """Reading on without a record for so long is an error; a dead writer's transaction ends before."""
+        """Reading without a record for this long is an error; a dead writer's transaction ends sooner."""
         return max(self.stall_s, 2 * self.transaction_timeout_s)
 
     def sink_group(self, sink: str) -> str:
@@ -263,11 +261,11 @@ class Settings(BaseSettings):
 
 
 def from_environment() -> Settings:
-    """Settings of the environment and of .env; ConfigurationError names each variable that is wrong."""
+    """Settings from the environment and .env; ConfigurationError names each wrong variable."""
     try:
         return Settings()
     except ValidationError as error:
-        # The input is left out: it may be a secret.
+        # Do not show the value: it may be a secret.
         wrong = [
             f"WALLET_{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
             for problem in error.errors(include_input=False, include_url=False)
@@ -277,5 +275,5 @@ def from_environment() -> Settings:
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once; raises as `from_environment`."""
+    """The settings of this process, read once; raises like `from_environment`."""
     return from_environment()

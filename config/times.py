@@ -1,4 +1,4 @@
-"""How a time is printed, everywhere: in tables, in JSON and in messages."""
+"""How times are printed everywhere: in tables, JSON and messages."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The local Kafka: one real broker in KRaft mode, its own controller."""
+"""The local Kafka: one real broker in KRaft mode that is its own controller."""
 
 import base64
 import signal
@@ -16,9 +16,9 @@ from local.progress import Progress
 from local.server import Running, last_line
 
 HERE = Path(__file__).parent
-#: Small and quick to start; what a laptop wants beside an IDE. 210 MiB in all.
+#: Small and quick to start, for a laptop with an IDE open. 210 MiB in all.
 LAPTOP = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-#: What a measurement wants: room, and the optimizing compiler.
+#: For measurements: memory, and the optimizing compiler.
 FULL_SPEED = ("-Xms1g", "-Xmx1g")
 
 
@@ -37,7 +37,7 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """What the broker said since its last start."""
+        """The broker's output since its last start."""
         return self.folder / "kafka.log"
 
     @property
@@ -46,7 +46,7 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     def prepare(self, progress: Progress) -> None:
-        """Fetch it if need be, write its settings, and format its disk the first time."""
+        """Fetch it if needed, write its settings, and format its disk the first time."""
         check_programs(self.cache)
         kafka_jars(self.cache, progress)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class Broker:
         if (self._disk / "meta.properties").exists():
             return
         progress("formatting Kafka's disk")
-        # with "=": an id may begin with a minus and would be taken for an option
+        # with "=": an id that begins with a minus would be taken for an option
         words = ["format", f"--cluster-id={self._cluster_id()}", f"--config={self._settings}"]
         command = [*self._java(), "kafka.tools.StorageTool", *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -65,12 +65,12 @@ class Broker:
             raise NotReachable(f"Kafka's disk could not be formatted: {last_line(self.log)} (see {self.log})")
 
     def command(self) -> list[str]:
-        """The broker, which leaves an archive of its classes behind if there is none yet."""
+        """The broker's command line, which also writes an archive of its classes if there is none yet."""
         archive = [] if self._classes.exists() else [f"-XX:ArchiveClassesAtExit={self._new_classes}"]
         return [*self._java(*archive), "kafka.Kafka", str(self._settings)]
 
     def is_ready(self, _running: Running) -> bool:
-        """Whether it says that it started, and then answers a question."""
+        """Whether its log says that it started and it answers a request."""
         if not self.log.exists() or "Kafka Server started" not in self.log.read_text(errors="replace"):
             return False
         try:
@@ -80,7 +80,7 @@ class Broker:
         return True
 
     def stopped(self) -> None:
-        """Keep the archive of classes that the ended broker wrote: the next start takes half the time."""
+        """Keep the class archive that the broker wrote on exit: it halves the time of the next start."""
         if self._new_classes.exists():
             self._new_classes.replace(self._classes)
 
@@ -92,13 +92,13 @@ class Broker:
             *archive,
             *options,
             f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
-            # no wildcard: the archive of classes is valid for a class path that is spelled the same way
+            # no wildcard: the class archive is valid only for an identically spelled class path
             "-cp",
             ":".join(str(jar) for jar in sorted(self._jars.glob("*.jar"))),
         ]
 
     def _cluster_id(self) -> str:
-        """Of the cluster that this broker's disk is formatted for: a new one of its own."""
+        """The id of the cluster that this broker's disk is formatted for: its own, new one."""
         return new_cluster_id()
 
     def _own_settings(self) -> list[str]:
@@ -127,10 +127,10 @@ class Broker:
 
     @property
     def _new_classes(self) -> Path:
-        # beside its final place, to move there in one step; brokers of one machine differ in the port
+        # next to its final place, to move it in one step; the port tells brokers of one machine apart
         return self._jars / f"classes-{self.port}.new"
 
 
 def new_cluster_id() -> str:
-    """An id as Kafka makes them for a cluster: 16 random bytes in base64, without the padding."""
+    """A cluster id as Kafka makes them: 16 random bytes in base64, without padding."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

@@ -1,12 +1,12 @@
-"""A Kafka of several brokers on this machine, for tests in which one of them dies or stands still.
+"""A Kafka of several brokers on this machine, for tests in which one of them dies or hangs.
 
     with Cluster(folder, cache, size=3) as cluster:
         cluster.kill(2)
         ...
         cluster.start(2)
 
-With three brokers every topic, Kafka's own included, has three replicas, of which two must be in sync. Unlike
-`local.stack` it lives no longer than the program that made it.
+With three brokers every topic, including Kafka's own, has three replicas, of which two must be in sync. Unlike
+`local.stack` it ends with the program that made it.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from local.broker import Broker, new_cluster_id
 from local.server import Running
 from local.state import free_port
 
-#: Later lines of a properties file win over those of `kafka.properties`. A broker that died is missed after two
-#: seconds instead of nine, and a replica that fell behind leaves the in-sync set as quickly.
+#: Later lines of a properties file win over those of `kafka.properties`. A dead broker is noticed after two
+#: seconds instead of nine, and a replica that falls behind leaves the in-sync set as quickly.
 _SEVERAL = (
     "default.replication.factor={size}",
     "min.insync.replicas={least}",
@@ -81,25 +81,25 @@ class Cluster:
 
     @property
     def nodes(self) -> list[int]:
-        """The numbers of its brokers."""
+        """The node ids of its brokers."""
         return list(self._members)
 
     @property
     def address(self) -> str:
-        """For `bootstrap.servers`: all of them."""
+        """All brokers, for `bootstrap.servers`."""
         return ",".join(member.address for member in self._members.values())
 
     def up(self) -> None:
-        """Start every broker and return when all answer: none of several does before it has a quorum."""
+        """Start every broker and return when all answer; together, since none answers before there is a quorum."""
         self.start(*self._members)
 
     def down(self) -> None:
-        """End every broker, paused ones too, by SIGKILL: what a cluster for faults holds is not needed again."""
+        """End every broker with SIGKILL, also paused ones: the data of a cluster for faults is not needed again."""
         for node in self._members:
             self.kill(node)
 
     def start(self, *nodes: int) -> None:
-        """Start brokers that do not run and return when they answer."""
+        """Start brokers that are down and return when they answer."""
         started = [node for node in nodes if not server.is_alive(self._running.get(node))]
         for node in started:
             self._members[node].prepare(lambda _line: None)
@@ -108,13 +108,13 @@ class Cluster:
             server.wait_until_ready(self._members[node], self._running[node])
 
     def kill(self, node: int) -> None:
-        """End one broker by SIGKILL, as a power cut would."""
+        """End one broker with SIGKILL, like a power cut."""
         if running := self._running.get(node):
             server.kill(running)
 
     @contextmanager
     def paused(self, node: int) -> Iterator[None]:
-        """One broker says nothing meanwhile: it is stopped by SIGSTOP and goes on afterwards."""
+        """Pause one broker with SIGSTOP; it continues afterwards."""
         with server.suspended(self._running[node]):
             yield
 

@@ -1,4 +1,4 @@
-"""The local PostgreSQL: the programs that a wheel carries, or those installed, on loopback TCP."""
+"""The local PostgreSQL, from a wheel or as installed, on loopback TCP."""
 
 import importlib.util
 import os
@@ -17,24 +17,24 @@ LEAST_VERSION = 15
 UNPRIVILEGED = "nobody"
 USER = DATABASE = "wallet"
 
-#: Durable like a real one (fsync and synchronous_commit stay on), with a laptop's memory.
+#: Durable like a real one (fsync and synchronous_commit stay on), but sized for a laptop.
 CONFIGURATION = {
     "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",  # the path of a deep folder would be too long for a socket
+    "unix_socket_directories": "",  # a deep folder's path would be too long for a socket
     "timezone": "UTC",
     "log_timezone": "UTC",
     "max_connections": "200",
     "shared_buffers": "256MB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
-    "max_wal_size": "2GB",  # a bulk load is not stopped by checkpoints every few seconds
+    "max_wal_size": "2GB",  # a bulk load should not checkpoint every few seconds
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
     "random_page_cost": "1.1",
     "jit": "off",  # compiling a short query costs more than running it
 }
 
-#: The owner is a superuser, so it takes the password in the state file; other roles are nobody special.
+#: The owner is a superuser, so it needs the password from the state file; other roles need none.
 ACCESS = f"""\
 host all {USER} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
@@ -50,11 +50,11 @@ class Database:
     password: str
 
     name = "PostgreSQL"
-    stop_signal = signal.SIGINT  # "fast": sessions are ended, everything is written down (Postgres, 18.5)
+    stop_signal = signal.SIGINT  # "fast": ends sessions and writes everything to disk (Postgres, 18.5)
 
     @property
     def log(self) -> Path:
-        """What the server said since its last start."""
+        """The server's output since its last start."""
         return self.folder / "postgres.log"
 
     @property
@@ -63,7 +63,7 @@ class Database:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
     def prepare(self, progress: Progress) -> None:
-        """Make its files and the database the first time; clear what a lost machine left behind later."""
+        """Create its files and the database the first time; later, clear what a crashed machine left."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self._disk / "PG_VERSION").exists():
             progress("creating PostgreSQL's files")
@@ -71,13 +71,13 @@ class Database:
         self._drop_stale_pid()
 
     def command(self) -> list[str]:
-        """The server, as an unprivileged user if we are root."""
+        """The server's command line, as an unprivileged user if we are root."""
         settings = CONFIGURATION | {"port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [*self._run_as(), str(self._programs / "postgres"), "-D", str(self._disk), *options]
 
     def is_ready(self, running: Running) -> bool:
-        """Whether its pid file says so, which is how pg_ctl knows."""
+        """Whether its pid file says so, as pg_ctl checks it."""
         lines = self._pid_file()
         return len(lines) > 7 and lines[0] == str(running.pid) and lines[7].strip() == "ready"
 
@@ -85,7 +85,7 @@ class Database:
         """Nothing is left to do."""
 
     def _create(self) -> None:
-        shutil.rmtree(self._disk, ignore_errors=True)  # what an initdb that was cut off left behind
+        shutil.rmtree(self._disk, ignore_errors=True)  # left by an interrupted initdb
         self._disk.mkdir(mode=0o700)
         password = self.folder / "postgres.password"
         password.write_text(self.password)
@@ -112,22 +112,20 @@ class Database:
         if done.returncode != 0:
             self.log.write_text(done.stdout + done.stderr)
             shutil.rmtree(self._disk, ignore_errors=True)
-            raise NotReachable(
-                f"PostgreSQL's files could not be made: {last_line(self.log)} (see {self.log})"
-            )
+            raise NotReachable(f"cannot create PostgreSQL's files: {last_line(self.log)} (see {self.log})")
 
     def _drop_stale_pid(self) -> None:
-        """Remove the pid file of a dead server where its pid still seems to live, at which Postgres gives up.
+        """Remove a dead server's pid file if its pid seems alive, since Postgres would refuse to start.
 
-        The pid may belong to another program by now, or to a dead one that its parent has not looked at, as
-        happens in containers. Called when the server that the stack started is known to be dead.
+        The pid may belong to another program by now, or to a zombie, as happens in containers. Called when the server
+        that the stack started is known to be dead.
         """
         lines = self._pid_file()
         command_line = Path("/proc") / lines[0].strip() / "cmdline" if lines else None
         if command_line is None or not command_line.exists():
-            return  # no pid file, or one whose pid does not exist: Postgres copes
+            return  # no pid file, or its pid does not exist: Postgres handles both
         if str(self._disk) in command_line.read_text():
-            raise Refused(f"another PostgreSQL (pid {lines[0]}) runs on {self._disk}: stop it first")
+            raise Refused(f"another PostgreSQL (pid {lines[0]}) is running on {self._disk}: stop it first")
         (self._disk / "postmaster.pid").unlink()
 
     def _pid_file(self) -> list[str]:
@@ -137,7 +135,7 @@ class Database:
             return []
 
     def _run_as(self) -> list[str]:
-        """Words before a command: Postgres refuses to run as root, so it runs as `nobody` then."""
+        """The prefix of a command: Postgres refuses to run as root, so it runs as `nobody` then."""
         if os.geteuid() != 0:
             return []
         setpriv = shutil.which("setpriv")
@@ -148,9 +146,11 @@ class Database:
         user = pwd.getpwnam(UNPRIVILEGED)
         words = [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
         if not all(_open_to_others(path) for path in (self.folder, self._programs)):
-            # below a private folder such as /root: hand on the right to pass through it
+            # below a private folder such as /root: pass on the capability to enter it
             words += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-            words += ["--securebits=+no_setuid_fixup"]  # else access(2), which initdb asks, would ignore it
+            words += [
+                "--securebits=+no_setuid_fixup"
+            ]  # otherwise access(2), which initdb calls, would ignore it
         return [*words, "--"]
 
     @property
@@ -164,9 +164,9 @@ class Database:
 
 
 def postgres_programs(version: int | None = None) -> Path:
-    """The folder with `postgres` and `initdb`: of this major version, or the newest if none is asked for.
+    """The folder with `postgres` and `initdb` of this major version, or of the newest if none is given.
 
-    The wheel comes first, then what is installed. Raises ConfigurationError if there is none.
+    Looks in the wheel first, then at installed versions. Raises ConfigurationError if there is none.
     """
     found = {folder: _major_version(folder) for folder in _candidates() if (folder / "initdb").exists()}
     fitting = [

@@ -1,17 +1,17 @@
-"""The addresses that a local stack ever had, so that who still holds one of an earlier stack is told so.
+"""All addresses that a local stack ever had, to report settings that still point to an earlier one.
 
-Only digests are kept: the address of PostgreSQL holds its password. The file outlives `down --delete`.
+It keeps only digests: PostgreSQL's address contains the password. The file survives `down --delete`.
 """
 
 import hashlib
 from pathlib import Path
 
-#: So many are remembered; a stack gets new ones when it is deleted, or when a stranger sits on its port.
+#: Most addresses to keep; a stack gets new ones when it is deleted, or when its port is taken.
 MOST = 100
 
 
 def remember(path: Path, addresses: list[str]) -> None:
-    """Keep these addresses among those that the stack had."""
+    """Add these addresses."""
     known = _known(path)
     new = [digest for digest in map(_digest, addresses) if digest not in known]
     if new:
@@ -20,7 +20,7 @@ def remember(path: Path, addresses: list[str]) -> None:
 
 
 def had(path: Path, address: str) -> bool:
-    """Whether the stack has this address, or had it once."""
+    """Whether the stack has, or ever had, this address."""
     return _digest(address) in _known(path)
 
 

@@ -1,4 +1,4 @@
-"""Kafka's jars, fetched once by Maven into a cache that every checkout on this machine shares."""
+"""Kafka's jars, fetched once with Maven into a cache that all checkouts on this machine share."""
 
 import fcntl
 import functools
@@ -21,14 +21,14 @@ FETCH_PATIENCE_S = 900
 
 
 def check_programs(cache: Path) -> None:
-    """Raise ConfigurationError, naming all that lacks, unless Java is there, and Maven where it is needed."""
+    """Raise ConfigurationError, naming everything missing, unless there is Java and, if needed, Maven."""
     there = {JAVA: _java(), MAVEN: _folder(cache) if _folder(cache).exists() else _maven()}
     if lacking := [name for name, path in there.items() if path is None]:
         raise _lack(lacking)
 
 
 def java() -> Path:
-    """The `java` of JAVA_HOME or PATH; raises ConfigurationError if there is none that is new enough."""
+    """The `java` of JAVA_HOME or PATH; raises ConfigurationError unless one is new enough."""
     found = _java()
     if found is None:
         raise _lack([JAVA])
@@ -36,7 +36,7 @@ def java() -> Path:
 
 
 def kafka_jars(cache: Path, progress: Progress) -> Path:
-    """The folder with the jars that pom.xml names, fetched if the cache does not hold them yet."""
+    """The folder with the jars of pom.xml; fetches them if they are not in the cache."""
     folder = _folder(cache)
     if folder.exists():
         return folder
@@ -49,7 +49,7 @@ def kafka_jars(cache: Path, progress: Progress) -> Path:
 
 
 def _folder(cache: Path) -> Path:
-    # named by the content of pom.xml: another version is another folder
+    # named after the content of pom.xml: another version gets another folder
     return cache / f"kafka-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
 
 
@@ -61,7 +61,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as scratch:
         jars = Path(scratch) / "jars"
         shutil.copy(POM, scratch)
-        # -C: a jar whose checksum is wrong is refused, where Maven 3 would only warn
+        # -C: refuse a jar with a wrong checksum; Maven 3 would only warn
         command = [str(mvn), "-q", "-B", "-ntp", "-C", f"-Djars={jars}", "package"]
         try:
             subprocess.run(
@@ -74,7 +74,7 @@ def _fetch(folder: Path, progress: Progress) -> None:
                 (line for line in failed.stdout.splitlines() if "ERROR" in line), f"{failed.returncode}"
             )
             raise NotReachable(f"Maven could not fetch Kafka: {why}") from None
-        jars.replace(folder)  # whole or not at all: a fetch that was cut off leaves nothing that looks done
+        jars.replace(folder)  # atomically: an interrupted fetch must not look complete
 
 
 def _java() -> Path | None:
@@ -99,6 +99,6 @@ def _maven() -> Path | None:
 
 def _lack(what: list[str]) -> ConfigurationError:
     return ConfigurationError(
-        f"the local stack lacks {' and '.join(what)}: install that, or run everything in containers "
+        f"the local stack needs {' and '.join(what)}: install it, or run everything in containers "
         "with `docker compose up`"
     )

@@ -1,4 +1,4 @@
-"""How the local stack tells what it is doing."""
+"""How the local stack reports what it is doing."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[str], None]
 
 
 def silent(_line: str) -> None:
-    """Tell nobody."""
+    """Report nothing."""

@@ -1,4 +1,4 @@
-"""A server of the local stack: started in the background, found again, and signalled only if it is ours."""
+"""A server of the local stack: start it in the background, find it again, and signal it only if it is ours."""
 
 import contextlib
 import os
@@ -18,37 +18,37 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Running:
-    """A server that was started: its pid, and its start time, since pids come again."""
+    """A started server: its pid, and its start time, since pids are reused."""
 
     pid: int
     started: str
 
 
 class Server(Protocol):
-    """What the stack must know of a server to start and to stop it."""
+    """What the stack needs to start and stop a server."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         ...
 
     @property
     def address(self) -> str:
-        """Where clients find it."""
+        """Its address for clients."""
         ...
 
     @property
     def log(self) -> Path:
-        """What it said since its last start."""
+        """Its output since its last start."""
         ...
 
     @property
     def stop_signal(self) -> signal.Signals:
-        """What makes it end in its orderly way."""
+        """The signal for an orderly shutdown."""
         ...
 
     def prepare(self, progress: Progress) -> None:
-        """Make its files if there are none; called before every start."""
+        """Create its files if there are none; called before every start."""
         ...
 
     def command(self) -> list[str]:
@@ -60,19 +60,19 @@ class Server(Protocol):
         ...
 
     def stopped(self) -> None:
-        """Called after it ended on request."""
+        """Called after an orderly shutdown."""
         ...
 
 
 def start_time(pid: int) -> str | None:
-    """When the living process of this pid began, as text to compare; None if there is no such process.
+    """When the process with this pid started, as text to compare; None if there is no such process.
 
-    On Linux the boot's id and the clock ticks since boot, which no change of the clock disturbs.
+    On Linux it is the boot id and clock ticks since boot, which clock changes do not affect.
     """
     proc = Path("/proc")
     if (proc / "self" / "stat").exists():
         try:
-            # the name, second and in parentheses, may hold blanks: the fields are counted from its end
+            # the name (second field, in parentheses) may contain spaces: count fields from its end
             fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None
@@ -84,20 +84,20 @@ def start_time(pid: int) -> str | None:
 
 
 def is_alive(running: Running | None) -> bool:
-    """Whether this very server still runs, and not another program under its pid."""
+    """Whether this server still runs, and not another program with its pid."""
     if running is None:
         return False
-    with contextlib.suppress(ChildProcessError):  # a child that died stays until its parent has looked
+    with contextlib.suppress(ChildProcessError):  # reap it if it is our dead child
         os.waitpid(running.pid, os.WNOHANG)
     return start_time(running.pid) == running.started
 
 
 def spawn(server: Server) -> Running:
-    """Start it detached from this terminal, its output in its log; the log of the run before is kept."""
+    """Start it detached from this terminal, with its output in its log; keeps the previous log."""
     if server.log.exists():
         server.log.replace(server.log.with_suffix(".log.1"))
     command = server.command()
-    # Not Popen: it wants its children waited for, and these outlive us on purpose.
+    # Not Popen, which wants to wait for its children: these outlive us on purpose.
     pid = os.posix_spawn(
         command[0],
         command,
@@ -126,7 +126,7 @@ def wait_until_ready(server: Server, running: Running, patience_s: float = 60.0)
 
 
 def stop(server: Server, running: Running, patience_s: float = 30.0) -> None:
-    """End it in its own orderly way, or by SIGKILL when it does not end in time."""
+    """Stop it orderly, or with SIGKILL if it does not end in time."""
     send(running, server.stop_signal)
     if wait_until_dead(running, patience_s):
         server.stopped()
@@ -135,7 +135,7 @@ def stop(server: Server, running: Running, patience_s: float = 30.0) -> None:
 
 
 def kill(running: Running) -> None:
-    """SIGKILL it and what it started, as a power cut would, and return when all are gone."""
+    """SIGKILL it and its children, like a power cut, and return when all are gone."""
     if not is_alive(running):
         return
     family = [running, *_children(running)]
@@ -147,9 +147,9 @@ def kill(running: Running) -> None:
 
 @contextlib.contextmanager
 def suspended(running: Running) -> Iterator[None]:
-    """It and what it started say nothing meanwhile: stopped by SIGSTOP, they go on afterwards."""
+    """Pause it and its children with SIGSTOP; they continue afterwards."""
     send(running, signal.SIGSTOP)
-    # After the parent, which starts no more of them now.
+    # After the parent, which cannot start more of them now.
     family = [running, *_children(running)]
     for member in family[1:]:
         send(member, signal.SIGSTOP)
@@ -161,23 +161,23 @@ def suspended(running: Running) -> Iterator[None]:
 
 
 def send(running: Running, what: signal.Signals) -> None:
-    """Signal it, provided that the pid is still its own."""
+    """Signal it if the pid is still its own."""
     if is_alive(running):
         with contextlib.suppress(ProcessLookupError):
             os.kill(running.pid, what)
 
 
 def _children(running: Running) -> list[Running]:
-    """What it started: Postgres has a program per session, and while one lives its files are in use."""
+    """Its children: Postgres has a process per session, and while one lives the files are in use."""
     try:
         pids = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    except OSError:  # not Linux, or gone: they end by themselves once they see that their parent is gone
+    except OSError:  # not Linux, or gone: they end on their own once their parent is gone
         return []
     return [Running(int(pid), start_time(int(pid)) or "ended at once") for pid in pids]
 
 
 def wait_until_dead(running: Running, patience_s: float) -> bool:
-    """Whether it ended within this time."""
+    """Wait; returns whether it ended within this time."""
     deadline = time.monotonic() + patience_s
     while is_alive(running):
         if time.monotonic() > deadline:
@@ -187,7 +187,7 @@ def wait_until_dead(running: Running, patience_s: float) -> bool:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
+    """The last line of a log that is not blank."""
     lines = (
         [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         if log.exists()

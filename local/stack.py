@@ -1,11 +1,11 @@
-"""A real Kafka and a real PostgreSQL on this machine, which outlive the command that starts them.
+"""A real Kafka and a real PostgreSQL on this machine that outlive the command that starts them.
 
     stack = Stack(Path(".local/stack"))
     addresses = stack.up(print)
     ...
     stack.down()
 
-Everything is in the stack's folder: data, logs, and the state file by which the next command finds them.
+Everything is in the stack's folder: data, logs, and the state file with which the next command finds them.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ NAMES: tuple[Name, ...] = ("kafka", "postgres")
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the stack's servers are."""
+    """The addresses of the stack's servers."""
 
     kafka: str
     postgres: str
@@ -49,7 +49,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """How one server is: `pid` is None if it is down, `address` if it never was up."""
+    """The state of one server: `pid` is None if it is down, `address` if it was never up."""
 
     name: Name
     pid: int | None
@@ -58,9 +58,9 @@ class ServerStatus:
 
 
 class Stack:
-    """The servers of one folder. Several programs may call it at once: a lock makes them take turns.
+    """The servers of one folder. Several programs may use it at once: a lock makes them take turns.
 
-    `cache` is where the fetched Kafka is kept; None: where `WALLET_LOCAL_CACHE` says.
+    `cache` is the folder for the fetched Kafka; None means that of `WALLET_LOCAL_CACHE`.
     """
 
     def __init__(self, folder: Path = DEFAULT_FOLDER, cache: Path | None = None) -> None:
@@ -70,8 +70,8 @@ class Stack:
     def up(self, progress: Progress = silent, *, full_speed: bool = False) -> Addresses:
         """Start what is not running and return when both answer.
 
-        `full_speed` gives Kafka 1 GiB and the optimizing compiler, for measurements; a Kafka that runs
-        otherwise is restarted. Raises ConfigurationError if Java, Maven or PostgreSQL are missing.
+        `full_speed` gives Kafka 1 GiB and the optimizing compiler, for measurements; a Kafka running otherwise is
+        restarted. Raises ConfigurationError if Java, Maven or PostgreSQL is missing.
         """
         with self._locked(progress):
             state = self._state() or State()
@@ -80,14 +80,14 @@ class Stack:
             state = replace(state, full_speed=full_speed)
             down = [name for name in NAMES if not server.is_alive(_running(state, name))]
             state = state.with_free_ports(kafka="kafka" in down, postgres="postgres" in down)
-            state.save(self._state_file)  # before anything is made with these ports and this password
+            state.save(self._state_file)  # before anything uses these ports and this password
             addresses = self._addresses(state)
             earlier.remember(self._earlier_file, [*addresses.environment.values()])
             self._start(state, down, progress)
             return addresses
 
     def down(self, progress: Progress = silent) -> None:
-        """Stop both in their orderly way; what they hold stays. Nothing happens if they are down."""
+        """Stop both orderly; their data stays. Does nothing if they are down."""
         if self._state() is None:
             return
         with self._locked(progress):
@@ -96,12 +96,12 @@ class Stack:
                 state = self._stop(state, name, progress)
 
     def status(self) -> list[ServerStatus]:
-        """How both are."""
+        """The state of both."""
         state = self._state()
         return [self._status(state, name) for name in NAMES]
 
     def addresses_if_up(self) -> Addresses | None:
-        """Where the servers are, or None unless both run."""
+        """The addresses, or None unless both run."""
         state = self._state()
         if state is None or not all(server.is_alive(_running(state, name)) for name in NAMES):
             return None
@@ -109,18 +109,18 @@ class Stack:
 
     @property
     def addresses(self) -> Addresses | None:
-        """Where the servers are when they are up; None where no stack was started, or it was deleted since."""
+        """The addresses, whether up or down; None if no stack was ever started or it was deleted."""
         state = self._state()
         return self._addresses(state) if state else None
 
     def had_before(self, address: str) -> bool:
-        """Whether a server of this folder's stack had this address, and has it no more."""
+        """Whether a server of this folder's stack had this address but no longer has it."""
         now = self.addresses
         is_now = now is not None and address in now.environment.values()
         return not is_now and earlier.had(self._earlier_file, address)
 
     def delete(self) -> None:
-        """Stop both and remove the folder with all that they hold; which addresses they had is still known."""
+        """Stop both and remove the folder with all data; only digests of old addresses stay."""
         with self._locked(silent):
             try:
                 self._delete()
@@ -136,19 +136,19 @@ class Stack:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, name: Name) -> None:
-        """Start one server on its old port and return when it answers; for tests of an absence."""
+        """Start one server on its old port and return when it answers; for tests of outages."""
         with self._locked(silent):
             state = self._known_state()
             if not server.is_alive(_running(state, name)):
                 self._start(state, [name], silent)
 
     def stop(self, name: Name) -> None:
-        """Stop one server in its orderly way."""
+        """Stop one server orderly."""
         with self._locked(silent):
             self._stop(self._known_state(), name, silent)
 
     def kill(self, name: Name) -> None:
-        """End one server by SIGKILL, as a power cut would."""
+        """End one server with SIGKILL, like a power cut."""
         with self._locked(silent):
             state = self._known_state()
             if running := _running(state, name):
@@ -156,7 +156,7 @@ class Stack:
 
     @contextlib.contextmanager
     def suspended(self, name: Name) -> Iterator[None]:
-        """One server says nothing meanwhile, and nobody hears that it is gone."""
+        """Pause one server; its connections stay open."""
         running = _running(self._known_state(), name)
         assert running is not None  # noqa: S101 - of a stack that is up
         with server.suspended(running):
@@ -168,7 +168,7 @@ class Stack:
         self.start(name)
 
     def _start(self, state: State, names: list[Name], progress: Progress) -> None:
-        """Start servers side by side; the state file knows each of them before anybody waits for it."""
+        """Start servers in parallel; each is in the state file before we wait for it."""
         for name in names:
             self._server(state, name).prepare(progress)
         for name in names:
@@ -235,20 +235,20 @@ class Stack:
             self._lock_file.touch()
         except OSError as failure:
             raise ConfigurationError(
-                f"the local stack's folder {self.folder} cannot be used: {failure.strerror}: work in a folder of this "
-                "user's own, or name one with --folder"
+                f"the local stack's folder {self.folder} cannot be used: {failure.strerror}: work in a folder that "
+                "belongs to this user, or choose one with --folder"
             ) from None
         deadline = time.monotonic() + LOCK_PATIENCE_S
         told = False
         with contextlib.ExitStack() as open_files:
-            # a file that was locked and is gone by then, with a stack that was deleted, locks nobody out
+            # a lock file deleted with its stack while we waited locks nobody out
             while not _try_lock(open_files.enter_context(self._lock_file.open("w")), self._lock_file):
                 if not told:
-                    progress("waiting for another command that starts or stops this stack")
+                    progress("waiting for another command that is starting or stopping this stack")
                     told = True
                 if time.monotonic() > deadline:
                     raise NotReachable(
-                        f"{self.folder} is locked by another command for {LOCK_PATIENCE_S:.0f} s"
+                        f"{self.folder} is locked by another command for {LOCK_PATIENCE_S:.0f} s: wait, or stop it"
                     )
                 open_files.close()
                 time.sleep(server.POLL_S)
@@ -261,7 +261,7 @@ class Stack:
 
     @property
     def _lock_file(self) -> Path:
-        # beside the folder, not in it: who waits for it must not lose it with the folder
+        # next to the folder, not in it: deleting the folder must not delete the lock
         return self.folder.with_suffix(".lock")
 
 
@@ -274,7 +274,7 @@ def _with_running(state: State, name: Name, running: Running | None) -> State:
 
 
 def _try_lock(lock: TextIO, path: Path) -> bool:
-    """Lock the file if nobody has it; False also if it is not the file of that path any more."""
+    """Lock the file if it is free; False also if it is no longer the file at that path."""
     try:
         return try_lock(lock) and os.path.samestat(os.fstat(lock.fileno()), path.stat())
     except FileNotFoundError:

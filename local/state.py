@@ -1,4 +1,4 @@
-"""What the stack remembers between commands: ports, the password, and which servers it started."""
+"""What the stack remembers between commands: ports, the password, and the servers it started."""
 
 import json
 import random
@@ -12,14 +12,14 @@ from config.errors import Refused
 from local.server import Running
 
 FORMAT = 1
-#: Below the range that clients' own ends are taken from (Linux 32768, macOS 49152): a client that retries
-#: while a server is down would otherwise take the server's port, or even connect to itself.
+#: Below the range of ephemeral ports (Linux 32768, macOS 49152): a client that retries while a server is down could
+#: otherwise take the server's port, or even connect to itself.
 PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
 class State:
-    """One stack's state file. `full_speed` is how Kafka was started last."""
+    """One stack's state file. `full_speed` says how Kafka was last started."""
 
     kafka_port: int = 0
     controller_port: int = 0
@@ -31,7 +31,7 @@ class State:
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """What the file says, or None if there is none yet; raises Refused if it cannot be understood."""
+        """Read the file; None if there is none yet, raises Refused if it cannot be read."""
         try:
             fields = json.loads(path.read_text())
             if fields.pop("format") != FORMAT:
@@ -48,14 +48,14 @@ class State:
             raise Refused(f"{path} is damaged: stop its servers and remove {path.parent}") from error
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all, for our eyes only."""
+        """Write it atomically, readable only for us."""
         new = path.with_suffix(".new")
         new.touch(mode=0o600)
         new.write_text(json.dumps({"format": FORMAT} | asdict(self), indent=2) + "\n")
         new.replace(path)
 
     def with_free_ports(self, *, kafka: bool, postgres: bool) -> Self:
-        """Keep each port that is free; choose another where none was chosen or a stranger sits on it."""
+        """Keep each port that is free; choose another if there is none yet or it is taken."""
         state = self
         if kafka:
             state = replace(state, kafka_port=state._own_or_free(state.kafka_port))
@@ -77,7 +77,7 @@ def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(
             socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as servers do: closed connections linger
+        )  # as servers do: closed connections linger in TIME_WAIT
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -86,8 +86,10 @@ def is_free(port: int) -> bool:
 
 
 def free_port(without: list[int]) -> int:
-    """A port on loopback where nobody listens."""
+    """A free port on loopback."""
     for port in random.sample(PORTS, 200):
         if port not in without and is_free(port):
             return port
-    raise Refused(f"no free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1")
+    raise Refused(
+        f"no free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1: stop something that listens there"
+    )

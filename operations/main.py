@@ -1,4 +1,4 @@
-"""The `wallet` command. Each command imports what it needs when it runs, so that `--help` is quick."""
+"""The `wallet` command. Each command imports what it needs when it runs, to keep `--help` fast."""
 
 import errno
 import io
@@ -18,8 +18,8 @@ from operations.cli.exit_codes import BAD_LINES, INTERRUPTED
 from operations.cli.mounted import Mounted
 
 app = typer.Typer(
-    help="Wallets whose truth is an append-only log of events: Kafka, Faust and PostgreSQL.",
-    epilog="Settings come from WALLET_* variables (docs/settings.md); exit codes are in docs/commands.md.",
+    help="A wallet ledger on an append-only log of events: Kafka, Faust and PostgreSQL.",
+    epilog="Configure it with WALLET_* variables (docs/settings.md). Exit codes: docs/commands.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     cls=Mounted,
@@ -28,28 +28,28 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 FileForm = Literal["jsonl", "csv", "parquet"]
-MAP_HELP = "How its columns become ours: docs/files.md."
+MAP_HELP = "A TOML file that maps your columns to ours: docs/files.md."
 SinkName = Literal["ledger", "snapshots", "rejections", "all"]
-#: A disk that is full has no name in its error.
+#: Errors of a full or read-only disk: they do not name the file.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-#: What `all` is. The archive moves tables, so it is asked for by its name.
+#: What `all` means. The archive moves tables, so you have to name it.
 SINKS = ("ledger", "snapshots", "rejections")
 
 
 def main() -> None:
-    """Run the command line: what a user can mend is one line on stderr and the error's exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+    """Run the command line: an error that the user can fix is one line on stderr and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the terminal's encoding cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = run(app, sys.argv[1:], "wallet")
-        sys.stdout.flush()  # here, where it is told if nobody takes it
+        sys.stdout.flush()  # here, so that a closed pipe is handled below
         sys.exit(code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough, as `head` does. What is left in it must not be tried again.
+        # The reader has closed the pipe, as `head` does. Do not let the interpreter flush the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)  # as typer ends it where it meets it first
+        sys.exit(1)  # typer exits with the same code when it meets the closed pipe first
     except Exception as failure:
         error = failure if isinstance(failure, WalletError) else _of_the_surroundings(failure)
         if error is None:
@@ -61,9 +61,9 @@ def main() -> None:
 
 
 def _of_the_surroundings(failure: Exception) -> WalletError | None:
-    """What files or a server said that no command has put into words of its own; None for a fault of ours."""
+    """A file or server error that no command has handled, as one of ours; None for a bug."""
     if isinstance(failure, OSError) and (failure.filename or failure.errno in FULL):
-        what = failure.filename or "what is to be written has no room"
+        what = failure.filename or "cannot write"
         return ConfigurationError(f"{what}: {failure.strerror}")
     from config.errors import NotReachable
     from sinks import postgres
@@ -92,51 +92,54 @@ def _every_command(
     logs.configure()
 
 
-# The groups stand here for the list of commands; what they do is in their modules (operations/cli/mounted.py).
+# Groups are declared here for the list of commands; operations/cli/mounted.py loads their modules.
 
 
 @app.command("local")
 def _local() -> None:
-    """A real Kafka and a real PostgreSQL on this machine: up, down, status, env."""
+    """Run a real Kafka and PostgreSQL on this machine: up, down, status, env."""
 
 
 @app.command()
 def init(
     history: Annotated[
-        bool, typer.Option("--history", help="Open the input for `wallet import`: records bring their dates.")
+        bool,
+        typer.Option("--history", help="Open the input for `wallet import`: records keep their own dates."),
     ] = False,
     upstream: Annotated[
-        bool, typer.Option("--open", help="Open the input to upstream: records get the broker's time.")
+        bool, typer.Option("--open", help="Open the input to live records: the broker sets their time.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Agree to what cannot be undone.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm a change that cannot be undone.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Create topics, pipeline record, schemas, tables and roles; running it again changes nothing."""
+    """Create the topics, pipeline record, schemas, tables and roles. Running it again changes nothing."""
     from operations.cli.context import current
     from operations.cli.output import show_report
     from operations.setup import init as initialising
 
     if history and upstream:
-        raise ConfigurationError("--history and --open are opposites: leave one out")
+        raise ConfigurationError("use either --history or --open, not both")
     times: initialising.Times = "history" if history else "upstream" if upstream else "as they are"
     show_report(initialising.initialise(current(), times, agreed=yes), as_json=as_json)
 
 
 @app.command()
 def generate(
-    count: Annotated[int, typer.Option(min=1, help="Records to make.")] = 10_000,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Records per second, at most.")] = None,
-    wallets: Annotated[int, typer.Option(min=1, help="Wallets they are spread over.")] = 1_000,
-    skew: Annotated[float, typer.Option(min=0.0, max=5.0, help="0: evenly; 1: Zipf's law.")] = 0.8,
+    count: Annotated[int, typer.Option(min=1, help="Number of records.")] = 10_000,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Most records per second.")] = None,
+    wallets: Annotated[int, typer.Option(min=1, help="Number of wallets.")] = 1_000,
+    skew: Annotated[
+        float, typer.Option(min=0.0, max=5.0, help="How unevenly wallets are used; 0: evenly, 1: Zipf's law.")
+    ] = 0.8,
     transfers: Annotated[float, typer.Option(min=0, max=1, help="Share that are legs of transfers.")] = 0.2,
-    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that come again.")] = 0.02,
-    bad: Annotated[float, typer.Option(min=0, max=1, help="Share to be rejected, of every reason.")] = 0.0,
+    duplicates: Annotated[float, typer.Option(min=0, max=1, help="Share that repeat a record.")] = 0.02,
+    bad: Annotated[float, typer.Option(min=0, max=1, help="Share to be rejected, for all reasons.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same records.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write JSON Lines there (- for stdout), not Kafka.")
+        Path | None, typer.Option(help="Write JSON Lines to this file (- for stdout) instead of Kafka.")
     ] = None,
 ) -> None:
-    """Make synthetic transactions and send them with confirmed delivery, or write them as JSON Lines."""
+    """Make synthetic transactions and send them with confirmed delivery, or write them as JSON Lines with --out."""
     import random
 
     from operations.sending import generating
@@ -163,14 +166,14 @@ def send(
     file: Annotated[
         Path, typer.Argument(help="JSON Lines, CSV or Parquet; - for standard input.", metavar="FILE")
     ],
-    form: Annotated[FileForm | None, typer.Option("--format", help="Default: by name.")] = None,
+    form: Annotated[FileForm | None, typer.Option("--format", help="Default: by the file's name.")] = None,
     mapping: Annotated[Path | None, typer.Option("--map", help=MAP_HELP)] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only check the lines, and show the first as they would be sent."),
+        typer.Option("--dry-run", help="Only check the lines and show the first ones as they would be sent."),
     ] = False,
 ) -> None:
-    """Send the transactions of a file; every bad line is reported, the good ones are delivered.
+    """Send the transactions in a file. Good lines are delivered, bad ones are reported with their number.
 
     Exit code 6 if any line was bad or not delivered.
     """
@@ -187,26 +190,28 @@ def send(
 def import_(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(help="JSON Lines, CSV or Parquet, in their order.", metavar="FILE"),
+        typer.Argument(help="JSON Lines, CSV or Parquet, oldest first.", metavar="FILE"),
     ] = None,
     form: Annotated[
-        FileForm | None, typer.Option("--format", help="Of the files to import; default: by name.")
+        FileForm | None, typer.Option("--format", help="Format of the files. Default: by their names.")
     ] = None,
     mapping: Annotated[Path | None, typer.Option("--map", help=MAP_HELP)] = None,
-    opening: Annotated[Path | None, typer.Option(help="Opening balances, which come first.")] = None,
-    check: Annotated[Path | None, typer.Option(help="Compare these balances when all is through.")] = None,
+    opening: Annotated[Path | None, typer.Option(help="A file of opening balances, imported first.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="A file of balances to compare once everything is written.")
+    ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Only check the lines, and show the first as they would be sent."),
+        typer.Option("--dry-run", help="Only check the lines and show the first ones as they would be sent."),
     ] = False,
     earliest: Annotated[
-        str | None, typer.Option(help="Take dates from this day on, YYYY-MM-DD.", show_default="2000-01-01")
+        str | None, typer.Option(help="Earliest date to accept, YYYY-MM-DD.", show_default="2000-01-01")
     ] = None,
     leave_out_bad: Annotated[
-        bool, typer.Option("--leave-out-bad", help="Send the good lines though others are bad.")
+        bool, typer.Option("--leave-out-bad", help="Send the good lines even if others are bad.")
     ] = False,
 ) -> None:
-    """Load a history with its own dates, exactly once; run it again and it goes on where it stopped.
+    """Load an existing ledger with its own dates, exactly once. If it is interrupted, run it again to continue.
 
     Exit code 6 if any line was bad, 8 if balances differ.
     """
@@ -228,7 +233,7 @@ def import_(
 
 @app.command()
 def worker() -> None:
-    """Run a worker until it is told to stop; start several to share the partitions."""
+    """Run a worker until SIGTERM or Ctrl-C. Start several to share the partitions."""
     from operations.cli.context import current
     from streams import worker as streaming
 
@@ -239,10 +244,10 @@ def worker() -> None:
 def sink(
     name: Annotated[
         Literal["ledger", "snapshots", "rejections", "archive", "all"],
-        typer.Argument(help="Which tables to fill; archive: seal and move old months, not part of all."),
+        typer.Argument(help="Tables to fill. archive seals and moves old months; all does not include it."),
     ] = "all",
 ) -> None:
-    """Write topics to PostgreSQL until told to stop; start several to share the partitions."""
+    """Write topics to PostgreSQL until SIGTERM or Ctrl-C. Start several to share the partitions."""
     from operations.cli.context import current
     from sinks import consumer
     from vitals.ending import END_S, end_within, ended_by
@@ -262,7 +267,7 @@ def sink(
 
 
 def _open_input(*of: Any) -> Any:
-    """For the archive alone, since it brings Faust with it."""
+    """Only the archive needs it, and the import loads Faust."""
     from topics.incoming import Incoming
 
     return Incoming(*of)
@@ -270,11 +275,11 @@ def _open_input(*of: Any) -> Any:
 
 @app.command()
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between updates with --watch.")] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Position and lag of every partition at the worker and each sink; rejections by reason."""
+    """Show position and lag of every partition at the worker and each sink, and rejections by reason."""
     from operations.cli.context import briefly
     from operations.looking import status as looking
 
@@ -283,9 +288,9 @@ def status(
 
 @app.command()
 def console(
-    openapi: Annotated[bool, typer.Option("--openapi", help="Print the OpenAPI document and end.")] = False,
+    openapi: Annotated[bool, typer.Option("--openapi", help="Print the OpenAPI document and exit.")] = False,
 ) -> None:
-    """Serve the HTTP API and the console's pages until told to stop; several may run."""
+    """Serve the HTTP API and the console's pages until SIGTERM or Ctrl-C. You can run several."""
     from console import app as console_app
     from console import serve
     from operations.cli.context import current
@@ -302,11 +307,11 @@ def console(
 @app.command()
 def balance(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,
-    effective_at: Annotated[str | None, typer.Option(help="As of this time, by occurred_at.")] = None,
+    at: Annotated[str | None, typer.Option(help="At this time, by recorded_at; ISO 8601.")] = None,
+    effective_at: Annotated[str | None, typer.Option(help="At this time, by occurred_at; ISO 8601.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The balance of a wallet, now or at a time. Exit code 1 for a wallet that never had an entry."""
+    """Show a wallet's balance, now or at a time. Exit code 1 if the wallet has no entry."""
     from operations.cli.context import briefly
     from operations.looking import balances as reading
 
@@ -317,11 +322,11 @@ def balance(
 @app.command()
 def statement(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    begin: Annotated[str | None, typer.Option("--from", help="From this time on; ISO 8601.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Before this time; ISO 8601.")] = None,
+    begin: Annotated[str | None, typer.Option("--from", help="Start at this time; ISO 8601.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Stop before this time; ISO 8601.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The entries of a wallet in their order, with the balance after each; JSON Lines with --json."""
+    """List a wallet's entries with the balance after each. --json prints JSON Lines."""
     from operations.cli.context import briefly
     from operations.looking import balances as reading
 
@@ -332,40 +337,41 @@ def statement(
 
 @app.command("rejections")
 def _rejections() -> None:
-    """What was rejected: list, show, resubmit."""
+    """Work with rejected records: list, show, resubmit."""
 
 
 @app.command("export")
 def _export() -> None:
-    """Files for others: topics and sealed months as Parquet, a statement as CSV or journal."""
+    """Write files for others: topics and sealed months as Parquet, statements as CSV or journal."""
 
 
 @app.command("rebuild")
 def _rebuild() -> None:
-    """The ledger built anew beside the live one: start, status, diff, switch, discard."""
+    """Rebuild the ledger next to the live one: start, status, diff, switch, discard."""
 
 
 @app.command()
 def verify(
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     to_offset: Annotated[
-        int | None, typer.Option(min=0, help="Up to before this offset of the input.")
+        int | None, typer.Option(min=0, help="Stop before this offset of the input.")
     ] = None,
-    to_time: Annotated[
-        str | None, typer.Option(help="Up to before this time of the input; ISO 8601.")
+    to_time: Annotated[str | None, typer.Option(help="Stop before this time of the input; ISO 8601.")] = None,
+    since: Annotated[
+        Path | None, typer.Option(help="Continue from the verified point in this folder.")
     ] = None,
-    since: Annotated[Path | None, typer.Option(help="Go on from a verified point, a folder.")] = None,
-    save: Annotated[Path | None, typer.Option(help="If clean, save a verified point in this folder.")] = None,
-    no_postgres: Annotated[bool, typer.Option("--no-postgres", help="Only look at Kafka.")] = False,
-    show: Annotated[int, typer.Option(min=0, help="Differences shown; all are counted.")] = 20,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes, each for some of the partitions.")] = 1,
-    export: Annotated[Path | None, typer.Option(help="Write the report into this JSON file, too.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Save a verified point here if nothing differs.")] = None,
+    no_postgres: Annotated[bool, typer.Option("--no-postgres", help="Only check Kafka.")] = False,
+    show: Annotated[int, typer.Option(min=0, help="Show this many differences; all are counted.")] = 20,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of processes to share the partitions.")] = 1,
+    export: Annotated[Path | None, typer.Option(help="Also write the report to this JSON file.")] = None,
     from_: Annotated[
-        Path | None, typer.Option("--from", help="Verify what `wallet export topics` wrote, without servers.")
+        Path | None,
+        typer.Option("--from", help="Verify a folder that `wallet export topics` wrote, without servers."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Audit everything the pipeline wrote against its input; only reads.
+    """Audit everything the pipeline wrote against its input. It only reads.
 
     Exit code 8 if anything differs.
     """
@@ -384,15 +390,15 @@ def verify(
 @app.command("inspect")
 def inspect_(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    at: Annotated[str | None, typer.Option(help="As of this time, by recorded_at; ISO 8601.")] = None,
-    at_offset: Annotated[int | None, typer.Option(min=0, help="With this record of the input.")] = None,
-    effective_at: Annotated[str | None, typer.Option(help="As of this time, by occurred_at.")] = None,
+    at: Annotated[str | None, typer.Option(help="At this time, by recorded_at; ISO 8601.")] = None,
+    at_offset: Annotated[int | None, typer.Option(min=0, help="After this record of the input.")] = None,
+    effective_at: Annotated[str | None, typer.Option(help="At this time, by occurred_at; ISO 8601.")] = None,
     entries: Annotated[
-        int, typer.Option(min=0, max=10_000, help="Show this many of its newest entries.")
+        int, typer.Option(min=0, max=10_000, help="Also show this many of the newest entries.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """A wallet as of any offset or time, from the topics alone. Exit code 1 if it never had an entry."""
+    """Show a wallet at any offset or time, from the topics alone. Exit code 1 if it has no entry."""
     from operations.cli.context import briefly
     from operations.looking.inspect import look as inspect
     from operations.looking.inspect import show as inspect_show
@@ -405,20 +411,22 @@ def inspect_(
 
 @app.command()
 def replay(
-    name: Annotated[SinkName, typer.Argument(help="Which sink's topic and tables.")] = "all",
+    name: Annotated[SinkName, typer.Argument(help="The sink to replay.")] = "all",
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
-    from_offset: Annotated[int | None, typer.Option(min=0, help="From this offset of the topic on.")] = None,
-    from_time: Annotated[str | None, typer.Option(help="From this time of the topic on; ISO 8601.")] = None,
-    back: Annotated[str | None, typer.Option(help="From so long ago on: 36h, 7d, 1d12h.")] = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the first record.")] = False,
-    to_offset: Annotated[int | None, typer.Option(min=0, help="Up to before this offset.")] = None,
-    to_time: Annotated[str | None, typer.Option(help="Up to before this time; ISO 8601.")] = None,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it; otherwise only say what.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished one.")] = False,
-    abandon: Annotated[bool, typer.Option("--abandon", help="Forget an unfinished one.")] = False,
+    from_offset: Annotated[int | None, typer.Option(min=0, help="Start at this offset of the topic.")] = None,
+    from_time: Annotated[str | None, typer.Option(help="Start at this time of the topic; ISO 8601.")] = None,
+    back: Annotated[str | None, typer.Option(help="Start this long ago: 36h, 7d, 1d12h.")] = None,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Start at the first record.")
+    ] = False,
+    to_offset: Annotated[int | None, typer.Option(min=0, help="Stop before this offset.")] = None,
+    to_time: Annotated[str | None, typer.Option(help="Stop before this time; ISO 8601.")] = None,
+    execute: Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished replay.")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Forget an unfinished replay.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A sink's records once more: missing rows are inserted, the others compared. A dry run without --execute."""
+    """Read a sink's topic again: insert missing rows, compare the others. A dry run without --execute."""
     from operations.cli.context import current
     from operations.replay import command as replay_command
     from operations.replay.ranges import Range, duration
@@ -439,16 +447,18 @@ def replay(
 
 @app.command("archive")
 def _archive() -> None:
-    """Old months: status, run, verify."""
+    """Seal and archive old months: status, run, verify."""
 
 
 @app.command()
 def demo(
-    count: Annotated[int, typer.Option(min=1_000, help="Records to send.")] = 100_000,
-    wallets: Annotated[int, typer.Option(min=100, help="Wallets they are spread over.")] = 5_000,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep topics and database for a look around.")] = False,
+    count: Annotated[int, typer.Option(min=1_000, help="Number of records.")] = 100_000,
+    wallets: Annotated[int, typer.Option(min=100, help="Number of wallets.")] = 5_000,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the topics and the database afterwards.")
+    ] = False,
 ) -> None:
-    """The whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
+    """Run the whole pipeline on mixed input, kill its worker half-way, and check every balance."""
     from operations.demo import run as showing
 
     raise typer.Exit(showing.run(count, wallets, keep=keep))

@@ -1,1 +1,1 @@
-"""How a running process says how it is: health, metrics, the watchdog, and a bounded end."""
+"""How a running process reports its state: health, metrics, the watchdog, and a bounded shutdown."""

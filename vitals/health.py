@@ -1,7 +1,7 @@
-"""The HTTP side of a worker or a sink: /live, /ready and /metrics, off unless `WALLET_HTTP_PORT` is set.
+"""The HTTP endpoints of a worker or sink: /live, /ready and /metrics, off unless `WALLET_HTTP_PORT` is set.
 
-It answers from threads of its own, so it does while an event loop is blocked, and it asks nobody: readiness
-and metrics tell what the watchdog saw last. Record contents are in neither.
+It answers from its own threads, so also while an event loop is blocked, and without asking a server: readiness and
+metrics report what the watchdog saw last. Neither contains record contents.
 """
 
 import json
@@ -28,28 +28,28 @@ from vitals.watchdog import Look, Watchdog, Watched
 
 log = EventLog("vitals.health")
 
-#: A client that says nothing is dropped after so long.
+#: Seconds after which a silent client is dropped.
 REQUEST_S = 10.0
 TEXT = "text/plain; charset=utf-8"
 
 
 class Subject(Watched, Protocol):
-    """What health tells of a worker or a sink; called from the threads of this module."""
+    """What health reports about a worker or sink; called from this module's threads."""
 
     @property
     def role(self) -> str:
         """`worker` or `sink`: part of the names of metrics."""
 
     def not_ready(self, look: Look) -> list[str]:
-        """Why it is not ready, each reason in one line; nothing when it is."""
+        """Why it is not ready, one line per reason; empty if it is."""
 
     def families(self) -> Iterable[Metric]:
-        """Metrics of the moment, besides those that are counted as things happen."""
+        """Current gauges, in addition to the counters."""
 
 
 @contextmanager
 def observed(settings: Settings, subject: Subject) -> Iterator[str | None]:
-    """Watch over a worker or a sink while it runs, and tell of it over HTTP; yields the address, if any.
+    """Watch a worker or sink while it runs, and serve its health over HTTP; yields the address, if any.
 
     Raises ConfigurationError if the port is taken.
     """
@@ -70,20 +70,20 @@ def observed(settings: Settings, subject: Subject) -> Iterator[str | None]:
 
 
 class Report:
-    """Makes the answers."""
+    """Builds the answers."""
 
     def __init__(self, settings: Settings, subject: Subject, watchdog: Watchdog) -> None:
         self._subject = subject
         self._watchdog = watchdog
         self._moment = CollectorRegistry()
         self._moment.register(self)
-        # A second series for each counter, which nobody asked for. Its author gave it no types.
+        # Switch off the extra `_created` series of each counter. The function is untyped.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         tell_build(subject.role, settings.prefix)
 
     @property
     def role(self) -> str:
-        """Whose report it is."""
+        """`worker` or `sink`."""
         return self._subject.role
 
     def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
@@ -103,10 +103,10 @@ class Report:
         return HTTPStatus.NOT_FOUND, TEXT, b"there are /live, /ready and /metrics\n"
 
     def not_ready(self) -> list[str]:
-        """Why the process is not ready; nothing when it is."""
+        """Why the process is not ready; empty if it is."""
         look = self._watchdog.look
         if look.at is None:
-            return ["it has just been started"]
+            return ["it has just started"]
         reasons = self._subject.not_ready(look)
         if look.problem is not None:
             reasons.append(f"the watchdog cannot look: {look.problem}")
@@ -117,13 +117,13 @@ class Report:
         return reasons + self._watchdog.still()
 
     def collect(self) -> Iterator[Metric]:
-        """Metrics of the moment, as prometheus_client asks for them."""
+        """Current metrics, for prometheus_client."""
         reasons = self.not_ready()
         yield from self._subject.families()
         yield from standing_families(self.role, self._watchdog.look, ready=not reasons)
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that registering it asks nobody."""
+        """Nothing, so that registering does not collect."""
         return []
 
 
@@ -132,7 +132,7 @@ class _Server(ThreadingHTTPServer):
     report: Report
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away in the middle is no news."""
+        """Ignore clients that disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer from what is known already."""
+        """Answer from what is already known."""
         status, kind, body = self.server.report.answer(self.path.split("?")[0])
         self.send_response(status)
         self.send_header("Content-Type", kind)
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        """Requests are not logged."""
+        """Do not log requests."""
 
 
 def _listen(settings: Settings) -> _Server:
@@ -183,7 +183,7 @@ def _serving(settings: Settings, server: _Server, report: Report) -> Iterator[st
 
 
 def _note(settings: Settings, role: str, address: str) -> Path | None:
-    """Write down where a port that was chosen freely is, as Prometheus's file_sd_configs read it."""
+    """Write the address with a freely chosen port to a file for Prometheus's file_sd_configs."""
     folder = settings.state_dir / "http"
     note = folder / f"{role}-{os.getpid()}.json"
     try:
@@ -203,7 +203,7 @@ def _note(settings: Settings, role: str, address: str) -> Path | None:
 
 
 def _lives(pid: str) -> bool:
-    """Whether a process of this id is there; one that was killed could not remove its note."""
+    """Whether this process exists; a killed one could not remove its file."""
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):

@@ -1,7 +1,7 @@
-"""Metrics that a worker and a sink have in common: positions, ends and lag, of the partitions it has now.
+"""Metrics that workers and sinks share: position, end and lag of the partitions they have now.
 
-They are made when they are asked for, from what the watchdog saw last: a partition that moved elsewhere is
-not told any more, and one that is not known is left out rather than guessed.
+They are made on request from what the watchdog saw last: a partition that moved elsewhere is no longer reported, and
+an unknown value is left out rather than guessed.
 """
 
 import time
@@ -14,15 +14,15 @@ from prometheus_client.metrics_core import Metric
 
 from vitals.watchdog import Look
 
-BUILD = Info("wallet_build", "The version of this program and the pipeline that it works for.")
+BUILD = Info("wallet_build", "Version of this program and the pipeline it works for.")
 
-#: Upper bounds for numbers of records in a batch, and for how long one takes in seconds.
+#: Histogram buckets: records in a batch, and seconds that one takes.
 RECORD_BUCKETS = (1, 10, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 SECOND_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 def tell_build(role: str, pipeline: str) -> None:
-    """Set what `wallet_build_info` says."""
+    """Set `wallet_build_info`."""
     try:
         number = version("wallet-ledger")
     except PackageNotFoundError:  # run from a folder, not installed
@@ -43,7 +43,7 @@ def standing_families(role: str, look: Look, *, ready: bool) -> Iterator[Metric]
     end = gauge(f"wallet_{role}_end_offset", "Offset at which the partition ends (high watermark).", labels)
     held = gauge(
         f"wallet_{role}_held_back_offsets",
-        "Offsets beyond the last stable one: what open transactions of whoever writes the topic hold back.",
+        "Offsets beyond the last stable one, held back by open transactions of the topic's producers.",
         labels,
     )
     records = gauge(
@@ -51,7 +51,7 @@ def standing_families(role: str, look: Look, *, ready: bool) -> Iterator[Metric]
     )
     seconds = gauge(
         f"wallet_{role}_lag_seconds",
-        "Age of the oldest record not yet handled, 0 where there is none.",
+        "Age of the oldest record not yet handled, 0 if there is none.",
         labels,
     )
     now = time.time()
@@ -71,7 +71,7 @@ def standing_families(role: str, look: Look, *, ready: bool) -> Iterator[Metric]
     yield from (position, stable, end, held, records, seconds)
     facts = {
         "ready": ("1 if /ready says so, else 0.", ready),
-        "kafka_answers": ("1 if Kafka told its ends at the last look, else 0.", look.kafka_answers),
+        "kafka_answers": ("1 if Kafka answered at the last look, else 0.", look.kafka_answers),
     }
     for name, (text, is_so) in facts.items():
         family = gauge(f"wallet_{role}_{name}", text)

@@ -1,8 +1,8 @@
-"""The watchdog: a thread that ends a process which has records to handle and makes no progress.
+"""The watchdog: a thread that ends a process that has records to handle but makes no progress.
 
-It does not trust the program it watches: it asks Kafka itself how far each partition goes, and it runs in a
-thread of its own, so a blocked event loop is noticed as well. Whoever is watched only tells how each of its
-partitions stands. What cannot be known is no verdict: while Kafka is away, nobody is ended.
+It does not trust the program it watches: it asks Kafka itself where each partition ends, and it runs in its own
+thread, so it also notices a blocked event loop. The watched program only reports the position of each of its
+partitions. Without knowledge there is no verdict: while Kafka is away, nothing is ended.
 """
 
 import faulthandler
@@ -23,14 +23,14 @@ log = EventLog("vitals.watchdog")
 
 LOOKS = Counter("wallet_watchdog_looks", "How often the watchdog has looked.")
 
-#: Between two looks, at most; with a shorter limit they come more often.
+#: Most seconds between two looks; a shorter limit makes them more frequent.
 LOOK_EVERY_S = 5.0
 LOOKS_IN_LIMIT = 8
-#: A partition that stands still while its neighbours move may wait for its turn: it gets so much longer.
+#: A stuck partition whose neighbours move may be waiting for its turn: its limit is this many times longer.
 TURNS = 5
-#: An upstream transaction that holds records back for so long is told.
+#: Seconds after which an upstream transaction that holds records back is logged.
 OPEN_TRANSACTION_S = 10.0
-#: For an interpreter that no thread can use any more, not even this one: exit code 1, see docs.
+#: For an interpreter in which no thread can run any more, not even this one: exit code 1, see docs.
 STUCK_LIMITS, STUCK_LEAST_S = 3, 60.0
 LAST_WORDS_S = 5.0
 OVERDUE_S = 60.0
@@ -38,11 +38,11 @@ STDERR = 2
 
 
 class Standing(NamedTuple):
-    """How one partition stands with whoever handles it.
+    """The state of one partition at its reader.
 
-    `position` is the next offset to handle, None until it is known. `progress` is anything that changes
-    while there is progress of another kind, such as records read by recovery. `waits_for` says why it is
-    right that nothing moves, None if it is not.
+    `position` is the next offset to handle, None until it is known. `progress` is any value that changes with
+    progress of another kind, such as records read by recovery. `waits_for` says why it may stand still, None if it
+    may not.
     """
 
     reader: str
@@ -59,23 +59,23 @@ class Standing(NamedTuple):
 
     @property
     def key(self) -> tuple[str, Place]:
-        """What tells this standing from all others of the process."""
+        """What identifies this standing within the process."""
         return self.reader, self.place
 
 
 class Watched(Protocol):
-    """What the watchdog asks of a worker or a sink; called from the watchdog's thread."""
+    """What the watchdog asks a worker or sink; called from the watchdog's thread."""
 
     @property
     def oldest(self) -> Oldest | None:
-        """Who looks for the oldest records of the input, where that is read."""
+        """Finds the oldest records of the input, if the process reads it."""
 
     def standings(self) -> list[Standing]:
-        """How every partition stands that this process has."""
+        """The state of every partition of this process."""
 
 
 class Stall(NamedTuple):
-    """A partition that has made no progress for too long, though there are records."""
+    """A partition that has made no progress for too long although it has records."""
 
     standing: Standing
     lag: Lag
@@ -83,7 +83,7 @@ class Stall(NamedTuple):
 
     def __str__(self) -> str:
         reader, topic, partition, position = self.standing[:4]
-        doing = "is still being recovered" if position is None else f"stands at offset {position}"
+        doing = "is still being recovered" if position is None else f"is at offset {position}"
         return (
             f"{reader} of {topic}[{partition}] {doing}, the last stable offset is "
             f"{self.lag.stable_end}, no progress for {self.still_s:.0f} s"
@@ -91,17 +91,17 @@ class Stall(NamedTuple):
 
 
 class Judge:
-    """Counts for how long each partition has stood still without an excuse. Pure but for its memory."""
+    """Counts how long each partition has stood still without an excuse. Pure except for its memory."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._marks: dict[tuple[str, Place], object] = {}
         self._still_s: dict[tuple[str, Place], float] = {}
-        #: By reader: for how long none of its partitions has moved.
+        #: By reader: how long none of its partitions has moved.
         self._quiet_s: dict[str, float] = {}
 
     def judge(self, gap_s: float, standings: Collection[Standing], lags: Mapping[Place, Lag]) -> list[Stall]:
-        """Stalls as of this look, which came `gap_s` after the one before."""
+        """Stalls at this look, which came `gap_s` after the previous one."""
         marks: dict[tuple[str, Place], object] = {one.key: (one.position, one.progress) for one in standings}
         moved = {key for key, mark in marks.items() if self._marks.get(key) != mark}
         moving = {reader for reader, _ in moved}
@@ -122,7 +122,7 @@ class Judge:
         ]
 
     def still_s(self, standing: Standing) -> float:
-        """For how long this partition has stood still although there are records."""
+        """How long this partition has stood still although it has records."""
         return self._still_s.get(standing.key, 0.0)
 
     def _limit_of(self, reader: str) -> float:
@@ -130,7 +130,7 @@ class Judge:
 
 
 def _excused(one: Standing, lags: Mapping[Place, Lag]) -> bool:
-    """Whether a partition may stand still: nothing to do, a reason to wait, or Kafka does not tell."""
+    """Whether a partition may stand still: nothing to do, a reason to wait, or Kafka does not answer."""
     lag = lags.get(one.place)
     return lag is None or one.waits_for is not None or (one.position is not None and not lag.records)
 
@@ -141,25 +141,25 @@ class Look(NamedTuple):
     at: float | None
     standings: list[Standing]
     lags: dict[Place, Lag]
-    #: What kept it from looking, None if it could.
+    #: What prevented the look, None if nothing did.
     problem: str | None = None
 
     @property
     def kafka_answers(self) -> bool:
-        """Whether Kafka told the end of any partition, or there was none to ask for."""
+        """Whether Kafka gave the end of any partition, or there was none to ask about."""
         return bool(self.lags) or not self.standings
 
 
 class Watchdog:
     """Looks every few seconds; with a limit above zero, ends the process for a stall.
 
-    What it saw is there for readiness and metrics, so that neither waits for Kafka.
+    Readiness and metrics use what it saw, so that neither waits for Kafka.
     """
 
     def __init__(self, settings: Settings, watched: Watched) -> None:
         self.limit_s = settings.watchdog_s
         self.look = Look(None, [], {})
-        #: How old the last look may be; Kafka and Postgres may each keep it waiting for a while.
+        #: How old the last look may be; Kafka and Postgres may each delay it for a while.
         self.overdue_s = 2 * LOOK_EVERY_S + OVERDUE_S
         self._every_s = min(LOOK_EVERY_S, (self.limit_s or LOOK_EVERY_S) / LOOKS_IN_LIMIT)
         self._watched = watched
@@ -171,16 +171,16 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start looking."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; returns at once."""
+        """Stop looking; returns at once."""
         self._stopping.set()
         faulthandler.cancel_dump_traceback_later()
 
     def still(self) -> list[str]:
-        """Partitions that have stood still, with records to handle, for half of the limit and longer."""
+        """Partitions with records to handle that have stood still for at least half of the limit."""
         return [
             f"{one.reader} of {one.topic}[{one.partition}] has made no progress for {still_s:.0f} s"
             for one in self.look.standings
@@ -195,11 +195,11 @@ class Watchdog:
             try:
                 standings = self._watched.standings()
                 lags = self._lag.look({one.place: one.position for one in standings})
-            except Exception as failure:  # a watchdog that fails must not take the process with it
+            except Exception as failure:  # a failing watchdog must not end the process
                 log.exception("look_failed", reason=failure)
                 standings, lags, problem = [], {}, f"{type(failure).__name__}: {failure}"
             now = time.monotonic()
-            # Time in which the whole process was stopped, or its machine asleep, is nobody's stall.
+            # Time in which the whole process was stopped, or its machine asleep, does not count.
             gap_s, looked_at = min(now - looked_at, 2 * self._every_s), now
             self.look = Look(now, standings, lags, problem)
             LOOKS.inc()
@@ -211,13 +211,13 @@ class Watchdog:
         self._lag.close()
 
     def _rearm(self) -> None:
-        """Have the C library end the process if no look comes: a thread that keeps the interpreter's lock."""
+        """Let the C library end the process if no look comes, for a thread that never releases the GIL."""
         if self.limit_s:
             stuck_s = max(STUCK_LEAST_S, STUCK_LIMITS * self.limit_s)
             faulthandler.dump_traceback_later(stuck_s, exit=True, file=STDERR)
 
     def _tell_open_transactions(self, now: float, lags: Mapping[Place, Lag]) -> None:
-        """Say which offset an upstream transaction holds: what comes after it cannot be read by anybody."""
+        """Log the offset at which an upstream transaction is open: nobody can read what comes after it."""
         held = {place: lag for place, lag in lags.items() if lag.end > lag.stable_end}
         self._open = {
             place: was
@@ -248,10 +248,10 @@ class Watchdog:
 def end_process(stalls: list[Stall]) -> NoReturn:
     """End the process at once, with the stacks of all its threads on stderr and exit code 7.
 
-    Nothing is unwound, for what hangs would hang that as well. What was not committed is seen by nobody,
-    and whoever takes over goes on from what was.
+    Nothing is unwound, since that could hang, too. Nobody sees what was not committed, and whoever takes over
+    continues from what was.
     """
-    # In a thread: what hangs may hold the log's lock, or the other end of stderr may not be read.
+    # In a thread: the hanging code may hold the log's lock, or nobody may read stderr.
     telling = threading.Thread(target=_tell, args=(stalls,), name="last-words", daemon=True)
     telling.start()
     telling.join(LAST_WORDS_S)

@@ -1,1 +1,1 @@
-"""`wallet archive`: old months looked at, sealed and moved, and their seals checked."""
+"""`wallet archive`: show, seal and move old months, and check their seals."""

@@ -1,4 +1,4 @@
-"""A sealed month beside its seal: its rows, and its topic with the ranges that the seal names."""
+"""Compare a sealed month with its seal: its rows, and the ranges of the topic that the seal names."""
 
 from itertools import islice
 
@@ -13,15 +13,15 @@ from topics.topic_log import TopicLog
 
 
 class NotKept(WalletError):  # noqa: N818 - the name is the message
-    """The topic has a finite retention and does not hold the month any more."""
+    """The topic's retention has deleted records of the month."""
 
 
 def refuse_other_than_sealed(
     connection: Connection, ledger: TopicLog | None, month: Month, content: Content, advance: Advance
 ) -> None:
-    """Raise Mismatch where rows, seal and topic are not all the same; without `ledger` rows and seal alone.
+    """Raise Mismatch unless rows, seal and topic agree; without `ledger`, compares only rows and seal.
 
-    Raises NotKept where the topic begins later than the month.
+    Raises NotKept if the topic begins later than the month.
     """
     if ledger is None:
         _refuse_other_rows(connection, month, content, row_side(connection, month))
@@ -36,7 +36,7 @@ def refuse_other_than_sealed(
 
 
 def _refuse_ranges(ledger: TopicLog, month: Month, content: Content) -> None:
-    """Ranges that nobody can read are no ranges of this topic."""
+    """Raise Mismatch for ranges that are not in the topic, NotKept for deleted ones."""
     for at in content.ranges:
         named = f"partition {at.partition}, offsets {at.from_offset} to {at.to_offset}"
         if not 0 <= at.partition < ledger.partitions:
@@ -48,8 +48,8 @@ def _refuse_ranges(ledger: TopicLog, month: Month, content: Content) -> None:
             )
         if at.from_offset < log.begin:
             raise NotKept(
-                f"{ledger.topic} partition {at.partition} begins at offset {log.begin}, {month.name} at "
-                f"{at.from_offset}: its retention deleted it; say --no-kafka to compare rows and seals alone"
+                f"{ledger.topic} partition {at.partition} begins at offset {log.begin}, but {month.name} begins at "
+                f"{at.from_offset}: retention deleted the rest; use --no-kafka to compare only rows and seals"
             )
 
 
@@ -58,10 +58,10 @@ def _refuse_other_rows(connection: Connection, month: Month, content: Content, r
     if sealed == found:
         return
     named = "; ".join(islice(contradictions(connection, month.starts, month.ends), NAMED))
-    where = f": {named}" if named else ", though each follows from the one before: compare with the topic"
+    where = f": {named}" if named else ", but the hash chain is unbroken: compare with the topic"
     names = ("entries", "amount", "hash")
     differs = ", ".join(
-        f"{name} {_shown(is_now)} sealed as {_shown(was)}"
+        f"{name} {_shown(is_now)}, sealed as {_shown(was)}"
         for name, was, is_now in zip(names, sealed, found, strict=True)
         if was != is_now
     )
@@ -69,7 +69,7 @@ def _refuse_other_rows(connection: Connection, month: Month, content: Content, r
 
 
 def _refuse_other_topic(month: Month, content: Content, topic: TopicSide) -> None:
-    """What is left: ranges that begin before or end behind the month's entries, or of partitions without any."""
+    """Only the ranges can still differ: too wide, or in partitions without entries of the month."""
     there = topic.content(month)
     if there != content:
         told = [
@@ -77,7 +77,7 @@ def _refuse_other_topic(month: Month, content: Content, topic: TopicSide) -> Non
             for side in (content, there)
         ]
         raise Mismatch(
-            f"the seal of {month.name} names the ranges {', '.join(told[0])}, the topic has it in {', '.join(told[1])}"
+            f"the seal of {month.name} names the ranges {', '.join(told[0])}, but the topic has {', '.join(told[1])}"
         )
 
 

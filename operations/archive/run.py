@@ -1,4 +1,4 @@
-"""`wallet archive status` and `run`: where each month stands, and sealing and moving those that are due."""
+"""`wallet archive status` and `run`: the state of each month; seal and move those that are due."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,13 +22,13 @@ from sinks.postgres import READER
 from topics.cluster import agreed
 from topics.incoming import Incoming
 
-#: Reasons that people see of an incomplete month; programs see all.
+#: Reasons shown for an incomplete month; --json has all.
 SHOWN_REASONS = 3
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One month: its state, and why it is not further."""
+    """One month: its state, and why it is not archived yet."""
 
     month: str
     state: str
@@ -40,7 +40,7 @@ class Standing:
 
 
 def show_status(settings: Settings, *, as_json: bool) -> None:
-    """Print every month that has rows; asks Kafka about those that are due and not sealed."""
+    """Print every month that has rows; asks Kafka only about months that are due and not sealed."""
     settings = agreed(settings)
     with Archive(settings, "archive status", Incoming, READER) as archive:
         known = archive.seals()
@@ -60,7 +60,7 @@ def _standing(archive: Archive, month: Month, seal: Seal | None) -> Standing:
         return Standing(month.name, state, seal.content.entries, True, *told)
     entries, exact = archive_months.entries(archive.connection, month)
     if month.archived:
-        state, reasons = "archived without a seal", ["`wallet verify` tells it as a difference"]
+        state, reasons = "archived without a seal", ["`wallet verify` reports it as a difference"]
     elif month.ends > datetime.now(UTC):
         state, reasons = "open", []
     elif not archive.is_due(month):
@@ -91,16 +91,14 @@ def _why(reasons: Sequence[str]) -> str:
 
 
 def run(settings: Settings, only: date | None, *, as_json: bool) -> None:
-    """Seal and move what is due and complete; prints what was done.
+    """Seal and move what is due and complete, and print what was done.
 
-    Raises Refused while another one archives, and WalletError for a month that was named and has to wait.
+    Raises Refused while another process archives, WalletError if the named month cannot be sealed yet.
     """
     settings = agreed(settings)
     with Archive(settings, "archive run", Incoming) as archive, ExitStack() as bars:
         if not archive.is_ours():
-            raise Refused(
-                f"the archive is being worked on already, by {archive.holder()}: wait until it is done"
-            )
+            raise Refused(f"{archive.holder()} is already archiving: wait until it is done")
         if only:
             _refuse_unready(archive, only)
         sealed, moved, waiting = archive.work(_bar(bars), Event(), only)
@@ -116,10 +114,12 @@ def run(settings: Settings, only: date | None, *, as_json: bool) -> None:
 
 
 def _refuse_unready(archive: Archive, only: date) -> None:
-    """Raise WalletError, before anything is done, if the month that was named cannot be sealed now."""
+    """Raise WalletError, before anything is done, if the named month cannot be sealed now."""
     month = next((month for month in archive.months() if month.first == only), None)
     if month is None:
-        raise WalletError(f"month {only:%Y-%m} has no rows: there is nothing to archive")
+        raise WalletError(
+            f"month {only:%Y-%m} has no rows, so there is nothing to archive: `wallet archive status` lists months"
+        )
     if only in archive.seals():
         return
     why = archive.completeness(month).reasons if archive.is_due(month) else [archive.not_due(month)]
@@ -129,7 +129,7 @@ def _refuse_unready(archive: Archive, only: date) -> None:
 
 def _bar(bars: ExitStack) -> Callable[[Month, int], Advance]:
     def advance_of(month: Month, size: int) -> Advance:
-        # The bar of the month before is done.
+        # Finish the previous month's bar.
         bars.close()
         return bars.enter_context(progress(f"sealing {month.name}", size))
 
@@ -154,7 +154,7 @@ def _print(sealed: Sequence[Sealed], moved: Sequence[Moved], *, as_json: bool) -
             f"attempt {move.attempts}"
         )
     if not (sealed or moved):
-        typer.echo("nothing to seal or to move")
+        typer.echo("nothing to seal or move")
 
 
 def _sealed(one: Sealed) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`wallet archive verify`: the chain of seals, and each sealed month's rows beside its seal and the topic."""
+"""`wallet archive verify`: check the chain of seals, and each sealed month's rows against its seal and the topic."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -26,7 +26,7 @@ from topics.topic_log import TopicLog
 
 @dataclass(frozen=True)
 class Checked:
-    """A month whose rows are what its seal says, and with Kafka what the topic says."""
+    """A month whose rows match its seal and, unless Kafka was left out, the topic."""
 
     month: str
     entries: int
@@ -35,7 +35,7 @@ class Checked:
 
 
 def run(settings: Settings, only: date | None, *, kafka: bool, as_json: bool) -> int:
-    """Check and print; returns the exit code, 0 only where everything matches."""
+    """Check and print; returns the exit code, 0 only if everything matches."""
     done: list[Checked] = []
     problem = None
     if kafka:
@@ -48,7 +48,7 @@ def run(settings: Settings, only: date | None, *, kafka: bool, as_json: bool) ->
                 done.append(one)
                 if not as_json:
                     beside = "its seal and the topic" if one.with_topic else "its seal"
-                    typer.echo(f"{one.month}: {one.entries:,} entries are as {beside}: {one.seal}")
+                    typer.echo(f"{one.month}: {one.entries:,} entries match {beside}: {one.seal}")
         except Mismatch as mismatch:
             problem = str(mismatch)
     if as_json:
@@ -67,14 +67,16 @@ def _checked(
 ) -> Iterator[Checked]:
     known = seals.read(connection)
     if only and only not in {seal.content.month for seal in known}:
-        raise WalletError(f"month {only:%Y-%m} is not sealed: `wallet archive status` shows those that are")
+        raise WalletError(
+            f"month {only:%Y-%m} is not sealed: `wallet archive status` shows the sealed months"
+        )
     for fault in seals.faults(known):
         raise Mismatch(f"the chain of seals is broken at {fault.month:%Y-%m}: it {fault.reason}")
     places = {month.first: month for month in archive_months.with_rows(connection)}
     sealed = {seal.content.month for seal in known}
     for month in places.values():
         if month.archived and month.first not in sealed:
-            raise Mismatch(f"month {month.name} is in the archive and has no seal: its seal was taken away")
+            raise Mismatch(f"month {month.name} is in the archive but its seal was removed")
     group = settings.sink_group("archive")
     ledger = TopicLog(settings, Topics.of(settings).ledger, group) if kafka else None
     try:

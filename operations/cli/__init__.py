@@ -1,1 +1,1 @@
-"""What all commands share: arguments, output, the processes that they start, and where a command runs."""
+"""What all commands share: arguments, output, child processes, and the settings they run with."""

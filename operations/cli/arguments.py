@@ -1,4 +1,4 @@
-"""Command lines, and arguments that several commands read alike."""
+"""Command lines, and arguments that several commands share."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -9,20 +9,20 @@ import typer
 from config.errors import ConfigurationError
 from config.text import is_text
 
-#: UsageError, for a command line that is not understood: click's, or the copy of it that newer typers have.
+#: UsageError: click's, or the copy of it that newer versions of typer bring.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
-    """Run a command line and return its exit code; without any arguments it shows its help.
+    """Run a command line and return its exit code; without arguments it shows the help.
 
-    Raises ConfigurationError, in one line, where typer would draw a box around what it does not understand, and for
-    bytes that are no text: what is named by them could be neither looked up nor printed.
+    Raises ConfigurationError, in one line, where typer would draw a box around a usage error, and for arguments
+    that are not UTF-8, since these can be neither looked up nor printed.
     """
     for argument in arguments:
         if not is_text(argument):
             raise ConfigurationError(
-                f"argument {argument!a} is not text in UTF-8: write it so, or rename the file"
+                f"argument {argument!a} is not UTF-8: write it in UTF-8, or rename the file"
             )
     try:
         code = app(args=[*arguments] or ["--help"], prog_name=name, standalone_mode=False)
@@ -34,23 +34,23 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
 
 
 def aware_time(option: str, text: str | None) -> datetime | None:
-    """An aware time in UTC; one without a zone means something else on every machine, so it is refused.
+    """An aware time in UTC. A time without a zone is refused: it would mean something else on every machine.
 
-    Raises ConfigurationError in one line for what is no such time.
+    Raises ConfigurationError.
     """
     if text is None:
         return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigurationError(f"{option} {text!r} is no time: write 2026-11-22T10:00:00Z") from None
+        raise ConfigurationError(f"{option} {text!r} is not a time: write 2026-11-22T10:00:00Z") from None
     if at.tzinfo is None:
         raise ConfigurationError(f"{option} {text!r} has no zone: add Z or an offset such as +01:00")
     try:
         return at.astimezone(UTC)
     except OverflowError:
         raise ConfigurationError(
-            f"{option} {text!r} is not in the years 1 to 9999 in UTC: write one that is, or leave it out"
+            f"{option} {text!r} is not within the years 1 to 9999 in UTC: use a time within them"
         ) from None
 
 
@@ -61,13 +61,13 @@ def month_of(option: str, text: str | None) -> date | None:
     try:
         return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
     except ValueError:
-        raise ConfigurationError(f"{option} {text!r} is no month: write 2026-08") from None
+        raise ConfigurationError(f"{option} {text!r} is not a month: write 2026-08") from None
 
 
 def partitions_of(count: int, *wanted: int | None) -> list[int]:
-    """Those of a pipeline's `count` partitions that `--partition` names, all where it names none.
+    """The partitions that `--partition` names, of a pipeline with `count`; all if it names none.
 
-    Raises ConfigurationError for one that there is not.
+    Raises ConfigurationError for a partition that does not exist.
     """
     named = sorted({at for at in wanted if at is not None})
     if named and named[-1] >= count:

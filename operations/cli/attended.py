@@ -1,7 +1,7 @@
-"""A `wallet` command that ends when the process that started it is gone, even one that was killed.
+"""Run a `wallet` command that ends when the process that started it is gone, even if that was killed.
 
-`python -m operations.cli.attended PID COMMAND ...`: the starter stops its children in order, but SIGKILL gives it no
-time to, and a worker that nobody attends to would go on for ever.
+`python -m operations.cli.attended PID COMMAND ...`: the starter normally stops its children, but not
+after a SIGKILL, and then a worker would run forever with nobody watching it.
 """
 
 import os
@@ -16,7 +16,7 @@ LOOK_EVERY_S = 0.5
 
 
 def attend(starter: int) -> None:
-    """Send this process SIGTERM once its parent is another than its starter."""
+    """Send this process SIGTERM once its parent is no longer its starter."""
     while os.getppid() == starter:
         time.sleep(LOOK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Processes that a command starts, watches and never leaves behind."""
+"""Child processes of a command, which never outlive it."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from typing import Self
 
 from config.errors import Stopped
 
-#: A child that was asked to stop is killed after so many seconds.
+#: Seconds after which a child that was asked to stop is killed.
 STOP_S = 15.0
 LAST_LINES = 12
 
@@ -31,7 +31,7 @@ class Child:
         self.name = name
         self.log = log
         with log.open("ab") as output:
-            # A session of its own: Ctrl-C reaches us alone, and we stop our children in order.
+            # In its own session, Ctrl-C does not reach it: we stop our children in order.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
                 command,
                 env={**os.environ, **environment},
@@ -44,7 +44,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process, for who measures it."""
+        """Its process id, for measurements."""
         return self._process.pid
 
     def check(self) -> None:
@@ -54,20 +54,20 @@ class Child:
             return
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         told = "".join(f"\n    {line}" for line in lines)
-        raise Stopped(f"{self.name} ended unasked with code {code}; its log {self.log} ends with:{told}")
+        raise Stopped(f"{self.name} ended unexpectedly with code {code}; its log {self.log} ends with:{told}")
 
     def kill(self) -> None:
-        """End it by SIGKILL, as a machine that loses its power would."""
+        """End it with SIGKILL, like a power failure."""
         self._process.kill()
         self._process.wait()
 
     def ask_to_stop(self) -> None:
-        """Tell it to stop, if it still runs."""
+        """Send SIGTERM if it still runs."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Wait until it has ended; kill it when it does not."""
+        """Wait until it has ended; kill it if it does not."""
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -75,9 +75,9 @@ class Child:
 
 
 class Children:
-    """All children of one command; leaving the `with` block stops every one of them.
+    """All children of one command; leaving the `with` block stops them all.
 
-    Their logs are in `folder`; they work in `works_in`, where a `.env` file would add to their settings.
+    Their logs are in `folder`. Their working folder is `works_in`: a `.env` file there adds to their settings.
     """
 
     def __init__(self, environment: Mapping[str, str], folder: Path, *, works_in: Path | None = None) -> None:
@@ -96,30 +96,30 @@ class Children:
             child.wait()
 
     def start(self, name: str, *arguments: str) -> Child:
-        """Start `wallet ARGUMENTS` under a name of its own."""
+        """Start `wallet ARGUMENTS`; `name` is for logs and messages."""
         return self.start_command(name, sys.executable, "-m", "operations", *arguments)
 
     def start_command(self, name: str, *command: str) -> Child:
-        """Start any program under a name of its own."""
+        """Start any program; `name` is for logs and messages."""
         log = self._folder / f"{name.replace(' ', '-')}.log"
         child = Child(name, command, self._environment, log, self._works_in)
         self._running.append(child)
         return child
 
     def kill(self, child: Child) -> None:
-        """End one of them by SIGKILL and forget it."""
+        """End one of them with SIGKILL and forget it."""
         child.kill()
         self._running.remove(child)
 
     def check(self) -> None:
-        """Raise Stopped if one of them has ended by itself."""
+        """Raise Stopped if one of them has ended on its own."""
         for child in self._running:
             child.check()
 
 
 @contextlib.contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Being told to end, or losing the terminal, ends the children as Ctrl-C does."""
+    """SIGTERM and SIGHUP end the children as Ctrl-C does."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt

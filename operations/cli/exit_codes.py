@@ -1,8 +1,8 @@
-"""Exit codes that are no error's (docs/commands.md)."""
+"""Exit codes that do not come with an error class (docs/commands.md)."""
 
-#: Lines of a file were bad, or not delivered.
+#: Lines of a file were bad or not delivered.
 BAD_LINES = 6
-#: Something was compared, and differs.
+#: A comparison found differences.
 DIFFERENCES = 8
-#: As shells count what SIGINT ends.
+#: 128 + SIGINT, as shells count.
 INTERRUPTED = 130

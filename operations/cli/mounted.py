@@ -1,6 +1,6 @@
-"""Groups of commands within `wallet`, whose modules are imported when one of their commands is asked for.
+"""Groups of commands within `wallet`, imported when one of their commands is run.
 
-Mounted as typer does it, all of them and the libraries that they need would be imported for every `--help`.
+Typer's own way of mounting would import all of them, and their libraries, for every `--help`.
 """
 
 from importlib import import_module
@@ -20,10 +20,10 @@ GROUPS = {
 
 
 class Mounted(TyperGroup):
-    """`wallet`, which lists its groups by what stands in main.py, and hands over to the modules."""
+    """`wallet`: lists its groups as main.py declares them and loads their modules on demand."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """The command of a line's first word, and what is left for it; a group alone shows its help."""
+        """The command that the first word names, and the rest of the line; a group alone shows its help."""
         name, command, rest = super().resolve_command(ctx, args)
         if name not in GROUPS:
             return name, command, rest

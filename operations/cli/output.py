@@ -33,13 +33,13 @@ from config.times import rfc3339
 if TYPE_CHECKING:
     from operations.setup.init import Report
 
-#: Between two log lines of the same progress, in seconds.
+#: Seconds between two log lines of the same progress.
 LOG_EVERY_S = 2.0
 
-#: No table is wider.
+#: Widest table, in characters.
 WIDEST = 100_000
 
-#: Rows of a file that a dry run shows as they would be sent.
+#: Rows that a dry run shows as they would be sent.
 SHOWN = 3
 
 log = EventLog("operations")
@@ -48,7 +48,7 @@ Advance = Callable[[int], None]
 
 
 def as_line(value: object) -> str:
-    """JSON on one line; times and the like as text."""
+    """JSON on one line; other types, such as times, as text."""
     return json.dumps(value, default=_as_text, ensure_ascii=False)
 
 
@@ -57,7 +57,7 @@ def _as_text(value: object) -> str:
 
 
 def console() -> Console:
-    """Standard output for tables and lines of text, none of which is cut or broken: ids and times are to be copied."""
+    """Standard output for tables and text. Nothing is cut or wrapped: people copy ids and times."""
     return Console(highlight=False, soft_wrap=True)
 
 
@@ -68,7 +68,7 @@ def table(
     numbers: Collection[str] = (),
     title: str | None = None,
 ) -> Table:
-    """A table without lines; the columns named in `numbers` are flush right. Only a Text is styled."""
+    """A table without lines; columns in `numbers` are right-aligned. Markup in plain strings is not interpreted."""
     made = Table(box=None, header_style="bold", title=title and escape(title), title_justify="left")
     for name in columns:
         made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
@@ -78,12 +78,12 @@ def table(
 
 
 def lag_cell(lag: int, text: str) -> Text:
-    """A lag as a table's cell: it catches the eye where there is one."""
+    """A lag as a table cell, highlighted unless it is 0."""
     return Text(text, "yellow" if lag else "")
 
 
 def fits(table: Table, on: Console) -> bool:
-    """Whether each row has room on one line; what is no terminal is made as wide as the table."""
+    """Whether each row fits on one line; output that is not a terminal is made as wide as the table."""
     wide = Console(width=WIDEST, highlight=False)
     needed = Measurement.get(wide, wide.options, table).maximum
     if on.is_terminal:
@@ -93,7 +93,7 @@ def fits(table: Table, on: Console) -> bool:
 
 
 def show_table(table: Table) -> None:
-    """Print a table, each row on one line; on a terminal that is too narrow for that, each row as lines of its own."""
+    """Print a table with one row a line; on a terminal too narrow for that, one cell a line."""
     shown = console()
     if fits(table, shown):
         shown.print(table, soft_wrap=False)
@@ -110,9 +110,9 @@ def show_table(table: Table) -> None:
 
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """A bar on a terminal, a log line every two seconds elsewhere; told how many are done.
+    """A bar on a terminal, a log line every two seconds elsewhere; call what it yields with how many are done.
 
-    Both with the rate and the time that is left at that rate.
+    Both show the rate and the time left at that rate.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -130,13 +130,13 @@ def progress(title: str, total: int) -> Iterator[Advance]:
     with Progress(*columns, console=console, transient=False) as bars, _logs_above():
         task = bars.add_task(title, total=total)
         yield lambda done: bars.update(task, completed=done)
-        # What was left out on the way is done, too.
+        # Work that was skipped counts as done.
         bars.update(task, completed=total)
 
 
 @contextlib.contextmanager
 def _logs_above() -> Iterator[None]:
-    """Log lines take the way that keeps them off a bar: rich has replaced stderr while it shows one."""
+    """Log through rich's replacement of stderr while it shows a bar, or log lines would tear the bar."""
     with contextlib.ExitStack() as back:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and (before := handler.setStream(sys.stderr)):
@@ -145,10 +145,10 @@ def _logs_above() -> Iterator[None]:
 
 
 class _Rate(ProgressColumn):
-    """How many are done in a second."""
+    """Items per second."""
 
     def render(self, task: Task) -> Text:
-        """Nothing as long as nothing is done."""
+        """The rate; empty until something is done."""
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f}/s" if speed else "")
 
@@ -168,7 +168,7 @@ def _logged(title: str, total: int) -> Advance:
 
 
 def behind(advance: Advance, done: int) -> Advance:
-    """The same for a part of the work: told how many of the part are done, behind those that were before it."""
+    """Progress of one part of the work: adds the `done` of the parts before it."""
     return lambda more: advance(done + more)
 
 
@@ -186,6 +186,6 @@ def show_report(report: "Report", *, as_json: bool) -> None:
     for change in report.altered:
         typer.echo(change)
     if not (report.created or report.altered or report.record_written or report.migrated):
-        typer.echo("everything was there already")
+        typer.echo("nothing to do: everything exists already")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)

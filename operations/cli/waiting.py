@@ -1,4 +1,4 @@
-"""Waiting for work that others do, with its progress shown, for as long as it gets on."""
+"""Wait, with progress, for work that another process does, as long as it makes progress."""
 
 import time
 from collections.abc import Callable
@@ -12,9 +12,9 @@ LOOK_EVERY_S = 0.3
 def until_done(
     title: str, total: int, look: Callable[[], int], *, stall_s: float, stalled: Callable[[int], WalletError]
 ) -> None:
-    """Return once `look` says that `total` are done.
+    """Return once `look` says that `total` items are done.
 
-    Raises what `stalled` makes of the figure when that stays the same for `stall_s`.
+    Raises `stalled(done)` if the number has not changed for `stall_s` seconds.
     """
     done, moved_at = -1, time.monotonic()
     with progress(title, total) as advance:

@@ -1,1 +1,1 @@
-"""`wallet demo`: the whole pipeline on mixed input, and every balance checked."""
+"""`wallet demo`: run the whole pipeline on mixed input and check every balance."""

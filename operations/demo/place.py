@@ -1,4 +1,4 @@
-"""Where a demo happens: servers, and a prefix and a database of its own, which are removed again."""
+"""Where a demo runs: its servers, and a prefix and database of its own, which are removed afterwards."""
 
 import re
 import shutil
@@ -20,14 +20,14 @@ FOLDER = Path(".local/demo")
 STAMP = "%Y%m%d-%H%M%S"
 _NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
 _DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")
-#: What another demo left is removed when it is older than any demo runs.
+#: Leftovers of other demos are removed once they are older than any demo runs.
 LEFT_BEHIND = timedelta(minutes=15)
 
 log = EventLog("operations.demo")
 
 
 def somewhere() -> Settings:
-    """The configured servers, or the local stack, started if it is not up."""
+    """The configured servers, or else the local stack, which is started if needed."""
     settings = from_environment()
     logs.configure(settings.log_level)
     if context.is_placed(settings):
@@ -37,7 +37,7 @@ def somewhere() -> Settings:
 
 
 def new_pipeline(settings: Settings) -> Settings:
-    """Settings of a new pipeline with a database of its own, where overdrafts are rejected to show it."""
+    """Settings of a new pipeline with its own database; it rejects overdrafts, to show that."""
     wait_for_kafka(settings)
     prefix = f"demo-{datetime.now(UTC).strftime(STAMP)}"
     own = databases.create(settings, prefix.replace("-", "_"))
@@ -53,16 +53,16 @@ def new_pipeline(settings: Settings) -> Settings:
 
 
 def alone() -> AbstractContextManager[None]:
-    """One demo at a time in a folder: the next one removes what older ones left."""
+    """One demo at a time in a folder: each removes what older ones left."""
     private(FOLDER, "the demo's folder")
     return locked(
         FOLDER / "lock",
-        lambda _: Refused("another `wallet demo` runs in this folder: wait for it, or stop it"),
+        lambda _: Refused("another `wallet demo` is running in this folder: wait for it, or stop it"),
     )
 
 
 def remove_old(settings: Settings) -> None:
-    """Remove what older demos left behind: topics, groups, databases and folders under their names."""
+    """Remove what older demos left: topics, groups, databases and folders."""
     wait_for_kafka(settings)
     named = [_NAME.fullmatch(topic) for topic in quiet_admin(settings).list_topics(timeout=10).topics]
     named += [_DATABASE.fullmatch(name) for name in databases.names(settings)]
@@ -76,7 +76,7 @@ def remove_old(settings: Settings) -> None:
 
 
 def remove(settings: Settings, prefix: str) -> None:
-    """Remove one demo's topics, groups, database and folder; what is gone already is no error."""
+    """Remove one demo's topics, groups, database and folder, as far as they exist."""
     client = quiet_admin(settings)
     topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
     answers = list(client.delete_topics(topics).values()) if topics else []

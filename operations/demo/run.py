@@ -1,4 +1,4 @@
-"""`wallet demo`: the whole pipeline on mixed input, its worker killed half-way, and every balance checked."""
+"""`wallet demo`: run the whole pipeline on mixed input, kill its worker half-way, check every balance."""
 
 import time
 from contextlib import closing
@@ -25,7 +25,7 @@ from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 from topics.topic_log import TopicLog
 
-#: Without any progress for so many seconds the demo gives up; a takeover takes a session time-out.
+#: Seconds without progress after which the demo gives up; a takeover takes a session time-out.
 PATIENCE_S = 60.0
 SETTLE_S = 0.3
 
@@ -34,7 +34,7 @@ log = EventLog("operations.demo")
 
 @dataclass
 class Run:
-    """What one run is made of, and the times that it measured, in seconds of the monotonic clock."""
+    """One run and the times it measured, in seconds of the monotonic clock."""
 
     settings: Settings
     count: int
@@ -47,7 +47,7 @@ class Run:
 
 
 def run(count: int, wallets: int, *, keep: bool = False) -> int:
-    """Run the demonstration and print its table; 0 when every check passed, otherwise Stopped's code."""
+    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code."""
     settings = demo_place.somewhere()
     began = time.monotonic()
     with demo_place.alone(), stopping_on_signals():
@@ -69,7 +69,7 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
 
 
 def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
-    """Initialise, send, run until all is through with a kill on the way, and check."""
+    """Initialise, send, run until everything is written with one kill on the way, and check."""
     settings = demo.settings
     log.info("initialising", prefix=settings.prefix)
     pipeline = init.initialise(settings).pipeline
@@ -78,7 +78,7 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
         mix = generating.fitted(mix, pipeline)
         with progress("sending", demo.count) as advance:
             delivery.deliver(settings, records(demo.count, mix), advance)
-        # Not before: it might be through with the input by the time that it is to be killed half-way.
+        # Not earlier: it could finish the input before we kill it half-way.
         worker = children.start("worker", "worker")
         _until_posted(demo, children, worker)
         _until_written(demo, children, demo.count + _snapshots(settings))
@@ -89,7 +89,7 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
 
 
 def _until_posted(demo: Run, children: Children, worker: Child) -> None:
-    """Follow the workers to the end of the input, killing the first half-way."""
+    """Follow the workers to the end of the input; kill the first one half-way."""
     settings = demo.settings
     client = quiet_admin(settings)
     ends = offsets(client, {Topics.of(settings).transactions: settings.partitions})
@@ -105,7 +105,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
         if not demo.killed and total // 2 <= done < total:
             children.kill(worker)
             demo.killed = time.monotonic()
-            # A commit that was under way may still land; what comes later is the second worker's.
+            # A commit under way may still land; anything later is the second worker's.
             time.sleep(SETTLE_S)
             demo.killed_at = _posted(settings)
             log.warning("worker_killed", done=done, of=total)
@@ -136,7 +136,7 @@ def _snapshots(settings: Settings) -> int:
 
 
 def _until_written(demo: Run, children: Children, total: int) -> None:
-    """Follow the sinks until so many rows are there."""
+    """Follow the sinks until `total` rows are written."""
 
     def written() -> int:
         children.check()
@@ -147,7 +147,7 @@ def _until_written(demo: Run, children: Children, total: int) -> None:
 
 
 def _stalled(done: int) -> Stopped:
-    return Stopped(f"no progress for {PATIENCE_S:g} s at {done}")
+    return Stopped(f"no progress for {PATIENCE_S:g} s, stuck at {done}: see the logs in {demo_place.FOLDER}")
 
 
 def _rows(settings: Settings) -> int:

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Results:
-    """What the audit found, the rows of each table, and the rejections by reason."""
+    """The audit's report, the rows of each table, and the rejections by reason."""
 
     report: Report
     rows: dict[str, int]
     reasons: dict[str, int]
 
     def total(self, name: str) -> int:
-        """A figure of all partitions."""
+        """A figure summed over all partitions."""
         return sum(getattr(one, name) for one in self.report.covered)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing differs, and all that was sent was judged."""
+        """Whether nothing differs and every record sent was audited."""
         return self.report.clean and all(one.conserved and not one.in_flight for one in self.report.covered)
 
 
 def show(run: "Run", results: Results, took_s: float) -> bool:
-    """Print everything; whether all is exact."""
+    """Print the tables; returns whether everything is exact."""
     out = console()
     out.print(_figures(run, results, took_s))
     out.print()
@@ -47,9 +47,9 @@ def show(run: "Run", results: Results, took_s: float) -> bool:
 
 
 def show_kept(settings: Settings) -> None:
-    """Say how to look around in what was kept; it is removed by a later demo."""
+    """Say how to look around in what was kept."""
     out = console()
-    out.print("\nkept; the next demo removes it after a quarter of an hour. To look around:")
+    out.print("\nkept: a demo started more than 15 minutes from now removes it. To look around:")
     out.print(f"  export WALLET_PREFIX={settings.prefix} WALLET_OVERDRAFT={settings.overdraft}")
     out.print(f"  export WALLET_KAFKA={settings.kafka} WALLET_PARTITIONS={settings.partitions}")
     out.print(f"  export WALLET_POSTGRES={settings.postgres.get_secret_value()}", markup=False)
@@ -74,10 +74,10 @@ def _figures(run: "Run", results: Results, took_s: float) -> Table:
         ]
     working_s = run.posted - run.began - taken_over_s
     if working_s > 0.5:
-        rows.append(("posted a second, takeover aside", f"{records / working_s:,.0f}"))
+        rows.append(("posted per second, without the takeover", f"{records / working_s:,.0f}"))
     rows += [
-        ("posted a second, takeover and all", f"{records / max(0.1, run.posted - run.began):,.0f}"),
-        ("all of it took", f"{took_s:.1f} s"),
+        ("posted per second, takeover included", f"{records / max(0.1, run.posted - run.began):,.0f}"),
+        ("total time", f"{took_s:.1f} s"),
     ]
     figures = table(("what", "figure"), rows, numbers=("figure",), title="wallet demo")
     figures.show_header = False
@@ -87,7 +87,7 @@ def _figures(run: "Run", results: Results, took_s: float) -> Table:
 def _checks(results: Results) -> Table:
     report = results.report
     counts = (
-        ("records, each with exactly one outcome", results.total("records")),
+        ("records with exactly one outcome each", results.total("records")),
         ("ledger entries, byte by byte", results.total("entries")),
         ("rejections, reason and bytes", results.total("rejections")),
         ("snapshots", results.total("snapshots")),

@@ -1,6 +1,6 @@
-"""The columns of an exported record: the raw ones, which are all of it, and readable ones beside them.
+"""The columns of an exported record: raw columns that hold all of it, and readable ones for convenience.
 
-A readable column is null where the record cannot be read so: bytes of upstream may be anything.
+A readable column is null if the record does not decode: upstream may send any bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from schemas.records import REASONS, TYPES, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 from topics.rejections import headers_of
 
-#: The first number that no column holds; a header may have any.
+#: One past the largest int64; numbers in headers may be larger, and no column holds those.
 BEYOND_LONG = 1 << 63
-#: What a readable column holds, by its name.
+#: Readable columns by name.
 Fields = dict[str, object]
 
 
 class Kind(NamedTuple):
-    """One topic as it is exported: its readable columns with their types, and what fills them; {} where nothing can."""
+    """One exported topic: the types of its readable columns, and the function that fills them ({} if it cannot)."""
 
     name: str
     types: Callable[[Any], dict[str, Any]]
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
 
 def kinds(transaction_schema_id: int) -> dict[str, Kind]:
-    """Every topic that can be exported, by the name of `wallet export topics --topic`."""
+    """Every topic that can be exported, by its name in `wallet export topics --topic`."""
     known = (
         Kind("input", _transaction_types, partial(_transaction, transaction_schema_id)),
         Kind("ledger", lambda pa: _transaction_types(pa) | _posted_types(pa), _entry),
@@ -42,12 +42,12 @@ def kinds(transaction_schema_id: int) -> dict[str, Kind]:
 
 
 def schema(pa: Any, kind: Kind) -> Any:
-    """The file's schema: the raw columns first."""
+    """The file's schema, raw columns first."""
     return pa.schema([(name, of) for name, (of, _) in _raw(pa).items()] + [*kind.types(pa).items()])
 
 
 def row_group(pa: Any, kind: Kind, messages: Sequence[Message]) -> Any:
-    """These records as a table."""
+    """These records as a pyarrow table."""
     columns = [pa.array([take(one) for one in messages], of) for of, take in _raw(pa).values()]
     read = [kind.fields(message) for message in messages]
     columns += [pa.array([fields.get(name) for fields in read], of) for name, of in kind.types(pa).items()]
@@ -55,7 +55,7 @@ def row_group(pa: Any, kind: Kind, messages: Sequence[Message]) -> Any:
 
 
 def _raw(pa: Any) -> dict[str, tuple[Any, Callable[[Message], object]]]:
-    """The raw columns: the type of each, and what takes it from a record."""
+    """The raw columns: type, and the function that takes the value from a record."""
     header = pa.struct([("name", pa.binary()), ("value", pa.binary())])
     return {
         "offset": (pa.int64(), lambda one: one.offset()),
@@ -67,7 +67,7 @@ def _raw(pa: Any) -> dict[str, tuple[Any, Callable[[Message], object]]]:
 
 
 def _headers(message: Message) -> list[dict[str, bytes | None]] | None:
-    """Names and values; None where a name is no UTF-8, which no Python client can read."""
+    """Names and values; None if a name is not UTF-8, which no Python client can read."""
     found = headers_of(message)
     return None if found is None else [{"name": name.encode(), "value": value} for name, value in found]
 
@@ -112,7 +112,7 @@ def _rejection_types(pa: Any) -> dict[str, Any]:
 
 
 def _of(one: Transaction) -> Fields:
-    # What is beyond the years 1 to 9999 is INVALID, and most readers of Parquet do not know such times.
+    # Times outside the years 1 to 9999 are INVALID, and most Parquet readers cannot show them.
     sane = EARLIEST_US <= one.occurred_us <= LATEST_US
     named = one._asdict() | {"type": TYPES[one.type], "occurred_at": one.occurred_us if sane else None}
     del named["occurred_us"]

@@ -14,7 +14,7 @@ from operations.export.spans import TOPICS
 from operations.export.statement import STANDARD_OUTPUT, Form
 
 app = typer.Typer(
-    help="Files for others: topics and sealed months as Parquet, a statement as CSV or journal.",
+    help="Write files for others: topics and sealed months as Parquet, statements as CSV or journal.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -22,31 +22,31 @@ app = typer.Typer(
 
 @app.command("topics")
 def topics(
-    folder: Annotated[Path, typer.Argument(help="Where the files and manifest.json go; made if need be.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for the files and manifest.json; created if missing.")
+    ],
     topic: Annotated[
         list[str] | None, typer.Option("--topic", help="input, ledger, rejections or snapshots; repeatable.")
     ] = None,
     partition: Annotated[
-        list[int] | None, typer.Option("--partition", min=0, help="Only this one; repeatable.")
+        list[int] | None, typer.Option("--partition", min=0, help="Only this partition; repeatable.")
     ] = None,
     month: Annotated[
         list[str] | None, typer.Option("--month", help="Only this sealed month, YYYY-MM; repeatable.")
     ] = None,
-    all_months: Annotated[
-        bool, typer.Option("--all-months", help="Only the months that are sealed.")
-    ] = False,
-    records_per_file: Annotated[int, typer.Option(min=1, help="Records in one file, at most.")] = 1_000_000,
+    all_months: Annotated[bool, typer.Option("--all-months", help="Only the sealed months.")] = False,
+    records_per_file: Annotated[int, typer.Option(min=1, help="Most records in one file.")] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Parquet files of what the topics hold, raw bytes and readable columns; run again, it goes on where it stopped.
+    """Write the topics as Parquet files with raw bytes and readable columns. Run it again to continue or to add more.
 
-    Exit code 8 if a month is not what its seal says.
+    Exit code 8 if a month does not match its seal.
     """
     for name in topic or ():
         if name not in TOPICS:
             raise ConfigurationError(f"--topic {name} is none of {', '.join(TOPICS)}")
     if month and all_months:
-        raise ConfigurationError("--month and --all-months exclude each other")
+        raise ConfigurationError("use either --month or --all-months, not both")
     months = [one for text in month or () if (one := month_of("--month", text))]
     options = exporting.Options(
         folder,
@@ -61,12 +61,14 @@ def topics(
 @app.command("statement")
 def statement(
     wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    file: Annotated[Path, typer.Argument(help="Where to; - for standard output.")] = STANDARD_OUTPUT,
-    form: Annotated[Form | None, typer.Option("--format", help="Default: by name; CSV for -.")] = None,
-    begin: Annotated[str | None, typer.Option("--from", help="From this time on; ISO 8601.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Before this time; ISO 8601.")] = None,
+    file: Annotated[Path, typer.Argument(help="File to write; - for standard output.")] = STANDARD_OUTPUT,
+    form: Annotated[
+        Form | None, typer.Option("--format", help="Default: by the file's name; CSV for -.")
+    ] = None,
+    begin: Annotated[str | None, typer.Option("--from", help="Start at this time; ISO 8601.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Stop before this time; ISO 8601.")] = None,
 ) -> None:
-    """A wallet's entries as CSV, or as a journal for hledger. Exit code 1 for a wallet that never had an entry."""
+    """Write a wallet's entries as CSV, or as a journal for hledger. Exit code 1 if the wallet has no entry."""
     times = aware_time("--from", begin), aware_time("--to", end)
     count = statements.export(briefly(), wallet, file, form, *times)
     typer.echo(f"{count:,} entries exported", err=True)

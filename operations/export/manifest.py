@@ -1,7 +1,7 @@
-"""What an export has written so far: `manifest.json` in its folder, replaced as a whole after every file.
+"""What an export has written so far: `manifest.json` in its folder, rewritten atomically after every file.
 
-Whoever has the folder can check it with it: each file's SHA-256, and of what is in it the number of records, the sum
-(ledger: credits less debits) and a hash that does not depend on Parquet. A run goes on where the manifest ends.
+It lets anyone check the folder: it has each file's SHA-256, number of records, sum (ledger: credits minus debits) and
+a hash of the content that does not depend on Parquet. The next run continues where the manifest ends.
 """
 
 import json
@@ -19,16 +19,16 @@ from topics.rejections import Headers, headers_of
 
 NAME = "manifest.json"
 FORMAT = 1
-#: Instead of a length, for what is null.
+#: The length that stands for null.
 NULL = (-1).to_bytes(4, signed=True)
 READ_BYTES = 1 << 20
-#: What the content's hash has in place of headers that no Python client can read.
+#: Stands in the content's hash for headers that no Python client can read; it must not change.
 UNREADABLE: Headers = [("(a name that is not UTF-8)", None)]
 
 
 @dataclass(frozen=True)
 class File:
-    """One file: records of one partition from `from_offset` to before `to_offset`; `month` where it is a month's."""
+    """One file: records of one partition from `from_offset` up to `to_offset` (excluded), of `month` if set."""
 
     path: str
     topic: str
@@ -36,7 +36,7 @@ class File:
     from_offset: int
     to_offset: int
     records: int
-    #: Credits less debits in minor units, of all currencies; of other topics than the ledger None.
+    #: Credits minus debits in minor units, all currencies added; None for topics other than the ledger.
     amount: int | None
     #: SHA-256 over the records as `packed` writes them.
     content: str
@@ -46,7 +46,7 @@ class File:
 
 @dataclass(frozen=True)
 class ExportedMonth:
-    """A sealed month as its files have it: what its seal covers, and whether the seal says the same."""
+    """A sealed month as exported: the seal computed from its files, and whether it matches."""
 
     month: str
     entries: int
@@ -54,25 +54,25 @@ class ExportedMonth:
     hash: str
     seal: str
     as_sealed: bool
-    #: The seal before it, None for the first; "" in a manifest of an older release.
+    #: The previous seal, None for the first month; "" in a manifest of an older release.
     previous: str | None = ""
 
 
 @dataclass
 class Manifest:
-    """All files of a folder. `origin` says of what they are: cluster, topics and pipeline record."""
+    """All files of a folder. `origin` names their source: cluster, topics and pipeline record."""
 
     origin: dict[str, Any]
     files: list[File] = field(default_factory=list)
     months: list[ExportedMonth] = field(default_factory=list)
-    #: By partition the schema ids that count beside the pipeline's own, as the pipeline topic keeps them.
+    #: Accepted schema ids by partition, in addition to the pipeline's own, as the pipeline topic records them.
     accepted: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path, origin: Mapping[str, Any]) -> Self:
-        """The folder's manifest, a new one where it has none.
+        """The folder's manifest, or a new one if it has none.
 
-        Raises Refused for a folder with files of another pipeline, ConfigurationError for what is no manifest.
+        Raises Refused if the folder holds another pipeline's files, ConfigurationError if the file is not a manifest.
         """
         path = folder / NAME
         try:
@@ -88,20 +88,22 @@ class Manifest:
             return cls(dict(origin))
         except (ValueError, TypeError, KeyError):
             raise ConfigurationError(
-                f"{path} is no manifest of an export: name another folder, or an empty one"
+                f"{path} is not an export's manifest: choose another folder, or an empty one"
             ) from None
         if version != FORMAT:
-            raise Refused(f"{path} has format {version!r}, this code knows {FORMAT}: name another folder")
+            raise Refused(
+                f"{path} has format {version!r}, this version reads {FORMAT}: choose another folder"
+            )
         for name, value in origin.items():
             if (there := found.origin.get(name, value)) != value:
                 raise Refused(
-                    f"{folder} holds an export with {name} {there}, and here it is {value}: name another folder"
+                    f"{folder} holds an export with {name} {there}, but here it is {value}: choose another folder"
                 )
         found.origin |= origin
         return found
 
     def next_offset(self, topic: str, partition: int, month: str | None) -> int | None:
-        """Where the next file of this partition begins; None where there is none yet."""
+        """Where the next file of this partition begins; None if it has no file yet."""
         ends = [
             one.to_offset
             for one in self.files
@@ -110,17 +112,17 @@ class Manifest:
         return max(ends, default=None)
 
     def save(self, folder: Path) -> None:
-        """Write it: all of it or, where this ends in the middle, nothing."""
+        """Write it atomically."""
         told = {"format": FORMAT} | asdict(self)
         with written_whole(folder / NAME) as out:
             json.dump(told, out, indent=1)
 
 
 def packed(messages: Iterable[Message]) -> bytes:
-    """Records as the content's hash has them.
+    """Records as bytes for the content's hash.
 
-    Each is its offset and timestamp (8 bytes each), key and value, the number of headers (4 bytes) and their names and
-    values; all big-endian, what has a length behind it in 4 bytes, -1 for null.
+    Each record is: offset and timestamp (8 bytes each), key, value, the number of headers (4 bytes), then each header's
+    name and value. Keys, values and names are preceded by their length in 4 bytes, -1 for null. All big-endian.
     """
     parts = []
     for message in messages:

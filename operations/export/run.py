@@ -1,7 +1,7 @@
 """`wallet export topics`: Parquet files of whole partitions or of sealed months, with a manifest that proves them.
 
-A file appears under its name when it is complete; then the manifest names it. A run that is ended goes on at the next
-one with the file that it had begun, and one that had ended takes what has come since.
+A file gets its name once it is complete; then the manifest lists it. If a run is interrupted, the next one starts
+again with the unfinished file. A run after a complete one adds what has come since.
 """
 
 import os
@@ -34,13 +34,13 @@ from sinks.archive.seals import Seal
 from streams.accepted import read_accepted
 from topics.cluster import check, identity, quiet_admin
 
-#: A row group is written, and forgotten, at so many bytes of keys and values.
+#: Bytes of keys and values in one row group, which is as much as is kept in memory.
 GROUP_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to export: topics by our names for them, partitions (none: all), months (None: whole partitions)."""
+    """What to export: topics by our names, partitions (empty: all), months (None: whole partitions)."""
 
     folder: Path
     topics: Sequence[str]
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Report:
-    """What one run wrote; `months` are those whose entries it has held against their seals."""
+    """What one run wrote; `months` are those that it compared with their seals."""
 
     folder: str
     files: int
@@ -61,7 +61,7 @@ class Report:
 
 
 def run(settings: Settings, options: Options, *, as_json: bool) -> int:
-    """Export and print; returns the exit code, 0 only where every sealed month is what its seal says."""
+    """Export and print; returns the exit code, 0 only if every sealed month matches its seal."""
     pa, _ = libraries()
     pipeline = check(settings)
     settings = pipeline.rule(settings)
@@ -93,7 +93,7 @@ def _taken(folder: Path) -> Refused:
 
 
 def _origin(settings: Settings, pipeline: Pipeline, logs: Logs, names: Sequence[str]) -> dict[str, Any]:
-    """What the offsets are of."""
+    """What the offsets belong to."""
     client = quiet_admin(settings)
     ids = {f"{name} topic": list(identity(client, logs.topic(name))) for name in names}
     known = {
@@ -117,7 +117,7 @@ class Export:
         self._compared: list[ExportedMonth] = []
 
     def write(self, spans: Sequence[Span]) -> None:
-        """Write what is not written yet of these."""
+        """Write what is missing of these."""
         left = [self._left(span) for span in spans]
         title = f"exporting {spans[0].month}" if spans and spans[0].month else "exporting"
         total, done = sum(span.end - span.begin for span in left), 0
@@ -132,7 +132,7 @@ class Export:
         return span if known is None else span._replace(begin=min(max(span.begin, known), span.end))
 
     def _write(self, span: Span, advance: Advance) -> None:
-        """Files of one stretch, each of up to so many records; nothing where nothing is in it."""
+        """Write the files of one span; none if it holds no records."""
         begin, part = span.begin, None
         for messages in self._logs[span.topic].slices(span.partition, span.begin, span.end):
             kept = [message for message in messages if span.keep is None or span.keep(message)]
@@ -146,7 +146,7 @@ class Export:
                     part = None
             advance((messages[-1].offset() or 0) + 1 - span.begin)
         if part:
-            # What lies behind the last record is marks of transactions, or was looked at and is not wanted.
+            # After the last record there are only transaction marks and records that are not wanted.
             self._finish(part, span.end)
 
     def _finish(self, part: "Part", to_offset: int) -> None:
@@ -156,7 +156,7 @@ class Export:
         self._manifest.save(self._options.folder)
 
     def compare(self, seal: Seal) -> None:
-        """Read a month's files again and hold them against its seal."""
+        """Read a month's files again and compare them with its seal."""
         name = f"{seal.content.month:%Y-%m}"
         entries, amount, total = 0, 0, sha256()
         files = [one for one in self._manifest.files if (one.topic, one.month) == ("ledger", name)]
@@ -182,7 +182,7 @@ class Export:
 
 
 class Part:
-    """A file that is being written, under another name until it is complete."""
+    """A file being written, under a temporary name until it is complete."""
 
     def __init__(self, pa: Any, kind: Kind, folder: Path, span: Span, begin: int) -> None:
         self._pa, self._kind, self._span, self._begin = pa, kind, span, begin
@@ -217,7 +217,7 @@ class Part:
         self._waiting, self._waiting_bytes = [], 0
 
     def close(self, to_offset: int) -> File:
-        """Finish the file: it is on the disk under its name when this returns."""
+        """Finish the file: it is on disk under its final name when this returns."""
         if self._waiting:
             self._flush()
         self._writer.close()
@@ -239,7 +239,7 @@ class Part:
 
 
 def _signed(values: Sequence[bytes]) -> int:
-    """Credits less debits; what is damaged counts nothing, and has no readable columns either."""
+    """Credits minus debits; damaged entries count as 0 and have no readable columns either."""
     try:
         return signed_sum(values)
     except (IndexError, ValueError):
@@ -247,10 +247,10 @@ def _signed(values: Sequence[bytes]) -> int:
 
 
 def hashes_in(path: Path, digest: str) -> Iterator[list[bytes]]:
-    """The entries' hashes in a file, in their order; raises Refused for a file that is not as it was written."""
+    """The entries' hashes in a file, in order; raises Refused if the file has changed since it was written."""
     if not path.exists() or sha256_of(path) != digest:
         raise Refused(
-            f"{path} is missing, or not as it was written: export the month again, into another folder"
+            f"{path} is missing or has changed since it was written: export the month again into another folder"
         )
     _, parquet = libraries()
     with parquet.ParquetFile(path) as file:
@@ -263,6 +263,8 @@ def _told(report: Report) -> str:
         f"{report.records:,} records in {report.files} new files ({report.bytes / 1e6:,.1f} MB) in {report.folder}"
     ]
     for month in report.months:
-        verdict = f"as its seal {month.seal}" if month.as_sealed else f"NOT as its seal {month.seal}"
+        verdict = (
+            f"matches its seal {month.seal}" if month.as_sealed else f"does NOT match its seal {month.seal}"
+        )
         lines.append(f"{month.month}: {month.entries:,} entries, {verdict}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What is to be exported: stretches of partitions, whole ones or those of sealed months."""
+"""What to export: spans of partitions, whole ones or those of sealed months."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -23,7 +23,7 @@ TOPICS = ("input", "ledger", "rejections", "snapshots")
 
 
 class Span(NamedTuple):
-    """Records of one partition from `begin` to before `end`, those that `keep` takes; `month` as YYYY-MM."""
+    """Records of one partition from `begin` up to `end` (excluded) for which `keep` is true; `month` as YYYY-MM."""
 
     topic: str
     partition: int
@@ -34,7 +34,7 @@ class Span(NamedTuple):
 
 
 class Logs:
-    """The topics, opened as they are asked for."""
+    """The topics, opened on first use."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._topics = settings, Topics.of(settings)
@@ -46,12 +46,12 @@ class Logs:
         return self._open[name]
 
     def topic(self, name: str) -> str:
-        """The topic of this name of ours."""
+        """The topic that has this name of ours."""
         topic: str = getattr(self._topics, "transactions" if name == "input" else name)
         return topic
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the opened topics."""
         for log in self._open.values():
             log.close()
 
@@ -65,7 +65,7 @@ def whole(logs: Logs, names: Sequence[str], partitions: Sequence[int]) -> Iterat
 
 
 def sealed(settings: Settings, wanted: Sequence[date]) -> list[Seal]:
-    """The seals of these months, all there are where none is named.
+    """The seals of these months, or all seals if none is named.
 
     Raises WalletError for a month that is not sealed, Refused where the chain of seals is broken.
     """
@@ -77,16 +77,16 @@ def sealed(settings: Settings, wanted: Sequence[date]) -> list[Seal]:
     for month in wanted:
         if month not in known:
             raise WalletError(
-                f"month {month:%Y-%m} is not sealed: `wallet archive status` shows those that are"
+                f"month {month:%Y-%m} is not sealed: `wallet archive status` shows the sealed months"
             )
     return [known[month] for month in sorted({*wanted} or known)]
 
 
 def of_month(logs: Logs, names: Sequence[str], seal: Seal) -> Iterator[Span]:
-    """A sealed month: its entries, the input that became them and was rejected on the way, and its snapshots.
+    """A sealed month: its entries, its snapshots, and the input records that were posted or rejected in it.
 
-    The input from behind the last entry before the month up to the month's last entry: so every record of the input
-    is in one month.
+    The input spans from after the last entry before the month to the month's last entry, so every input record is in
+    exactly one month.
     """
     month = Month(seal.content.month, archived=True)
     for at in sorted(seal.content.ranges):
@@ -104,17 +104,17 @@ def of_month(logs: Logs, names: Sequence[str], seal: Seal) -> Iterator[Span]:
 
 
 def _sources(ledger: TopicLog, partition: int, begin: int, end: int) -> tuple[int, int]:
-    """Which offsets of the input became the entries between these offsets of the ledger."""
+    """The offsets of the input that became the entries between these offsets of the ledger."""
     log = ledger.log(partition)
     if begin < log.begin:
         raise Refused(
-            f"{ledger.topic} partition {partition} begins at offset {log.begin}, the month at {begin}: its retention "
-            "deleted it"
+            f"{ledger.topic} partition {partition} begins at offset {log.begin}, but the month at {begin}: retention "
+            "has deleted part of the month; leave it out with --month"
         )
     before, last = ledger.last_before(partition, log.begin, begin), ledger.last_before(partition, begin, end)
     if last is None:
         raise Refused(
-            f"the seal names offsets {begin} to {end} of {ledger.topic} partition {partition}, which hold no entry: "
+            f"the seal names offsets {begin} to {end} of {ledger.topic} partition {partition}, which contain no entry: "
             "run `wallet archive verify`"
         )
     return (_source(before) + 1 if before else 0), _source(last) + 1
@@ -125,14 +125,14 @@ def _source(entry: Message) -> int:
 
 
 def _rejections(logs: Logs, partition: int, begin: int, end: int, month: Month) -> Span:
-    """Rejections of the input between these offsets, wherever they lie: found by halves, for they are in its order."""
+    """Rejections of input records between these offsets, found by binary search: they are in the input's order."""
     log = logs["rejections"].log(partition)
     low, high = (_first_of(logs["rejections"], partition, log.begin, log.stable, at) for at in (begin, end))
     return Span("rejections", partition, low, high, month.name)
 
 
 def _first_of(rejections: TopicLog, partition: int, low: int, high: int, source: int) -> int:
-    """Where the first rejection of this offset of the input, or of a later one, is."""
+    """Where the first rejection of this input offset or a later one is."""
     while low < high:
         middle = (low + high) // 2
         found = rejections.first_from(partition, middle, high)
@@ -145,7 +145,7 @@ def _first_of(rejections: TopicLog, partition: int, low: int, high: int, source:
 
 
 def _snapshots(logs: Logs, partition: int, month: Month) -> Span:
-    """Those that bring an entry of this month forward, whenever they were written."""
+    """Snapshots that bring an entry of this month forward, whenever they were written."""
     log = logs["snapshots"].log(partition)
     begins, ends = to_ms(month.starts), to_ms(month.ends)
     first = logs["snapshots"].first_at(partition, begins, log.begin, log.stable)

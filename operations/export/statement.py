@@ -21,7 +21,7 @@ from sinks import postgres
 from sinks.postgres import StatementLine
 
 Form = Literal["csv", "journal"]
-#: By the end of the file's name.
+#: By the file's extension.
 FORMS: dict[str, Form] = {".csv": "csv", ".journal": "journal", ".hledger": "journal", ".ledger": "journal"}
 STANDARD_OUTPUT = Path("-")
 OPENING, UPSTREAM = "equity:opening balances", "equity:upstream"
@@ -35,10 +35,10 @@ def export(
     begin: datetime | None,
     end: datetime | None,
 ) -> int:
-    """Write the entries recorded from `begin` (included) to `end` (not); returns how many.
+    """Write the entries recorded from `begin` (included) to `end` (excluded); returns how many.
 
-    The file appears when it is complete. Raises WalletError for a wallet without any entry, ConfigurationError where
-    neither `form` nor the file's name says how to write it.
+    The file appears when it is complete. Raises WalletError if the wallet has no entry, ConfigurationError if neither
+    `form` nor the file's name gives the format.
     """
     write = {"csv": write_csv, "journal": write_journal}[form or form_of(path)]
     entries = postgres.statement(settings, wallet_id, begin, end)
@@ -50,19 +50,19 @@ def export(
 
 
 def form_of(path: Path) -> Form:
-    """How a file of this name is written; raises ConfigurationError where it does not say."""
+    """The format for a file of this name; raises ConfigurationError if the name does not tell."""
     if path == STANDARD_OUTPUT:
         return "csv"
     try:
         return FORMS[path.suffix.lower()]
     except KeyError:
         raise ConfigurationError(
-            f"{path} does not say how to write it: name it .csv or .journal, or say --format"
+            f"{path} has no known format: name it .csv or .journal, or add --format"
         ) from None
 
 
 def decimal(minor: int, currency: str) -> Decimal:
-    """An amount in units of its currency; minor units stay where the currency has no known decimals."""
+    """An amount in units of its currency; in minor units if the currency has no known decimals."""
     return Decimal(minor).scaleb(-MINOR_DIGITS.get(currency, 0))
 
 
@@ -91,7 +91,7 @@ COLUMNS: dict[str, Callable[[StatementLine], object]] = {
 
 
 def write_csv(out: IO[str], entries: Iterable[StatementLine]) -> int:
-    """One row an entry below a row of names; amounts in minor units, and in units of the currency."""
+    """A header, then one row per entry; amounts in minor units, and in units of the currency."""
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(COLUMNS)
     count = 0
@@ -102,10 +102,10 @@ def write_csv(out: IO[str], entries: Iterable[StatementLine]) -> int:
 
 
 def write_journal(out: IO[str], entries: Iterable[StatementLine]) -> int:
-    """Transactions of double-entry bookkeeping, each with the balance after it, which hledger asserts.
+    """Double-entry transactions, each with the balance after it, which hledger asserts.
 
-    What came before the first is an opening balance. The other side of all is one account: whose it is, the ledger
-    does not know.
+    What came before the first is an opening balance. The other side is always the same account, since the ledger does
+    not know whose it is.
     """
     count = 0
     for count, entry in enumerate(entries, 1):
@@ -145,7 +145,7 @@ def _amount(currency: str, minor: int) -> str:
 
 
 def _account(wallet_id: str) -> str:
-    """The wallet's account: characters that would end its name, or begin another one, are percent-encoded."""
+    """The wallet's account name; characters that would end it or start a sub-account are percent-encoded."""
     encoded = "".join(
         character
         if character.isprintable() and character not in '%;:"' and not character.isspace()

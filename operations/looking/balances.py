@@ -12,7 +12,7 @@ from operations.cli.output import as_line, show_table, table
 from sinks import postgres
 from sinks.postgres import StatementLine
 
-#: A statement is shown in tables of so many lines, so that a long one starts at once.
+#: Lines in one table, so that a long statement starts printing at once.
 PAGE_LINES = 500
 
 
@@ -24,12 +24,12 @@ def show_balance(
     *,
     as_json: bool,
 ) -> None:
-    """Print a wallet's balance in minor units, by recorded or by occurred time.
+    """Print a wallet's balance in minor units, at a recorded_at or an occurred_at.
 
-    Raises WalletError for a wallet without any entry.
+    Raises WalletError if the wallet has no entry.
     """
     if at and effective_at:
-        raise ConfigurationError("--at and --effective-at exclude each other")
+        raise ConfigurationError("use either --at or --effective-at, not both")
     if effective_at:
         found = postgres.effective_balance(settings, wallet_id, effective_at)
     else:
@@ -46,9 +46,9 @@ def show_balance(
 def show_statement(
     settings: Settings, wallet_id: str, begin: datetime | None, end: datetime | None, *, as_json: bool
 ) -> None:
-    """Print a wallet's entries by sequence; one JSON object a line for programs.
+    """Print a wallet's entries by sequence, or as JSON Lines.
 
-    Raises WalletError for a wallet without any entry.
+    Raises WalletError if the wallet has no entry.
     """
     entries = postgres.statement(settings, wallet_id, begin, end)
     shown = 0

@@ -1,4 +1,4 @@
-"""`wallet status`: how far the worker and each sink are in every partition, and what was rejected."""
+"""`wallet status`: progress of the worker and each sink in every partition, and rejections."""
 
 import time
 from contextlib import closing
@@ -26,9 +26,9 @@ from topics.names import Topics
 
 @dataclass(frozen=True)
 class Place:
-    """One partition at one reader: the next offset to read, the read-committed end, and what lies between.
+    """One partition at one reader: the next offset to read, the read-committed end, and the lag between them.
 
-    `position` is None where the reader has not begun; `progress_at` is when it last moved, where known.
+    `position` is None if the reader has not started; `progress_at` is when it last moved, if known.
     """
 
     reader: str
@@ -42,7 +42,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a pipeline; what PostgreSQL knows is empty, with the reason, while it is away."""
+    """The state of a pipeline; while PostgreSQL is away its part is empty and the reason is given."""
 
     prefix: str
     workers: int | None
@@ -51,12 +51,12 @@ class Status:
     postgres_problem: str | None
 
     def lag(self, reader: str) -> int:
-        """Records that this reader has not read."""
+        """Number of records that this reader has not read."""
         return sum(place.lag for place in self.places if place.reader == reader)
 
 
 def look(settings: Settings, client: AdminClient) -> Status:
-    """One look at everything; raises NotReachable without Kafka, Refused for a pipeline that is not there."""
+    """Look at everything once; raises NotReachable without Kafka, Refused if the pipeline does not exist."""
     names = Topics.of(settings)
     found = describe(client, names.partitioned)
     if names.transactions not in found:
@@ -86,15 +86,15 @@ def look(settings: Settings, client: AdminClient) -> Status:
 
 
 def _read_by_sinks(names: Topics, *, archive: bool) -> list[tuple[str, str]]:
-    """Each sink and its topic; the archive's, which not everybody runs, where it has run."""
+    """Each sink and its topic; the archive's only if it has ever run."""
     sinks = [("ledger", names.ledger), ("snapshots", names.snapshots), ("rejections", names.rejections)]
     return [*sinks, ("archive", names.snapshots)] if archive else sinks
 
 
 def show(settings: Settings, *, every_s: float | None, as_json: bool) -> None:
-    """Print the status once, or again and again every so many seconds until Ctrl-C."""
+    """Print the status once, or every `every_s` seconds until Ctrl-C."""
     wait_for_kafka(settings)
-    # A look must not wait for PostgreSQL as a start does: it tells what it found.
+    # A look must not wait for PostgreSQL as long as a start does: it shows what it has.
     settings = settings.model_copy(update={"startup_wait_s": min(2.0, settings.startup_wait_s)})
     client = quiet_admin(settings)
     if every_s is None:
@@ -132,7 +132,7 @@ def _place(
 
 
 def _members(client: AdminClient, settings: Settings) -> int | None:
-    """How many workers have joined; None where the group is not known."""
+    """How many workers have joined the group; None if the group does not exist."""
     try:
         return len(group_offsets.members(client, settings.group))
     except NotReachable:
@@ -140,10 +140,10 @@ def _members(client: AdminClient, settings: Settings) -> int | None:
 
 
 def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:
-    """The same places without a lag where no record lies between: offsets also count marks and rolled-back records."""
+    """The same places, with lag 0 if no record is left: offsets also count marks and rolled-back records."""
     exact: list[Place] = []
     with closing(LagReader(settings, Incoming(settings, Topics.of(settings).transactions))) as lags:
-        # Reader by reader: two may stand at different positions of one partition.
+        # Reader by reader: two can be at different positions of one partition.
         for _, some in groupby(places, key=lambda place: place.reader):
             of_one = [*some]
             behind = {(place.topic, place.partition): place.end - place.lag for place in of_one if place.lag}
@@ -166,7 +166,7 @@ def _lines(status: Status) -> list[str]:
 
 
 def _table(status: Status, on: Console) -> Table:
-    """A terminal that is too narrow for the topics does without them: readers tell as much."""
+    """Leaves out the topics on a narrow terminal: the readers imply them."""
     wide = _columns(status, topics=True)
     return wide if fits(wide, on) else _columns(status, topics=False)
 

@@ -15,16 +15,16 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 def first_ms(at: datetime) -> int:
-    """The first millisecond at or after a time: Kafka counts whole ones."""
+    """The first millisecond at or after a time: Kafka counts whole milliseconds."""
     return -((EPOCH - at) // MILLISECOND)
 
 
 def offsets_at(
     settings: Settings, partitions: Iterable[int], at: datetime, topic: str | None = None
 ) -> dict[int, int | None]:
-    """The first record of that time or later in each partition of a topic, the input unless named; None where none is.
+    """The offset of the first record at or after a time, per partition of a topic (default: the input), or None.
 
-    What has that time or a later one follows it, in the ledger alone. Elsewhere earlier ones may follow, too.
+    Only in the ledger is everything after it also later; in other topics, earlier records may follow.
     """
     found: dict[int, int | None] = {}
     if topic in {None, Topics.of(settings).transactions}:

@@ -1,1 +1,1 @@
-"""`wallet rebuild`: the ledger built anew beside the live one, compared with it, switched to or thrown away."""
+"""`wallet rebuild`: rebuild the ledger next to the live one, compare the two, then switch to it or discard it."""

@@ -1,4 +1,4 @@
-"""Two lists of a wallet's entries laid side by side: which stand in both, and which in one only."""
+"""Align two lists of a wallet's entries: which are in both, and which in only one."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from sinks.comparison import ComparedEntry
 
-#: Entries that wait for their counterpart, at most; the oldest of them has none, then.
+#: Most entries that wait for their counterpart; beyond that, the oldest is taken to have none.
 WAITING = 10_000
 
 #: The same transaction in both ledgers, or in one of them.
@@ -17,10 +17,10 @@ Pair = tuple[ComparedEntry | None, ComparedEntry | None]
 def aligned(
     live: Iterable[ComparedEntry], shadow: Iterable[ComparedEntry], *, same_input: bool
 ) -> Iterator[Pair]:
-    """Pairs of all entries, wallet by wallet; both sides ordered by wallet and sequence.
+    """Pair up all entries, wallet by wallet; both sides must be ordered by wallet and sequence.
 
-    With the same input, a record is known by its offset. In a copy it has another one; there its id and its
-    order in time must do.
+    With the same input, entries are matched by source offset. A copy has other offsets; there they are matched by id
+    and order in time.
     """
     identity: Callable[[ComparedEntry], Hashable]
     order: Callable[[ComparedEntry], Any]
@@ -47,11 +47,11 @@ def _recorded_at(entry: ComparedEntry) -> Any:
 def _by_wallet(
     live: Iterable[ComparedEntry], shadow: Iterable[ComparedEntry]
 ) -> Iterator[tuple[Iterator[ComparedEntry], Iterator[ComparedEntry]]]:
-    """The entries of each wallet on both sides, to be read before the next wallet's."""
+    """The entries of each wallet on both sides; read them before moving to the next wallet."""
     sides = [groupby(side, key=lambda entry: entry.wallet_id) for side in (live, shadow)]
     heads = [next(side, None) for side in sides]
     while found := [head[0] for head in heads if head]:
-        wallet_id = min(found)  # by code points, which is the order of the bytes, too
+        wallet_id = min(found)  # code point order is also the order of the UTF-8 bytes
         taken = [head[1] if head and head[0] == wallet_id else iter(()) for head in heads]
         yield taken[0], taken[1]
         heads = [
@@ -61,7 +61,7 @@ def _by_wallet(
 
 
 class _Waiting:
-    """Entries of one side without a counterpart so far, by what they are known by."""
+    """Entries of one side without a counterpart so far, by the key that matches them."""
 
     def __init__(self, identity: Callable[[ComparedEntry], Hashable]) -> None:
         self._identity = identity
@@ -69,18 +69,18 @@ class _Waiting:
         self._count = 0
 
     def add(self, entry: ComparedEntry) -> ComparedEntry | None:
-        """Let it wait; returns the one that has waited longest where there are too many."""
+        """Let it wait; returns the oldest one if there are too many."""
         self._entries.setdefault(self._identity(entry), deque()).append(entry)
         self._count += 1
         return self._pop(next(iter(self._entries))) if self._count > WAITING else None
 
     def counterpart(self, entry: ComparedEntry) -> ComparedEntry | None:
-        """The other side's entry that waits for this one."""
+        """The waiting entry of the other side that matches this one."""
         known_by = self._identity(entry)
         return self._pop(known_by) if known_by in self._entries else None
 
     def rest(self) -> Iterator[ComparedEntry]:
-        """Those that found none."""
+        """Those left without a counterpart."""
         while self._entries:
             yield self._pop(next(iter(self._entries)))
 

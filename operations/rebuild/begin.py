@@ -1,4 +1,4 @@
-"""Making a prefix a shadow, once, and keeping other commands off it meanwhile."""
+"""Make a prefix a shadow, once, and keep other commands off it meanwhile."""
 
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -15,22 +15,22 @@ from topics.cluster import describe
 
 
 def begin(place: Place) -> Place:
-    """Make the prefix a shadow by its record, once nothing else is found there; raises Refused otherwise."""
+    """Write the record that makes the prefix a shadow; raises Refused if anything else exists under it."""
     if place.record:
         if place.record.switched_at:
             raise Refused(
-                f"{place.shadow.prefix!r} was switched to at {place.record.switched_at}: it is no shadow any more"
+                f"{place.shadow.prefix!r} was switched to at {place.record.switched_at}: choose another --prefix"
             )
         return place
     there = describe(place.client, place.own_topics[:-1])
     if there:
         raise Refused(
-            f"{', '.join(sorted(there))} exist and are no shadow of {place.live.prefix!r}: choose another --prefix"
+            f"{', '.join(sorted(there))} exist but are not a shadow of {place.live.prefix!r}: choose another --prefix"
         )
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if found := shadow.tables(connection):
             raise Refused(
-                f"the database of WALLET_REBUILD_POSTGRES is not empty ({', '.join(found[:5])}): name one that is"
+                f"the database of WALLET_REBUILD_POSTGRES is not empty ({', '.join(found[:5])}): create an empty one"
             )
     now = rfc3339(datetime.now(UTC))
     fixed = {name: getattr(place.shadow, name) for name in POLICIES}
@@ -40,11 +40,11 @@ def begin(place: Place) -> Place:
 
 
 def alone(place: Place) -> AbstractContextManager[None]:
-    """One command at a time works on a shadow's folder; a second one is refused and told who the first is."""
+    """Only one command at a time works on a shadow's folder; a second one is refused and told the first one's pid."""
     private(place.folder, "the shadow's folder, in WALLET_STATE_DIR,")
     return locked(
         place.folder / "lock",
         lambda process: Refused(
-            f"process {process} works on the shadow {place.shadow.prefix!r}: wait for it, or stop it"
+            f"process {process} is working on the shadow {place.shadow.prefix!r}: wait for it, or stop it"
         ),
     )

@@ -17,65 +17,71 @@ from operations.rebuild.begin import alone
 from operations.rebuild.place import Policies, find
 
 app = typer.Typer(
-    help="The ledger built anew beside the live one, by the same fold over the same input: start, status, diff, "
-    "switch, discard.",
+    help="Rebuild the ledger next to the live one from the same input, compare the two, then switch or discard.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Prefix = Annotated[str | None, typer.Option(help="The shadow's name; else WALLET_REBUILD_PREFIX.")]
-Execute = Annotated[bool, typer.Option("--execute", help="Do it; otherwise only say what.")]
+Prefix = Annotated[str | None, typer.Option(help="The shadow's name. Default: WALLET_REBUILD_PREFIX.")]
+Execute = Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")]
 
 
 @app.command("start")
 def start(
     prefix: Prefix = None,
-    overdraft: Annotated[Literal["allow", "reject"] | None, typer.Option(help="Another policy.")] = None,
-    id_window_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Another window of ids.")
+    overdraft: Annotated[
+        Literal["allow", "reject"] | None, typer.Option(help="Overdraft policy, if it should differ.")
     ] = None,
-    no_id_window: Annotated[bool, typer.Option("--no-id-window", help="Every id counts for ever.")] = False,
-    snapshot_every: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Other snapshots.")] = None,
+    id_window_days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Id window, if it should differ.")
+    ] = None,
+    no_id_window: Annotated[bool, typer.Option("--no-id-window", help="Remember every id forever.")] = False,
+    snapshot_every: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Entries between snapshots.")
+    ] = None,
     max_record_bytes: Annotated[
-        int | None, typer.Option(min=1_024, max=16_777_216, help="Another limit of a record.")
+        int | None, typer.Option(min=1_024, max=16_777_216, help="Largest record, if it should differ.")
     ] = None,
     partitions: Annotated[
-        int | None, typer.Option(min=1, max=10_000, help="Another number: the input is copied first.")
+        int | None,
+        typer.Option(min=1, max=10_000, help="Another number of partitions; copies the input first."),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until stopped.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep following the input until stopped.")] = False,
 ) -> None:
-    """Build the shadow, or go on with it, up to the end of the input as of now."""
+    """Build the shadow up to the current end of the input. Run it again to continue."""
     window = 0 if no_id_window else id_window_days
     policies = Policies(partitions, snapshot_every, overdraft, max_record_bytes, window)
     with stopping_on_signals():
         place = find(current(), prefix, policies)
         with alone(place):
             rebuild_run.start(place, follow=follow)
-    typer.echo(f"the shadow {place.shadow.prefix} has everything that was in {place.input} when it began")
-    typer.echo("next: `wallet rebuild diff` compares, `switch` changes over, `discard` removes it")
+    typer.echo(
+        f"the shadow {place.shadow.prefix} has everything that was in {place.input} when this run began"
+    )
+    typer.echo("next: compare with `wallet rebuild diff`, then `switch` to it or `discard` it")
 
 
 @app.command("status")
 def status(prefix: Prefix = None, as_json: Json = False) -> None:
-    """How far the shadow is, partition by partition."""
+    """Show how far the shadow is, by partition."""
     rebuild_status.show(rebuild_status.look(find(briefly(), prefix)), as_json=as_json)
 
 
 @app.command("diff")
 def diff(
     prefix: Prefix = None,
-    show: Annotated[int, typer.Option(min=0, help="Wallets shown; all are counted.")] = 20,
+    show: Annotated[int, typer.Option(min=0, help="Show this many wallets; all are counted.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Compare the shadow with the live ledger, wallet by wallet. Exit code 8 where any differs."""
+    """Compare the shadow with the live ledger, wallet by wallet. Exit code 8 if any differs."""
     found = rebuild_diff.run(find(current(), prefix), show)
     raise typer.Exit(rebuild_diff_show.show(found, as_json=as_json))
 
 
 @app.command("switch")
 def switch(prefix: Prefix = None, execute: Execute = False, as_json: Json = False) -> None:
-    """Change over to the shadow: check, let it finish, verify it, and say which settings to change."""
+    """Let the shadow finish, verify it and say which settings to change. A rehearsal without --execute."""
     with stopping_on_signals():
         place = find(current(), prefix)
         with alone(place):
@@ -87,11 +93,11 @@ def discard(
     prefix: Prefix = None,
     execute: Execute = False,
     even_switched: Annotated[
-        bool, typer.Option("--even-switched", help="Also one that was switched to.")
+        bool, typer.Option("--even-switched", help="Even if it was switched to.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the shadow: its topics, groups, tables and folder. A dry run without --execute."""
+    """Remove the shadow's topics, groups, tables and folder. A dry run without --execute."""
     place = find(current(), prefix)
     with alone(place):
         removal = rebuild_discard.run(place, execute=execute, switched=even_switched)

@@ -1,9 +1,9 @@
-"""The input copied into a topic with another number of partitions: with its times, exactly once, resumable.
+"""Copy the input into a topic with another number of partitions: with its times, exactly once, resumable.
 
-Each stretch is one Kafka transaction: the records, and the offsets of the live input up to which they go, under the
-group `<shadow>.copy`. So a copy that was killed goes on where its last transaction ended. The order is that of
-`operations.rebuild.merge`, for which a partition that was read to its end counts as complete up to the moment
-before its end was asked for.
+Each batch is one Kafka transaction: the records, and the offsets of the live input up to which they go, under the
+group `<shadow>.copy`. So a copy that was killed continues where its last transaction ended. The order is that of
+`operations.rebuild.merge`; a partition that was read to its end counts as complete up to the moment just before we
+asked for that end.
 """
 
 import time
@@ -30,18 +30,18 @@ from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES
 from topics.source import Sizes, Source
 
-#: Records in one transaction, at most, and about so many bytes.
+#: Most records in one transaction, and about how many bytes.
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
 CONSUMED = 2_000
 READ_WAIT_S = 0.1
-#: So many records of a partition, or bytes, wait for their turn before no more of it is read.
+#: A partition with this many records or bytes waiting for their turn is not read further.
 WAITING, WAITING_BYTES = 20_000, 8 * 1024 * 1024
-#: What stands in the copy for a record that is more than its topic takes: more than any pipeline's largest, of nothing.
+#: Stands in the copy for a record that its topic cannot take: zeros, larger than any pipeline's limit.
 STAND_IN = bytes(LARGEST_RECORD_BYTES + 1)
-#: Brokers' clocks, and ours, may differ by so much without the order of records being another.
+#: Clock difference between brokers, and to us, that does not change the order of records.
 CLOCKS_DIFFER_MS = 2_000
 LOOK_EVERY_S = 0.5
-#: Kafka forgets offsets that nobody commits for a week; so they are told again after so long.
+#: Commit the offsets again after this long: Kafka forgets them after a week without a commit.
 TELL_EVERY_S = 3_600.0
 TRY_S = 30.0
 
@@ -51,7 +51,7 @@ Moved = Held[Source]
 
 
 class Copy:
-    """One run of the copy; `step` does a bounded piece of it."""
+    """One run of the copy; `step` does a bounded part of it."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -64,7 +64,7 @@ class Copy:
                 settings.group,
                 linger_ms=20,
                 queue_buffering_max_messages=4 * BATCH_RECORDS,
-                message_max_bytes=1_000_000_000,  # the topic has the say
+                message_max_bytes=1_000_000_000,  # the topic's own limit decides
             )
         )
         self._most_bytes = self._largest()
@@ -72,7 +72,7 @@ class Copy:
         self._offsets_of = of_group(settings, settings.group)
         self._by_time = self._appended_times()
         self._merge: Merge[Source] = Merge(self._before)
-        #: What the records take that wait for their turn, by partition.
+        #: Bytes of the records that wait for their turn, by partition.
         self._waiting_bytes = [0] * self._before
         self._read: list[int] = []
         self._ends: dict[int, int] = {}
@@ -97,10 +97,10 @@ class Copy:
         self._offsets_of.close()
 
     def step(self, *, last: bool = False) -> int:
-        """Read some, and copy what has its turn; returns how many records were copied.
+        """Read some records and copy those whose turn it is; returns how many were copied.
 
-        `last`: nobody writes to the input any more, so what is at its end need not wait for what may come.
-        Raises NotReachable or Stopped; what was not committed is copied by the next run.
+        `last`: nobody writes to the input any more, so its last records need not wait for others.
+        Raises NotReachable or Stopped; the next run copies what was not committed.
         """
         for partition, (records, position) in self._incoming.fetch(
             self._wanted(), CONSUMED, READ_WAIT_S
@@ -109,7 +109,7 @@ class Copy:
                 self._take(partition, record)
             self._read[partition] = max(self._read[partition], position)
         if time.monotonic() - self._asked_s >= LOOK_EVERY_S:
-            # 1. The time. 2. The ends, open transactions included: older records cannot come after them.
+            # 1. The time, 2. then the ends, open transactions included: nothing older can come after these.
             self._asked_ms, self._asked_s = time.time() * 1_000, time.monotonic()
             asked = [(self._from, at) for at in range(self._before)]
             self._ends = {at: end for (_, at), end in all_there(self._place.client, asked).items()}
@@ -125,7 +125,7 @@ class Copy:
         return len(held)
 
     def has_all_before(self, ends: Mapping[int, int]) -> bool:
-        """Whether every record before these offsets of the input is copied; marks of transactions are none."""
+        """Whether every record before these offsets of the input is copied; transaction marks do not count."""
         return all(self._has_all_before(at, end) for at, end in ends.items())
 
     def _has_all_before(self, partition: int, end: int) -> bool:
@@ -133,12 +133,12 @@ class Copy:
         return self._read[partition] >= end and (waiting is None or waiting.offset >= end)
 
     def _open(self) -> None:
-        """1. End whatever a former run left open. 2. Where it stood. 3. On from there."""
+        """1. End the transaction that an earlier run left open, 2. read its offsets, 3. continue there."""
         try:
             self._producer.init_transactions(max(TRY_S, 2 * self._place.live.transaction_timeout_s))
         except KafkaException as error:
             raise NotReachable(
-                f"the copy's transactions could not be opened: {error.args[0].str()}"
+                f"cannot open the copy's transactions: {error.args[0].str()}; run it again to continue"
             ) from None
         found = group_offsets.offsets(self._place.copying, self._from, range(self._before))
         committed = [found[at] for at in range(self._before)]
@@ -147,11 +147,11 @@ class Copy:
             if any(ends.values()):
                 raise Refused(
                     f"the group {self._place.copying.group} has lost its offsets (Kafka forgets them after a week "
-                    f"without a copy), so what {self._to} holds is not known: discard the shadow, start again"
+                    f"without a copy), so how far {self._to} is copied is unknown: discard the shadow, start again"
                 )
         self.copied = [offset or 0 for offset in committed]
         self._read = [*self.copied]
-        # Before the first record, so that a topic with records never is without offsets.
+        # Before the first record, so that a topic with records always has offsets.
         self._write([])
         self._incoming.assign(dict(enumerate(self.copied)))
 
@@ -160,14 +160,15 @@ class Copy:
         return config.get("message.timestamp.type") == "LogAppendTime"
 
     def _largest(self) -> int:
-        """The largest record that is copied as it is; what is larger is TOO_LARGE for both pipelines."""
+        """The largest record that is copied as it is; larger ones are TOO_LARGE in both pipelines."""
         taken = input_bytes(self._place.shadow, describe(self._place.client, [self._to])) or 0
         return max(taken - GROWTH_BYTES, self._place.shadow.max_record_bytes)
 
     def _take(self, partition: int, record: Source) -> None:
         if not record.timestamp_ms or record.timestamp_ms <= 0:
             raise Refused(
-                f"{self._from} partition {partition} offset {record.offset} has no time that a copy could keep"
+                f"{self._from} partition {partition} offset {record.offset} has no timestamp that a copy could keep: "
+                "rebuild with the same number of partitions"
             )
         sizes = Sizes.of(record)
         if sizes.exceed(self._most_bytes):
@@ -177,7 +178,7 @@ class Copy:
         self._waiting_bytes[partition] += Sizes.of(record).held
 
     def _wanted(self) -> list[int]:
-        """The partitions that are not far ahead of the others in time, so that memory is bounded."""
+        """The partitions to read: those not far ahead of the others in time, to bound memory."""
         return [
             at
             for at in range(self._before)
@@ -187,11 +188,11 @@ class Copy:
     def _complete_to(self, at: int, *, last: bool) -> float | None:
         if at not in self._ends or self._read[at] < self._ends[at]:
             return UNKNOWN
-        # On the producers' own times nothing tells what may still come.
+        # With producers' own times, we cannot know what may still come.
         return self._asked_ms - CLOCKS_DIFFER_MS if self._by_time and not last else float("inf")
 
     def _write(self, batch: Sequence[Moved]) -> None:
-        """One transaction: 1. the records, 2. how far the input is copied with them, 3. both or neither."""
+        """One transaction: 1. the records, 2. the offsets up to which the input is copied, 3. commit both."""
         copied = [*self.copied]
         try:
             self._producer.begin_transaction()
@@ -225,12 +226,10 @@ class Copy:
             KafkaError.PRODUCER_FENCED,
         }:
             return Stopped(
-                f"another `wallet rebuild` copies to {self._to}, one of them is enough; or Kafka was away for longer "
-                "than WALLET_TRANSACTION_TIMEOUT_S: run it again then, it goes on"
+                f"another `wallet rebuild` is copying to {self._to}: let it finish; or Kafka was away for longer than "
+                "WALLET_TRANSACTION_TIMEOUT_S: run it again to continue"
             )
-        return NotReachable(
-            f"records could not be copied to {self._to}: {error.str()}; run it again, it goes on"
-        )
+        return NotReachable(f"cannot copy records to {self._to}: {error.str()}; run it again to continue")
 
 
 def _batches(held: list[Moved]) -> list[list[Moved]]:

@@ -1,8 +1,7 @@
-"""Up to where two ledgers are compared: of each partition, up to what is in the tables of both.
+"""How far two ledgers are compared: each partition up to what is in the tables of both.
 
-A row is in the tables once its record is decided, published and written. So the cut of one pipeline is what its
-worker has decided (`operations.verify.cut`), or, where a sink is behind, the source of the first record that it has
-not written.
+A row is in the tables once its record is decided, published and written. So a pipeline's cut is what its worker has
+decided (`operations.verify.cut`) or, if a sink is behind, the source of the first record that it has not written.
 """
 
 import time
@@ -20,15 +19,15 @@ from topics.cluster import all_there
 from topics.names import Topics
 from topics.topic_log import TopicLog
 
-#: So often a copy that goes on meanwhile is asked for a moment of rest.
+#: Attempts to find a moment in which a running copy pauses.
 ATTEMPTS, PAUSE_S = 20, 0.5
 
 
 @dataclass(frozen=True)
 class CommonCut:
-    """Of each source partition the offset before which rows are compared, and what lies behind it.
+    """For each source partition, the offset before which rows are compared, and how much comes after it.
 
-    With another number of partitions the two sides count differently: the shadow's offsets are the copy's.
+    With another number of partitions, the two sides have different offsets: the shadow's are the copy's.
     """
 
     live: list[int]
@@ -37,7 +36,7 @@ class CommonCut:
 
 
 def common(place: Place) -> CommonCut:
-    """The newest state that is in both databases; raises Refused where a copy and its input do not come to one."""
+    """The newest state that is in both databases; raises Refused if a copy and its input do not reach one."""
     if place.copied:
         return _of_a_copy(place)
     live, beside = (_written(settings, place) for settings in (place.live, place.shadow))
@@ -47,7 +46,7 @@ def common(place: Place) -> CommonCut:
 
 
 def _of_a_copy(place: Place) -> CommonCut:
-    """All that was copied so far, at a moment when the copy stood still and the shadow had all of it written."""
+    """All that was copied so far, at a moment when the copy paused and the shadow had written all of it."""
     before, after = range(place.live.partitions), range(place.shadow.partitions)
     topic = place.shadow.input or ""
     for _ in range(ATTEMPTS):
@@ -66,12 +65,12 @@ def _of_a_copy(place: Place) -> CommonCut:
         time.sleep(PAUSE_S)
     raise Refused(
         f"the shadow {place.shadow.prefix!r} and {place.live.prefix!r} are not at the same point of the input: let "
-        "`wallet rebuild start` and the live worker and sinks come to the end, or stop `start --follow`"
+        "`wallet rebuild start` and the live worker and sinks reach the end, or stop `start --follow`"
     )
 
 
 def _written(settings: Settings, place: Place) -> list[Cut]:
-    """The cut of each partition, lowered to what both its sinks have written."""
+    """The cut of each partition, lowered to what both sinks have written."""
     topics = Topics.of(settings)
     found = cuts(settings, place.client, range(settings.partitions))
     written = {at: row.high_offset for at, row in postgres.written(settings).items()}
@@ -82,7 +81,7 @@ def _written(settings: Settings, place: Place) -> list[Cut]:
 
 
 def _lowered(topics: Topics, cut: Cut, log: TopicLog, position: int) -> Cut:
-    """The cut, not beyond the source of the first record of this topic that its sink has not written."""
+    """The cut, at most the source of the first record of this topic that its sink has not written."""
     begin, end = max(position, cut.begins[log.topic]), cut.ends[log.topic]
     first = log.first_from(cut.partition, begin, end)
     source = None if first is None else source_of(topics, first)

@@ -1,4 +1,4 @@
-"""`wallet rebuild diff`: the shadow's ledger beside the live one, wallet by wallet, explained by transaction."""
+"""`wallet rebuild diff`: compare the shadow's ledger with the live one by wallet, explained by transaction."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from sinks import comparison
 from sinks.comparison import WalletSummary
 from sinks.postgres import Connection
 
-#: Wallets that differ are looked into so many at a time.
+#: Differing wallets that are examined at a time.
 WALLETS = 500
 #: Entries without a counterpart that are explained at a time.
 EXPLAINED = 5_000
-#: Shown of one wallet: transactions that are in one ledger only, and those that are otherwise for that reason.
+#: Shown of one wallet: transactions in only one ledger, and those that differ as a consequence.
 CAUSES, CONSEQUENCES = 10, 2
 
 log = EventLog("operations.rebuild")
@@ -25,7 +25,7 @@ log = EventLog("operations.rebuild")
 
 @dataclass
 class WalletDifference:
-    """One wallet on both sides; None where it has no entry there."""
+    """One wallet on both sides; None if it has no entry there."""
 
     wallet_id: str
     live: WalletSummary | None
@@ -37,7 +37,7 @@ class WalletDifference:
 
 @dataclass
 class Diff:
-    """What differs, counted in full; `shown` has the first wallets of them."""
+    """What differs, counted in full; `shown` has the first differing wallets."""
 
     live: str
     shadow: str
@@ -58,7 +58,7 @@ class Diff:
 
 
 def run(place: Place, show: int) -> Diff:
-    """Compare; keeps the first `show` wallets that differ. Raises Refused where there is no common point."""
+    """Compare; keeps the first `show` wallets that differ. Raises Refused if there is no common point."""
     place.begun()
     cut = common(place)
     diff = Diff(place.live.prefix, place.shadow.prefix, cut, not place.copied)
@@ -72,7 +72,7 @@ def run(place: Place, show: int) -> Diff:
 
 
 class _Comparison:
-    """One run over both databases."""
+    """One pass over both databases."""
 
     def __init__(self, place: Place, diff: Diff, live: Connection, shadow: Connection, show: int) -> None:
         self._diff, self._show = diff, show
@@ -81,7 +81,7 @@ class _Comparison:
         self._explainer = Explainer(place, diff.cut, live, shadow)
 
     def run(self) -> None:
-        """1. What can be told from sums of whole wallets. 2. Entry by entry, those wallets that differ there."""
+        """1. Compare sums of whole wallets. 2. Compare entry by entry those wallets whose sums differ."""
         self._diff.live_reasons = comparison.reasons(self._live, self._cut.live)
         self._diff.shadow_reasons = comparison.reasons(self._shadow, self._cut.shadow)
         suspects: dict[str, WalletDifference] = {}
@@ -130,7 +130,7 @@ class _Comparison:
         self._diff.shown += [suspects[wallet_id] for wallet_id in sorted(found)[:room]]
 
     def _explain(self, differing: Sequence[Pair], suspects: dict[str, WalletDifference]) -> set[str]:
-        """Count these by kind and keep the first of each wallet; returns the wallets."""
+        """Count these by kind, keep the first of each wallet; returns the wallets."""
         wallets: set[str] = set()
         for change in self._explainer.explained(differing):
             self._diff.kinds[change.kind] += 1
@@ -145,5 +145,5 @@ class _Comparison:
 
 
 def _newest(summary: WalletSummary | None) -> WalletSummary | None:
-    """What people compare; digests of two versions of PostgreSQL need not agree."""
+    """What is shown, without the digest: two versions of PostgreSQL need not agree on it."""
     return summary._replace(digest=0) if summary else None

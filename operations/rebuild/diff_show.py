@@ -13,7 +13,7 @@ from sinks.comparison import WalletSummary
 
 
 def show(diff: Diff, *, as_json: bool) -> int:
-    """Print it; returns the exit code, 0 only where nothing differs."""
+    """Print it; returns the exit code, 0 only if nothing differs."""
     if as_json:
         typer.echo(as_line(_fields(diff)))
     else:
@@ -36,7 +36,9 @@ def _print(diff: Diff, output: Console) -> None:
         f"live {diff.live}, shadow {diff.shadow}: {diff.wallets:,} wallets, {diff.entries:,} live entries compared"
     ]
     if diff.cut.not_compared:
-        lines.append(f"at most {diff.cut.not_compared:,} newer records of the input are not in both yet")
+        lines.append(
+            f"at most {diff.cut.not_compared:,} newer input records are not in both yet and were not compared"
+        )
     for one in diff.shown:
         lines += _wallet(one)
     if more := diff.different - len(diff.shown):

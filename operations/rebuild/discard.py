@@ -1,4 +1,4 @@
-"""`wallet rebuild discard`: a shadow's topics, groups, tables and folder, gone; the live pipeline untouched."""
+"""`wallet rebuild discard`: remove a shadow's topics, groups, tables and folder; the live pipeline stays untouched."""
 
 import shutil
 import time
@@ -22,7 +22,7 @@ log = EventLog("operations.rebuild")
 
 @dataclass(frozen=True)
 class Removal:
-    """What goes, or went. `tables` are those of the shadow's database, which itself stays."""
+    """What is or would be removed. `tables` are those of the shadow's database, which itself stays."""
 
     executed: bool
     topics: tuple[str, ...]
@@ -32,26 +32,28 @@ class Removal:
 
 
 def run(place: Place, *, execute: bool, switched: bool) -> Removal:
-    """Say what would go, and with `execute` remove it. Raises Refused for what is in use or is no shadow."""
+    """Say what would be removed, and with `execute` do it. Raises Refused if it is in use or not a shadow."""
     record = place.begun()
     if record.switched_at and not switched:
         raise Refused(
-            f"{place.shadow.prefix!r} was switched to at {record.switched_at}: it may be the live one by now; say "
-            "--even-switched if it is not"
+            f"{place.shadow.prefix!r} was switched to at {record.switched_at}: it may be live now; if it is not, add "
+            "--even-switched"
         )
     groups = [group for group in place.own_groups if _exists(place, group)]
     for group in groups:
         if working := members(place, group):
-            raise Refused(f"{working[0]} works in group {group}: stop it first")
+            raise Refused(f"{working[0]} is working in group {group}: stop it first")
     there = describe(place.client, place.own_topics)
     topics = [name for name in place.own_topics if name in there]
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if writing := shadow.sink_sessions(connection):
-            raise Refused(f"{writing[0].name} at {writing[0].address} writes to the shadow: stop it first")
+            raise Refused(
+                f"{writing[0].name} at {writing[0].address} is writing to the shadow: stop it first"
+            )
         _refuse_what_is_live(place, topics, groups)
         tables = shadow.tables(connection)
         if execute:
-            # The record goes last: without it nothing that is left would be known as a shadow's.
+            # The record goes last: without it, leftovers could not be recognised as a shadow's.
             shadow.drop_everything(connection)
             _delete_groups(place, groups)
             _delete_topics(place, topics[:-1])
@@ -62,7 +64,7 @@ def run(place: Place, *, execute: bool, switched: bool) -> Removal:
 
 
 def show(removal: Removal, *, as_json: bool) -> None:
-    """Print what went, or would."""
+    """Print what was or would be removed."""
     if as_json:
         typer.echo(as_line(asdict(removal)))
         return
@@ -74,14 +76,16 @@ def show(removal: Removal, *, as_json: bool) -> None:
         typer.echo(f"{verb} folder {removal.folder}")
     typer.echo("the database itself, and the roles, stay")
     if not removal.executed:
-        typer.echo("nothing was removed: say --execute to do it")
+        typer.echo("dry run, nothing was removed: add --execute to do it")
 
 
 def _refuse_what_is_live(place: Place, topics: list[str], groups: list[str]) -> None:
-    """Cannot be, since names and databases were compared before; but what is removed here does not come back."""
+    """A second check: names and databases were compared before, but a removal cannot be undone."""
     live = {*Topics.of(place.live).partitioned, Topics.of(place.live).pipeline, *groups_of(place.live)}
     if shared := live & {*topics, *groups}:
-        raise Refused(f"{', '.join(sorted(shared))} belong to the live pipeline")
+        raise Refused(
+            f"{', '.join(sorted(shared))} belong to the live pipeline, nothing was removed: please report this"
+        )
 
 
 def _exists(place: Place, group: str) -> bool:
@@ -113,7 +117,7 @@ def _delete_topics(place: Place, topics: list[str]) -> None:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise Refused(f"Kafka did not delete topic {topic}: {error.args[0].str()}") from None
-    # Deleted is not gone: for a moment a broker still tells of them, and a new shadow would be refused.
+    # Brokers may list deleted topics for a moment longer, and then a new shadow would be refused.
     deadline = time.monotonic() + ASK_S
     while time.monotonic() < deadline:
         if not place.client.list_topics(timeout=ASK_S).topics.keys() & set(topics):

@@ -1,4 +1,4 @@
-"""Why a transaction is in one ledger and not in the other, or is there with other figures."""
+"""Why a transaction is in only one ledger, or has other values in the other."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from sinks.comparison import ComparedEntry, StoredRejection
 from sinks.postgres import Connection
 from topics.cluster import read_pipeline
 
-#: What two entries of the same transaction must agree on, in whatever topic their records are.
+#: Fields that two entries of the same transaction must agree on, also when the input is a copy.
 FIELDS = ("transaction_id", "type", "amount", "currency", "sequence", "balance", "recorded_at")
-#: And these, where it is the same topic.
+#: Fields that must agree, too, if both read the same topic.
 SAME_INPUT_FIELDS = (*FIELDS, "source_partition", "source_offset", "hash")
 NOT_FOUND = "no rejection found"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One transaction that is not the same in both ledgers: what kind of difference, and both versions.
+    """One transaction that differs between the ledgers: the kind of difference, and both versions.
 
-    It is a cause where it stands in one of them only; what comes after it in its wallet is otherwise for that reason.
+    It is a cause if it is in only one of them; later differences in its wallet are consequences.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Change:
 
 
 class Explainer:
-    """Finds the reason for each pair that differs, many at a time."""
+    """Finds the reason for each differing pair, many at a time."""
 
     def __init__(self, place: Place, cut: CommonCut, live: Connection, shadow: Connection) -> None:
         self._place, self._cut = place, cut
@@ -48,12 +48,12 @@ class Explainer:
         self._fields = FIELDS if place.copied else SAME_INPUT_FIELDS
 
     def differs(self, pair: Pair) -> bool:
-        """Whether the two are not the same."""
+        """Whether the two differ."""
         live, shadow = pair
         return live is None or shadow is None or bool(self._differing(live, shadow))
 
     def explained(self, pairs: Sequence[Pair]) -> Iterator[Change]:
-        """These pairs, in their order, with the reasons."""
+        """These pairs, in order, with the reasons."""
         missing_here = [live for live, shadow in pairs if live and shadow is None]
         missing_there = [shadow for live, shadow in pairs if shadow and live is None]
         why_not_here = self._reasons(self._shadow, self._cut.shadow, missing_here)
@@ -71,7 +71,7 @@ class Explainer:
 
     def _otherwise(self, live: ComparedEntry, shadow: ComparedEntry) -> Change:
         names = self._differing(live, shadow)
-        # A balance or a sequence that differs changes the hash by itself.
+        # A different balance or sequence already changes the hash.
         told = [name for name in names if name != "hash"] or names
         return Change(
             f"posted in both with another {', '.join(told)}",
@@ -86,12 +86,12 @@ class Explainer:
     def _reasons(
         self, connection: Connection, cut: Sequence[int], missing: Sequence[ComparedEntry]
     ) -> dict[tuple[int, int], StoredRejection]:
-        """The rejection that stands on the one side for each entry of the other, by the entry's place."""
+        """The rejection on one side for each entry of the other, by the entry's source."""
         if not missing:
             return {}
         if not self._place.copied:
             return comparison.rejections_at(connection, [_place_of(entry) for entry in missing])
-        # A copy has other offsets: there the record itself tells which transaction it was.
+        # A copy has other offsets: there, find the transaction in the record itself.
         wanted = {(entry.wallet_id, str(entry.transaction_id)): _place_of(entry) for entry in missing}
         found: dict[tuple[int, int], StoredRejection] = {}
         wallets = sorted({entry.wallet_id for entry in missing})

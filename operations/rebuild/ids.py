@@ -1,4 +1,4 @@
-"""What schema ids count in a shadow: those of the live pipeline, as its log has them.
+"""Which schema ids a shadow accepts: those of the live pipeline, as recorded in its log.
 
 Otherwise the shadow's worker would ask the registry, whose versions come and go, about records that the live one
 decided long ago.
@@ -22,23 +22,25 @@ WRITE_S = 30.0
 
 
 def take_ids_over(place: Place) -> None:
-    """Write to the shadow's pipeline topic what counts in it, for the partitions in which its worker has done nothing.
+    """Write the accepted ids to the shadow's pipeline topic, for partitions that its worker has not started.
 
-    Over the same input, that is what counts in the same partition of the live pipeline, and up to where that one is
-    nothing else does. A copy has other offsets: there an id that counts in any partition counts in all of them, from
-    the first record on. All of it is written or nothing.
+    Over the same input, these are the ids of the same partition of the live pipeline, and no others up to where that
+    one is. A copy has other offsets: there, an id accepted in any partition is accepted in all, from the first record
+    on. Either all of it is written or nothing.
     """
     if place.live.registry is None:
         return
     pipeline = read_pipeline(place.shadow)
     if pipeline is None:
-        raise Refused(f"topic {Topics.of(place.shadow).pipeline} holds no pipeline record: start again")
+        raise Refused(
+            f"topic {Topics.of(place.shadow).pipeline} holds no pipeline record: run `wallet rebuild start` again"
+        )
     there = read_accepted(place.shadow)
     decided = {
         cut.partition: cut.source for cut in cuts(place.shadow, place.client, range(pipeline.partitions))
     }
     new = [at for at, source in decided.items() if source == 0 and at not in there]
-    # 1. How far the live pipeline is, 2. what counts in it: all that counts before 1. is there.
+    # 1. How far the live pipeline is, 2. its accepted ids: in this order, none that matters before 1. is missed.
     handled = {
         cut.partition: cut.source for cut in cuts(place.live, place.client, range(place.live.partitions))
     }
@@ -54,7 +56,7 @@ def take_ids_over(place: Place) -> None:
             records += [own(pipeline, at, 0), *_in(at, anywhere.values(), from_offset=0)]
     else:
         for at in new:
-            if at in kept:  # else an older release wrote there, and the registry is asked as it was then
+            if at in kept:  # otherwise an older release wrote there, and its worker asks the registry
                 records += [own(pipeline, at, handled[at]), *_in(at, foreign[at].values())]
     if records:
         _write(place, records)
@@ -82,5 +84,5 @@ def _write(place: Place, records: list[Accepted]) -> None:
         producer.commit_transaction(WRITE_S)
     except KafkaException as failure:
         raise NotReachable(
-            f"the schema ids of the shadow could not be written: {failure.args[0].str()}; run it again, it goes on"
+            f"cannot write the shadow's schema ids: {failure.args[0].str()}; run it again to continue"
         ) from None

@@ -1,4 +1,4 @@
-"""The input of a rebuild: whole, with its ends, and where it is copied the topic and the subjects of the copy."""
+"""The input of a rebuild: check that it is whole, find its ends, and make the copy's topic and subjects."""
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
@@ -12,18 +12,18 @@ log = EventLog("operations.rebuild")
 
 
 def refuse_holes(place: Place) -> None:
-    """Raise Refused where the live input lacks records: the same fold could not come out the same."""
+    """Raise Refused if records are missing from the live input: the fold would give other results."""
     config = describe(place.client, [place.input])[place.input].config
     if "compact" in config.get("cleanup.policy", ""):
         raise Refused(
-            f"{place.input} has cleanup.policy={config['cleanup.policy']}: records may be gone anywhere in it, "
-            "so nothing can be rebuilt from it"
+            f"{place.input} has cleanup.policy={config['cleanup.policy']}: records may be missing anywhere in it, "
+            "so it cannot be rebuilt"
         )
     for (_, at), found in offsets(place.client, {place.input: place.live.partitions}).items():
         if found.begin > 0:
             raise Refused(
-                f"{place.input} partition {at} begins at offset {found.begin}: records before it were deleted, so "
-                "nothing can be rebuilt from it"
+                f"{place.input} partition {at} begins at offset {found.begin}: the records before it were deleted, "
+                "so it cannot be rebuilt"
             )
     for name in ("retention.ms", "retention.bytes"):
         if config.get(name, "-1") != "-1":
@@ -31,13 +31,13 @@ def refuse_holes(place: Place) -> None:
 
 
 def input_ends(place: Place) -> dict[int, int]:
-    """The read-committed end of each partition of the live input, as of now."""
+    """The current read-committed end of each partition of the live input."""
     found = offsets(place.client, {place.input: place.live.partitions})
     return {at: one.end for (_, at), one in found.items()}
 
 
 def make_topic(place: Place) -> bool:
-    """Create the shadow's input, on its producers' times until `switch`; True if it was not there."""
+    """Create the shadow's input on CreateTime, until `switch`; returns whether it was created."""
     topic = place.shadow.input or ""
     if topic in describe(place.client, [topic]):
         return False
@@ -48,16 +48,15 @@ def make_topic(place: Place) -> bool:
     create(place.client, [spec], place.shadow.replication)
     found: dict[str, FoundTopic] = settled(place.client, (topic,))
     if topic not in found:
-        raise NotReachable(f"Kafka did not make topic {topic} in time: run it again")
+        raise NotReachable(f"Kafka did not create topic {topic} in time: run it again")
     return True
 
 
 def list_schemas(place: Place, known: set[int] | None = None) -> int:
-    """List for the copy what the live input's subject lists, or records of those schemas would be UNDECODABLE there.
+    """Register for the copy the schemas of the live input's subject, or their records would be UNDECODABLE there.
 
-    Versions in `known`, which is added to, are not asked for again; returns how many were listed, 0 without a
-    registry. Raises Refused where the registry gives a schema another id or does not take it, NotReachable where
-    it does not answer.
+    Skips versions in `known` and adds to it. Returns how many were registered, 0 without a registry. Raises Refused
+    if the registry gives a schema another id or declines it, NotReachable if it does not answer.
     """
     registry = Registry.of(place.live)
     if registry is None or not place.copied:
@@ -73,12 +72,14 @@ def list_schemas(place: Place, known: set[int] | None = None) -> int:
             if registry.register(after, version.text, version.references) != version.schema_id:
                 raise Refused(
                     f"{registry.url} gives version {number} of {before} another id in {after}: records of the copy "
-                    "would not be decoded; rebuild with the same partitions"
+                    "would not decode; rebuild with the same partitions"
                 )
             known.add(number)
             count += 1
     except (Declined, NotFound) as error:
-        raise Refused(f"{registry.url} does not list the schemas of {before} in {after}: {error}") from error
+        raise Refused(
+            f"{registry.url} does not register the schemas of {before} in {after}: {error}"
+        ) from error
     except RegistryAway as error:
-        raise NotReachable(f"no registry: {error}; run it again, it goes on") from error
+        raise NotReachable(f"no registry: {error}; run it again to continue") from error
     return count

@@ -1,4 +1,4 @@
-"""Whether a reader has everything before an end: offsets also count the marks that end transactions."""
+"""Whether a reader has read every record before an end; offsets also count transaction marks."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,10 @@ At = tuple[str, int]
 
 
 def ends_of(place: Place, topic: str) -> dict[At, int]:
-    """The end of each partition of the live input, or of a topic of the shadow's own, as of now.
+    """The current end of each partition of the live input or of one of the shadow's topics.
 
-    Of its own topics the very end: marks that are not written yet are on their way. Of the live input the
-    read-committed one: what an upstream transaction holds open may never come.
+    For the shadow's topics, the very end: missing marks are on their way. For the live input, the read-committed end:
+    what an upstream transaction holds open may never commit.
     """
     if topic == place.input:
         return {(topic, at): end for at, end in input_ends(place).items()}
@@ -24,14 +24,14 @@ def ends_of(place: Place, topic: str) -> dict[At, int]:
 
 
 def lags_of(place: Place) -> LagReader:
-    """Who tells how far readers of the live input, and of the shadow's topics, are behind."""
+    """A reader of lags in the live input and the shadow's topics."""
     return LagReader(place.shadow, Incoming(place.live, place.input))
 
 
 def missing(lags: LagReader, positions: Mapping[At, int | None], ends: Mapping[At, int]) -> dict[At, int]:
-    """Of each partition that is not read up to its end how many records are missing, about; empty is exact.
+    """About how many records are missing in each partition that is not read to its end; empty is exact.
 
-    An end behind the read-committed one is not reached before that has come there.
+    An end beyond the read-committed one is reached only when that has caught up.
     """
     behind = {at: positions.get(at) or 0 for at, end in ends.items() if (positions.get(at) or 0) < end}
     looked = lags.look(behind)

@@ -1,7 +1,7 @@
-"""The order in which the records of several partitions are copied into others: by time, each partition's own kept.
+"""The order in which records of several partitions are copied into others: by time, keeping each partition's order.
 
-recorded_at of an entry is its record's timestamp, or the partition's newest one where that is later. Copied in any
-other order than that of time, a record would be recorded later among its new neighbours than it was among the old.
+recorded_at of an entry is its record's timestamp, or the partition's newest one if that is later. Copied in any
+order but time, a record could get a later recorded_at in its new partition than it had in the old one.
 """
 
 from bisect import bisect_right
@@ -13,7 +13,7 @@ from confluent_kafka import murmur2
 
 T = TypeVar("T")
 
-#: Nothing is known of what a partition holds next.
+#: It is not known what a partition holds next.
 UNKNOWN = None
 
 
@@ -31,8 +31,8 @@ _order = attrgetter("order_ms")
 class Merge(Generic[T]):
     """Merges partitions by time, a stretch at a time.
 
-    Within a partition the order of the offsets stays, also where a clock went back: such a record counts as
-    if it were of its predecessor's time.
+    Within a partition the offset order stays, even if a clock went back: such a record counts as having its
+    predecessor's time.
     """
 
     def __init__(self, partitions: int) -> None:
@@ -40,24 +40,24 @@ class Merge(Generic[T]):
         self._highest: list[int] = [-(2**63)] * partitions
 
     def add(self, partition: int, timestamp_ms: int, record: T) -> None:
-        """The next record of a partition."""
+        """Add the next record of a partition."""
         self._highest[partition] = max(self._highest[partition], timestamp_ms)
         self._held[partition].append(Held(self._highest[partition], partition, record))
 
     def waiting(self, partition: int) -> int:
-        """How many records of a partition wait for their turn."""
+        """How many records of a partition are waiting."""
         return len(self._held[partition])
 
     def first(self, partition: int) -> T | None:
-        """The oldest record of a partition that waits; None where none does."""
+        """The oldest waiting record of a partition, or None."""
         held = self._held[partition]
         return held[0].record if held else None
 
     def ready(self, complete_to: Sequence[float | None]) -> list[Held[T]]:
-        """The records whose turn it is, in their order; they are forgotten here.
+        """The records whose turn it is, in order; they are removed.
 
-        `complete_to` says of each partition up to which time nothing more can come, where that is known;
-        where it is UNKNOWN, nothing older than its newest record that waits here can come.
+        `complete_to` gives for each partition the time up to which nothing more can come, if known. If it is
+        UNKNOWN, only nothing older than its newest waiting record can come.
         """
         limit = min(
             known if known is not UNKNOWN else held[-1].order_ms if held else float("-inf")
@@ -68,15 +68,15 @@ class Merge(Generic[T]):
             end = bisect_right(held, limit, key=_order)
             found += held[:end]
             self._held[partition] = held[end:]
-        found.sort(key=_order)  # stable, and quick for what is a few sorted runs
+        found.sort(key=_order)  # stable, and fast for a few sorted runs
         return found
 
 
 def placed(key: bytes | None, partition: int, before: int, after: int) -> int:
     """The partition among `after` of a record that was in this one among `before`.
 
-    What a record becomes must not change by the copy. So one that was misrouted goes where its key does not
-    belong either, as far as there is more than one partition; one without a key belongs nowhere.
+    The copy must not change what a record becomes. So a misrouted record goes to a partition where its key does not
+    belong either, if there is more than one; a record without a key belongs nowhere.
     """
     if not key:
         return partition % after

@@ -1,4 +1,4 @@
-"""The two pipelines of a rebuild: the live one, as the settings name it, and its shadow beside it."""
+"""The two pipelines of a rebuild: the live one that the settings name, and its shadow."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,13 +17,13 @@ from sinks.postgres import connect
 from topics.cluster import describe, identity, quiet_admin, read_pipeline, wait_for_kafka
 from topics.names import Topics
 
-#: Those that write rows of what the topics hold.
+#: The sinks that write rows from the topics.
 SINKS = ("ledger", "snapshots", "rejections")
 
 
 @dataclass(frozen=True)
 class Policies:
-    """What shall be otherwise in the shadow; None: as the live pipeline has it. `id_window_days` 0: no window."""
+    """Policies that differ in the shadow; None: as in the live pipeline. `id_window_days` 0: no window."""
 
     partitions: int | None = None
     snapshot_every: int | None = None
@@ -32,7 +32,7 @@ class Policies:
     id_window_days: int | None = None
 
     def given(self) -> dict[str, object]:
-        """Those that are given, as settings have them."""
+        """The given ones, as values of settings."""
         named = {name: getattr(self, name) for name in POLICIES}
         chosen = {name: value for name, value in named.items() if value is not None}
         return {
@@ -45,9 +45,9 @@ POLICIES = tuple(field.name for field in fields(Policies))
 
 @dataclass(frozen=True)
 class Place:
-    """Settings that lead to the live pipeline and to its shadow, both with the policies they are fixed to.
+    """Settings of the live pipeline and of its shadow, each with its fixed policies.
 
-    `record` is None where there is no shadow yet. The shadow's own settings name its input always.
+    `record` is None if there is no shadow yet. The shadow's settings always name its input.
     """
 
     live: Settings
@@ -64,7 +64,7 @@ class Place:
 
     @property
     def copied(self) -> bool:
-        """Whether the shadow reads a copy, since it has another number of partitions."""
+        """Whether the shadow reads a copy of the input because it has another number of partitions."""
         return self.shadow.partitions != self.live.partitions
 
     @property
@@ -74,28 +74,28 @@ class Place:
 
     @property
     def copying(self) -> Settings:
-        """Settings as which the copy reads the live input: its prefix is the copy's group."""
+        """Settings with which the copy reads the live input: the prefix is the copy's group."""
         return self.live.model_copy(update={"prefix": f"{self.shadow.prefix}.copy", "input": self.input})
 
     @property
     def own_topics(self) -> list[str]:
-        """Every topic that is the shadow's alone, where it is there at all; the one of its record last.
+        """Every topic that belongs to the shadow, whether or not it exists; the one with its record last.
 
-        None of them is the live pipeline's: `find` has compared the names.
+        None is the live pipeline's: `find` has compared the names.
         """
         own = Topics.of(self.shadow.model_copy(update={"input": None}))
         return [*own.partitioned, own.pipeline, rebuild_record.topic_of(self.shadow.prefix)]
 
     @property
     def own_groups(self) -> list[str]:
-        """Every group that is the shadow's."""
+        """Every group that belongs to the shadow."""
         return groups_of(self.shadow)
 
     def begun(self) -> Record:
-        """The shadow's record; raises Refused where there is none."""
+        """The shadow's record; raises Refused if there is none."""
         if self.record is None:
             raise Refused(
-                f"there is no shadow {self.shadow.prefix!r} of {self.live.prefix!r}: `wallet rebuild start` begins one"
+                f"{self.live.prefix!r} has no shadow {self.shadow.prefix!r}: make it with `wallet rebuild start`"
             )
         return self.record
 
@@ -110,24 +110,24 @@ def groups_of(settings: Settings) -> list[str]:
 
 
 def find(settings: Settings, prefix: str | None, policies: Policies | None = None) -> Place:
-    """The two pipelines, as Kafka and PostgreSQL say they are; only looks.
+    """Find the two pipelines in Kafka and PostgreSQL; it only reads.
 
-    Raises ConfigurationError or Refused where they are the same one in any respect.
+    Raises ConfigurationError or Refused if they share anything.
     """
     policies = policies or Policies()
     named = prefix or settings.rebuild_prefix
     if named is None:
-        raise ConfigurationError("which shadow? name it with --prefix or WALLET_REBUILD_PREFIX")
+        raise ConfigurationError("no shadow named: set --prefix or WALLET_REBUILD_PREFIX")
     if settings.rebuild_postgres is None:
         raise ConfigurationError(
-            "WALLET_REBUILD_POSTGRES is not set: name an empty database of the shadow's own"
+            "WALLET_REBUILD_POSTGRES is not set: set it to an empty database for the shadow"
         )
     wait_for_kafka(settings)
     client = quiet_admin(settings)
     pipeline = _pipeline(settings, client)
     if pipeline is None:
         raise Refused(
-            f"there is no live pipeline {settings.prefix!r}: set WALLET_PREFIX to what is to be rebuilt"
+            f"there is no live pipeline {settings.prefix!r}: set WALLET_PREFIX to the pipeline to rebuild"
         )
     live = pipeline.rule(settings)
     beside = _shadow(live, named)
@@ -150,16 +150,16 @@ def _shadow(live: Settings, prefix: str) -> Settings:
     if live.rebuild_postgres is None:
         raise AssertionError("asked before whether it is set")
     folder = live.state_dir.expanduser().absolute() / f"rebuild-{prefix}"
-    # A port that the live worker listens on is taken.
+    # The live worker already listens on the configured port.
     port = None if live.http_port is None else 0
     changes = {"prefix": prefix, "postgres": live.rebuild_postgres, "http_port": port}
     changes |= {"state_dir": folder / "state", "rebuild_prefix": None, "rebuild_postgres": None}
-    # The input may be the live one, whose settings are not ours to change; a copy is for ever.
+    # The live input's retention is not ours to change; a copy is kept forever.
     return live.model_copy(update=changes | {"retention_transactions_days": None})
 
 
 def _refuse_shared_names(live: Settings, beside: Settings) -> None:
-    """Names that both would use, for example of the groups `a` with `a.sink.ledger`."""
+    """Raise ConfigurationError for names that both would use, as the prefixes `a` and `a.sink.ledger` would."""
     theirs, ours = Topics.of(live), Topics.of(beside.model_copy(update={"input": None}))
     both = {*theirs.partitioned, theirs.pipeline} & {*ours.partitioned, ours.pipeline}
     both |= set(groups_of(live)) & set(groups_of(beside))
@@ -170,13 +170,13 @@ def _refuse_shared_names(live: Settings, beside: Settings) -> None:
 
 
 def _with_policies(live: Settings, beside: Settings, record: Record | None, policies: Policies) -> Settings:
-    """The shadow's settings: what it was begun with, else the live ones and what was asked for."""
+    """The shadow's settings: those it was started with, or else the live ones with the given policies."""
     wanted = policies.given()
     if record is not None:
         if wrong := [name for name, value in wanted.items() if record.policies[name] != value]:
             raise ConfigurationError(
-                f"the shadow {beside.prefix!r} was begun with {wrong[0]}={record.policies[wrong[0]]}: leave the "
-                "option out to go on with it, or discard it first"
+                f"the shadow {beside.prefix!r} was started with {wrong[0]}={record.policies[wrong[0]]}: leave the "
+                "option out to continue, or discard the shadow first"
             )
         wanted = record.policies
     beside = beside.model_copy(update=wanted)
@@ -186,21 +186,23 @@ def _with_policies(live: Settings, beside: Settings, record: Record | None, poli
 
 
 def _databases(live: Settings, beside: Settings) -> str:
-    """The identity of the shadow's database; raises where it is the live one's or holds another pipeline's rows."""
+    """The identity of the shadow's database; raises if it is the live one or holds another pipeline's rows."""
     with closing(shadow.connect_shadow(beside)) as connection:
         own, topics = shadow.identity(connection), shadow.topics_of_sinks(connection)
     with closing(connect(live)) as connection:
         if shadow.identity(connection) == own:
             raise ConfigurationError(
-                "WALLET_REBUILD_POSTGRES leads to the live pipeline's own database: name another one"
+                "WALLET_REBUILD_POSTGRES is the live pipeline's own database: choose another one"
             )
     if foreign := topics - set(Topics.of(beside).partitioned):
-        raise Refused(f"the database of WALLET_REBUILD_POSTGRES holds rows of {', '.join(sorted(foreign))}")
+        raise Refused(
+            f"the database of WALLET_REBUILD_POSTGRES holds rows of {', '.join(sorted(foreign))}: choose an empty one"
+        )
     return own
 
 
 def _refuse_another(place: Place) -> None:
-    """A record that is of another live pipeline, input or database."""
+    """Raise Refused if the record names another live pipeline, input or database."""
     if place.record is None:
         return
     differing: Sequence[tuple[str, str, str]] = [
@@ -213,5 +215,5 @@ def _refuse_another(place: Place) -> None:
         if recorded != found:
             raise Refused(
                 f"{place.shadow.prefix!r} is the shadow of another {what} ({recorded}, not {found}): choose another "
-                "--prefix, or the settings it was begun with"
+                "--prefix, or use the settings it was started with"
             )

@@ -1,7 +1,7 @@
 """The record that makes a prefix a shadow: `<shadow>.rebuild`, one JSON record in a compacted topic.
 
-It is written before anything else of a shadow is made and removed after everything else, so whatever is found
-under a prefix without it is not ours to go on with or to remove.
+It is written before anything else of a shadow and removed after everything else, so whatever exists under a prefix
+without it is not ours to continue or remove.
 """
 
 import json
@@ -26,10 +26,10 @@ WRITE_S = 30.0
 
 @dataclass(frozen=True)
 class Record:
-    """What a shadow is of: the live pipeline, its input topic with its id, and the shadow's own database.
+    """What a shadow belongs to: the live pipeline, its input topic with its id, and the shadow's own database.
 
-    `policies` are the shadow's, by the names of their settings, so that nobody has to repeat them. `switched_at`
-    is when it became the live one, ISO 8601; None until then.
+    `policies` are the shadow's, by setting, so that you need not repeat them. `switched_at` is when it became the live
+    one, ISO 8601; None until then.
     """
 
     live: str
@@ -48,7 +48,7 @@ def topic_of(prefix: str) -> str:
 
 
 def read(settings: Settings, client: AdminClient) -> Record | None:
-    """The record under these settings' prefix; None where there is no shadow."""
+    """The record under these settings' prefix; None if there is no shadow."""
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
         return None
@@ -59,12 +59,14 @@ def read(settings: Settings, client: AdminClient) -> Record | None:
         return None
     fields = json.loads(value)
     if fields.get("format") != FORMAT:
-        raise Refused(f"the record in {topic} has format {fields.get('format')!r}, this code knows {FORMAT}")
+        raise Refused(
+            f"the record in {topic} has format {fields.get('format')!r}, this version reads {FORMAT}: upgrade"
+        )
     return Record(**fields)
 
 
 def write(settings: Settings, client: AdminClient, record: Record) -> None:
-    """Write the record, making its topic where it is not there yet."""
+    """Write the record; creates its topic if needed."""
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
         create(client, [TopicSpec(topic, 1, dict(COMPACTED))], settings.replication)
@@ -81,8 +83,10 @@ def write(settings: Settings, client: AdminClient, record: Record) -> None:
         )
         left = producer.flush(WRITE_S)
     except KafkaException as error:
-        raise NotReachable(f"the record in {topic} could not be written: {error.args[0].str()}") from None
+        raise NotReachable(
+            f"cannot write the record in {topic}: {error.args[0].str()}; run it again"
+        ) from None
     if left or failed:
         raise NotReachable(
-            f"the record in {topic} could not be written: {failed[0] if failed else 'no answer'}"
+            f"cannot write the record in {topic}: {failed[0] if failed else 'no answer'}; run it again"
         )

@@ -1,4 +1,4 @@
-"""`wallet rebuild start`: the shadow is made, filled and kept filled, by a worker and sinks of its own."""
+"""`wallet rebuild start`: make the shadow, fill it and keep it filled, with its own worker and sinks."""
 
 import os
 import sys
@@ -31,32 +31,31 @@ Ends = Mapping[At, int]
 
 
 def start(place: Place, *, follow: bool) -> Place:
-    """Build the shadow up to the end of the input as of now, or for ever; safe to end anywhere and to run again.
+    """Build the shadow up to the current end of the input, or follow it; can be interrupted and run again any time.
 
-    Raises Refused for an input with a hole, and for a prefix or a database that are somebody else's.
+    Raises Refused if records are missing from the input, or if the prefix or the database belong to something else.
     """
     refuse_holes(place)
     place = begin(place)
-    # 1. Its own input, on the producers' times. 2. All else, with `init`, which finds the input there.
+    # 1. Its own input, on CreateTime. 2. Everything else, with `init`, which finds that input.
     if place.copied:
         make_topic(place)
         list_schemas(place)
     report = init.initialise(place.shadow)
     for warning in report.warnings:
-        # That its copied input is on CreateTime is what a copy needs; `switch` ends it.
+        # A copied input must be on CreateTime until `switch`, so do not warn about it.
         if not (place.copied and (place.shadow.input or "") in warning):
             log.warning("retention", costs=warning)
-    # 3. Before anything is folded: which schema ids count.
+    # 3. Before anything is folded: the accepted schema ids.
     take_ids_over(place)
     catch_up(place, follow=follow)
     return place
 
 
 def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> None:
-    """Copy where there is a copy, fold and write up to the end of the live input as of now.
+    """Copy if needed, fold, and write up to the current end of the live input.
 
-    `last`: nobody writes to the input any more. `follow`: go on until somebody ends this. Raises Stopped when a
-    child ends.
+    `last`: nobody writes to the input any more. `follow`: continue until interrupted. Raises Stopped if a child ends.
     """
     ends = input_ends(place)
     with ExitStack() as stack:
@@ -67,7 +66,7 @@ def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> None:
         try:
             _fill(place, running)
         except NotReachable as away:
-            raise NotReachable(f"{away}; run it again, it goes on") from None
+            raise NotReachable(f"{away}; run it again to continue") from None
         if follow:
             log.info("following", prefix=place.shadow.prefix)
         while follow:
@@ -98,7 +97,7 @@ def _log_rate(what: str, records: int, took_s: float) -> None:
 
 
 def _check(running: Children) -> None:
-    """Raise Stopped, in one line, if the worker or the sinks have ended."""
+    """Raise Stopped, with the child's last line, if the worker or the sinks have ended."""
     try:
         running.check()
     except Stopped as ended:
@@ -110,11 +109,11 @@ def _check(running: Children) -> None:
 
 @contextmanager
 def children(place: Place) -> Iterator[Children]:
-    """The shadow's worker and sinks, stopped in order when the block is left, however that is."""
+    """The shadow's worker and sinks, stopped whichever way the block is left."""
     logs = place.folder / "logs"
     for folder in (place.folder, logs, place.shadow.state_dir, empty := place.folder / "work"):
         folder.mkdir(parents=True, exist_ok=True)
-    # What is not set here must not come from the caller's variables, nor from a .env file.
+    # Set every setting: none may come from the caller's variables or a .env file.
     variables = {f"WALLET_{name.upper()}": "" for name in Settings.model_fields}
     variables |= context.environment(place.shadow)
     with Children(variables, logs, works_in=empty) as running:
@@ -125,7 +124,7 @@ def children(place: Place) -> Iterator[Children]:
 
 
 def _fill(place: Place, running: Children) -> None:
-    """Wait until the shadow's input as of now is folded, and all of that written; raises when a child ends."""
+    """Wait until the shadow's current input is folded and written; raises if a child ends."""
     settings, topics = place.shadow, Topics.of(place.shadow)
     with closing(lags_of(place)) as lags:
         _until(
@@ -154,11 +153,11 @@ def _until(
     def done() -> int:
         _check(running)
         found = position()
-        # What is left may be marks of transactions alone.
+        # What is left may be transaction marks only.
         return _done(found, ends) - before if missing(lags, found, ends) else total
 
     def stalled(now: int) -> NotReachable:
-        return NotReachable(f"{title}: no progress for {stall_s:g} s, {now} of {total} are done")
+        return NotReachable(f"{title}: no progress for {stall_s:g} s, {now} of {total} done")
 
     until_done(title, total, done, stall_s=stall_s, stalled=stalled)
     _log_rate(title, total, time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""`wallet rebuild status`: of each partition, how far the copy, the shadow's worker and its sinks are."""
+"""`wallet rebuild status`: how far the copy, the shadow's worker and its sinks are in each partition."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -19,9 +19,9 @@ from topics.names import Topics
 
 @dataclass(frozen=True)
 class Step:
-    """One partition at one reader: the next offset to read, the end (`ends_of`), and records not read, about.
+    """One partition at one reader: the next offset to read, the end (`ends_of`), and about how many records are left.
 
-    `position` is None where the reader has not begun. The lag is 0 only where nothing is missing.
+    `position` is None if the reader has not started. The lag is 0 only if nothing is missing.
     """
 
     reader: str
@@ -34,7 +34,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a shadow; `steps` is empty until its topics are there."""
+    """The state of a shadow; `steps` is empty until its topics exist."""
 
     live: str
     shadow: str
@@ -50,13 +50,13 @@ class Progress:
         return bool(self.steps) and not any(step.lag for step in self.steps)
 
     def lags(self) -> dict[str, int]:
-        """Records that each reader has not read."""
+        """Number of records that each reader has not read."""
         readers = dict.fromkeys(step.reader for step in self.steps)
         return {name: sum(step.lag for step in self.steps if step.reader == name) for name in readers}
 
 
 def look(place: Place) -> Progress:
-    """One look at a shadow; raises Refused where there is none."""
+    """Look at a shadow once; raises Refused if there is none."""
     record = place.begun()
     steps: list[Step] = []
     topics = Topics.of(place.shadow)
@@ -99,17 +99,19 @@ def show(progress: Progress, *, as_json: bool) -> None:
         )
         for step in progress.steps
     )
-    title = f"shadow {progress.shadow} of {progress.live}, begun {progress.started_at}"
+    title = f"shadow {progress.shadow} of {progress.live}, started {progress.started_at}"
     numbers = ("partition", "position", "end", "lag")
     output = console()
     show_table(table(("reader", "topic", *numbers), rows, numbers=numbers, title=title))
     if progress.switched_at:
-        output.print(f"it was switched to at {progress.switched_at}", markup=False)
+        output.print(f"switched to at {progress.switched_at}", markup=False)
     if progress.complete:
-        output.print(f"it has everything that is in {progress.input}", style="green")
+        output.print(f"complete: it has everything in {progress.input}", style="green")
     else:
         behind = ", ".join(f"{reader} {lag:,}" for reader, lag in progress.lags().items() if lag)
-        output.print(f"not there yet: {behind or 'its topics'}: `wallet rebuild start` goes on", markup=False)
+        output.print(
+            f"incomplete: {behind or 'no topics yet'}; continue with `wallet rebuild start`", markup=False
+        )
 
 
 def _steps(
@@ -124,7 +126,7 @@ def _steps(
 
 
 def _handled(settings: Settings, topic: str, partitions: int) -> list[int | None]:
-    """How far a group is in each partition."""
+    """The group's offset in each partition."""
     return [*group_offsets.offsets(settings, topic, range(partitions), wait=False).values()]
 
 

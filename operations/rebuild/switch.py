@@ -1,7 +1,7 @@
-"""`wallet rebuild switch`: from the live pipeline to its shadow, checked step by step, with the pause told.
+"""`wallet rebuild switch`: switch from the live pipeline to its shadow, checked step by step; reports the pause.
 
-It changes no setting: which ones to change it prints at the end. A dry run is a rehearsal: it verifies the shadow and
-keeps the verified point, so that the switch itself only has to verify what came later.
+It changes no settings but prints which to change. A dry run is a rehearsal: it verifies the shadow and keeps the
+verified point, so that the switch itself only has to verify what came later.
 """
 
 import re
@@ -29,7 +29,7 @@ from topics.cluster import all_there, describe
 from topics.names import TIMESTAMP_TYPE, Topics
 from topics.topic_settings import alter
 
-#: Producers are held to be stopped when nothing came for so long.
+#: Producers are taken to be stopped when nothing came for this long.
 QUIET_S = 2.0
 
 log = EventLog("operations.rebuild")
@@ -37,7 +37,7 @@ log = EventLog("operations.rebuild")
 
 @dataclass(frozen=True)
 class Change:
-    """One setting of workers, sinks and readers, before and after; None: not set."""
+    """One setting of workers, sinks and readers, before and after; None means not set."""
 
     setting: str
     live: str | None
@@ -46,9 +46,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What stands in the way, or, where nothing does, what to change. Times in seconds.
+    """What prevents the switch or, if nothing does, what to change. Times in seconds.
 
-    `verified_offsets` is None where the shadow is not clean; else so much of its input is verified.
+    `verified_offsets` is how much of the shadow's input is verified; None if there are differences.
     """
 
     executed: bool
@@ -61,20 +61,20 @@ class Outcome:
 
 
 def run(place: Place, *, execute: bool) -> Outcome:
-    """Look, and with `execute` do it; raises Refused while the live pipeline still works."""
+    """Rehearse, or with `execute` do it; raises Refused while the live pipeline is running."""
     record = place.begun()
     busy = at_work(place)
     if not execute:
         return _rehearsed(place, busy)
     if busy:
-        raise Refused(f"the live pipeline still works: stop {'; '.join(busy)}; then run this again")
-    # 1. The shadow comes to the end of an input that nobody adds to, 2. is verified, 3. is opened to upstream.
+        raise Refused(f"the live pipeline is still running: stop {'; '.join(busy)}; then run this again")
+    # 1. The shadow reaches the end of an input that nobody adds to, 2. is verified, 3. is opened to upstream.
     _complete(place)
     report = _verified(place)
     if not report.clean:
         raise Refused(
             f"the shadow has {report.differences.total} differences, nothing was switched: "
-            f"`WALLET_PREFIX={place.shadow.prefix} wallet verify` tells them"
+            f"`WALLET_PREFIX={place.shadow.prefix} wallet verify` shows them"
         )
     if place.copied:
         _open_to_upstream(place)
@@ -87,7 +87,7 @@ def run(place: Place, *, execute: bool) -> Outcome:
 
 
 def at_work(place: Place) -> list[str]:
-    """Who works for the live pipeline: members of its groups, and sinks connected to its database."""
+    """What is running for the live pipeline: members of its groups, and sinks connected to its database."""
     found = [
         f"{member} of group {group}" for group in groups_of(place.live) for member in members(place, group)
     ]
@@ -105,10 +105,10 @@ def members(place: Place, group: str) -> list[str]:
 
 
 def _rehearsed(place: Place, busy: list[str]) -> Outcome:
-    """Verify as much as there is, and tell what is missing."""
+    """Verify as much as there is, and list what is missing."""
     progress = rebuild_status.look(place)
     obstacles = [f"stop {one}" for one in busy]
-    obstacles += [f"{reader} has {lag:,} records to go" for reader, lag in progress.lags().items() if lag]
+    obstacles += [f"{reader} is {lag:,} records behind" for reader, lag in progress.lags().items() if lag]
     if place.copied:
         obstacles.append(f"stop what sends to {place.input}")
     report = _verified(place)
@@ -118,7 +118,7 @@ def _rehearsed(place: Place, busy: list[str]) -> Outcome:
 
 
 def _complete(place: Place) -> None:
-    """See that what is to be copied has an end, and let the shadow come there."""
+    """Check that the input has stopped growing, and let the shadow reach its end."""
     if place.copied:
         ends = _very_ends(place)
         time.sleep(QUIET_S)
@@ -137,21 +137,21 @@ def _very_ends(place: Place) -> dict[At, int]:
 def _refuse_unless_still(place: Place, now: dict[At, int], before: dict[At, int]) -> None:
     if now != before:
         raise Refused(
-            f"records still come to {place.input}, or a transaction is open in it: stop its producers, then run this "
+            f"records still arrive in {place.input}, or a transaction is open in it: stop its producers, then run this "
             "again"
         )
 
 
 def _verified(place: Place) -> Report:
-    """Verify the shadow, from where it was verified before if it was, and keep where it is verified to now."""
-    # Of this very shadow, not of one that had the same name before.
+    """Verify the shadow from its last verified point, if there is one, and save the new point."""
+    # Points are named by start time: an earlier shadow may have had the same name.
     point = place.folder / f"verified-{re.sub('[^0-9]', '', place.begun().started_at)}"
     since: Path | None = point if point.exists() else None
     return verify.run(place.shadow, Options(since=since, save=point))
 
 
 def _open_to_upstream(place: Place) -> None:
-    """Records that come from now on get the broker's time, as they did in the live input."""
+    """From now on records get the broker's time, as in the live input."""
     topic = place.shadow.input or ""
     live = describe(place.client, [place.input])[place.input].config.get(TIMESTAMP_TYPE)
     if live == "LogAppendTime":
@@ -173,7 +173,7 @@ def _outcome(
 
 
 def _changes(place: Place) -> list[Change]:
-    """The settings that differ; that of the database is named, never shown."""
+    """The settings that differ; the database's is named, but never its value."""
     live, beside = place.live, place.shadow
     changes = [
         Change("WALLET_PREFIX", live.prefix, beside.prefix),

@@ -14,13 +14,13 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
         typer.echo(as_line(asdict(outcome)))
         return
     if outcome.verified_offsets is not None:
-        typer.echo(f"verified: {outcome.verified_offsets:,} offsets of the shadow's input, no difference")
+        typer.echo(f"verified: {outcome.verified_offsets:,} offsets of the shadow's input, no differences")
     for obstacle in outcome.obstacles:
         typer.echo(f"before the switch: {obstacle}")
     typer.echo(
-        "settings of workers, sinks and readers, from now on:"
+        "change these settings of workers, sinks and readers now:"
         if outcome.executed
-        else "settings to change then:"
+        else "settings to change when you switch:"
     )
     for change in outcome.changes:
         typer.echo(
@@ -35,4 +35,4 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
     if outcome.executed and outcome.pause_s is not None:
         typer.echo(f"pause so far: {outcome.pause_s:.1f} s since the live pipeline wrote its last row")
     if not outcome.executed:
-        typer.echo("nothing was changed: stop the live pipeline, then say --execute")
+        typer.echo("rehearsal, nothing was changed: stop the live pipeline, then add --execute")

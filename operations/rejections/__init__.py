@@ -1,1 +1,1 @@
-"""`wallet rejections`: what was rejected, shown and sent once more."""
+"""`wallet rejections`: list, show and resubmit rejected records."""

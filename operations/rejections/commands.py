@@ -12,14 +12,14 @@ from operations.rejections import show as rejections_show
 from operations.rejections.listing import Wanted, reasons_of
 
 app = typer.Typer(
-    help="What was rejected: list it, look at one, resubmit some.", no_args_is_help=True, add_completion=False
+    help="List rejected records, show one, resubmit some.", no_args_is_help=True, add_completion=False
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; may be repeated.")]
-Partition = Annotated[int | None, typer.Option(min=0, help="Only of this partition of the input.")]
-FromOffset = Annotated[int | None, typer.Option(min=0, help="From this offset of the input on.")]
-ToOffset = Annotated[int | None, typer.Option(min=0, help="Before this offset of the input.")]
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; repeatable.")]
+Partition = Annotated[int | None, typer.Option(min=0, help="Only this partition of the input.")]
+FromOffset = Annotated[int | None, typer.Option(min=0, help="Start at this offset of the input.")]
+ToOffset = Annotated[int | None, typer.Option(min=0, help="Stop before this offset of the input.")]
 
 
 @app.command("list")
@@ -28,13 +28,13 @@ def list_them(
     partition: Partition = None,
     from_offset: FromOffset = None,
     to_offset: ToOffset = None,
-    from_time: Annotated[str | None, typer.Option("--from", help="From this time on; ISO 8601.")] = None,
-    to_time: Annotated[str | None, typer.Option("--to", help="Before this time; ISO 8601.")] = None,
+    from_time: Annotated[str | None, typer.Option("--from", help="Start at this time; ISO 8601.")] = None,
+    to_time: Annotated[str | None, typer.Option("--to", help="Stop before this time; ISO 8601.")] = None,
     key: Annotated[str | None, typer.Option(help="Only records with this key.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Rejections listed; all are counted.")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="List this many rejections; all are counted.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Rejections with their reasons, and how many there are of each."""
+    """List rejections, and count them by reason."""
     wanted = Wanted(
         reasons_of(reason or ()),
         partition,
@@ -53,7 +53,7 @@ def show_one(
     offset: Annotated[int, typer.Argument(min=0, help="Offset in the input.")],
     as_json: Json = False,
 ) -> None:
-    """All about one rejection: headers, bytes in hex, decoded where possible."""
+    """Show all of one rejection: headers, bytes in hex, decoded where possible."""
     rejections_show.show_one(briefly(), partition, offset, as_json=as_json)
 
 
@@ -63,16 +63,18 @@ def resubmit_some(
     partition: Partition = None,
     from_offset: FromOffset = None,
     to_offset: ToOffset = None,
-    offsets: Annotated[Path | None, typer.Option(help="A file with PARTITION:OFFSET lines.")] = None,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it; otherwise only say what.")] = False,
-    rate: Annotated[float, typer.Option(min=0.1, help="Records per second, at most.")] = 500.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="Resubmissions of one record, at most.")] = 3,
+    offsets: Annotated[
+        Path | None, typer.Option(help="Only the records in this file of PARTITION:OFFSET lines.")
+    ] = None,
+    execute: Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")] = False,
+    rate: Annotated[float, typer.Option(min=0.1, help="Most records per second.")] = 500.0,
+    max_attempts: Annotated[int, typer.Option(min=1, help="Most resubmissions of one record.")] = 3,
     key_from_wallet: Annotated[
-        bool, typer.Option("--key-from-wallet", help="Take the wallet id as key, not the key as it came.")
+        bool, typer.Option("--key-from-wallet", help="Use the wallet id as key instead of the original key.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Send rejected records again, as new records at the end of the input. A dry run without --execute."""
+    """Send rejected records again as new records at the end of the input. A dry run without --execute."""
     named = None if offsets is None else resubmit.named_in(offsets)
     wanted = Wanted(reasons_of(reason or ()), partition, from_offset, to_offset, named=named)
     options = resubmit.Options(execute, rate, max_attempts, key_from_wallet)

@@ -1,4 +1,4 @@
-"""What was not accepted, read from the topic, which is the truth of it."""
+"""Rejections, read from the topic."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -20,14 +20,14 @@ from topics.names import Topics
 from topics.rejections import Headers, appended
 from topics.topic_log import TopicLog
 
-#: A resubmitted record says how often that was done, and which rejection it is of.
+#: Headers of a resubmitted record: how often it was resubmitted, and which rejection it comes from.
 ATTEMPT, REJECTION_OF = "resubmit.attempt", "resubmit.of"
 MOST_DIGITS = 10
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """One record of the rejections topic; key, value and headers are those that came."""
+    """One record of the rejections topic; key, value and headers are the original ones."""
 
     offset: int
     reason: str
@@ -44,18 +44,18 @@ class Rejection:
     def attempt(self) -> int:
         """How often this record had been resubmitted when it was rejected."""
         found = next((value for name, value in reversed(self.headers) if name == ATTEMPT), None)
-        # Anybody may have written the header: what is no number of a sane length counts as none.
+        # Anybody may have written the header: anything but a number of sane length counts as 0.
         return int(found) if found and found.isdigit() and len(found) < MOST_DIGITS else 0
 
     @property
     def named(self) -> str:
-        """What it is known by: partition and offset of the source."""
+        """Its source as `partition:offset`."""
         return f"{self.partition}:{self.source_offset}"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rejections: every condition that is given must hold. Offsets are of the source, `to` is excluded."""
+    """A filter; every given condition must hold. Offsets are of the source, `to` is excluded."""
 
     reasons: frozenset[str] = frozenset()
     partition: int | None = None
@@ -67,10 +67,10 @@ class Wanted:
     named: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError for a range that ends before it begins."""
+        """Raise ConfigurationError if a range ends before it begins."""
         if None not in (self.from_offset, self.to_offset) and (self.from_offset or 0) > (self.to_offset or 0):
             raise ConfigurationError(
-                f"--from-offset {self.from_offset} is behind --to-offset {self.to_offset}"
+                f"--from-offset {self.from_offset} is after --to-offset {self.to_offset}"
             )
         if self.from_time and self.to_time and self.from_time > self.to_time:
             raise ConfigurationError(
@@ -78,7 +78,7 @@ class Wanted:
             )
 
     def includes(self, one: Rejection) -> bool:
-        """Whether a rejection is wanted."""
+        """Whether a rejection passes the filter."""
         return (
             (not self.reasons or one.reason in self.reasons)
             and (self.partition is None or one.partition == self.partition)
@@ -92,16 +92,16 @@ class Wanted:
 
 
 def reasons_of(names: Sequence[str]) -> frozenset[str]:
-    """Reasons as they are written on the command line; raises ConfigurationError for one that there is not."""
+    """Check reasons from the command line; raises ConfigurationError for an unknown one."""
     known = {str(reason) for reason in Reason}
     for name in names:
         if name.upper() not in known:
-            raise ConfigurationError(f"--reason {name} is none of {', '.join(sorted(known))}")
+            raise ConfigurationError(f"--reason {name} is not one of {', '.join(sorted(known))}")
     return frozenset(name.upper() for name in names)
 
 
 def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
-    """The rejections that are committed now, partition by partition, in the order of their source."""
+    """The committed rejections, partition by partition, in the order of their source."""
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
     ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
@@ -115,7 +115,7 @@ def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
 
 
 def rejection_in(message: Message) -> Rejection | None:
-    """A record as a rejection; None for one that is none, which `wallet verify` tells."""
+    """A record as a rejection; None if it is not one, which `wallet verify` reports."""
     try:
         ours = appended(message)
         return Rejection(
@@ -135,7 +135,7 @@ def rejection_in(message: Message) -> Rejection | None:
 
 
 def transaction_in(settings: Settings, schema_id: int, value: bytes | None) -> Transaction | None:
-    """The transaction in a value, valid or not; None where its schema is none; raises ValueError for bad bytes."""
+    """The transaction in a value, valid or not; None if the schema is not a Transaction's; ValueError for bad bytes."""
     if value is None or len(value) < HEADER_BYTES or value[0]:
         raise IllegalAvro("not the wire format")
     if value.startswith(frame(schema_id)):

@@ -1,8 +1,8 @@
-"""`wallet rejections resubmit`: rejected records again, as new records at the end of the input.
+"""`wallet rejections resubmit`: send rejected records again, as new records at the end of the input.
 
-Nothing is changed or taken back: the rejection stays, the new record has an outcome of its own, so the conservation
-law holds. Which rejections were resubmitted already is read from the input itself, where each new record names its
-rejection: a run that was interrupted is run again and goes on, and no rejection is resubmitted twice.
+Nothing is changed: the rejection stays, and the new record gets its own outcome, so the conservation law holds. Each
+new record names its rejection, so the input itself says which were resubmitted: after an interruption, run it again,
+and no rejection is resubmitted twice.
 """
 
 import re
@@ -38,11 +38,11 @@ from topics.names import Topics
 from topics.rejections import Headers
 from topics.source import Source
 
-#: Resubmitted records are looked for from so long before the first rejection: brokers' clocks differ.
+#: Look for resubmitted records from this long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
 CHUNK = 5_000
 MOST_NAMED_BYTES = 40
-#: So many of the records without a rejection are shown to people; programs see them all.
+#: Records without a rejection that are shown; --json has all.
 SHOWN = 20
 _NAMED = re.compile(r"(\d+)[\s:,]+(\d+)")
 
@@ -59,9 +59,9 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What became, or would become, of each wanted rejection; `skipped` counts them by why.
+    """What happened, or would happen, to each wanted rejection; `skipped` counts them by cause.
 
-    `not_found` are source records that were named, but have no rejection that is wanted.
+    `not_found` are source records from --offsets without a wanted rejection.
     """
 
     executed: bool
@@ -81,7 +81,7 @@ class Again:
 
 
 def named_in(file: Path) -> frozenset[str]:
-    """Source records that a file names, one `partition:offset` a line; # begins a remark."""
+    """Source records listed in a file, one `partition:offset` a line; # starts a comment."""
     try:
         lines = file.read_text("utf-8").splitlines()
     except OSError as error:
@@ -95,13 +95,13 @@ def named_in(file: Path) -> frozenset[str]:
             continue
         found = _NAMED.fullmatch(text)
         if found is None:
-            raise ConfigurationError(f"--offsets {file} line {number} is {text!r}, must be PARTITION:OFFSET")
+            raise ConfigurationError(f"--offsets {file} line {number} is {text!r}: write PARTITION:OFFSET")
         named.add(f"{int(found[1])}:{int(found[2])}")
     return frozenset(named)
 
 
 def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:
-    """Resubmit what is wanted, or say what would be; raises NotReachable if a record is not confirmed."""
+    """Resubmit what is wanted, or say what would happen; raises NotReachable if a record is not confirmed."""
     if wanted == Wanted():
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
@@ -117,7 +117,7 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
             try:
                 deliver(settings, paced(again, options.rate), advance)
             except NotReachable as failure:
-                raise NotReachable(f"{failure}; run it again, it goes on") from None
+                raise NotReachable(f"{failure}; run it again to continue") from None
     else:
         for _ in again:
             pass
@@ -125,7 +125,7 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
 
 
 def _looked_up(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None, set[str]]:
-    """How many rejections are wanted, when the first one came, and which of those that were named exist."""
+    """How many rejections are wanted, the time of the first one, and which named ones exist."""
     count, earliest = 0, None
     found: set[str] = set()
     for count, rejection in enumerate(read(settings, wanted), 1):  # noqa: B007 - the last count is the result
@@ -148,7 +148,7 @@ def _chosen(
     options: Options,
     outcome: Outcome,
 ) -> Iterator[Again]:
-    """The records to send, in the order of the rejections; counts them, and the others with the reason."""
+    """The records to send, in the order of the rejections; counts them and the skipped ones."""
     for rejection in rejections:
         again = None
         if rejection.named in done:
@@ -169,7 +169,7 @@ def _chosen(
 def _again(
     settings: Settings, pipeline: Pipeline, rejection: Rejection, options: Options
 ) -> tuple[Again | None, str]:
-    """The record that a rejection becomes, or why it becomes none."""
+    """The record to send for a rejection, or None and why."""
     key = rejection.key
     if options.key_from_wallet:
         try:
@@ -185,13 +185,13 @@ def _again(
     size += sum(len(name.encode()) + len(value or b"") for name, value in headers)
     if size > pipeline.max_record_bytes:
         return None, "too large with the headers of a resubmission"
-    # Where a partitioner would put it; a record without a key goes back to where it was.
+    # Where a partitioner would put it; a record without a key goes to its old partition.
     partition = rejection.partition if key is None else partition_of(key, pipeline.partitions)
     return Again(key, rejection.value, headers, partition), ""
 
 
 def _done_before(settings: Settings, since: datetime) -> set[str]:
-    """The rejections that records of the input name as theirs; those can only have come after it."""
+    """The rejections that input records say they come from; such records can only be newer than the rejection."""
     topic = Topics.of(settings).transactions
     client = quiet_admin(settings)
     ends = offsets_of(client, [(topic, at) for at in range(settings.partitions)])
@@ -210,7 +210,7 @@ def _done_before(settings: Settings, since: datetime) -> set[str]:
 
 def _rejection_of(record: Source) -> str | None:
     for name, value in reversed(record.headers):
-        # Anybody may have written it: what is longer than any position names none.
+        # Anybody may have written the header: ignore one longer than any position.
         if name == REJECTION_OF and value is not None and len(value) <= MOST_NAMED_BYTES:
             return value.decode(errors="replace")
     return None
@@ -224,12 +224,12 @@ def _show(outcome: Outcome, *, as_json: bool) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(outcome.resubmitted.items()))
     typer.echo(f"{outcome.resubmitted.total()} {verb}{f' ({reasons})' if reasons else ''}")
     for why, count in sorted(outcome.skipped.items()):
-        typer.echo(f"{count} left out: {why}")
+        typer.echo(f"{count} skipped: {why}")
     if outcome.not_found:
         more = "" if len(outcome.not_found) <= SHOWN else ", …"
         typer.echo(
-            f"{len(outcome.not_found)} of --offsets without a wanted rejection: "
+            f"{len(outcome.not_found)} of --offsets have no matching rejection: "
             f"{', '.join(outcome.not_found[:SHOWN])}{more}"
         )
     if not outcome.executed and outcome.resubmitted:
-        typer.echo("nothing was sent: say --execute to do it")
+        typer.echo("dry run, nothing was sent: add --execute to do it")

@@ -1,4 +1,4 @@
-"""`wallet rejections list` and `show`: what was not accepted, for people and for programs."""
+"""What `wallet rejections list` and `show` print, for people and for programs."""
 
 from collections import Counter
 from contextlib import closing
@@ -20,17 +20,17 @@ from topics.incoming import Incoming
 from topics.names import Topics
 from topics.source import Sizes, Source
 
-#: Of a field, people see so much.
+#: Characters of a field that are shown; --json has all.
 SHOWN_CHARACTERS = 2_000
 
 Summary = dict[str, object]
 
 
 def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) -> None:
-    """Print the first `limit` of the wanted rejections, and how many there are by reason."""
+    """Print the first `limit` wanted rejections, and counts by reason."""
     settings = agreed(settings)
     counts: Counter[str] = Counter()
-    # Not the rejections themselves: each may be as large as a record.
+    # Keep rows, not rejections: each may be as large as a record.
     listed: list[Summary] = []
     for rejection in read(settings, wanted):
         counts[rejection.reason] += 1
@@ -48,13 +48,15 @@ def show_list(settings: Settings, wanted: Wanted, limit: int, *, as_json: bool) 
 
 
 def show_one(settings: Settings, partition: int, source_offset: int, *, as_json: bool) -> None:
-    """Print all there is about one rejection; raises WalletError if there is none of this source record."""
+    """Print all of one rejection; raises WalletError if this source record has none."""
     pipeline = check(settings)
     settings = pipeline.rule(settings)
     wanted = Wanted(partition=partition, from_offset=source_offset, to_offset=source_offset + 1)
     found = next(read(settings, wanted), None)
     if found is None:
-        raise WalletError(f"no rejection of partition {partition} offset {source_offset}")
+        raise WalletError(
+            f"partition {partition} offset {source_offset} has no rejection: see `wallet rejections list`"
+        )
     key, value, headers = found.key, found.value, found.headers
     left_out: Summary = {}
     if found.reason == Reason.TOO_LARGE:
@@ -114,19 +116,19 @@ def _table(listed: list[Summary]) -> Table:
 
 
 def _from_input(settings: Settings, one: Rejection) -> Source:
-    """A record that was too large to be kept, from where it came; raises WalletError if it is gone."""
+    """A record that was too large to copy, from the input; raises WalletError if it is gone."""
     at, offset = one.partition, one.source_offset
     begin = offsets_of(quiet_admin(settings), [(one.topic, at)])[one.topic, at].begin
     if begin > offset:
-        raise WalletError(f"{one.topic} begins at offset {begin}: the record was deleted")
+        raise WalletError(f"{one.topic} begins at offset {begin}: retention has deleted the record")
     with closing(Incoming(settings, one.topic, settings.batch_bytes)) as incoming:
         for records in incoming.runs(at, offset, offset + 1, 1):
             return records[0]
-    raise WalletError(f"{one.topic} partition {at} offset {offset} cannot be read")
+    raise WalletError(f"{one.topic} partition {at} offset {offset} cannot be read: try again")
 
 
 def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[str, object] | str | None:
-    """The transaction in a value, whatever rules it breaks, or why there is none."""
+    """The transaction in a value, whatever rules it breaks, or why it does not decode."""
     if value is None or len(value) < HEADER_BYTES or value[0]:
         return None
     try:

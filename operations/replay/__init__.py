@@ -1,1 +1,1 @@
-"""`wallet replay`: a sink's records once more, compared with the rows that are there."""
+"""`wallet replay`: read a sink's topic again, insert missing rows and compare the others."""

@@ -20,7 +20,7 @@ from topics.cluster import agreed
 
 
 class How(NamedTuple):
-    """What to do about it: begin in earnest, go on with what is unfinished, forget that, or none: try it out."""
+    """What to do: execute, resume or abandon an unfinished replay, or nothing, which means a dry run."""
 
     execute: bool = False
     resume: bool = False
@@ -28,12 +28,12 @@ class How(NamedTuple):
 
 
 def run(settings: Settings, names: Sequence[str], wanted: Range, how: How, *, as_json: bool) -> int:
-    """Replay these sinks, or say what it would do; returns the exit code."""
+    """Replay these sinks, or say what would happen; returns the exit code."""
     if sum(how) > 1 and how != How(execute=True, resume=True):
-        raise ConfigurationError("--execute, --resume and --abandon exclude each other")
+        raise ConfigurationError("use only one of --execute, --resume and --abandon")
     if (how.resume or how.abandon) and not wanted.is_empty:
         raise ConfigurationError(
-            "an unfinished replay has its range already: say --resume or --abandon alone"
+            "an unfinished replay keeps its range: use --resume or --abandon without a range"
         )
     sinks = sinks_of(settings, names)
     settings = agreed(settings)
@@ -57,10 +57,10 @@ def _abandon(settings: Settings, sinks: Sequence[Sink], *, as_json: bool) -> Non
     left = [sink for sink in sinks if replay.unfinished(settings, sink)]
     if not left:
         raise Refused(
-            f"no replay of {', '.join(sink.name for sink in sinks)} is unfinished: nothing to abandon"
+            f"{', '.join(sink.name for sink in sinks)} has no unfinished replay: nothing to abandon"
         )
     for sink in left:
         with closing(Replay(settings, sink, Event())) as one:
             one.abandon()
     names = [sink.name for sink in left]
-    typer.echo(as_line({"abandoned": names}) if as_json else f"forgotten: the replay of {', '.join(names)}")
+    typer.echo(as_line({"abandoned": names}) if as_json else f"abandoned the replay of {', '.join(names)}")

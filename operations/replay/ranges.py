@@ -1,4 +1,4 @@
-"""`wallet replay`: what is to be replayed, worked out and checked before anything is begun."""
+"""`wallet replay`: work out what to replay, and check it before anything starts."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?
 
 @dataclass(frozen=True)
 class Range:
-    """What the command line says of the range. `back` is a duration before now; ends are excluded."""
+    """The range on the command line. `back` is a duration before now; ends are excluded."""
 
     partition: int | None = None
     from_offset: int | None = None
@@ -36,13 +36,13 @@ class Range:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was said at all."""
+        """Whether no range was given."""
         return self == Range()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One sink's replay: its stretches, and where the log of each of their partitions begins."""
+    """One sink's replay: its stretches, and where each of their partitions begins."""
 
     sink: Sink
     stretches: tuple[Stretch, ...]
@@ -50,7 +50,7 @@ class Plan:
 
 
 def sinks_of(settings: Settings, names: Iterable[str]) -> list[Sink]:
-    """The sinks of these names, in the order in which they are replayed."""
+    """The sinks with these names, in the order of their replay."""
     topics = Topics.of(settings)
     known: dict[str, Sink] = {
         "ledger": LedgerSink(topics.ledger),
@@ -61,21 +61,23 @@ def sinks_of(settings: Settings, names: Iterable[str]) -> list[Sink]:
 
 
 def duration(option: str, text: str | None) -> timedelta | None:
-    """A duration such as 36h, 7d or 1d12h; raises ConfigurationError for what is none."""
+    """A duration such as 36h, 7d or 1d12h; raises ConfigurationError for anything else."""
     if text is None:
         return None
     found = _DURATION.fullmatch(text)
     if not text or found is None:
-        raise ConfigurationError(f"{option} {text!r} is no duration: write 36h, 7d or 1d12h (w, d, h, m, s)")
+        raise ConfigurationError(
+            f"{option} {text!r} is not a duration: write 36h, 7d or 1d12h (w, d, h, m, s)"
+        )
     weeks, days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
     try:
         return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
     except OverflowError:
-        raise ConfigurationError(f"{option} {text!r} is too long") from None
+        raise ConfigurationError(f"{option} {text!r} is too long: use --from-beginning") from None
 
 
 def plans(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> list[Plan]:
-    """What each sink has to replay; raises ConfigurationError for a range that cannot be, Refused for a hole."""
+    """What each sink has to replay; raises ConfigurationError for an impossible range, Refused if it leaves a hole."""
     _check(settings, sinks, wanted)
     return [_plan(settings, sink, wanted) for sink in sinks]
 
@@ -84,24 +86,26 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
     begins = (wanted.from_offset, wanted.from_time, wanted.back, wanted.from_beginning or None)
     if sum(one is not None for one in begins) != 1:
         raise ConfigurationError(
-            "say from where: exactly one of --from-offset, --from-time, --back, --from-beginning"
+            "choose where to start: exactly one of --from-offset, --from-time, --back, --from-beginning"
         )
     if wanted.to_offset is not None and wanted.to_time is not None:
-        raise ConfigurationError("--to-offset and --to-time exclude each other")
+        raise ConfigurationError("use either --to-offset or --to-time, not both")
     partitions_of(settings.partitions, wanted.partition)
     if (wanted.from_offset is not None or wanted.to_offset is not None) and (
         wanted.partition is None or len(sinks) != 1
     ):
         raise ConfigurationError(
-            "an offset is of one partition of one topic: name the sink, and --partition N"
+            "an offset needs one partition of one topic: name the sink and add --partition N"
         )
     now = datetime.now(UTC)
     for option, at in (("--from-time", wanted.from_time), ("--to-time", wanted.to_time)):
         if at is not None and at > now:
-            raise ConfigurationError(f"{option} {rfc3339(at)} is in the future")
+            raise ConfigurationError(f"{option} {rfc3339(at)} is in the future: use an earlier time")
     start = _from_time(wanted)
     if start and wanted.to_time and start > wanted.to_time:
-        raise ConfigurationError(f"the replay would begin at {rfc3339(start)}, after --to-time")
+        raise ConfigurationError(
+            f"the replay would start at {rfc3339(start)}, after --to-time: use an earlier start"
+        )
 
 
 def _from_time(wanted: Range) -> datetime | None:
@@ -110,7 +114,7 @@ def _from_time(wanted: Range) -> datetime | None:
     try:
         return datetime.now(UTC) - wanted.back
     except OverflowError:
-        raise ConfigurationError("--back goes back to before the year 1: say --from-beginning") from None
+        raise ConfigurationError("--back goes back before the year 1: use --from-beginning") from None
 
 
 def _plan(settings: Settings, sink: Sink, wanted: Range) -> Plan:
@@ -123,7 +127,9 @@ def _plan(settings: Settings, sink: Sink, wanted: Range) -> Plan:
     for partition, log in logs.items():
         begin, end = begins.get(partition, log.begin), ends.get(partition, log.end)
         if begin > end and wanted.from_offset is not None:
-            raise ConfigurationError(f"{sink.topic} partition {partition}: from {begin} is after to {end}")
+            raise ConfigurationError(
+                f"{sink.topic} partition {partition}: the start {begin} is after the end {end}"
+            )
         stretches.append(Stretch(partition, min(begin, end), end, min(begin, end)))
     _refuse_holes(settings, sink, stretches, logs)
     return Plan(sink, tuple(stretches), {partition: log.begin for partition, log in logs.items()})
@@ -137,7 +143,7 @@ def _offsets(
     at: datetime | None,
     option: str,
 ) -> dict[int, int]:
-    """The bound of each partition that an offset or a time names; none where neither is given."""
+    """The bound of each partition from an offset or a time; empty if neither is given."""
     if at is not None:
         found = offsets_at(settings, list(logs), at, sink.topic)
         return {partition: logs[partition].end if one is None else one for partition, one in found.items()}
@@ -154,13 +160,13 @@ def _offsets(
 def _refuse_holes(
     settings: Settings, sink: Sink, stretches: Sequence[Stretch], logs: Mapping[int, Offsets]
 ) -> None:
-    """Raise Refused for a stretch that begins beyond the sink's position: what lies between would be missing."""
+    """Raise Refused for a stretch that starts beyond the sink's position: the records between would be missing."""
     positions = replay.positions_of(settings, sink)
     for one in stretches:
         position = positions.get(one.partition)
         stand = position.next_offset if position else logs[one.partition].begin
         if one.from_offset > stand and one.from_offset < one.to_offset:
             raise Refused(
-                f"sink {sink.name} has read {sink.topic} partition {one.partition} up to offset {stand} only: a "
-                f"replay from {one.from_offset} would leave a hole; begin at {stand} or before, or run the sink"
+                f"sink {sink.name} has read {sink.topic} partition {one.partition} only up to offset {stand}: a "
+                f"replay from {one.from_offset} would leave a hole; start at {stand} or before, or run the sink"
             )

@@ -1,4 +1,4 @@
-"""Doing a replay, or trying it: stretches are read one after the other, a batch is read while one is written."""
+"""Do a replay or a dry run: read stretches one after the other, and the next batch while one is written."""
 
 import signal
 import threading
@@ -27,7 +27,7 @@ from topics.topic_log import TopicLog
 
 @dataclass
 class Outcome:
-    """What became, or would become, of one sink's replay; `problem` is what stopped it, both versions in it."""
+    """The result, real or dry, of one sink's replay; `problem` is what stopped it, with both versions."""
 
     sink: str
     topic: str
@@ -36,18 +36,18 @@ class Outcome:
     seconds: float = 0.0
     problem: WalletError | None = None
     running: str | None = None
-    #: Records that this run read, without those of earlier ones.
+    #: Records that this run read, without those of earlier runs.
     records: int = field(default=0, compare=False)
 
     @property
     def finished(self) -> bool:
-        """Whether every stretch was read to its end."""
+        """Whether every stretch was read to the end."""
         return all(one.finished for one in self.stretches)
 
 
 @contextmanager
 def stopping() -> Iterator[threading.Event]:
-    """Set by SIGTERM and Ctrl-C: the batch in hand is finished, and nothing after it is begun."""
+    """An event that SIGTERM and Ctrl-C set: finish the current batch, and start no other."""
     stop = threading.Event()
 
     def tell(_: int, __: FrameType | None) -> None:
@@ -62,7 +62,7 @@ def stopping() -> Iterator[threading.Event]:
 
 
 def execute(settings: Settings, plans: Sequence[Plan], stop: threading.Event) -> Iterator[Outcome]:
-    """Replay these; raises Refused, before anything is begun, where one of them may not be."""
+    """Replay these; raises Refused, before anything starts, if one of them is not allowed."""
     with ExitStack() as stack:
         replays = [stack.enter_context(closing(Replay(settings, plan.sink, stop))) for plan in plans]
         begun: list[Replay] = []
@@ -79,11 +79,11 @@ def execute(settings: Settings, plans: Sequence[Plan], stop: threading.Event) ->
 
 
 def resume(settings: Settings, sinks: Sequence[Sink], stop: threading.Event) -> Iterator[Outcome]:
-    """Go on with what is unfinished of these sinks; raises Refused where nothing is."""
+    """Continue the unfinished replays of these sinks; raises Refused if there are none."""
     found = {sink.name: replay.unfinished(settings, sink) for sink in sinks}
     left = [sink for sink in sinks if found[sink.name]]
     if not left:
-        raise Refused(f"no replay of {', '.join(found)} is unfinished: there is nothing to resume")
+        raise Refused(f"{', '.join(found)} has no unfinished replay: nothing to resume")
     for sink in left:
         with closing(Replay(settings, sink, stop)) as one:
             stretches = one.resume(_begins(settings, sink, found[sink.name]))
@@ -91,15 +91,15 @@ def resume(settings: Settings, sinks: Sequence[Sink], stop: threading.Event) -> 
 
 
 def _begins(settings: Settings, sink: Sink, stretches: Sequence[Stretch]) -> Mapping[int, int]:
-    """Where each partition begins; raises Refused where what is left was deleted, or is another topic's."""
+    """Where each partition begins; raises Refused if remaining records were deleted, or the topic is another one."""
     logs = offsets(quiet_admin(settings), {sink.topic: settings.partitions})
     for one in stretches:
         log = logs.get((sink.topic, one.partition))
         if log is None or (not one.finished and not log.begin <= one.next_offset <= one.to_offset <= log.end):
             raise Refused(
-                f"the replay stands at offset {one.next_offset} of {one.to_offset} of {sink.topic} partition "
+                f"the replay is at offset {one.next_offset} of {one.to_offset} of {sink.topic} partition "
                 f"{one.partition}, which holds {f'{log.begin} to {log.end}' if log else 'nothing'}: records were "
-                f"deleted, or it is another topic; forget it with `wallet replay {sink.name} --abandon`"
+                f"deleted, or it is another topic; give up with `wallet replay {sink.name} --abandon`"
             )
     return {one.partition: logs[sink.topic, one.partition].begin for one in stretches}
 
@@ -130,7 +130,7 @@ def _write(one: Replay, prepared: Prepared, advance: Advance) -> None:
 
 
 def try_out(settings: Settings, plan: Plan, stop: threading.Event) -> Outcome:
-    """Read and compare what a plan covers, and write nothing."""
+    """Read and compare what a plan covers; writes nothing."""
     outcome = Outcome(plan.sink.name, plan.sink.topic, False, plan.stretches)
     found = {stretch.partition: stretch for stretch in plan.stretches}
     began_s = time.monotonic()
@@ -163,7 +163,7 @@ def _counted(stretch: Stretch, move: Move, records: int, inserted: int) -> Stret
 def _batches(
     log: TopicLog, stretch: Stretch, rows: int, stop: threading.Event
 ) -> Iterator[tuple[Move, list[Message]]]:
-    """What is left of a stretch, in batches; the last one has no records and ends at the stretch's end."""
+    """The rest of a stretch, in batches; the last one is empty and ends at the stretch's end."""
     at = stretch.next_offset
     for messages in log.slices(stretch.partition, at, stretch.to_offset, rows):
         if stop.is_set():
@@ -177,7 +177,7 @@ def _batches(
 
 @contextmanager
 def _hand() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """A thread that does one thing at a time; handing it the next one waits for the last, and raises its failure."""
+    """A thread that does one task at a time; handing it the next one waits for the last and raises its failure."""
     in_hand: Future[None] | None = None
 
     def hand(work: Callable[[], None]) -> None:
@@ -194,7 +194,7 @@ def _hand() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 @contextmanager
 def _shown(outcome: Outcome) -> Iterator[Advance]:
-    """Progress in offsets, told by how many more are done."""
+    """Progress in offsets; call it with how many more are done."""
     total = sum(one.to_offset - one.next_offset for one in outcome.stretches)
     verb = "replaying" if outcome.executed else "comparing"
     with progress(f"{verb} {outcome.sink}", total) as advance:

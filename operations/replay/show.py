@@ -1,4 +1,4 @@
-"""What `wallet replay` prints: counts of each partition, what stopped it, and how to go on."""
+"""What `wallet replay` prints: counts by partition, what stopped it, and how to continue."""
 
 from collections.abc import Iterable
 from copy import copy
@@ -14,7 +14,7 @@ from sinks.tables import Differs
 
 
 def show(outcomes: Iterable[Outcome], *, as_json: bool) -> int:
-    """Print outcomes as they come, up to one that did not come to its end; returns the exit code."""
+    """Print outcomes as they come, up to the first unfinished one; returns the exit code."""
     code = 0
     for outcome in outcomes:
         if as_json:
@@ -66,7 +66,7 @@ def _print(outcome: Outcome) -> None:
         f"{'0 different' if outcome.problem is None else 'stopped'}; {outcome.seconds:.1f} s, {rate:,.0f} records/s"
     )
     if not done and outcome.problem is None and outcome.finished:
-        typer.echo("say --execute to do it" + (f"; but {outcome.running}" if outcome.running else ""))
+        typer.echo("add --execute to do it" + (f"; but {outcome.running}" if outcome.running else ""))
 
 
 def _row(one: Stretch) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def _row(one: Stretch) -> tuple[int, ...]:
 
 
 def _hinting(outcome: Outcome) -> WalletError:
-    """What stopped a replay, of the same class and exit code, with what to do about it."""
+    """What stopped a replay, as the same class and exit code, with what to do about it."""
     problem = outcome.problem
     assert problem is not None  # noqa: S101 - asked before
     told = copy(problem)
@@ -84,8 +84,8 @@ def _hinting(outcome: Outcome) -> WalletError:
 
 def _how_to_go_on(outcome: Outcome) -> str:
     if not outcome.executed:
-        return "it was a dry run, nothing was written"
+        return "this was a dry run, nothing was written"
     return (
-        "what was read is in, the sink's own position is kept; go on with "
+        "what was read is written, the sink's own position is unchanged; continue with "
         f"`wallet replay {outcome.sink} --resume`"
     )

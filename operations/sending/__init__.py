@@ -1,1 +1,1 @@
-"""`wallet send`, `import` and `generate`: transactions into the input topic."""
+"""`wallet send`, `import` and `generate`: write transactions to the input topic."""

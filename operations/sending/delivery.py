@@ -1,4 +1,4 @@
-"""Records into the input topic, each to the partition it names, and nothing left in doubt."""
+"""Produce records to the input topic, each to its partition, and wait until all are confirmed."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -19,17 +19,17 @@ from topics.cluster import check, quiet_admin
 from topics.history import refuse_while_open
 from topics.names import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
 
-#: Between two looks at what was delivered: so many records, or so many seconds.
+#: Records, or seconds, between two checks of what was delivered.
 STRIDE = 500
 LOOK_EVERY_S = 0.2
-#: The last records must be confirmed within so many seconds.
+#: Seconds within which the last records must be confirmed.
 FLUSH_S = 60.0
 
 
 def may_send(settings: Settings, needed: Set[AclOperation] = rights.WRITE) -> tuple[Settings, Pipeline]:
-    """The settings with what `init` fixed, and the pipeline record.
+    """The settings with what `init` has fixed, and the pipeline record.
 
-    Raises Refused where this login lacks a right on the input, or the input is open for history.
+    Raises Refused if this login lacks a right on the input, or the input is open for history.
     """
     pipeline = check(settings)
     settings = pipeline.rule(settings)
@@ -55,7 +55,7 @@ class Outgoing(Protocol):
 
     @property
     def partition(self) -> int:
-        """Where it goes."""
+        """Its partition."""
 
 
 R = TypeVar("R", bound=Outgoing)
@@ -64,8 +64,8 @@ R = TypeVar("R", bound=Outgoing)
 def deliver(settings: Settings, stream: Iterable[Outgoing], advance: Advance) -> int:
     """Produce records to the input topic and return how many, once every one is confirmed.
 
-    Records that are too large for the pipeline are sent all the same. Raises NotReachable if one of them is
-    not confirmed; after the first such one no more are taken from the stream.
+    Records too large for the pipeline are sent all the same. Raises NotReachable if a record is not confirmed; after
+    the first failure, takes no more from the stream.
     """
     topic = Topics.of(settings).transactions
     failed: list[KafkaError] = []

@@ -1,4 +1,4 @@
-"""`wallet generate`: the generator's records into Kafka or a file."""
+"""`wallet generate`: write the generator's records to Kafka or a file."""
 
 import dataclasses
 import sys
@@ -18,7 +18,7 @@ from operations.sending.lines import to_json
 
 
 def to_kafka(settings: Settings, count: int, mix: Mix, rate: float | None = None) -> None:
-    """Send `count` records to the input topic and return when all are confirmed, saying how it went."""
+    """Send `count` records to the input topic, return when all are confirmed, and print the rate."""
     settings, pipeline = may_send(settings)
     mix = fitted(mix, pipeline)
     began = time.monotonic()
@@ -40,7 +40,7 @@ def fitted(mix: Mix, pipeline: Pipeline) -> Mix:
 
 
 def to_file(path: Path, count: int, mix: Mix) -> None:
-    """Write JSON Lines that `wallet send` reads; bad records that no JSON line can hold are left out."""
+    """Write JSON Lines for `wallet send`; leaves out bad records that JSON cannot hold."""
     try:
         output = nullcontext(sys.stdout) if str(path) == "-" else path.open("w", encoding="utf-8")
     except OSError as error:

@@ -1,6 +1,6 @@
 """Synthetic transactions: an endless, deterministic stream of records, good and bad, for a seed.
 
-Pure: no clock, no I/O. `wallet generate`, the demo, the benchmarks and the tests write what comes out of it.
+Pure: no clock, no I/O. `wallet generate`, the demo, the benchmarks and the tests use it.
 """
 
 import random
@@ -16,14 +16,14 @@ from schemas.records import CREDIT, DEBIT, Reason, Transaction
 
 Headers = list[tuple[str, bytes | None]]
 
-#: The first record's occurred_at, 2026-01-01T00:00:00Z; each later one is a millisecond on.
+#: The first record's occurred_at, 2026-01-01T00:00:00Z; each later record is a millisecond later.
 FIRST_US = 1_767_225_600_000_000
 CURRENCIES = ("EUR", "USD", "CHF", "JPY")
-#: Of so many good records one has a legal encoding that nobody's library writes.
+#: One in this many good records has a legal encoding that no library writes.
 UNUSUAL_ONE_IN = 500
-#: Duplicates and conflicts repeat one of so many newest good records.
+#: Duplicates and conflicts repeat one of this many newest good records.
 REMEMBERED = 4_096
-#: How often each kind of bad record comes, against each other; what is too large is heavy, so it is rare.
+#: Relative frequency of each kind of bad record; too large ones are rare because they are expensive.
 BAD_WEIGHTS = {
     Reason.TOO_LARGE: 1,
     Reason.UNDECODABLE: 12,
@@ -38,7 +38,7 @@ BAD_WEIGHTS = {
 
 @dataclass(frozen=True)
 class Mix:
-    """What the stream is made of. Shares are of 1; a transfer's share counts both of its legs once."""
+    """What the stream consists of. Shares are from 0 to 1; the share of transfers counts both legs."""
 
     wallets: int = 1_000
     skew: float = 0.8
@@ -53,7 +53,7 @@ class Mix:
 
 
 class Record(NamedTuple):
-    """One record to produce; `transaction` is what JSON Lines can hold of it, None where that is nothing."""
+    """One record to produce; `transaction` is its form in JSON Lines, None if JSON cannot hold it."""
 
     key: bytes | None
     value: bytes | None
@@ -63,12 +63,12 @@ class Record(NamedTuple):
 
 
 def records(count: int, mix: Mix) -> Iterator[Record]:
-    """The first `count` records of the stream that this mix and its seed give."""
+    """The first `count` records of this mix and seed."""
     return islice(_Stream(mix).endless(), count)
 
 
 class _Stream:
-    """The state of one stream: which wallets were opened, and what was sent of late."""
+    """The state of one stream: the wallets opened so far, and the newest records."""
 
     def __init__(self, mix: Mix) -> None:
         self._mix = mix
@@ -88,7 +88,7 @@ class _Stream:
             self._bad += [getattr(self, f"_{reason.lower()}")] * weight
 
     def endless(self) -> Iterator[Record]:
-        """Records for ever."""
+        """Records without end."""
         mix, dice = self._mix, self._dice
         while True:
             luck = dice.random()
@@ -96,7 +96,7 @@ class _Stream:
                 yield dice.choice(self._bad)()
             elif luck < mix.bad + mix.duplicates and self._newest:
                 yield dice.choice(self._newest)
-            # A transfer yields two records, so half as many draws make the share that was asked for.
+            # A transfer yields two records, so draw it half as often as its share.
             elif mix.wallets > 1 and dice.random() < mix.transfers / (2 - mix.transfers):
                 yield from self._transfer()
             else:
@@ -108,7 +108,7 @@ class _Stream:
         return self._good(number, self._transaction(number, kind, self._amount(kind)))
 
     def _transfer(self) -> Iterator[Record]:
-        """A debit and a credit of two wallets of one currency, which share their id and their group."""
+        """A debit and a credit of two wallets with the same currency, which share id and group."""
         payer = self._wallet()
         payee = (payer + len(CURRENCIES) * self._dice.randint(1, 1_000)) % self._mix.wallets
         if payer not in self._opened or payer == payee or _currency(payer) != _currency(payee):
@@ -172,11 +172,11 @@ class _Stream:
     # -- bad records, one method a reason
 
     def _victim(self) -> Transaction:
-        """A new transaction of a wallet that has posted some."""
+        """A new transaction of a wallet that already has entries."""
         return self._transaction(self._dice.choice(self._veterans), CREDIT, self._amount(CREDIT))
 
     def _bytes(self, transaction: Transaction, value: bytes | None, headers: Headers | None = None) -> Record:
-        """A record that no JSON line can stand for."""
+        """A record that no JSON line can hold."""
         return self._record(transaction)._replace(value=value, headers=headers or [], transaction=None)
 
     def _too_large(self) -> Record:
@@ -208,7 +208,7 @@ class _Stream:
         return self._record(self._victim()._replace(currency="XXX"))
 
     def _overflow(self) -> Record:
-        """Wallets of its own, filled to the brim by the first record and overflowing with every later one."""
+        """Uses separate wallets: the first record fills one up, every later one overflows it."""
         if self._brim is None:
             self._brim = f"brim-{self._dice.getrandbits(32):08x}"
             return self._record(
@@ -221,9 +221,9 @@ class _Stream:
 
 
 def unusual(transaction: Transaction) -> bytes:
-    """A legal Avro body that no library writes, for a transaction with one to 63 short metadata entries.
+    """A legal Avro body that no library writes, for a transaction with 1 to 63 short metadata entries.
 
-    Its metadata come in a block of negative count, which is followed by the block's size in bytes; the size
+    The metadata is in a block with negative count, which is followed by the block's size in bytes; that size
     is a varint one byte longer than needed.
     """
     head = encode_transaction(transaction._replace(metadata=()))[:-1]
@@ -240,7 +240,7 @@ def _currency(number: int) -> str:
     return CURRENCIES[number % len(CURRENCIES)]
 
 
-#: Ways to spoil a framed transaction so that it is no legal Avro of a Transaction in our wire format.
+#: Ways to make a framed transaction UNDECODABLE.
 _ILLEGAL: tuple[Callable[[bytes], bytes | None], ...] = (
     lambda _: None,
     lambda _: b"",
@@ -253,7 +253,7 @@ _ILLEGAL: tuple[Callable[[bytes], bytes | None], ...] = (
     lambda value: value[:5] + b"\x01" + value[6:],
 )
 
-#: Ways to break one rule of the schema's fields each.
+#: Ways to break one rule of the fields each.
 _BROKEN_RULES: tuple[Callable[[Transaction], Transaction], ...] = (
     lambda good: good._replace(amount=0),
     lambda good: good._replace(amount=-good.amount),

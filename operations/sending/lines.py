@@ -1,4 +1,4 @@
-"""Transactions in the rows of files: the fields that they have, and what a row gets wrong, told in words."""
+"""Turn rows of files into transactions, or say what is wrong with them."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ TRANSACTION = Shape(
 
 
 def to_transaction(fields: Fields) -> Transaction:
-    """A transaction from the fields of a row; raises BadLine with the first thing that is wrong."""
+    """A transaction from the fields of a row; raises BadLine with the first problem."""
     TRANSACTION.check(fields)
     group = fields.get("group_id")
     try:
@@ -34,7 +34,7 @@ def to_transaction(fields: Fields) -> Transaction:
 
 
 def to_json(transaction: Transaction) -> Fields:
-    """The fields of a line for a transaction; what is not there is left out."""
+    """The fields of a line for a transaction; absent ones are left out."""
     fields: Fields = {
         "transaction_id": transaction.transaction_id,
         "wallet_id": transaction.wallet_id,
@@ -64,8 +64,8 @@ def _amount(fields: Fields) -> int:
     amount = whole_of(fields, "amount")
     if amount < 0:
         raise BadLine(
-            f"amount {amount} has a sign, and type says whether it is added or taken: leave the sign out, or read it "
-            "with --map"
+            f"amount {amount} has a sign, but type already gives the direction: leave the sign out, or use --map "
+            "to read it"
         )
     return amount
 

@@ -1,7 +1,7 @@
-"""`wallet send`: the transactions of a file to Kafka; what is bad is told by its line and left out.
+"""`wallet send`: send the transactions of a file to Kafka; report bad lines by number and leave them out.
 
-A file is read to its end before anything of it is sent, so that nothing is sent of one that turns out to be something
-else. Standard input is sent as it comes: it may have no end.
+A file is read to its end first, so that nothing is sent from one that turns out to have another format. Standard
+input is sent as it comes, since it may have no end.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ Tell = Callable[[int, str], None]
 #: A line's number, and its transaction.
 Good = tuple[int, Transaction]
 
-#: A line's number and the length of its transaction, in the file between reading and sending.
+#: Header of a line in the temporary file: its number and the length of its transaction.
 _HEAD = struct.Struct("<QI")
 
 
 def send_file(
     path: Path, form: Form | None, settings: Settings, *, mapping: Path | None = None, dry_run: bool = False
 ) -> tuple[int, int]:
-    """Send what is good, tell what is not on stderr; how many lines were good and how many bad.
+    """Send good lines and report bad ones on stderr; returns how many were good and how many bad.
 
-    Good lines are counted once Kafka has confirmed them, or, in a dry run, once they were read; the first of those
-    are shown on stdout.
+    Good lines count once Kafka has confirmed them or, in a dry run, once they are read; a dry run shows the first of
+    them on stdout.
     """
     [file] = found([path], form, TRANSACTION, load(mapping) if mapping else None)
     bad: list[int] = []
@@ -68,7 +68,7 @@ def _show(lines: Iterator[Good]) -> int:
 
 @contextlib.contextmanager
 def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
-    """The same lines, read to the end and kept in a temporary file (`TMPDIR`), about 100 bytes each."""
+    """Read all lines to the end first; keeps them in a temporary file (`TMPDIR`), about 100 bytes each."""
     with temporary("send") as kept:
         for number, transaction in lines:
             body = encode_transaction(transaction)
@@ -87,7 +87,7 @@ def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
 
 
 def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
-    """Send every line and return how many were confirmed; those that were not are told."""
+    """Send every line and return how many were confirmed; reports the others."""
     settings, _ = may_send(settings)
     sent = failed = 0
     try:
@@ -106,7 +106,7 @@ def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
 
 
 def _good_ones(rows: Iterator[Row], tell: Tell) -> Iterator[Good]:
-    """The lines that hold a transaction; the others are told."""
+    """The lines that hold a transaction; reports the others."""
     for number, row in rows:
         if isinstance(row, str):
             tell(number, row)

@@ -1,1 +1,1 @@
-"""`wallet local` and `wallet init`: servers to try with, and everything that a pipeline needs before it runs."""
+"""`wallet local` and `wallet init`: servers to try things with, and everything a pipeline needs before it runs."""

@@ -1,6 +1,6 @@
-"""Opening the input for history, and closing it again before upstream is let in (DESIGN section 3).
+"""Open the input for history, and later to live records (DESIGN section 3).
 
-Only the broker's setting changes: records that are there keep the times that they have.
+Only the topic's setting changes: existing records keep their times.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,17 @@ from topics.topic_settings import alter
 
 
 def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
-    """Put the input on CreateTime and say so; nothing where it is open already.
+    """Put the input on CreateTime; returns what changed, nothing if it was open already.
 
-    Raises Refused where live records are in it: history behind them could not keep its dates.
+    Raises Refused if it holds live records: history after them could not keep its dates.
     """
     name = Topics.of(settings).transactions
     if is_open(found[name]):
         return []
     if live := [at for at, tail in tails(client, settings).items() if tail.by_broker]:
         raise Refused(
-            f"topic {name} holds records with the broker's time (partition {live[0]}): history behind them could "
-            "not keep its dates; load it into a new pipeline, under another WALLET_PREFIX"
+            f"topic {name} holds records with the broker's time (partition {live[0]}): history after them could "
+            "not keep its dates; load it into a new pipeline with another WALLET_PREFIX"
         )
     alter(client, name, {TIMESTAMP_TYPE: CREATE_TIME})
     return [f"topic {name} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"]
@@ -39,9 +39,9 @@ def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str
 def open_to_upstream(
     client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic], *, agreed: bool
 ) -> list[str]:
-    """Put the input on LogAppendTime and say so; nothing where it is there already.
+    """Put the input on LogAppendTime; returns what changed, nothing if it was there already.
 
-    Raises Refused while an import is unfinished, unless that was agreed to.
+    Raises Refused while an import is unfinished, unless `agreed`.
     """
     name = Topics.of(settings).transactions
     if not is_open(found[name]):
@@ -49,15 +49,15 @@ def open_to_upstream(
     progress = import_progress.read(settings)
     if progress and not progress.finished and not agreed:
         raise Refused(
-            f"an import stands at line {progress.done} of {progress.lines}: run it again to finish it, or say --yes "
-            "to leave out the rest for ever"
+            f"an import is unfinished at line {progress.done} of {progress.lines}: run it again to finish it, or add "
+            "--yes to leave out the rest forever"
         )
     alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
     return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
 
 
 def tails(client: AdminClient, settings: Settings) -> dict[int, First]:
-    """The newest committed record of each partition of the input that has one; open transactions are waited for."""
+    """The newest committed record of each input partition that has one; waits for open transactions."""
     name = Topics.of(settings).transactions
     logs = offsets(client, {name: settings.partitions})
     found: dict[int, First] = {}

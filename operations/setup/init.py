@@ -1,4 +1,4 @@
-"""`wallet init`: make what a pipeline needs, once, and refuse what differs (DESIGN section 3)."""
+"""`wallet init`: create what a pipeline needs, once, and refuse what differs (DESIGN section 3)."""
 
 import logging
 import time
@@ -35,24 +35,24 @@ from topics.cluster import (
 from topics.names import TIMESTAMP_TYPE, Topics, TopicSpec
 from topics.topic_settings import alter
 
-#: What to do about the input's times: leave them, open it for history, or open it to upstream.
+#: What to do about the input's times: leave them, open it for history, or open it to live records.
 Times = Literal["as they are", "history", "upstream"]
 
-#: How often an init that another one overtook looks again.
+#: How often an init that was overtaken by another tries again.
 ATTEMPTS = 10
 OVERTAKEN = "other runs of `wallet init` kept overtaking this one"
 CREATE_ATTEMPTS = 3
 UNANSWERED = frozenset(
     {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT, KafkaError.NOT_CONTROLLER}
 )
-#: Being fenced is an ordinary outcome here; librdkafka would shout it on stderr.
+#: Being fenced is normal here, but librdkafka would log it to stderr.
 _unheard = logging.getLogger("operations.setup.init.librdkafka")
 _unheard.setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `wallet init` found and did; everything is empty where all was there already."""
+    """What `wallet init` did; everything is empty if there was nothing to do."""
 
     pipeline: Pipeline
     record_written: bool
@@ -66,8 +66,8 @@ class Report:
 def initialise(settings: Settings, times: Times = "as they are", *, agreed: bool = False) -> Report:
     """Create topics, schemas, the pipeline record and the tables; running it again changes nothing.
 
-    The record is written after the topics, so where it is there, they must be there too. `agreed`: what cannot
-    be undone was agreed to, a shorter retention for example. Raises ConfigurationError, NotReachable or Refused.
+    The record is written after the topics, so if it exists, they must exist too. `agreed`: the user has confirmed
+    what cannot be undone, such as a shorter retention. Raises ConfigurationError, NotReachable or Refused.
     """
     wait_for_kafka(settings)
     client = quiet_admin(settings)
@@ -81,7 +81,7 @@ def initialise(settings: Settings, times: Times = "as they are", *, agreed: bool
 
 
 def _needed(settings: Settings) -> rights.Needed:
-    """What whoever initialises may have to do, though this time there may be nothing to do."""
+    """The rights that init may need, even if there is nothing to do this time."""
     names = Topics.of(settings)
     own = [name for name in names.partitioned if name != settings.input]
     return dict.fromkeys(own, rights.ALTER_CONFIGS) | {names.pipeline: rights.READ | rights.WRITE}
@@ -90,9 +90,9 @@ def _needed(settings: Settings) -> rights.Needed:
 def _topics(
     client: AdminClient, settings: Settings, times: Times, *, agreed: bool
 ) -> tuple[list[str], list[str]]:
-    """Create the topics that are missing and refuse what is not as it must be.
+    """Create missing topics and refuse wrong ones.
 
-    Returns the names of those created, and what was changed of those that were there.
+    Returns the names of created topics, and what changed in existing ones.
     """
     names = Topics.of(settings)
     everything = (*names.partitioned, names.pipeline)
@@ -102,17 +102,17 @@ def _topics(
         settings = initialised.check(settings)
         if missing := [name for name in everything if name not in found]:
             raise Refused(
-                f"the pipeline {settings.prefix!r} was initialised and has lost {', '.join(missing)}: "
-                "restore them, or begin a new pipeline under another WALLET_PREFIX"
+                f"the pipeline {settings.prefix!r} has lost {', '.join(missing)}: "
+                "restore them, or start a new pipeline with another WALLET_PREFIX"
             )
     if settings.input and settings.input not in found:
-        raise Refused(f"the topic {settings.input} that WALLET_INPUT names does not exist: create it first")
+        raise Refused(f"WALLET_INPUT names topic {settings.input}, which does not exist: create it first")
     lacking = [spec for spec in specs(settings, input_bytes(settings, found)) if spec.name not in found]
     if times == "history":
         lacking = [_open(spec) if spec.name == names.transactions else spec for spec in lacking]
     create(client, lacking, settings.replication)
     found = settled(client, everything)
-    # An input on CreateTime holds history: one that WALLET_INPUT names, or ours once --history has made it so.
+    # An input on CreateTime is allowed if WALLET_INPUT names it, or once --history has opened ours.
     may_be_open = settings.input is not None or initialised is not None or times != "as they are"
     refuse_differences(settings, found, any_input_time=may_be_open)
     altered = _keep(client, settings, found, agreed=agreed)
@@ -130,11 +130,11 @@ def _open(spec: TopicSpec) -> TopicSpec:
 def _keep(
     client: AdminClient, settings: Settings, found: dict[str, FoundTopic], *, agreed: bool
 ) -> list[str]:
-    """Apply the retention settings and say what changed; Refused where that deletes and nobody agreed."""
+    """Apply the retention settings and return what changed; Refused if that deletes records and nobody agreed."""
     asked = retention.changes(settings, found)
     if not agreed and (shorter := [str(change) for change in asked if change.shortens]):
         raise Refused(
-            f"a shorter retention deletes what is older, for ever: {'; '.join(shorter)}; say --yes if that is meant"
+            f"a shorter retention permanently deletes older records: {'; '.join(shorter)}; add --yes to do it"
         )
     for change in asked:
         alter(client, change.topic, {"retention.ms": str(change.wanted_ms)})
@@ -142,7 +142,7 @@ def _keep(
 
 
 def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -> None:
-    """Create topics; one that somebody else has just created is left to the check that follows."""
+    """Create topics; if somebody else has just created one, the check that follows judges it."""
     wanted = [
         NewTopic(
             spec.name, num_partitions=spec.partitions, replication_factor=replication, config=spec.config
@@ -159,7 +159,7 @@ def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -
 
 
 def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTopic], str]:
-    """Create topics; returns those that nobody answered for, since a controller is elected just now, say."""
+    """Create topics; returns those without an answer, for example while a controller is elected."""
     answers = client.create_topics(wanted, operation_timeout=ASK_S, request_timeout=ASK_S)
     left, told = list[NewTopic](), ""
     for topic in wanted:
@@ -177,7 +177,7 @@ def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTo
 
 
 def settled(client: AdminClient, names: tuple[str, ...]) -> dict[str, FoundTopic]:
-    """The topics once the broker asked knows all of them, which may take a moment after they were created."""
+    """The topics, once the broker knows all of them, which takes a moment after their creation."""
     deadline = time.monotonic() + ASK_S
     while True:
         found = describe(client, names)
@@ -187,20 +187,20 @@ def settled(client: AdminClient, names: tuple[str, ...]) -> dict[str, FoundTopic
 
 
 def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
-    """The pipeline record that counts, and whether this call wrote it; two at once agree on one.
+    """The valid pipeline record, and whether this call wrote it; concurrent calls agree on one.
 
-    Raises ConfigurationError where the record is there and says something else.
+    Raises ConfigurationError if there is a record with other settings.
     """
     written, why = False, ""
     for attempt in range(ATTEMPTS):
         there = read_pipeline(settings)
         if there is None:
-            # A slow broker may show what was written only at the next attempt.
+            # A slow broker may show the record only on the next attempt.
             why = _write_first(settings, wanted)
             written = written or not why
         there = there or read_pipeline(settings)
         if there:
-            # The record's schema id stands, whatever the registry knows by now.
+            # The record's schema id is valid, whatever the registry says now.
             there.check(settings)
             return there, written
         time.sleep(0.2 * attempt)
@@ -208,10 +208,10 @@ def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
 
 
 def _write_first(settings: Settings, wanted: Pipeline) -> str:
-    """Write the record unless there is one; says what came between, "" where nothing did.
+    """Write the record unless there is one; returns what prevented it, or "".
 
-    The order is what makes two of them agree: 1. fence every other init, which aborts its open transaction
-    and waits for one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
+    The order makes concurrent calls agree: 1. fence every other init, which aborts its open transaction and waits for
+    one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
     """
     producer = Producer(
         librdkafka(settings, transactional_id=f"{settings.prefix}-init", transaction_timeout_ms=60_000),
@@ -235,19 +235,19 @@ def _write_first(settings: Settings, wanted: Pipeline) -> str:
         error = failure.args[0]
         if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:
             return OVERTAKEN
-        # Whoever is fenced between two requests is told so in several ways; all of them end the transaction.
+        # Being fenced between two requests shows in several ways; all of them end the transaction.
         if error.fatal() or error.txn_requires_abort() or passes(error):
             return str(error.str())
         raise because(
-            error, NotReachable(f"the pipeline record could not be written: {error.str()}")
+            error, NotReachable(f"cannot write the pipeline record: {error.str()}; run `wallet init` again")
         ) from None
     return str(failed[0].str()) if failed else ""
 
 
 def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:
-    """What an operator should know each time: what a finite retention costs, an input that is still open."""
+    """Warnings for the operator: what a finite retention costs, and an input that is still open for history."""
     told = retention.warnings(settings, found)
     name = Topics.of(settings).transactions
     if open_input.is_open(found[name]):
-        told.append(f"topic {name} is open for history: no live records until `wallet init --open`")
+        told.append(f"topic {name} is open for history: run `wallet init --open` before sending live records")
     return told

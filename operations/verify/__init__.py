@@ -1,1 +1,1 @@
-"""`wallet verify`: an audit of all that the pipeline wrote against a fold of its input; it only reads."""
+"""`wallet verify`: audit everything the pipeline wrote against a fold of its input. It only reads."""

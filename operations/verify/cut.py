@@ -1,9 +1,9 @@
-"""Up to where an audit compares, while the pipeline runs: up to what is decided in every partition.
+"""How far an audit compares while the pipeline runs: up to what is decided in every partition.
 
-A batch's Kafka transaction becomes visible topic by topic, so the ends of topics alone tell no consistent state.
-The order of the questions makes one: 1. what is known to be decided (the newest outcomes, the group's stable
-offset), 2. the ends of the derived topics, with what is still open, 3. the end of the input. All outcomes of
-1. stand before 2., and no record of the input that has an outcome before 2. stands after 3.
+A batch's Kafka transaction becomes visible topic by topic, so the ends of topics are no consistent state. The order
+of our questions gives one: 1. what is known to be decided (the newest outcomes, the group's stable offset), 2. the
+ends of the derived topics, open transactions included, 3. the end of the input. All outcomes of 1. are before 2.,
+and every input record with an outcome before 2. is before 3.
 """
 
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ from topics.topic_log import TopicLog
 
 
 class Cut(NamedTuple):
-    """Where one partition is compared up to: before `source`, which is decided; `input_end` is the input's end.
+    """The end of the comparison in one partition: before `source`, which is decided; `input_end` is the input's end.
 
-    `begins` and `ends` are of the derived topics, by name; an end may lie behind an open transaction.
+    `begins` and `ends` are of the derived topics, by name; an end may be after an open transaction.
     """
 
     partition: int
@@ -47,12 +47,12 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     # 2. Where its outcomes end.
     begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
     ends = all_there(client, [(name, at) for name in derived for at in partitions])
-    # 3. The input, which all of this came from.
+    # 3. The end of the input.
     inputs = offsets_of(client, [(topics.transactions, at) for at in partitions])
     found = []
     for at in partitions:
         there = inputs[topics.transactions, at]
-        # A source beyond the input is a forged one's: it decides nothing here, and is told as a difference.
+        # A source beyond the input is forged: ignore it here; the audit reports it as a difference.
         decided = max(committed[at] or 0, newest[at] if newest[at] <= there.end else 0, there.begin)
         found.append(
             Cut(
@@ -71,14 +71,14 @@ def earlier(cut: Cut, source: int) -> Cut:
     """The same partition, compared up to an earlier offset of the input."""
     if source > cut.source:
         raise Refused(
-            f"partition {cut.partition} is decided up to offset {cut.source} only, not up to {source}: wait for the "
+            f"partition {cut.partition} is decided only up to offset {cut.source}, not {source}: wait for the "
             "worker, or name an earlier end"
         )
     return cut._replace(source=source)
 
 
 def source_of(topics: Topics, message: Message) -> int | None:
-    """The offset of the input that a record of the ledger or of the rejections is of; None where it names none."""
+    """The input offset that a ledger or rejections record names; None if it names none."""
     if message.topic() == topics.rejections:
         return rejections.source_of(message)
     try:
@@ -90,7 +90,7 @@ def source_of(topics: Topics, message: Message) -> int | None:
 def _newest_sources(
     settings: Settings, client: AdminClient, topics: Topics, partitions: Sequence[int]
 ) -> dict[int, int]:
-    """One past the source of the newest outcome of each partition, read-committed; 0 where there is none."""
+    """One past the source of the newest outcome of each partition, read-committed; 0 if there is none."""
     newest = dict.fromkeys(partitions, 0)
     for topic in (topics.ledger, topics.rejections):
         ends = offsets_of(client, [(topic, at) for at in partitions])
@@ -101,7 +101,7 @@ def _newest_sources(
 
 
 def _newest_source(log: TopicLog, topics: Topics, partition: int, at: Offsets) -> int:
-    """The newest source of one partition of a topic; -1 where there is none."""
+    """The newest source in one partition of a topic; -1 if there is none."""
     for start in tail_starts(at.begin, at.end):
         sources = [
             source

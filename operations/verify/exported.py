@@ -1,7 +1,7 @@
-"""`wallet verify --export`: the report as one JSON file, for another machine to compare.
+"""`wallet verify --export`: the report as one JSON file, to compare on another machine.
 
-What two audits of the same pipeline up to the same offsets have in common is in `certified`, and `seal` is its SHA-256:
-whoever gets the same seal has read the same outcomes, to the byte.
+`certified` holds what two audits of the same pipeline up to the same offsets share, and `seal` is its SHA-256: the
+same seal means the same outcomes, to the byte.
 """
 
 import json
@@ -24,7 +24,7 @@ from operations.cli.output import as_line
 
 FORMAT = 1
 PACKAGES = ("wallet-ledger", "aiokafka", "confluent-kafka", "fastavro", "numpy", "psycopg", "rocksdict")
-#: What of a partition two audits have in common.
+#: Fields of a partition that two audits share.
 COMPARED = (
     "partition",
     "from_offset",
@@ -40,13 +40,13 @@ COMPARED = (
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise ConfigurationError for a file that cannot be made, before hours of work for it."""
+    """Raise ConfigurationError if the file cannot be created, before hours of work for it."""
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigurationError(f"--export {path} cannot be written: name a file in a folder that is there")
+        raise ConfigurationError(f"--export {path} cannot be written: name a file in an existing folder")
 
 
 def write(report: Report, cluster: str, topic_id: str, path: Path) -> None:
-    """Write the file: all of it or, where this ends in the middle, nothing."""
+    """Write the file atomically."""
     certified: dict[str, Any] = {
         "prefix": report.prefix,
         "cluster": cluster,

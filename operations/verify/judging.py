@@ -1,4 +1,4 @@
-"""The partitions of an audit judged, in one process or in several, and what came of them together."""
+"""Judge the partitions of an audit, in one or several processes, and combine the results."""
 
 import gc
 import multiprocessing
@@ -29,7 +29,7 @@ from topics.cluster import offsets_of, quiet_admin
 from topics.names import Topics
 from topics.source import Source
 
-#: How often a bar hears of what the processes have done.
+#: Seconds between updates of the bar from the processes.
 LOOK_S = 0.5
 GROUPS = "groups"
 
@@ -46,13 +46,13 @@ class Task:
     suspected: frozenset[str]
     work: Path
     shown: int
-    #: Rows as they are expected, still without any that this audit certifies.
+    #: Expected rows before this audit adds any.
     expected: Callable[[], ExpectedRows]
 
 
 @dataclass
 class Judgement:
-    """What came of some partitions: where the next audit begins in them, who of the suspected wallets has entries."""
+    """The result of some partitions: where the next audit begins, and which suspected wallets have entries."""
 
     expected: ExpectedRows
     differences: Differences
@@ -65,7 +65,7 @@ class Judgement:
     cpu_s: float = 0.0
 
     def take(self, other: "Judgement") -> None:
-        """Add what came of others."""
+        """Add the result of other partitions."""
         self.expected.take(other.expected)
         self.differences.take(other.differences)
         self.findings.take(other.findings)
@@ -80,7 +80,7 @@ class Judgement:
 def contract_of(
     input_topic: str, pipeline: Pipeline, ids: Sequence[int], accepted: Mapping[int, AcceptedIds]
 ) -> Contract:
-    """A pipeline's contract; which schema ids count is in the log, by partition."""
+    """A pipeline's contract; the accepted schema ids are in the log, by partition."""
 
     def writer(partition: int, schema_id: int, offset: int) -> str | None:
         found = accepted[partition](schema_id, offset) if partition in accepted else None
@@ -90,7 +90,7 @@ def contract_of(
 
 
 def judge_all(task: Task, spans: Sequence[Span], jobs: int, groups: GroupSums, advance: Advance) -> Judgement:
-    """Judge these partitions in so many processes; `advance` is told of the records of the input so far."""
+    """Judge these partitions in `jobs` processes; `advance` gets the number of input records so far."""
     if jobs == 1 or len(spans) < 2:
         return _judge(task, spans, groups, advance)
     context = multiprocessing.get_context("spawn")
@@ -104,7 +104,7 @@ def judge_all(task: Task, spans: Sequence[Span], jobs: int, groups: GroupSums, a
             together.take(one.result())
             apart = task.work / f"{GROUPS}-{at}"
             groups.take(apart)
-            # Not to be kept in a verified point, whose next audit would add it once more.
+            # Not for a verified point: the next audit would add it again.
             rmtree(apart)
     return together
 
@@ -150,7 +150,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
         groups.add(judged)
 
     def newer(span: Span) -> Iterator[Source]:
-        """Balances that came behind the span's end meanwhile."""
+        """Balances written after the span's end meanwhile."""
         topic, at = topics.balances, span.partition
         end = offsets_of(client, [(topic, at)])[topic, at].end
         for records in opened(topic).runs(at, span.ends[topic], end, STRETCH_RECORDS):
@@ -182,7 +182,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Look for cyclic garbage far less often: a batch makes tuples by the 10,000, and no cycles."""
+    """Run the garbage collector far less often: a batch creates tuples by the 10,000, and no cycles."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

@@ -1,7 +1,6 @@
-"""`wallet verify --from`: the audit of what `wallet export topics` wrote, with nothing but the folder.
+"""`wallet verify --from`: audit what `wallet export topics` wrote, with nothing but the folder.
 
-Balances and rows are not in an export, and the group's offset is not known: what has no outcome behind the newest one
-counts as in flight.
+An export has no balances, rows or group offset: input records after the newest outcome count as in flight.
 """
 
 import json
@@ -38,14 +37,12 @@ from schemas.accepted import Accepted, AcceptedIds
 from topics.names import Topics
 from topics.source import Source
 
-#: What must be there, in the order in which it is exported.
+#: Topics that must be there, in the order of their export.
 KINDS = ("input", "ledger", "rejections", "snapshots")
 #: Beyond every offset.
 ANY_OFFSET = 1 << 62
 RAW = ["offset", "timestamp", "record_key", "record_value", "record_headers"]
-MONTHS_ALONE = (
-    "months alone: their input is not in the folder, so entries are held against each other and their seals"
-)
+MONTHS_ALONE = "sealed months without their input: entries are compared with each other and with their seals"
 LEFT_OUT = "`balances`, PostgreSQL and topic settings are not in an export"
 
 
@@ -63,39 +60,39 @@ class Folder:
                 self.months.setdefault(one.month, []).append(one)
 
     def refuse_gaps(self, partitions: Sequence[int]) -> None:
-        """Raise for what is no whole export of these partitions."""
+        """Raise Refused unless the export of these partitions is complete."""
         for at in partitions:
             for kind in KINDS:
                 files = self.files.get((kind, at), [])
                 if kind == "input" and (not files or files[0].from_offset > 0):
                     raise Refused(
-                        f"{self.path} does not have partition {at} of the input from its first record on: export all "
+                        f"{self.path} lacks the first records of input partition {at}: export all "
                         "topics, whole partitions, into one folder"
                     )
                 for one, behind_it in pairwise(files):
                     if one.to_offset < behind_it.from_offset:
                         raise Refused(
-                            f"{self.path} is cut short: {kind} partition {at} ends at offset {one.to_offset} and "
-                            f"goes on at {behind_it.from_offset}: export it again, into another folder"
+                            f"{self.path} is incomplete: {kind} partition {at} ends at offset {one.to_offset} and "
+                            f"continues at {behind_it.from_offset}: export it again into another folder"
                         )
 
     def check(self) -> None:
-        """Tell files that are missing, or are not what the manifest says."""
+        """Report files that are missing or do not match the manifest."""
         for files in [*self.files.values(), *self.months.values()]:
             for one in files:
                 path = self.path / one.path
                 if not path.exists():
-                    self._tell("missing", one, "the file is gone")
+                    self._tell("missing", one, "the file does not exist")
                 elif sha256_of(path) != one.sha256:
                     self._tell("altered", one, "its SHA-256 is not the manifest's")
 
     def end(self, kind: str, partition: int) -> int:
-        """Up to where a partition is exported."""
+        """The end of a partition in the export."""
         files = self.files.get((kind, partition), [])
         return files[-1].to_offset if files else 0
 
     def records(self, kind: str, partition: int, count: int) -> Iterator[list[Source]]:
-        """The records of a partition, so many at a time; a file that cannot be read is told and passed over."""
+        """The records of a partition, `count` at a time; reports and skips a file that cannot be read."""
         for one in self.files.get((kind, partition), []):
             yield from self.records_of(one, count)
 
@@ -110,7 +107,7 @@ class Folder:
             self._tell("altered", one, f"it cannot be read: {str(failure).splitlines()[0]}")
 
     def newest_source(self, kind: str, partition: int, end: int) -> int:
-        """The newest source before an offset that the last records of a topic name; -1 where there is none."""
+        """The newest source before an offset that the last records of a topic name; -1 if there is none."""
         files = [one for one in self.files.get((kind, partition), []) if one.records]
         pa, parquet = libraries()
         for one in reversed(files):
@@ -125,7 +122,7 @@ class Folder:
                         if known := [source for source in named if NONE < source < end]:
                             return max(known)
             except (OSError, pa.ArrowException):
-                continue  # told by who reads it
+                continue  # reported when it is read
         return NONE
 
     def _tell(self, what: What, one: File, detail: str) -> None:
@@ -159,11 +156,11 @@ class Reader:
         self._batches: Iterator[list[Source]] | None = None
 
     def start(self, partition: int, _: int, end: int) -> None:
-        """Go to a partition, to read it up to before an offset."""
+        """Start reading a partition, up to an offset (excluded)."""
         self._partition, self._end, self._batches = partition, end, None
 
     def next(self, count: int) -> list[Source]:
-        """The next records; none only at the end."""
+        """The next records; empty only at the end."""
         if self._batches is None:
             self._batches = self._folder.records(self._kind, self._partition, count)
         for records in self._batches:
@@ -173,11 +170,11 @@ class Reader:
 
 
 def run(path: Path, options: Options) -> Report:
-    """Verify an export and report; raises a WalletError where that is not possible."""
+    """Verify an export and report; raises a WalletError if that is not possible."""
     options.check_offline()
     began_s, began_cpu_s = time.monotonic(), time.process_time()
     if not (path / NAME).is_file():
-        raise ConfigurationError(f"{path} holds no export: `wallet export topics {path}` writes one")
+        raise ConfigurationError(f"{path} holds no export: write one with `wallet export topics {path}`")
     manifest = Manifest.of(path, {})
     pipeline, topics, contract = _pipeline(path, manifest)
     partitions = partitions_of(pipeline.partitions, options.partition)
@@ -233,9 +230,11 @@ def run(path: Path, options: Options) -> Report:
 def _of_months(
     folder: Folder, manifest: Manifest, topics: Topics, contract: Contract, report: Report, options: Options
 ) -> Report:
-    """Sealed months without their input: their entries beside each other and beside their seals."""
+    """Sealed months without their input: compare their entries with each other and with their seals."""
     if options.partition is not None:
-        raise ConfigurationError("--partition is of whole partitions: a seal is of all of them")
+        raise ConfigurationError(
+            "--partition needs an export of whole partitions: a seal covers all partitions; leave it out"
+        )
     began_s = time.monotonic()
     folder.check()
     wallets: dict[str, Entry] = {}
@@ -263,9 +262,9 @@ def _of_months(
 def _beside_seal(told: ExportedMonth, found: Content) -> Iterator[str]:
     month = date.fromisoformat(f"{told.month}-01")
     if (told.entries, told.amount, told.hash) != (found.entries, found.amount, found.hash.hex()):
-        yield f"the entries of {told.month} are not those that the manifest tells"
+        yield f"the entries of {told.month} are not those in the manifest"
     if not told.as_sealed:
-        yield f"the entries of {told.month} were not what its seal says when they were exported"
+        yield f"the entries of {told.month} did not match their seal when they were exported"
     if told.previous != "":
         before = NO_HASH if told.previous is None else bytes.fromhex(told.previous)
         right = sha256(before + found.covered(month)).hexdigest()
@@ -277,12 +276,12 @@ def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
     end = folder.end("input", at)
     newest = max(folder.newest_source(kind, at, end) for kind in KINDS[1:3])
     ends = {topic: folder.end(kind, at) for topic, kind in kinds.items()}
-    # What was written behind the input's last record, while the export ran, is in flight.
+    # Records written after the input was exported are in flight.
     return Span(at, 0, newest + 1, ANY_OFFSET, dict.fromkeys(ends, 0), ends)
 
 
 def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contract]:
-    """What the export says of its pipeline."""
+    """The pipeline that the manifest describes."""
     origin = manifest.origin
     try:
         pipeline = Pipeline.from_json(json.dumps(origin["pipeline"]).encode())
@@ -302,6 +301,6 @@ def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contrac
         )
     except (KeyError, TypeError, ValueError):
         raise ConfigurationError(
-            f"{path / NAME} does not say enough of its pipeline: export all topics once more, into another folder"
+            f"{path / NAME} does not describe its pipeline fully: export all topics again into another folder"
         ) from None
     return pipeline, topics, contract_of(topics.transactions, pipeline, ids, accepted)

@@ -1,4 +1,4 @@
-"""What `wallet verify` is asked to look at."""
+"""The options of `wallet verify`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from operations.verify import point as verify_point
 
 @dataclass(frozen=True)
 class Options:
-    """What to verify: all partitions or one, up to an end, from the start or from a verified point."""
+    """What to verify: all partitions or one, from the start or a verified point, up to an end."""
 
     partition: int | None = None
     to_offset: int | None = None
@@ -31,29 +31,33 @@ class Options:
 
     @property
     def to_an_end(self) -> bool:
-        """Whether an end was named."""
+        """Whether an end is given."""
         return self.to_offset is not None or self.to_time is not None
 
     def check(self) -> None:
-        """Raise ConfigurationError for options that contradict each other."""
+        """Raise ConfigurationError for contradictory options."""
         if self.to_offset is not None and self.partition is None:
-            raise ConfigurationError("--to-offset is of one partition: name it with --partition")
+            raise ConfigurationError("--to-offset needs one partition: add --partition N")
         if self.to_offset is not None and self.to_time is not None:
-            raise ConfigurationError("--to-offset and --to-time both name an end: leave one out")
+            raise ConfigurationError("use either --to-offset or --to-time, not both")
         if self.to_time and self.to_time > datetime.now(UTC):
-            raise ConfigurationError(f"--to-time {rfc3339(self.to_time)} is in the future")
+            raise ConfigurationError(
+                f"--to-time {rfc3339(self.to_time)} is in the future: leave it out for now"
+            )
         if self.save and self.to_an_end:
             raise ConfigurationError(
-                "--save keeps the state at the newest decided records: leave --to-... out"
+                "--save saves the state at the newest decided records: leave out --to-offset and --to-time"
             )
         if self.save:
             verify_point.refuse_to_replace(self.save)
         self._check_export()
 
     def check_offline(self) -> None:
-        """Raise ConfigurationError for options that an export cannot serve."""
+        """Raise ConfigurationError for options that do not work with an export."""
         if self.to_an_end or self.since or self.save or self.jobs > 1:
-            raise ConfigurationError("--from takes --partition, --show, --json and --export only")
+            raise ConfigurationError(
+                "--from can be combined only with --partition, --show, --json and --export"
+            )
         self._check_export()
 
     def _check_export(self) -> None:
@@ -61,11 +65,11 @@ class Options:
             exported.refuse_unwritable(self.export)
 
     def partitions(self, pipeline: Pipeline) -> list[int]:
-        """The partitions to verify; raises ConfigurationError for one that there is not."""
+        """The partitions to verify; raises ConfigurationError if one does not exist."""
         return partitions_of(pipeline.partitions, self.partition)
 
     def limits(self, settings: Settings, partitions: Sequence[int]) -> dict[int, int]:
-        """The ends that were named, by partition; none where the newest decided records are the end."""
+        """The given ends, by partition; empty if the newest decided records are the end."""
         if self.to_offset is not None:
             return dict.fromkeys(partitions, self.to_offset)
         if self.to_time is not None:

@@ -1,8 +1,8 @@
-"""A verified point: all that an audit needs in order to go on later from where it was clean.
+"""A verified point: everything an audit needs to continue later from where it was clean.
 
-A folder with what is certified of wallets and ids (a folder for each partition), the open groups, and `point.json`:
-where each partition stands in the input and in the derived topics, and the digests of all rows so far. Whoever can
-write into the folder can make a later audit believe him: keep it as you keep the audits' results.
+It is a folder with the certified wallets and ids (a folder for each partition), the open groups, and `point.json`: the
+offsets of each partition in the input and the derived topics, and the digests of all rows so far. Whoever can write
+to the folder can deceive a later audit: protect it like the audits' results.
 """
 
 import json
@@ -21,7 +21,7 @@ FILE = "point.json"
 
 @dataclass
 class Point:
-    """What `point.json` says; `starts` are offsets of the derived topics, by partition and topic."""
+    """The content of `point.json`; `starts` are offsets of the derived topics, by partition and topic."""
 
     prefix: str
     cluster: str
@@ -35,29 +35,29 @@ class Point:
 
 
 def load(folder: Path, work: Path) -> Point:
-    """Copy a verified point into the folder that an audit works in, and read it."""
+    """Copy a verified point to the audit's working folder, and read it."""
     try:
         fields = json.loads((folder / FILE).read_text())
         point = Point(**fields)
     except OSError as error:
-        raise ConfigurationError(f"--since {folder} is no verified point: {error.strerror}") from None
+        raise ConfigurationError(f"--since {folder} is not a verified point: {error.strerror}") from None
     except (ValueError, TypeError):
-        raise ConfigurationError(f"--since {folder} is no verified point: {FILE} cannot be read") from None
+        raise ConfigurationError(f"--since {folder} is not a verified point: {FILE} cannot be read") from None
     if point.format != FORMAT:
         raise Refused(
-            f"--since {folder} has format {point.format}, this code knows {FORMAT}: verify from the start"
+            f"--since {folder} has format {point.format}, this version reads {FORMAT}: verify without --since"
         )
     shutil.copytree(folder, work, dirs_exist_ok=True)
     return point
 
 
 def check(point: Point, prefix: str, cluster: str, topic_id: str) -> None:
-    """Raise Refused for a point of something else."""
+    """Raise Refused if a point belongs to something else."""
     wanted = {"prefix": prefix, "cluster": cluster, "topic_id": topic_id}
     wrong = [name for name, value in wanted.items() if getattr(point, name) != value]
     if wrong:
         raise Refused(
-            f"the verified point is of another {', '.join(wrong)}: verify from the start, without --since"
+            f"the verified point belongs to another {', '.join(wrong)}: verify from the start, without --since"
         )
 
 
@@ -72,22 +72,22 @@ def restore_rows(point: Point, expected: ExpectedRows, partitions: Collection[in
 
 
 def rows_of(digests: dict[str, Digests]) -> dict[str, list[list[int]]]:
-    """Digests as a point keeps them."""
+    """Digests in the form that a point stores."""
     return {
         table: [[*at, *counted] for at, counted in one.counted().items()] for table, one in digests.items()
     }
 
 
 def refuse_to_replace(folder: Path) -> None:
-    """Raise ConfigurationError unless a point may be saved there: a new or empty folder, or an older point."""
+    """Raise ConfigurationError unless the folder is new, empty, or an older point."""
     if folder.exists() and not (folder / FILE).exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(
-            f"--save {folder} holds something that is no verified point: name another folder"
+            f"--save {folder} holds something other than a verified point: choose another folder"
         )
 
 
 def save(point: Point, work: Path, folder: Path) -> None:
-    """Put the folder that the audit worked in, with its point, in place of `folder`."""
+    """Replace `folder` with the audit's working folder and its point."""
     (work / FILE).write_text(json.dumps(asdict(point)))
     new = folder.with_name(f"{folder.name}.new")
     old = folder.with_name(f"{folder.name}.old")

@@ -1,7 +1,7 @@
-"""`wallet verify`: an audit of a whole pipeline, which only reads.
+"""`wallet verify`: audit a whole pipeline. It only reads.
 
-The topics are judged by `audit`, which owes nothing to the worker; rows in PostgreSQL are held against what it
-certifies.
+The `audit` package, which shares no code with the worker, judges the topics; rows in PostgreSQL are compared with what
+it certifies.
 """
 
 import tempfile
@@ -43,7 +43,7 @@ log = EventLog("operations.verify")
 
 
 def run(settings: Settings, options: Options) -> Report:
-    """Verify and report; raises a WalletError where that is not possible."""
+    """Verify and report; raises a WalletError if that is not possible."""
     options.check()
     began = time.monotonic()
     wait_for_kafka(settings)
@@ -77,7 +77,7 @@ class _Verification:
         self.limits = options.limits(settings, self.partitions)
 
     def run(self) -> Report:
-        """1. The tables, with the sinks' positions. 2. The cut. 3. The topics. 4. The rows. 5. What is kept."""
+        """1. Read tables and sinks' positions, 2. find the cut, 3. judge topics, 4. compare rows, 5. save the point."""
         report = self.report
         found_topics = check_topics(self.client, self.settings, self.report.differences)
         key = bytes.fromhex(self.point.key) if self.point else new_key()
@@ -103,7 +103,7 @@ class _Verification:
             ]
             for table, count in tables.unwritten(expected).items():
                 report.notes.append(
-                    f"{table}: {count:,} rows are not written yet, by what sink_positions says: not compared"
+                    f"{table}: {count:,} rows are not written yet according to sink_positions and were not compared"
                 )
             report.functions = {} if self.options.to_an_end else tables.ask_functions(judged.samples)
         if self.options.save and report.clean:
@@ -111,7 +111,7 @@ class _Verification:
         return report
 
     def _tables(self, key: bytes) -> DatabaseAudit | None:
-        """Read PostgreSQL, all of it in one snapshot."""
+        """Read PostgreSQL in one snapshot."""
         if not self.options.postgres:
             return None
         tables = DatabaseAudit(
@@ -128,7 +128,7 @@ class _Verification:
         return tables
 
     def _records(self, topic: str, partition: int, end: int) -> Iterator[list[Source]]:
-        """One partition of a topic, from its first record to before an offset."""
+        """One partition of a topic, from its first record up to an offset (excluded)."""
         with Opened(self.settings, self.pipeline.max_record_bytes) as opened:
             begin = offsets_of(self.client, [(topic, partition)])[topic, partition].begin
             yield from opened(topic).runs(partition, begin, end, STRETCH_RECORDS)
@@ -140,19 +140,19 @@ class _Verification:
             if cut.input.begin > begin:
                 raise Refused(
                     f"{self.topics.transactions} partition {cut.partition} begins at offset {cut.input.begin}: "
-                    "retention (WALLET_RETENTION_TRANSACTIONS_DAYS) deleted the records before it, so only an audit "
-                    "with --since a point that far can go on"
+                    "retention (WALLET_RETENTION_TRANSACTIONS_DAYS) deleted the records before it; "
+                    "add --since with a verified point at that offset or later"
                 )
             for topic, start in self.point.starts[str(cut.partition)].items() if self.point else ():
                 if start < cut.begins[topic]:
                     raise Refused(
                         f"{topic} partition {cut.partition} begins at offset {cut.begins[topic]}, the verified point "
-                        f"at {start}: retention deleted what is between; verify from the start, without --since"
+                        f"is at {start}: retention deleted the records between; verify without --since"
                     )
             if self.limits.get(cut.partition, begin) < begin:
                 raise Refused(
-                    f"the verified point is at offset {begin} of partition {cut.partition}, beyond the end that was "
-                    f"named, {self.limits[cut.partition]}: name a later end, or leave --since out"
+                    f"the verified point is at offset {begin} of partition {cut.partition}, after the given "
+                    f"end {self.limits[cut.partition]}: give a later end, or leave out --since"
                 )
         return [
             earlier(cut, self.limits[cut.partition]) if cut.partition in self.limits else cut for cut in found
@@ -162,7 +162,7 @@ class _Verification:
         self, rows: Callable[[], ExpectedRows], suspected: frozenset[str], late: frozenset[str]
     ) -> Task:
         settings, pipeline = self.settings, self.pipeline
-        kept = read_accepted(settings)  # after the cut: all that counts before it is there
+        kept = read_accepted(settings)  # after the cut, so that every id accepted before it is included
         known = writers(settings)
         accepted = {at: ids_to_audit_with(settings, pipeline, known, kept, at) for at in self.partitions}
         late = frozenset() if self.point else late
@@ -198,7 +198,7 @@ class _Verification:
         for cut in found:
             if cut.committed is None and cut.source > cut.input.begin:
                 report.notes.append(
-                    f"partition {cut.partition}: the group has no offset (Kafka forgets an idle group's after a week); "
+                    f"partition {cut.partition}: the group has no offset (Kafka forgets it after an idle week); "
                     f"compared up to the newest outcome"
                 )
         return judged
@@ -211,7 +211,7 @@ class _Verification:
 
     def _tell_groups(self, groups: GroupSums) -> None:
         if len(self.partitions) < self.pipeline.partitions:
-            self.report.notes.append("groups are not summed up: their legs may lie in any partition")
+            self.report.notes.append("groups were not summed: their legs may be in any partition")
             return
         for finding in groups.unbalanced():
             self.report.findings.add(finding)
@@ -223,7 +223,7 @@ class _Verification:
         verify_point.check(point, self.settings.prefix, self.cluster, self.topic_id)
         if missing := [at for at in self.partitions if str(at) not in point.sources]:
             raise Refused(
-                f"the verified point does not have partition {missing[0]}: verify it from the start"
+                f"the verified point does not have partition {missing[0]}: verify from the start, without --since"
             )
         self.report.since = f"{self.options.since}, saved at {point.saved_at}"
         return point

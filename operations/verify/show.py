@@ -9,7 +9,7 @@ from operations.cli.output import as_line, console, show_table, table
 
 
 def show(report: Report, *, as_json: bool) -> int:
-    """Print the report; returns the exit code, 0 only where nothing differs."""
+    """Print the report; returns the exit code, 0 only if nothing differs."""
     if as_json:
         typer.echo(as_line(report.to_json()))
     else:
@@ -50,7 +50,7 @@ def _print(report: Report, output: Console) -> None:
 
 
 def _told(report: Report) -> list[str]:
-    """What was covered, in words."""
+    """The coverage, in words."""
     records = sum(one.records for one in report.covered)
     rate = f"{records / report.folding_s:,.0f} records/s" if report.folding_s else "no records"
     cpu = f"{report.folding_cpu_s:.1f} s of CPU"
@@ -61,7 +61,7 @@ def _told(report: Report) -> list[str]:
         rows = ", ".join(f"{table} {count:,}" for table, count in report.rows.items())
         lines.append(f"rows compared: {rows}")
     else:
-        lines.append("PostgreSQL was left out")
+        lines.append("PostgreSQL was not checked")
     if report.functions:
         lines.append(
             ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.functions.items())
@@ -69,9 +69,7 @@ def _told(report: Report) -> list[str]:
     lines += [f"from the verified point {report.since}"] if report.since else []
     lines += [f"verified point saved: {report.saved}"] if report.saved else []
     not_kept = sum(one.not_kept for one in report.covered)
-    lines += (
-        [f"{not_kept:,} records that a finite retention has deleted were not compared"] if not_kept else []
-    )
+    lines += [f"{not_kept:,} records deleted by retention were not compared"] if not_kept else []
     return lines + [f"note: {note}" for note in report.notes]
 
 

@@ -1,4 +1,4 @@
-"""What `wallet verify` asks Kafka about the topics themselves: which they are, and how they are set."""
+"""What `wallet verify` checks about the topics themselves: existence and settings."""
 
 from confluent_kafka.admin import AdminClient
 
@@ -10,7 +10,7 @@ from topics.names import Topics
 
 
 def check_topics(client: AdminClient, settings: Settings, told: Differences) -> dict[str, FoundTopic]:
-    """Topics that lack are refused; settings that were changed by hand are differences."""
+    """Refuse missing topics; report settings that were changed by hand as differences."""
     topics = Topics.of(settings)
     found = describe(client, (*topics.partitioned, topics.pipeline))
     for spec in specs(settings, input_bytes(settings, found)):
@@ -18,14 +18,14 @@ def check_topics(client: AdminClient, settings: Settings, told: Differences) -> 
         if there is None or there.partitions != spec.partitions:
             raise Refused("; ".join(differences(spec, there)))
         for text in differences(spec, there):
-            # A history is loaded with its own times, so the input may be on either.
+            # The input may be on either time type: a history is loaded with its own times.
             if not text.startswith(f"{topics.transactions}: message.timestamp.type "):
                 told.add(Difference(spec.name, "altered", detail=text))
     return found
 
 
 def finite(found: dict[str, FoundTopic]) -> frozenset[str]:
-    """Topics that may lose their oldest records, as `init` allows and warns about."""
+    """Topics with finite retention, which `init` allows with a warning."""
     return frozenset(
         name
         for name, topic in found.items()

@@ -367,7 +367,8 @@ def test_who_comes_second_is_refused_and_told_who_works(pipeline: Settings) -> N
     with archiving(pipeline) as first:
         backend = first.connection.info.backend_pid
         with pytest.raises(
-            Refused, match=rf"by wallet test \S+:{os.getpid()} \(backend {backend}, from 127\.0\.0\.1"
+            Refused,
+            match=rf"wallet test \S+:{os.getpid()} \(backend {backend}, from 127\.0\.0\.1\) is already archiving",
         ):
             commands.run(pipeline, None, as_json=False)
     commands.run(pipeline, None, as_json=False)

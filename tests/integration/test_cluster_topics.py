@@ -82,7 +82,7 @@ def test_what_was_not_set_is_the_pipelines(ready: Settings) -> None:
     found = agreed(silent)
     assert (found.partitions, found.snapshot_every) == (4, 100)
     assert found.prefix == ready.prefix
-    partitions = "WALLET_PARTITIONS is 12, the pipeline has 4: leave them unset, or"
+    partitions = "WALLET_PARTITIONS is 12, the pipeline has 4: unset them, or"
     with pytest.raises(ConfigurationError, match=partitions):
         agreed(silent.model_copy(update={"partitions": 12}))
 

@@ -175,7 +175,7 @@ def test_an_export_is_verified_without_servers(posted: Rig, tmp_path: Path) -> N
     told_files = manifest(folder)
     told_files["files"].remove(one)
     (folder / "manifest.json").write_text(json.dumps(told_files))
-    with pytest.raises(Refused, match="is cut short"):
+    with pytest.raises(Refused, match="is incomplete"):
         offline.run(folder, Verify())
 
 
@@ -275,10 +275,10 @@ def test_a_folder_of_another_pipeline_is_refused(sent: Settings, tmp_path: Path)
     told = manifest(folder)
     told["origin"]["input topic"] = told["origin"]["input topic"].replace("id ", "id x")
     (folder / "manifest.json").write_text(json.dumps(told))
-    with pytest.raises(Refused, match=r"holds an export with input topic .* name another folder"):
+    with pytest.raises(Refused, match=r"holds an export with input topic .* choose another folder"):
         export(sent, folder, topics=["input"])
     (folder / "manifest.json").write_text("[]")
-    with pytest.raises(ConfigurationError, match="is no manifest of an export"):
+    with pytest.raises(ConfigurationError, match="is not an export's manifest"):
         export(sent, folder)
     with pytest.raises(ConfigurationError, match="--partition 4: the pipeline has partitions 0 to 3"):
         export(sent, tmp_path / "other", partitions=[4])
@@ -357,7 +357,7 @@ def test_a_month_that_differs_from_its_seal_is_told(settings: Settings, tmp_path
     assert [month["as_sealed"] for month in manifest(folder)["months"]] == [False]
     path = folder / dropped["path"]
     path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(Refused, match="not as it was written"):
+    with pytest.raises(Refused, match="has changed since it was written"):
         export(pipeline, folder, topics=["ledger"], months=wanted)
     with pytest.raises(WalletError, match=f"month {name(wanted[0].replace(year=1999))} is not sealed"):
         export(pipeline, folder, months=[wanted[0].replace(year=1999)])
@@ -394,7 +394,7 @@ def test_a_statement_as_csv(entered: Settings, tmp_path: Path) -> None:
     with pytest.raises(WalletError, match="wallet 'nobody' has no entry"):
         statement.export(entered, "nobody", path, None, None, None)
     assert path.read_text().splitlines() == lines
-    with pytest.raises(ConfigurationError, match=r"name it \.csv or \.journal, or say --format"):
+    with pytest.raises(ConfigurationError, match=r"name it \.csv or \.journal, or add --format"):
         statement.export(entered, "plain", tmp_path / "plain.txt", None, None, None)
 
 

@@ -19,7 +19,7 @@ def setting(settings: Settings, topic: str, name: str) -> str:
 
 def test_an_input_stays_open_for_history_until_it_is_opened_to_upstream(settings: Settings) -> None:
     topic = Topics.of(settings).transactions
-    still_open = f"topic {topic} is open for history: no live records until `wallet init --open`"
+    still_open = f"topic {topic} is open for history: run `wallet init --open` before sending live records"
     now_open = f"topic {topic} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"
     closed = f"topic {topic} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"
 
@@ -81,7 +81,7 @@ def test_retention_is_applied_and_a_shorter_one_needs_consent(settings: Settings
             f"topic {names.ledger} keeps records for 1 day, before: for ever; exact duplicates",
         ),
     ):
-        with pytest.raises(Refused, match=f"a shorter retention deletes what is older, for ever: {told}"):
+        with pytest.raises(Refused, match=f"a shorter retention permanently deletes older records: {told}"):
             init.initialise(shorter)
     assert setting(settings, names.transactions, "retention.ms") == str(30 * DAY_MS)
     assert setting(settings, names.ledger, "retention.ms") == "-1"

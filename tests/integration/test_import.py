@@ -144,7 +144,7 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
     assert importing.run(pipeline, options) == 0
     told = capsys.readouterr().err
     assert "3019 transactions sent, 0 bad lines, opening balances of zero, which need none: 1" in told
-    assert "220 balances are right, 0 differ" in told
+    assert "220 balances match, 0 differ" in told
 
     # Every entry has its date, in the topic and in the months of Postgres.
     entries = [
@@ -180,8 +180,8 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
         capsys.readouterr()
         .out.strip()
         .endswith(
-            f"wrong.jsonl: line 1: wallet 'wallet-3': should be {now['wallet-3'] + 1}, "
-            f"the pipeline has {now['wallet-3']} EUR (minor units)"
+            f"wrong.jsonl: line 1: wallet 'wallet-3': expected {now['wallet-3'] + 1}, "
+            f"but the pipeline has {now['wallet-3']} EUR (minor units)"
         )
     )
 
@@ -293,14 +293,14 @@ def test_other_files_are_refused_while_an_import_is_unfinished_which_goes_on_und
     try:
         producer.open()
         producer.write([], at_work)
-        with pytest.raises(Refused, match=r"an import of other files stands at line 3 of 7"):
+        with pytest.raises(Refused, match=r"an import of other files is unfinished at line 3 of 7"):
             importing.run(opened, Options((path,)))
         producer.write([], replace(at_work, done=6))
     finally:
         producer.close()
     client = quiet_admin(opened)
     found = describe(client, [Topics.of(opened).transactions])
-    with pytest.raises(Refused, match=r"an import stands at line 6 of 7: .* or say --yes"):
+    with pytest.raises(Refused, match=r"an import is unfinished at line 6 of 7: .* or add --yes"):
         history.open_to_upstream(client, opened, found, agreed=False)
     assert history.open_to_upstream(client, opened, found, agreed=True)
 
@@ -318,7 +318,7 @@ def test_the_same_files_again_send_nothing_and_older_ones_are_refused(
     path = written(tmp_path / "august.jsonl", august)
     assert importing.run(opened, Options((path,))) == 0
     assert importing.run(opened, Options((path.rename(tmp_path / "renamed.jsonl"),))) == 0
-    assert "all 10 lines were imported before: nothing to do" in capsys.readouterr().err
+    assert "all 10 lines are already imported: nothing to do" in capsys.readouterr().err
     with pytest.raises(
         Refused, match=r"line 1 was recorded at 2026-07-31.* the input holds records up to 2026-08-01"
     ):
@@ -371,7 +371,7 @@ def test_dates_that_retention_would_delete_at_once_are_refused(
 ) -> None:
     settings = kafka_only_settings.model_copy(update={"retention_ledger_days": 30})
     initialise_topics(settings, create_time=True)
-    with pytest.raises(Refused, match=r"ledger has retention.ms=2592000000 and Kafka would delete"):
+    with pytest.raises(Refused, match=r"ledger has retention.ms=2592000000 so Kafka would delete"):
         importing.run(settings, Options((written(tmp_path / "history.jsonl", rows(1)),)))
     assert input_of(settings) == []
 
@@ -382,6 +382,6 @@ def test_a_check_that_waits_in_vain_says_what_does_not_run(settings: Settings, t
     files = (written(tmp_path / "history.jsonl", rows(10)),)
     known = written(tmp_path / "known.jsonl", [{"wallet_id": "wallet-0", "balance": 0}])
     with pytest.raises(
-        NotReachable, match=r"no progress for 1 s, 0 of \d+ are done: does a `wallet worker` run\?"
+        NotReachable, match=r"no progress for 1 s, 0 of \d+ done: is a `wallet worker` running\?"
     ):
         importing.run(hasty, Options(files, check=known))

@@ -138,7 +138,7 @@ def test_what_cannot_be_answered_is_said_in_one_line(
     with pytest.raises(ConfigurationError, match=rf"--at-offset 999 .* holds 0 to {ENTRIES}"):
         looked_at(pipeline, at_offset=999)
     Upstream(pipeline).send([as_record(transaction(2_000, ALICE))], iter([NOVEMBER_MS]))
-    with pytest.raises(Refused, match=rf"up to before offset {ENTRIES + 1} only"):
+    with pytest.raises(Refused, match=rf"only up to offset {ENTRIES + 1}: try again"):
         looked_at(pipeline, at_offset=ENTRIES + 1)
     assert looked_at(pipeline).undecided == 1
     reading.show_balance(pipeline, ALICE, None, history()[0][0].occurred_at, as_json=True)

@@ -97,7 +97,7 @@ def test_derived_topics_take_what_a_larger_input_lets_in(settings: Settings) -> 
 def test_an_input_of_another_name_must_exist_and_may_have_its_own_dates(settings: Settings) -> None:
     name = f"{settings.prefix}.upstream"
     other = settings.model_copy(update={"input": name})
-    with pytest.raises(Refused, match=f"the topic {name} that WALLET_INPUT names does not exist"):
+    with pytest.raises(Refused, match=f"WALLET_INPUT names topic {name}, which does not exist"):
         init.initialise(other)
     create(settings, name, message_timestamp_type="CreateTime", retention_ms="-1")
     report = init.initialise(other)

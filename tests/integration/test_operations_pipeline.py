@@ -208,7 +208,7 @@ def test_a_child_that_dies_ends_the_demo_with_its_last_lines(
         demo.wait()
         if demo.stderr:
             demo.stderr.close()
-    assert "wallet: sink ended unasked with code -9; its log " in told
+    assert "wallet: sink ended unexpectedly with code -9; its log " in told
     assert not any(Path(f"/proc/{pid}").exists() for pid in children.values())
 
 

@@ -93,7 +93,7 @@ def test_a_shadow_that_is_the_live_pipeline_is_refused(unposted: Settings) -> No
     other = unposted.postgres.get_secret_value().replace("127.0.0.1", "localhost")
     refused("own database", rebuild_postgres=SecretStr(f"{other}?application_name=x"))
     refused("WALLET_REBUILD_POSTGRES is not set", rebuild_postgres=None)
-    refused("name it with --prefix", rebuild_prefix=None)
+    refused("set --prefix or WALLET_REBUILD_PREFIX", rebuild_prefix=None)
     refused("no live pipeline", prefix=f"{unposted.prefix}-other")
 
 
@@ -105,13 +105,13 @@ def test_topics_and_tables_of_others_are_not_taken(unposted: Settings) -> None:
             begin(there)
         connection.execute("DROP TABLE somebodys")
     begun = begin(there)
-    with pytest.raises(ConfigurationError, match="begun with overdraft=allow"):
+    with pytest.raises(ConfigurationError, match="was started with overdraft=allow"):
         place(unposted, overdraft="reject")
     delete_topic(there.shadow, rebuild_record.topic_of(there.shadow.prefix))
     make_topic(place(unposted, partitions=4))
-    with pytest.raises(Refused, match="exist and are no shadow"):
+    with pytest.raises(Refused, match="exist but are not a shadow"):
         begin(place(unposted))
-    with pytest.raises(Refused, match="there is no shadow"):
+    with pytest.raises(Refused, match=r"has no shadow .*: make it with"):
         rebuild_discard.run(place(unposted), execute=True, switched=False)
     assert begun.record
 

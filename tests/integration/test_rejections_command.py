@@ -156,7 +156,10 @@ def test_one_rejection_is_shown_with_its_bytes_and_what_they_say(rejections: Rej
 
     assert "INSUFFICIENT_FUNDS" in rejections("show", "1", "0").stdout
     nothing = rejections("show", "1", "99")
-    assert (nothing.returncode, nothing.stderr) == (1, "wallet: no rejection of partition 1 offset 99\n")
+    assert (nothing.returncode, nothing.stderr) == (
+        1,
+        "wallet: partition 1 offset 99 has no rejection: see `wallet rejections list`\n",
+    )
 
 
 def test_resubmitting_is_a_dry_run_unless_it_is_told_to_do_it(rejections: Rejections) -> None:
@@ -224,13 +227,13 @@ def test_a_file_of_offsets_says_what_to_resubmit_and_what_cannot_be_is_counted(
         "not_found": ["0:7", "1:9", "1:10"],
     }
     assert (
-        "3 of --offsets without a wanted rejection: 0:7, 1:9, 1:10"
+        "3 of --offsets have no matching rejection: 0:7, 1:9, 1:10"
         in rejections("resubmit", "--offsets", str(named)).stdout
     )
     named.write_text("1:0\nnonsense\n")
     wrong = rejections("resubmit", "--offsets", str(named))
     assert wrong.returncode == 2
-    assert "line 2 is 'nonsense', must be PARTITION:OFFSET" in wrong.stderr
+    assert "line 2 is 'nonsense': write PARTITION:OFFSET" in wrong.stderr
 
 
 @pytest.mark.full
@@ -255,5 +258,5 @@ def test_the_command_itself_tells_a_wrong_argument_in_one_line(
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("wallet: --reason UGLY is none of CONFLICT, ")
+    assert done.stderr.startswith("wallet: --reason UGLY is not one of CONFLICT, ")
     assert done.stderr.count("\n") == 1

@@ -258,11 +258,11 @@ def test_times_and_offsets_bound_a_replay(pipeline: Settings) -> None:
 
 LATER = datetime(2999, 1, 1, tzinfo=UTC)
 BAD: list[tuple[Range, Sequence[str], str]] = [
-    (Range(), ["ledger"], "say from where"),
-    (Range(from_beginning=True, back=timedelta(1)), ["ledger"], "say from where"),
+    (Range(), ["ledger"], "choose where to start"),
+    (Range(from_beginning=True, back=timedelta(1)), ["ledger"], "choose where to start"),
     (Range(1, from_offset=9_999), ["ledger"], r"9999 is not in .*ledger partition 1, which holds 0 to 300"),
     (Range(1, from_offset=0, to_offset=301), ["ledger"], r"--to-offset 301 is not in .* 0 to 300"),
-    (Range(1, from_offset=9, to_offset=8), ["ledger"], "from 9 is after to 8"),
+    (Range(1, from_offset=9, to_offset=8), ["ledger"], "the start 9 is after the end 8"),
     (Range(4, from_beginning=True), ["ledger"], "partitions 0 to 3"),
     (Range(from_offset=1), ["ledger"], "--partition N"),
     (Range(1, from_offset=1), SINKS, "name the sink"),
@@ -282,5 +282,5 @@ def test_ranges_that_cannot_be_are_refused_with_what_can(pipeline: Settings, emp
     for wanted, names, told in BAD:
         with pytest.raises(ConfigurationError, match=told):
             plans(pipeline, sinks_of(pipeline, names), wanted)
-    with pytest.raises(Refused, match="up to offset 0 only: a replay from 100 would leave a hole"):
+    with pytest.raises(Refused, match="only up to offset 0: a replay from 100 would leave a hole"):
         plans(empty, sinks_of(empty, ["ledger"]), Range(1, from_offset=100))

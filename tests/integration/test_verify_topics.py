@@ -97,7 +97,7 @@ def test_several_processes_come_to_the_same_report_and_the_same_seal(
             "its legs sum to 100 EUR (minor units)"
         }
         assert again.findings.total == one.findings.total
-    with pytest.raises(ConfigurationError, match="name a file in a folder that is there"):
+    with pytest.raises(ConfigurationError, match="name a file in an existing folder"):
         verified(original, export=tmp_path / "nowhere" / "1.json")
 
 
@@ -317,7 +317,7 @@ def test_a_verified_point_is_gone_on_from(original: Settings, tmp_path: Path) ->
     assert second.rows == first.rows
     one = verified(original, since=point, partition=0)
     assert one.clean, one.differences.shown
-    with pytest.raises(Refused, match="beyond the end that was named, 5: name a later end"):
+    with pytest.raises(Refused, match="after the given end 5: give a later end"):
         verified(original, since=point, partition=0, to_offset=5)
     with copy_of(original) as copy, pytest.raises(Refused, match="another prefix"):
         verified(copy, since=point, postgres=False)

@@ -100,7 +100,7 @@ def test_the_last_moment_of_a_month_is_followed_by_the_next_months_first() -> No
 
 @pytest.mark.parametrize("text", ["2026", "2026-13", "2026-05-01", "May", ""])
 def test_a_month_that_is_none_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no month: write 2026-08"):
+    with pytest.raises(ConfigurationError, match="is not a month: write 2026-08"):
         month_of("--month", text)
 
 

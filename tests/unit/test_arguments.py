@@ -82,7 +82,7 @@ def test_a_time_at_the_end_of_the_calendar_is_told_in_one_line(
         told = wallet_here(*command.format(beyond).split())
         assert told.returncode == 2
         [line] = told.stderr.splitlines()
-        assert "is not in the years 1 to 9999 in UTC" in line
+        assert "is not within the years 1 to 9999 in UTC" in line
     for last in ("9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
         told = wallet_here(*command.format(last).split())
         # What may not be in the future says so; the others find that nobody answers.
@@ -101,4 +101,4 @@ def test_bytes_that_are_no_text_are_told_in_one_line(arguments: list[str | bytes
     assert told.returncode == 2
     assert told.stderr.count(b"\n") == 1
     assert told.stderr.startswith(b"wallet: argument '")
-    assert b"is not text in UTF-8" in told.stderr
+    assert b"is not UTF-8" in told.stderr

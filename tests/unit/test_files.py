@@ -108,36 +108,39 @@ REFUSED = [
     (CSV.replace(",", "\t"), "separated by '\\t': delimiter = \"\\t\""),
     (CSV.replace(",", "|"), "separated by '|'"),
     (CSV.replace(NAMES, NAMES.replace(",", '";"').join('""')), "separated by ';': delimiter = \";\""),
-    (f"sep=;\n{CSV.replace(',', ';')}", "in line 2: skip_lines = 1; its columns are separated by ';'"),
+    (f"sep=;\n{CSV.replace(',', ';')}", "on line 2: skip_lines = 1; its columns are separated by ';'"),
     (CSV.replace(NAMES, NAMES.replace(",", ", ")), "are written ' wallet_id', ' type'"),
     (CSV.replace(NAMES, NAMES.replace(",", "','").join("''")), "are written \"'transaction_id'\""),
-    ("Buchungstag;Betrag\n1;2\n", "may be separated by ';' (delimiter = \";\"); columns do not fit"),
-    (f'Konto "x\n{CSV}' + "\n" * 200, "its header is in line 2: skip_lines = 1"),
+    ("Buchungstag;Betrag\n1;2\n", "seem to be separated by ';' (delimiter = \";\"); columns do not fit"),
+    (f'Konto "x\n{CSV}' + "\n" * 200, "its header is on line 2: skip_lines = 1"),
     (CSV.replace(NAMES, NAMES.title()), "are written 'Transaction_Id', 'Wallet_Id'"),
     (
         f"Account;DE12\n\n{CSV.replace(',', ';')}",
-        "in line 3: skip_lines = 2; its columns are separated by ';'",
+        "on line 3: skip_lines = 2; its columns are separated by ';'",
     ),
-    (f"Account: DE12,,,,,\n\n{CSV}", "its header is in line 3: skip_lines = 2"),
-    (f"Account: DE12\n{CSV}", "its header is in line 2: skip_lines = 1"),
+    (f"Account: DE12,,,,,\n\n{CSV}", "its header is on line 3: skip_lines = 2"),
+    (f"Account: DE12\n{CSV}", "its header is on line 2: skip_lines = 1"),
     ("\n".join(ROWS), "transaction_id, wallet_id, type, amount, currency, occurred_at missing"),
-    (CSV.replace("type,amount", "debit,credit"), "type, amount missing, and 'debit', 'credit' not known"),
-    (CSV.replace("amount", "betrag"), "amount missing, and 'betrag' not known"),
-    (f"{NAMES},amount\n", "column 'amount' comes twice"),
-    (f"{NAMES},metadata.a,metadata.a\n", "column 'metadata.a' comes twice"),
-    (f"{NAMES},metadata\n", "'metadata' is not known in CSV: use metadata.<key>"),
-    (f'"{CSV}', "line 1 is no header: not CSV: a quotation mark opens and is not closed"),
-    (f'"transaction_id"x,{NAMES}', "line 1 is no header: not CSV"),
-    (f"{CSV}wallet_id,transaction_id,type,amount,currency,occurred_at\n", "line 4 is another header"),
+    (CSV.replace("type,amount", "debit,credit"), "type, amount missing, and 'debit', 'credit' unknown"),
+    (CSV.replace("amount", "betrag"), "amount missing, and 'betrag' unknown"),
+    (f"{NAMES},amount\n", "column 'amount' appears twice"),
+    (f"{NAMES},metadata.a,metadata.a\n", "column 'metadata.a' appears twice"),
+    (f"{NAMES},metadata\n", "CSV has no column 'metadata': use metadata.<key>"),
+    (f'"{CSV}', "line 1 is not a header: not CSV: a quotation mark is not closed"),
+    (f'"transaction_id"x,{NAMES}', "line 1 is not a header: not CSV"),
+    (
+        f"{CSV}wallet_id,transaction_id,type,amount,currency,occurred_at\n",
+        "line 4 is a header with other columns",
+    ),
     (CSV.encode("cp1252"), "it is not UTF-8: line 2 has the byte 0xfc, which is 'ü' in Windows-1252"),
     (CSV.encode("utf-16-le"), 'looks like utf-16-le: write encoding = "utf-16-le"'),
     (CSV.encode("utf-16-be"), "looks like utf-16-be"),
     (CSV.encode("utf-16")[:-1], "it is not utf-16"),
-    (JSONL, "it begins like JSON: name it .jsonl"),
-    (gzipped(CSV.encode())[:-9], "its gzip data are damaged or cut off"),
-    (gzipped(CSV.encode())[:40] + b"xxxx", "its gzip data are damaged or cut off"),
-    (gzipped(CSV.encode()) + b"xxxx", "its gzip data are damaged or cut off"),
-    (gzipped(gzipped(CSV.encode())), "its gzip holds gzip once more: run `gunzip`"),
+    (JSONL, "it looks like JSON: name it .jsonl"),
+    (gzipped(CSV.encode())[:-9], "its gzip data is damaged or cut off"),
+    (gzipped(CSV.encode())[:40] + b"xxxx", "its gzip data is damaged or cut off"),
+    (gzipped(CSV.encode()) + b"xxxx", "its gzip data is damaged or cut off"),
+    (gzipped(gzipped(CSV.encode())), "its gzip holds gzip again: run `gunzip`"),
     (b"PAR1", "it is Parquet: name it .parquet"),
     (b"\x28\xb5\x2f\xfd....", "compressed with zstd: run `unzstd`"),
     (b"BZh91AY&SY", "compressed with bzip2: run `bunzip2`"),
@@ -167,9 +170,9 @@ def test_a_csv_that_is_something_else_is_refused_in_one_line(
         (json.dumps(OBJECTS, indent=2), "it is one JSON array"),
         ("\n [" + JSONL, "it is one JSON array"),
         ("[]", "it is one JSON array"),
-        (json.dumps(OBJECTS[0], indent=2), "go over several lines (from line 1 on)"),
-        (JSONL + json.dumps(OBJECTS[0], indent=2), "go over several lines (from line 3 on)"),
-        (CSV, "it begins like CSV: name it .csv"),
+        (json.dumps(OBJECTS[0], indent=2), "span several lines (from line 1 on)"),
+        (JSONL + json.dumps(OBJECTS[0], indent=2), "span several lines (from line 3 on)"),
+        (CSV, "it looks like CSV: name it .csv"),
         (JSONL.encode().replace(b"\\u00fc", b"\xfc"), "it is not UTF-8: line 1 has the byte 0xfc"),
         (JSONL.encode("utf-16-le"), "looks like utf-16-le"),
         (gzipped(json.dumps(OBJECTS).encode()), "it is one JSON array"),
@@ -186,9 +189,9 @@ def test_a_jsonl_that_is_something_else_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (f"{NAMES}", "the header comes again"),
-        (f"\ufeff{NAMES}", "the header comes again"),
-        (f'\ufeff"{NAMES}'.replace(",", '","') + '"', "the header comes again"),
+        (f"{NAMES}", "the header is repeated"),
+        (f"\ufeff{NAMES}", "the header is repeated"),
+        (f'\ufeff"{NAMES}'.replace(",", '","') + '"', "the header is repeated"),
         ("Total,,,100,,", "wallet_id, type, currency, occurred_at missing"),
         (f"{ROWS[0]},", "7 cells, but 6 columns"),
         (f'{ID}1,"a"b,CREDIT,1,EUR,2026-03-02T08:00:00Z', "not CSV"),
@@ -208,7 +211,7 @@ def test_a_jsonl_that_is_something_else_is_refused_in_one_line(
             ROWS[0].replace("2026-03-02T08:00:00Z", "0001-01-01T00:00:00+02:00"),
             "not within the years 1 to 9999",
         ),
-        (ROWS[0].replace("2026-03-02T08:00:00Z", "2026-02-30T08:00:00Z"), "no ISO 8601 time"),
+        (ROWS[0].replace("2026-03-02T08:00:00Z", "2026-02-30T08:00:00Z"), "not an ISO 8601 time"),
     ],
 )
 def test_a_bad_row_is_told_by_its_number_and_the_others_go(line: str, told: str, read: Read) -> None:
@@ -223,12 +226,12 @@ def test_a_row_over_several_lines_has_the_number_of_its_first(read: Read) -> Non
     first, second, broken = read(f'{NAMES},metadata.note\n{row}\n{row}x\n{ROWS[0]},"open\n{ROWS[1]},\n')
     assert dict(first.metadata) == {"note": "two\nlines"}
     assert second.startswith("line 4: not CSV, up to line 5: ")
-    assert broken.startswith("line 6: not CSV, up to line 7: a quotation mark opens and is not closed")
+    assert broken.startswith("line 6: not CSV, up to line 7: a quotation mark is not closed")
 
 
 def test_a_cell_in_a_column_without_a_name_is_a_bad_line(read: Read) -> None:
     [bad] = read(f"{NAMES},,\n{ROWS[0]},,x\n")
-    assert bad == "line 2: a cell stands in a column that has no name"
+    assert bad == "line 2: a value is in a column without a name"
 
 
 @pytest.mark.parametrize(
@@ -284,13 +287,19 @@ def test_a_number_in_json_is_taken_where_it_is_whole_and_exact(
     [
         (JSONL.replace("\n", ""), "more than one JSON object"),
         (JSONL.splitlines()[0] + ",", "not JSON: Extra data at character"),
-        (JSONL.splitlines()[0][:-1] + ', "amount": 999}', "a field comes twice"),
-        (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1", "a": "2"}}', "a field comes twice"),
+        (JSONL.splitlines()[0][:-1] + ', "amount": 999}', "a field appears twice"),
+        (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1", "a": "2"}}', "a field appears twice"),
         (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": 1}}', "metadata.a is a number, not a string"),
         (JSONL.splitlines()[0][:-1] + ', "metadata": "a"}', "metadata is text, not an object of strings"),
-        (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1"}, "metadata.a": "2"}', "comes twice"),
-        (JSONL.splitlines()[0][:-1] + ', "metadata": "b", "metadata.a": "2"}', "metadata stands beside"),
-        (JSONL.splitlines()[0][:-1] + ', "x": 1}', "'x' not known"),
+        (
+            JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1"}, "metadata.a": "2"}',
+            "a metadata key appears twice",
+        ),
+        (
+            JSONL.splitlines()[0][:-1] + ', "metadata": "b", "metadata.a": "2"}',
+            "metadata is used together with",
+        ),
+        (JSONL.splitlines()[0][:-1] + ', "x": 1}', "'x' unknown"),
         (JSONL.splitlines()[0][:-1] + ', "group_id": "\\ud800"}', "contains a surrogate"),
         (JSONL.splitlines()[0][:-1], "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -308,7 +317,7 @@ def test_a_bad_line_of_json_is_told_by_its_number_and_the_others_go(line: str, t
 def test_what_gzip_holds_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "INFLATED_FREE_BYTES", 1024 * 1024)
     bomb = gzipped(CSV.encode() + b"\n" * 8 * 1024 * 1024)
-    with pytest.raises(ConfigurationError, match="grow to more than 200 times their size"):
+    with pytest.raises(ConfigurationError, match="inflates to more than 200 times its size"):
         read(bomb)
 
 
@@ -356,7 +365,9 @@ def test_a_pipe_is_sent_and_not_imported(tmp_path: Path, wallet_here: Any) -> No
         stack.callback(os.close, end)
         told = wallet_here("import", "--dry-run", "pipe.csv")
     assert told.returncode == 2
-    assert told.stderr.startswith("wallet: pipe.csv is no file, and an import is read twice")
+    assert told.stderr.startswith(
+        "wallet: pipe.csv is not a regular file, but an import reads its files twice"
+    )
 
 
 def test_a_dry_run_shows_the_first_rows_as_they_would_be_sent(tmp_path: Path, wallet_here: Any) -> None:
@@ -411,7 +422,7 @@ def test_no_room_for_a_temporary_file_is_one_line(
     told = wallet_here(*command.split())
     assert told.returncode == 2
     assert told.stderr.splitlines()[-1].startswith("wallet: ")
-    assert "temporary file cannot be written (No space left on device): name a folder" in told.stderr
+    assert "cannot write a temporary file (No space left on device): set TMPDIR to a folder" in told.stderr
 
 
 def test_a_file_of_balances_is_told_that_it_has_no_map(tmp_path: Path, wallet_here: Any) -> None:
@@ -419,7 +430,7 @@ def test_a_file_of_balances_is_told_that_it_has_no_map(tmp_path: Path, wallet_he
     told = wallet_here("import", "--check", "known.csv")
     assert told.returncode == 2
     assert told.stderr.startswith("wallet: known.csv: its columns are separated by ';'")
-    assert "--map is not for balances: change the file" in told.stderr
+    assert "--map does not apply to balances: change the file" in told.stderr
 
 
 def test_an_import_is_another_one_with_another_map_or_first_day(tmp_path: Path) -> None:

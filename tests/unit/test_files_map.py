@@ -151,14 +151,14 @@ def test_a_file_without_a_header_gets_its_columns_from_the_map(read: Read) -> No
 @pytest.mark.parametrize(
     ("mapping", "told"),
     [
-        ({}, "'Saldo' not in the map: describe them, or say other_columns"),
+        ({}, "'Saldo' not in the map: add them, or set other_columns"),
         (
             {"recorded_at": {"column": "Saldo"}},
-            "'Saldo' not taken here though the map says recorded_at of them",
+            "'Saldo' cannot be used as recorded_at: records that are sent get Kafka's time",
         ),
-        ({"wallet_id": {"column": "Konto"}}, "'Konto' missing, which the map takes"),
+        ({"wallet_id": {"column": "Konto"}}, "the map reads 'Konto', which the file does not have"),
         ({"header_begins_with": "Datum"}, "none of its first 1000 lines begins with 'Datum'"),
-        ({"skip_lines": 1}, "missing, which the map takes"),
+        ({"skip_lines": 1}, "which the file does not have"),
         ({"delimiter": "\t"}, "its columns are separated by ','"),
     ],
 )
@@ -251,10 +251,10 @@ def test_a_sign_says_the_type(written: str, minus: str, kind: int, read: Read) -
         ("1,00", "", (DEBIT, 100)),
         ("", "1,00", (CREDIT, 100)),
         ("0,00", "1,00", (CREDIT, 100)),
-        ("1,00", "2,00", "both of 'Soll', 'Haben' hold an amount"),
-        ("", "", "none of 'Soll', 'Haben' hold an amount"),
-        ("0,00", "0,00", "none of 'Soll', 'Haben' hold an amount"),
-        ("-1,00", "", "a sign stands in 'Soll', whose amounts are a DEBIT already"),
+        ("1,00", "2,00", "both of 'Soll', 'Haben' have an amount"),
+        ("", "", "none of 'Soll', 'Haben' have an amount"),
+        ("0,00", "0,00", "none of 'Soll', 'Haben' have an amount"),
+        ("-1,00", "", "'Soll' has a sign, but its amounts are already of type DEBIT: leave the sign out"),
     ],
 )
 def test_two_columns_say_the_type(debit: str, credit: str, taken: object, read: Read) -> None:
@@ -267,7 +267,7 @@ def test_words_say_the_type(read: Read) -> None:
     mapping = {"delimiter": ";", "type": {"column": "S/H", "credit": ["H"], "debit": ["S", "D"]}}
     rows = [without("type") | {"S/H": word} for word in ("H", "S", "D", "h", "")]
     found = [one if isinstance(one, str) else one.type for one in read(csv_of(*rows), mapping)]
-    assert found == [CREDIT, DEBIT, DEBIT, "S/H 'h' is none of H, S, D", "type missing"]
+    assert found == [CREDIT, DEBIT, DEBIT, "S/H 'h' is not one of H, S, D", "type missing"]
 
 
 def test_minor_digits_are_those_of_iso_4217() -> None:
@@ -298,12 +298,16 @@ def test_minor_digits_are_those_of_iso_4217() -> None:
         ("1772438400", {"formats": ["epoch_s"]}, "2026-03-02T08:00:00"),
         ("1772438400000", {"formats": ["epoch_ms"]}, "2026-03-02T08:00:00"),
         ("1772438400000001", {"formats": ["epoch_us"]}, "2026-03-02T08:00:00.000001"),
-        ("2026-10-25 02:30", {"zone": "Europe/Berlin"}, "comes twice in Europe/Berlin"),
+        ("2026-10-25 02:30", {"zone": "Europe/Berlin"}, "occurs twice in Europe/Berlin"),
         ("2026-03-29 02:30", {"zone": "Europe/Berlin"}, "does not exist in Europe/Berlin"),
         ("2026-10-25T02:30+01:00", {"zone": "Europe/Berlin"}, "2026-10-25T01:30:00"),
-        ("02.03.2026", {"formats": ["%d.%m.%Y", "%m.%d.%Y"], "zone": "UTC"}, "contradict each other"),
+        (
+            "02.03.2026",
+            {"formats": ["%d.%m.%Y", "%m.%d.%Y"], "zone": "UTC"},
+            "remove one of the map's formats",
+        ),
         ("13.03.2026", {"formats": ["%d.%m.%Y", "%m.%d.%Y"], "zone": "UTC"}, "2026-03-13T00:00:00"),
-        ("31.02.2026", {"formats": ["%d.%m.%Y"], "zone": "UTC"}, "is no time in the formats of the map"),
+        ("31.02.2026", {"formats": ["%d.%m.%Y"], "zone": "UTC"}, "is not in any of the map's formats"),
         ("02.03.2026", {"formats": ["%d.%m.%Y"]}, "has no zone"),
         ("01.01.0001", {"formats": ["%d.%m.%Y"], "zone": "Europe/Berlin"}, "not within the years 1 to 9999"),
         ("31.12.9999", {"formats": ["%d.%m.%Y"], "zone": "Etc/GMT+12"}, "9999-12-31T12:00:00"),
@@ -335,7 +339,7 @@ def test_the_same_row_has_the_same_id_in_every_file_and_two_of_them_are_not_one(
     first, again, other = read(csv_of(row, row, row | {"amount": "200"}), mapping)
     assert read(csv_of(row), mapping) == [first]
     assert first.transaction_id != other.transaction_id
-    assert again.startswith("another row has the same 'ref', 'amount', so both would have one id")
+    assert again.startswith("another row has the same 'ref', 'amount', so both would get the same id")
 
 
 def test_an_id_is_not_derived_from_nothing(read: Read) -> None:
@@ -389,30 +393,30 @@ def test_a_field_of_json_that_the_map_does_not_name_is_a_bad_line(read: Read) ->
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("encoding = ", "is no map in TOML"),
-        ("encoding = 'klingon'", "encoding: 'klingon' is no encoding"),
-        ("encoding = 'hex'", "encoding: 'hex' is no encoding"),
+        ("encoding = ", "is not a map in TOML"),
+        ("encoding = 'klingon'", "encoding: 'klingon' is not an encoding"),
+        ("encoding = 'hex'", "encoding: 'hex' is not an encoding"),
         ("delimiter = ';;'", "delimiter: "),
-        ("delimiter = '\"'", "delimiter and quote are the same"),
+        ("delimiter = '\"'", "delimiter and quote must differ"),
         ("delimeter = ';'", "delimeter: Extra inputs are not permitted"),
         ("skip_lines = -1", "skip_lines: "),
         ("skip_lines = '1'", "skip_lines: "),
-        ("skip_lines = 1\nheader_begins_with = 'a'", "header_begins_with goes without skip_lines"),
-        ("columns = ['a', 'a']", "columns names 'a' twice"),
-        ("[wallet_id]\ncolumn = 'a'\nconstant = 'b'", "wallet_id: give one of column, constant"),
-        ("[wallet_id]", "wallet_id: give one of column, constant"),
-        ("[amount]\ndebit = 'a'", "amount: give debit and credit"),
-        ("[amount]\ndecimal_mark = '.'\nthousands_mark = '.'", "are the same"),
+        ("skip_lines = 1\nheader_begins_with = 'a'", "header_begins_with cannot be combined with skip_lines"),
+        ("columns = ['a', 'a']", "columns lists 'a' twice"),
+        ("[wallet_id]\ncolumn = 'a'\nconstant = 'b'", "wallet_id: set one of column, constant"),
+        ("[wallet_id]", "wallet_id: set one of column, constant"),
+        ("[amount]\ndebit = 'a'", "amount: debit and credit must be two columns"),
+        ("[amount]\ndecimal_mark = '.'\nthousands_mark = '.'", "decimal_mark and thousands_mark must differ"),
         ("[amount]\nminor_digits = 2", "minor_digits needs decimal_mark"),
         ("[amount]\ndebit = 'a'\ncredit = 'b'\n[type]\nminus = 'DEBIT'", "leave type out"),
-        ("[type]\ncolumn = 'a'\ncredit = ['S']\ndebit = ['S']", "'S' is both credit and debit"),
-        ("[occurred_at]\nzone = 'Mars/Base'", "occurred_at.zone: 'Mars/Base' is no time zone"),
-        ("[occurred_at]\nzone = 'Europe'", "is no time zone"),
-        ("[occurred_at]\nzone = '../../etc/passwd'", "is no time zone"),
+        ("[type]\ncolumn = 'a'\ncredit = ['S']\ndebit = ['S']", "'S' is in both credit and debit"),
+        ("[occurred_at]\nzone = 'Mars/Base'", "occurred_at.zone: 'Mars/Base' is not a time zone"),
+        ("[occurred_at]\nzone = 'Europe'", "is not a time zone"),
+        ("[occurred_at]\nzone = '../../etc/passwd'", "is not a time zone"),
         ("[occurred_at]\nformats = ['%H:%M']", "'%H:%M' does not name day, month and year"),
-        ("[occurred_at]\nformats = ['%d.%m.%Y %Z']", "%z reads an offset"),
-        ("[occurred_at]\nformats = ['%d.%m.%Y %I:%M']", "does not say which half of the day"),
-        ("[occurred_at]\nformats = ['%']", "is no format of dates"),
+        ("[occurred_at]\nformats = ['%d.%m.%Y %Z']", "use %z, which reads an offset"),
+        ("[occurred_at]\nformats = ['%d.%m.%Y %I:%M']", "has a 12-hour clock without AM or PM"),
+        ("[occurred_at]\nformats = ['%']", "is not a date format"),
         ("[occurred_at]\nformats = []", "occurred_at.formats: "),
         ("[occurred_at]\nformats = '%Y'", "occurred_at.formats: "),
     ],
@@ -430,5 +434,5 @@ def test_a_map_may_be_json(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"delimiter": ";", "amount": {"decimal_mark": ","}}')
     assert load(tmp_path / "a.json").delimiter == ";"
     (tmp_path / "b.json").write_text("[" * 100_000)
-    with pytest.raises(ConfigurationError, match=r"b\.json is no map in JSON"):
+    with pytest.raises(ConfigurationError, match=r"b\.json is not a map in JSON"):
         load(tmp_path / "b.json")

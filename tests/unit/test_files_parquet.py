@@ -146,7 +146,7 @@ def test_a_day_is_no_time(read: Read) -> None:
     column = pa.array([AT.date()])
     assert (
         read(table(occurred_at=column))
-        == "occurred_at 2026-03-02 is a day without a time: read it with --map"
+        == "occurred_at 2026-03-02 is a day without a time: use --map to read it"
     )
 
 
@@ -184,7 +184,7 @@ def test_a_time_without_a_zone_is_told_of_its_column_and_gets_one_from_the_map(
         (pa.array([UUID(ID).bytes], pa.binary()), ID),
         (pa.array([UUID(ID).bytes], pa.large_binary()), ID),
         (pa.array([ID], pa.string_view()), ID),
-        (pa.array([b"short"], pa.binary()), "5 bytes stand where the 16 bytes of a UUID belong"),
+        (pa.array([b"short"], pa.binary()), "5 bytes instead of the 16 bytes of a UUID"),
         (pa.array([ID.upper()]), "is not a UUID of 36 lower-case characters"),
         (pa.array([7]), "transaction_id is a number, not a string"),
     ],
@@ -206,8 +206,8 @@ PAIRS = pa.list_(pa.struct({"key": TEXT, "value": TEXT}))
         (pa.array([None], pa.struct({"a": TEXT})), {}),
         (pa.array([[{"key": "a", "value": "x"}, {"key": "b", "value": None}, None]], PAIRS), {"a": "x"}),
         (pa.array([[]], PAIRS), {}),
-        (pa.array([[("a", "x"), ("a", "y")]], pa.map_(TEXT, TEXT)), "a metadata key comes twice"),
-        (pa.array([[{"key": "a", "value": "x"}] * 2], PAIRS), "a metadata key comes twice"),
+        (pa.array([[("a", "x"), ("a", "y")]], pa.map_(TEXT, TEXT)), "a metadata key appears twice"),
+        (pa.array([[{"key": "a", "value": "x"}] * 2], PAIRS), "a metadata key appears twice"),
     ],
 )
 def test_metadata_of_any_type_is_taken_and_a_null_is_absent(
@@ -224,12 +224,12 @@ def test_metadata_of_any_type_is_taken_and_a_null_is_absent(
             {"metadata": pa.array([[("a", 1)]], pa.map_(TEXT, pa.int64()))},
             "column 'metadata' is map<string, int64",
         ),
-        ({"metadata": pa.array([{"a": 1}])}, "column 'metadata' is struct<a: int64>, which is not read"),
+        ({"metadata": pa.array([{"a": 1}])}, "column 'metadata' is struct<a: int64>, which cannot be read"),
         ({"metadata": pa.array([["a"]])}, "column 'metadata' is list<"),
-        ({"wallet_id": pa.array([b"p"])}, "column 'wallet_id' is binary, which is not read"),
-        ({"occurred_at": pa.array([AT.time()])}, "column 'occurred_at' is time64[us], which is not read"),
-        ({"__index_level_0__": pa.array([0])}, "'__index_level_0__' not known; known are transaction_id"),
-        ({"Amount": pa.array([0])}, "'Amount' not known"),
+        ({"wallet_id": pa.array([b"p"])}, "column 'wallet_id' is binary, which cannot be read"),
+        ({"occurred_at": pa.array([AT.time()])}, "column 'occurred_at' is time64[us], which cannot be read"),
+        ({"__index_level_0__": pa.array([0])}, "'__index_level_0__' unknown; known are transaction_id"),
+        ({"Amount": pa.array([0])}, "'Amount' unknown"),
     ],
 )
 def test_a_column_that_is_not_read_is_told_once(columns: dict[str, pa.Array], told: str, read: Read) -> None:
@@ -247,7 +247,7 @@ def test_a_column_that_lacks_is_told_once(read: Read) -> None:
 def test_a_column_that_comes_twice_is_refused_and_none_of_the_two_is_taken(name: str, read: Read) -> None:
     made = table(**{"metadata.a": pa.array(["x"])})
     again = made.append_column(name, pa.array([999] if name == "amount" else ["y"]))
-    with pytest.raises(ConfigurationError, match=f"column '{name}' comes twice"):
+    with pytest.raises(ConfigurationError, match=f"column '{name}' appears twice"):
         read(again)
 
 

@@ -83,7 +83,7 @@ def test_a_containers_health_check_passes_or_tells_the_reasons(
             1,
             "partition 3 is being opened\nthe group is silent\n",
         )
-    told = f"nothing answers on port {port} ([Errno 111] Connection refused): its log says why\n"
+    told = f"nothing answers on port {port} ([Errno 111] Connection refused): see the process's log\n"
     assert (ready.main(port), capsys.readouterr().out) == (1, told)
 
 

@@ -23,7 +23,7 @@ LINE = {
     ("arguments", "code", "told"),
     [
         ("", 2, "wallet: nothing to import: name files, --opening or --check"),
-        ("-", 2, "wallet: an import is read twice and can be resumed: name a file, not -"),
+        ("-", 2, "wallet: an import reads its files twice: name a file, not -"),
         ("none.csv", 2, "wallet: none.csv cannot be read: No such file or directory"),
         ("--dry-run good.jsonl", 0, "1 transactions would be sent, 0 bad lines"),
         ("--dry-run good.jsonl good.jsonl", 0, "2 transactions would be sent, 0 bad lines"),

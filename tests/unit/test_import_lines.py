@@ -99,18 +99,18 @@ def test_recorded_at_becomes_the_records_timestamp(recorded_at: object, jsonl: W
     ("recorded_at", "reason"),
     [
         ("2026-08-01T10:00:00", "has no zone"),
-        ("yesterday", "no ISO 8601 time"),
+        ("yesterday", "not an ISO 8601 time"),
         (None, "recorded_at missing"),
         (True, "recorded_at is true or false, not a string"),
-        (10**30, "no time in milliseconds since 1970: microseconds?"),
-        (NOW_MS * 1_000, "no time in milliseconds since 1970: microseconds?"),
-        (NOW_MS + 1, "which lies ahead"),
-        (0, "lies before 2000-01-01: seconds?"),
-        (-1, "lies before 2000-01-01: seconds?"),
-        (NOW_MS // 1_000, "recorded_at 1970-01-21T18:42:21.600000Z lies before 2000-01-01: seconds?"),
-        (str(NOW_MS // 1_000), "lies before 2000-01-01: seconds?"),
-        (1e9, "lies before 2000-01-01: seconds?"),
-        ("1969-12-31T23:59:59Z", "lies before 2000-01-01"),
+        (10**30, "out of range for milliseconds since 1970: are these microseconds?"),
+        (NOW_MS * 1_000, "out of range for milliseconds since 1970: are these microseconds?"),
+        (NOW_MS + 1, "which is in the future"),
+        (0, "is before 2000-01-01: is it in seconds?"),
+        (-1, "is before 2000-01-01: is it in seconds?"),
+        (NOW_MS // 1_000, "recorded_at 1970-01-21T18:42:21.600000Z is before 2000-01-01: is it in seconds?"),
+        (str(NOW_MS // 1_000), "is before 2000-01-01: is it in seconds?"),
+        (1e9, "is before 2000-01-01: is it in seconds?"),
+        ("1969-12-31T23:59:59Z", "is before 2000-01-01"),
         ("9999-12-31T23:59:59-05:00", "not within the years 1 to 9999"),
         ("0001-01-01T00:00:00+02:00", "not within the years 1 to 9999"),
     ],
@@ -129,7 +129,7 @@ def test_a_line_that_goes_back_in_time_is_bad_and_the_next_are_held_against_the_
     jsonl: Write,
 ) -> None:
     lines = read(jsonl(fields(n, BEGAN_MS + 1_000 * at) for n, at in enumerate([5, 6, 4, 6, 5, 7])))
-    went_back = "before 2026-08-01T10:00:06.000000Z of a line in front of it: sort by recorded_at"
+    went_back = "before 2026-08-01T10:00:06.000000Z of an earlier line: sort by recorded_at"
     assert [isinstance(line.read, Dated) for line in lines] == [True, True, False, True, False, True]
     assert all(str(lines[at].read).endswith(went_back) for at in (2, 4))
     assert str(lines[2]).endswith("history.jsonl: line 3")
@@ -146,7 +146,7 @@ def test_a_bad_line_does_not_move_the_time_that_others_are_held_against(jsonl: W
 
 def test_a_transaction_that_is_too_large_is_a_bad_line(jsonl: Write) -> None:
     [line] = read(jsonl([fields(1, metadata={"text": "x" * 300})]), max_record_bytes=300)
-    assert "at most 300 are taken" in str(line.read)
+    assert "more than the limit of 300" in str(line.read)
 
 
 def test_times_are_held_against_each_other_across_files(jsonl: Write, tmp_path: Path) -> None:
@@ -232,14 +232,14 @@ def test_a_metadata_key_that_comes_twice_in_parquet_is_a_bad_line(tmp_path: Path
     twice = pa.array([[("a", "1"), ("a", "2")]], pa.map_(pa.string(), pa.string()))
     parquet.write_table(table.append_column("metadata", twice), path)
     [line] = read(path)
-    assert line.read == "a metadata key comes twice"
+    assert line.read == "a metadata key appears twice"
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("missing.jsonl", "missing.jsonl cannot be read: No such file"),
-        ("history.txt", "ends neither in .jsonl, .csv nor .parquet: say --format"),
+        ("history.txt", "does not end in .jsonl, .csv or .parquet: rename it, or add --format"),
         ("no.parquet", "no.parquet cannot be read as Parquet"),
     ],
 )
@@ -285,13 +285,13 @@ def test_opening_balances_have_the_same_ids_each_time_and_others_in_another_pipe
     ("change", "reason"),
     [
         ({"balance": 12.5}, "not a whole number"),
-        ({"at": 1_785_578_400}, "lies before 2000-01-01: seconds?"),
+        ({"at": 1_785_578_400}, "is before 2000-01-01: is it in seconds?"),
         ({"balance": 2**63}, "amount 9223372036854775808"),
         ({"currency": "eur"}, "three letters"),
         ({"wallet_id": ""}, "wallet_id has 0 characters"),
         ({"balance": -1}, "rejects overdrafts"),
-        ({"amount": 1}, "'amount' not known; known are wallet_id"),
-        ({"at": "2027-01-01T00:00:00Z"}, "lies ahead"),
+        ({"amount": 1}, "'amount' unknown; known are wallet_id"),
+        ({"at": "2027-01-01T00:00:00Z"}, "is in the future"),
     ],
 )
 def test_an_opening_balance_that_could_not_be_posted_is_a_bad_line(
@@ -306,7 +306,7 @@ def test_an_opening_balance_that_could_not_be_posted_is_a_bad_line(
 def test_a_wallet_has_one_opening_balance(jsonl: Write, plain_settings: Settings) -> None:
     one: Fields = {"wallet_id": "a", "currency": "EUR", "balance": 5, "at": "2026-08-01T00:00:00Z"}
     lines, _ = read_opening(jsonl([one, one | {"at": "2026-08-02T00:00:00Z"}]), plain_settings)
-    assert lines[1].read == "wallet 'a' has an opening balance already"
+    assert lines[1].read == "wallet 'a' already has an opening balance"
 
 
 def test_what_was_checked_is_kept_as_it_is_until_it_is_sent(jsonl: Write) -> None:

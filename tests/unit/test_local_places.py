@@ -68,7 +68,7 @@ def test_who_has_no_server_is_told_how_one_is_started(unplaced: Callable[..., To
     for command in ("status", "balance w"):
         told = unplaced(*command.split())
         assert told.returncode == 3
-        hint = f"; `wallet local up` starts both, for the commands in {Path.cwd()}"
+        hint = f"; `wallet local up` starts both for commands run in {Path.cwd()}"
         assert told.stderr.splitlines()[-1].endswith(hint)
 
 
@@ -85,7 +85,7 @@ def test_the_set_address_of_a_stack_that_is_down_is_known(
     monkeypatch.setenv("WALLET_KAFKA", addresses(stack).kafka)
     told = unplaced("status")
     assert told.returncode == 3
-    assert f"the local stack of {stack.folder} is there, and down: run `wallet local up`" in told.stderr
+    assert f"the local stack of {stack.folder} is down: run `wallet local up`" in told.stderr
 
 
 @pytest.mark.parametrize("again", [True, False], ids=["made again", "deleted"])
@@ -109,7 +109,7 @@ def test_the_address_of_an_earlier_stack_is_told_at_once(
         told = unplaced(command)
         assert told.returncode == 2
         [line] = told.stderr.splitlines()
-        assert line.startswith(f"wallet: {stale} lead to an earlier stack of {stack.folder}: ")
+        assert line.startswith(f"wallet: {stale} point to an earlier stack of {stack.folder}: ")
         assert before.postgres not in line
 
 

@@ -11,7 +11,7 @@ from local.progress import silent
 from local.state import PORTS, State, free_port, is_free
 
 LACKS_BOTH = (
-    r"^the local stack lacks Java 17 or newer and Maven \(it fetches Kafka\): install that, or run "
+    r"^the local stack needs Java 17 or newer and Maven \(it fetches Kafka\): install it, or run "
     r"everything in containers with `docker compose up`$"
 )
 

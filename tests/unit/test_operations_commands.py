@@ -91,8 +91,8 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
         ("local up --wat", "no such option: --wat"),
         ("rejections show 1", "missing argument 'offset'"),
         ("rejections list --partition x", "invalid value for '--partition': "),
-        ("rejections list --reason NO", "--reason NO is none of "),
-        ("rejections list --from-offset 2 --to-offset 1", "--from-offset 2 is behind --to-offset 1"),
+        ("rejections list --reason NO", "--reason NO is not one of "),
+        ("rejections list --from-offset 2 --to-offset 1", "--from-offset 2 is after --to-offset 1"),
         (
             "rejections list --from 2026-02-01T00:00:00Z --to 2026-01-01T00:00:00Z",
             "--from 2026-02-01T00:00:00.000000Z is later than --to 2026-01-01T00:00:00.000000Z",
@@ -100,7 +100,7 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
         ("verify --to-time 2999-01-01T00:00:00Z", "--to-time 2999-01-01T00:00:00.000000Z is in the future"),
         (
             "inspect wallet-1 --at 2026-01-01T00:00:00Z --at-offset 1",
-            "--at and --at-offset exclude each other",
+            "use either --at or --at-offset, not both",
         ),
     ],
 )

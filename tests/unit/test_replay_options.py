@@ -32,10 +32,14 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "how", "told"),
     [
-        (Range(), How(resume=True, abandon=True), "exclude each other"),
-        (Range(from_beginning=True), How(execute=True, abandon=True), "exclude each other"),
-        (Range(from_beginning=True), How(resume=True), "has its range already"),
-        (Range(partition=1), How(abandon=True), "has its range already"),
+        (Range(), How(resume=True, abandon=True), "use only one of --execute, --resume and --abandon"),
+        (
+            Range(from_beginning=True),
+            How(execute=True, abandon=True),
+            "use only one of --execute, --resume and --abandon",
+        ),
+        (Range(from_beginning=True), How(resume=True), "keeps its range"),
+        (Range(partition=1), How(abandon=True), "keeps its range"),
     ],
 )
 def test_ways_that_contradict_each_other_are_refused(

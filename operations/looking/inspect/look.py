@@ -1,8 +1,8 @@
-"""`wallet inspect`: a wallet's state at an offset or a time, from the topics alone, which it only reads.
+"""`wallet inspect`: a wallet's state at an offset or a time, from the topics alone. It only reads.
 
 A wallet's entries are all in one partition of the ledger, and recorded_at and source offset never decrease in it.
-So the newest entry at or before a place is looked for from there backwards, in stretches that grow: a busy wallet
-is found at once, whatever the history.
+So the search for the newest entry goes backwards from the place in growing stretches, and finds a busy wallet at
+once, however long the history.
 """
 
 from collections import deque
@@ -28,15 +28,15 @@ from topics.names import Topics
 from topics.topic_log import TopicLog
 
 MICROSECOND = timedelta(microseconds=1)
-#: The stretches that are scanned backwards, in offsets: the first one, and how they grow.
+#: Stretches of the backward scan, in offsets: the first one, and the factor by which they grow.
 FIRST_STRETCH, GROWTH = 2_000, 4
-#: Below so many offsets a search by halves gives way to reading them.
+#: Below this many offsets, read them all instead of halving further.
 SMALL = 1_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """Up to where a wallet is looked at; at most one is given, none: up to now. All of them are included."""
+    """The point at which to show a wallet, included. At most one field is given; none means now."""
 
     at: datetime | None = None
     at_offset: int | None = None
@@ -45,10 +45,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """What the ledger says of a wallet; `entries` are the newest ones, the last one first, none before the first.
+    """What the ledger says about a wallet; `entries` are the newest ones, newest first; empty before the first.
 
-    `balance` is minor units; by occurred time it is the sum of `counted` entries. `undecided` counts the offsets
-    of the input partition that the worker has not handled: what they become is not in it.
+    `balance` is in minor units; by occurred_at it is the sum of `counted` entries. `undecided` is the number of
+    offsets of the input partition that the worker has not handled yet; they are not included.
     """
 
     wallet_id: str
@@ -61,15 +61,15 @@ class Found:
 
 
 def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Found:
-    """A wallet at a place with its newest `count` entries; raises WalletError for one that never had an entry.
+    """A wallet at a place, with its newest `count` entries; raises WalletError if the wallet has no entry.
 
-    Raises ConfigurationError for an offset that is not in the input and a time in the future, Refused where the
-    entries that the answer needs were deleted by a retention, or are not decided yet.
+    Raises ConfigurationError for an offset that is not in the input or a time in the future, Refused if entries that
+    the answer needs were deleted by retention or are not decided yet.
     """
     if place.at and place.at > datetime.now(UTC):
-        raise ConfigurationError(f"--at {rfc3339(place.at)} is in the future")
+        raise ConfigurationError(f"--at {rfc3339(place.at)} is in the future: leave it out for now")
     if place.at and place.at_offset is not None:
-        raise ConfigurationError("--at and --at-offset exclude each other")
+        raise ConfigurationError("use either --at or --at-offset, not both")
     settings = agreed(settings)
     partition = partition_of(wallet_id.encode(), settings.partitions)
     topic = Topics.of(settings).ledger
@@ -88,7 +88,7 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
         if newest:
             last = newest[0]
             return Found(wallet_id, partition, last.transaction.currency, last.balance, newest, undecided)
-        # By offset, a few entries that do not count may be before the bound.
+        # By offset, a few later entries may lie before the bound.
         first = scan.first_from(max(log.begin, bound - SMALL))
         scan.refuse_deleted()
         return Found(wallet_id, partition, first.transaction.currency, 0, (), undecided)
@@ -100,13 +100,13 @@ def _check_offset(settings: Settings, partition: int, offset: int, there: Offset
         holds = f"holds {there.begin} to {there.end - 1}" if there.begin < there.end else "is empty"
         raise ConfigurationError(f"--at-offset {offset} is not in {where} which {holds}")
     if offset >= decided:
-        raise Refused(f"the worker has handled {where} up to before offset {decided} only: ask again later")
+        raise Refused(f"the worker has handled {where} only up to offset {decided}: try again later")
 
 
 def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
-    """An offset of the ledger before which everything is that counts."""
+    """An offset of the ledger before which all entries that count are."""
     if place.at is not None:
-        # What was recorded in that very millisecond is included.
+        # Entries recorded in that same millisecond are included.
         after = EPOCH + ((place.at - EPOCH) // MILLISECOND + 1) * MILLISECOND
         found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
         return scan.log.end if found is None else min(found, scan.log.end)
@@ -116,7 +116,7 @@ def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
 
 
 def _within(place: Place) -> Callable[[LedgerEntry], bool]:
-    """Whether an entry counts: the bound says so already, the entry itself has the last word."""
+    """Whether an entry counts; the bound is only approximate."""
     if place.at is not None:
         latest_ms = (place.at - EPOCH) // MILLISECOND
         return lambda entry: entry.recorded_ms <= latest_ms
@@ -127,7 +127,7 @@ def _within(place: Place) -> Callable[[LedgerEntry], bool]:
 
 
 class Scan:
-    """One partition of the ledger as one wallet sees it."""
+    """One wallet's entries in its partition of the ledger."""
 
     def __init__(self, topic_log: TopicLog, partition: int, log: Offsets, wallet_id: str) -> None:
         self.partition, self.log, self.topic = partition, log, topic_log.topic
@@ -137,7 +137,7 @@ class Scan:
     def newest_before(
         self, bound: int, count: int, counts: Callable[[LedgerEntry], bool]
     ) -> list[LedgerEntry]:
-        """The newest entries of the wallet before this offset, the last one first."""
+        """The newest entries of the wallet before this offset, newest first."""
         newest: list[LedgerEntry] = []
         end, stretch = bound, FIRST_STRETCH
         with progress("looking back", bound - self.log.begin) as advance:
@@ -153,7 +153,7 @@ class Scan:
         return newest
 
     def first_from(self, bound: int) -> LedgerEntry:
-        """The wallet's first entry from this offset on; raises WalletError where there is none."""
+        """The wallet's first entry from this offset on; raises WalletError if there is none."""
         first = next(self._entries(bound, self.log.end, "looking for its first entry"), None)
         if first is None:
             self.refuse_deleted()
@@ -161,15 +161,15 @@ class Scan:
         return first
 
     def refuse_deleted(self) -> None:
-        """Raise Refused where entries are deleted that the answer would need."""
+        """Raise Refused if entries that the answer needs were deleted."""
         if self.log.begin:
             raise Refused(
-                f"{self.topic} partition {self.partition} begins at offset {self.log.begin}: a finite retention has "
-                "deleted what was before, and the answer with it; ask PostgreSQL with `wallet balance`"
+                f"{self.topic} partition {self.partition} begins at offset {self.log.begin}: retention has deleted "
+                "the entries before it, which the answer needs; ask PostgreSQL with `wallet balance`"
             )
 
     def sum_until(self, at: datetime, count: int, undecided: int) -> Found:
-        """The wallet by occurred time: the sum of all its entries up to then, and the newest ones by sequence."""
+        """The wallet by occurred_at: the sum of all its entries up to then, and the newest ones by sequence."""
         latest_us = (at - EPOCH) // MICROSECOND
         balance, counted, currency = 0, 0, None
         newest: deque[LedgerEntry] = deque(maxlen=count)
@@ -187,9 +187,9 @@ class Scan:
         return Found(self._wallet_id, self.partition, currency, balance, entries, undecided, counted)
 
     def behind_source(self, source_offset: int) -> int:
-        """An offset of the ledger before which all entries are of this source offset or an earlier one.
+        """An offset of the ledger, just after the last entry of this source offset or an earlier one.
 
-        Source offsets grow with the ledger's, so it is looked for by halves; a few later ones may be before it.
+        Source offsets grow with the ledger's, so a binary search finds it; a few later entries may lie before it.
         """
         low, high = self.log.begin, self.log.end
         while high - low > SMALL:
@@ -199,11 +199,11 @@ class Scan:
                 low = middle
             else:
                 high = middle
-        # Between these two are markers and at most a few entries.
+        # Between these two are transaction marks and at most a few entries.
         return high
 
     def _entries(self, begin: int, end: int, title: str | None = None) -> Iterator[LedgerEntry]:
-        """The wallet's entries in their order, with progress if that has a title."""
+        """The wallet's entries in order, with progress if there is a title."""
         if title is None:
             yield from self._read(begin, end, lambda _: None)
             return
@@ -220,11 +220,11 @@ class Scan:
 def _entry(message: Message) -> LedgerEntry:
     try:
         entry = decode_entry((message.value() or b"")[HEADER_BYTES:])
-        # Times are made when they are asked for; what no calendar has is damage, too.
+        # Times are decoded lazily; one outside the calendar is damage, too.
         _ = entry.recorded_at, entry.transaction.occurred_at
     except (ValueError, OverflowError) as error:
         raise Refused(
             f"{message.topic()} partition {message.partition()} offset {message.offset()} does not decode ({error}): "
-            "something else than this pipeline's worker wrote it; see `wallet verify`"
+            "it was not written by this pipeline's worker; run `wallet verify`"
         ) from error
     return entry

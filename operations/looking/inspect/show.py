@@ -18,7 +18,7 @@ def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
         typer.echo(as_line(_fields(found, place, entries)))
         return
     if place.effective_at:
-        typer.echo(f"{found.balance} {found.currency} (minor units), by occurred time")
+        typer.echo(f"{found.balance} {found.currency} (minor units), by occurred_at")
         typer.echo(f"sum of {found.counted} entries up to {rfc3339(place.effective_at)}")
     elif not found.entries:
         typer.echo(f"0 {found.currency} (minor units): before the wallet's first entry")
@@ -30,7 +30,9 @@ def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
         typer.echo(f"source       partition {newest.source_partition}, offset {newest.source_offset}")
         typer.echo(f"hash         {newest.hash.hex()}")
     if found.undecided:
-        typer.echo(f"note: {found.undecided} offsets of the input are not handled yet", err=True)
+        typer.echo(
+            f"note: {found.undecided} offsets of the input are not handled yet and not included", err=True
+        )
     if entries and found.entries:
         show_table(_table(found.entries))
 

@@ -1,1 +1,1 @@
-"""Files of users: whatever their form, their rows come out as one kind, numbered, or with what is wrong with them."""
+"""Users' files: whatever the format, rows come out in one form, numbered, or with what is wrong with them."""

@@ -1,6 +1,6 @@
-"""Minor digits by currency, as ISO 4217 has them: a cent is the second decimal of a euro, a fils the third of a dinar.
+"""Minor digits by currency, from ISO 4217: a cent is the second decimal of a euro, a fils the third of a dinar.
 
-What is not in the list has no known minor unit: funds, metals, codes for tests, and currencies that are gone.
+Codes that are not listed have no known minor unit: funds, metals, test codes, and former currencies.
 """
 
 _BY_DIGITS = {

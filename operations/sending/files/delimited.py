@@ -1,4 +1,4 @@
-"""CSV: a header, then rows. What a file is that has no header of ours is told in one message."""
+"""CSV: a header, then rows. A file with another header is refused with one message about what it seems to be."""
 
 import csv
 from collections.abc import Collection, Iterator, Sequence
@@ -10,12 +10,12 @@ from config.errors import ConfigurationError
 from operations.sending.files.shape import METADATA, Fields, Row, quoted, twice
 from operations.sending.files.text import BOM
 
-#: Lines in front of a header, at most.
+#: Most lines before the header.
 PREAMBLE_LINES = 1_000
-#: Lines in which a header is looked for, to say where it is.
+#: Lines that are searched for a header, to say where it is.
 LOOK_LINES = 60
 _SEPARATORS = ",;\t|"
-#: So many names of ours in one line make it a header.
+#: A line with this many of our names counts as a header.
 _HEADER_NAMES = 2
 
 
@@ -24,18 +24,18 @@ class Columns(Protocol):
 
     @property
     def known(self) -> Collection[str]:
-        """Names that a header is known by."""
+        """Names by which a header is recognised."""
 
     def problem(self, names: Sequence[str]) -> str | None:
-        """What is wrong with a file's columns, if anything is."""
+        """What is wrong with a file's columns, or None."""
 
     def wants(self, name: str) -> bool:
-        """Whether anything is taken from this column."""
+        """Whether this column is read."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file is written; without `columns`, its first row that is not blank names them."""
+    """The CSV dialect of a file; without `columns`, the first row that is not blank is the header."""
 
     delimiter: str = ","
     quote: str = '"'
@@ -44,14 +44,14 @@ class Dialect:
     columns: tuple[str, ...] = ()
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        """The library's reader, strict."""
+        """Python's csv reader, in strict mode."""
         if not self.quote:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE, strict=True)
         return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote, strict=True)
 
 
 class _Header(NamedTuple):
-    """The first row that is not blank, or why it is no CSV; its line, the lines up to there, those before them."""
+    """The first row that is not blank, or why it is not CSV; its line, the lines read, and those skipped before."""
 
     names: list[str]
     line: int
@@ -63,7 +63,7 @@ class _Header(NamedTuple):
 def rows(lines: Iterator[str], dialect: Dialect, columns: Columns) -> Iterator[Row]:
     """Every row that is not blank, with the number of its first line.
 
-    Raises ConfigurationError where the columns are not right: nothing else of such a file would be.
+    Raises ConfigurationError if the columns are wrong: then every row would be.
     """
     before, lines = _skipped(lines, dialect)
     read: list[str] = []
@@ -89,26 +89,24 @@ def _fields(names: list[str], cells: list[str], number: int, columns: Columns) -
     if first in columns.known or first.startswith(METADATA):
         again = [cell.lstrip(BOM).strip('"') for cell in cells]
         if again == names:
-            return "the header comes again: were files put together?"
+            return "the header is repeated: were files concatenated? Remove this line"
         if len(again) > 1 and columns.problem(again) is None:
-            raise ConfigurationError(
-                f"line {number} is another header, with other columns: split the file there"
-            )
+            raise ConfigurationError(f"line {number} is a header with other columns: split the file there")
     if len(cells) != len(names):
         return f"{len(cells)} cells, but {len(names)} columns"
     if "" in names and any(cell for name, cell in zip(names, cells, strict=True) if not name):
-        return "a cell stands in a column that has no name"
-    # CSV cannot tell an empty text from none; none is what is meant.
+        return "a value is in a column without a name"
+    # CSV cannot tell empty text from no value; take it as no value.
     return {name: cell for name, cell in zip(names, cells, strict=True) if cell}
 
 
 def _broken(error: csv.Error, first: int, last: int) -> str:
     also = f", up to line {last}" if last > first else ""
     if "unexpected end" in str(error):
-        return f"not CSV{also}: a quotation mark opens and is not closed"
+        return f"not CSV{also}: a quotation mark is not closed"
     if "field larger" in str(error):
         most = csv.field_size_limit()
-        return f"not CSV{also}: a cell of more than {most} characters; or a quotation mark is not closed"
+        return f"not CSV{also}: a cell has more than {most} characters, or a quotation mark is not closed"
     return f"not CSV{also}: {error}"
 
 
@@ -116,19 +114,19 @@ def _broken(error: csv.Error, first: int, last: int) -> str:
 
 
 def _skipped(lines: Iterator[str], dialect: Dialect) -> tuple[int, Iterator[str]]:
-    """What stands in front of the header, as the map says: how many lines, and the rest."""
+    """Skip what the map says comes before the header; returns how many lines, and the rest."""
     if not dialect.header_begins_with:
         return sum(1 for _ in islice(lines, dialect.skip_lines)), lines
     for number, line in enumerate(islice(lines, PREAMBLE_LINES)):
         if line.startswith(dialect.header_begins_with):
             return number, chain([line], lines)
     raise ConfigurationError(
-        f"none of its first {PREAMBLE_LINES} lines begins with {dialect.header_begins_with!r}, as its header should"
+        f"no header found: none of its first {PREAMBLE_LINES} lines begins with {dialect.header_begins_with!r}"
     )
 
 
 def _noted(lines: Iterator[str], read: list[str]) -> Iterator[str]:
-    """The same lines; the first of them are kept, to say what they are."""
+    """The same lines; keeps the first of them to describe the file in an error."""
     for line in lines:
         if len(read) < LOOK_LINES:
             read.append(line)
@@ -142,28 +140,28 @@ def _header(reader: Iterator[list[str]], before: int, read: list[str]) -> _Heade
         first = next((number for number, line in enumerate(read, start=1) if line.strip()), 1)
         return _Header([], before + first, read, before, _broken(error, 1, 1))
     if names is None:
-        raise ConfigurationError("it is empty: not even a header is in it")
+        raise ConfigurationError("it is empty: it has not even a header")
     return _Header(names, before + _line_num(reader), read, before)
 
 
 def _refuse(header: _Header, rest: Iterator[str], dialect: Dialect, columns: Columns) -> None:
-    """Raise ConfigurationError for a header that is not right, and say what it is."""
+    """Raise ConfigurationError for a wrong header, and say how to read the file."""
     named = [name for name in header.names if name]
     if again := twice(named):
-        raise ConfigurationError(f"column {quoted(again)} comes twice")
+        raise ConfigurationError(f"column {quoted(again)} appears twice: rename or remove one")
     problem = columns.problem(named)
     if "metadata" in named and "metadata" not in columns.known:
-        problem = problem or f"column 'metadata' is not known in CSV: use {METADATA}<key>"
+        problem = problem or f"CSV has no column 'metadata': use {METADATA}<key>"
     if problem is None and header.broken is None:
         return
     first = next((line for line in header.read if line.strip()), "")
     if first.lstrip().startswith(("{", "[")):
-        raise ConfigurationError("it begins like JSON: name it .jsonl or say --format jsonl")
+        raise ConfigurationError("it looks like JSON: name it .jsonl or add --format jsonl")
     look = [*header.read, *islice(rest, LOOK_LINES - len(header.read))]
     if what := _what_it_is(look, header, dialect, columns):
         raise ConfigurationError(f"{what} (in a file for --map, docs/files.md, or change the file)")
     if header.broken:
-        raise ConfigurationError(f"line {header.line} is no header: {header.broken}")
+        raise ConfigurationError(f"line {header.line} is not a header: {header.broken}")
     raise ConfigurationError(
         f"{_other_separator(header, first)}columns do not fit: {problem}; a file with columns of its own needs --map "
         "(docs/files.md)"
@@ -171,15 +169,15 @@ def _refuse(header: _Header, rest: Iterator[str], dialect: Dialect, columns: Col
 
 
 def _other_separator(header: _Header, first: str) -> str:
-    """Where nothing separates the columns, what may."""
+    """A guess at the delimiter if the header has only one column."""
     mark = max(_SEPARATORS, key=first.count)
     if len(header.names) > 1 or not first.count(mark):
         return ""
-    return f"its columns may be separated by {mark!r} (delimiter = {_toml(mark)}); "
+    return f"its columns seem to be separated by {mark!r} (delimiter = {_toml(mark)}); "
 
 
 def _what_it_is(look: Sequence[str], header: _Header, dialect: Dialect, columns: Columns) -> str | None:
-    """Where the header is and how it is written, if some line looks like one and the way is what differs."""
+    """Where the header is and its dialect, if a line looks like our header under other settings."""
     known = {name.casefold() for name in columns.known}
     hits, line, separator, written = 0, 0, "", [""]
     for number, text in enumerate(look, start=header.before + 1):
@@ -192,7 +190,7 @@ def _what_it_is(look: Sequence[str], header: _Header, dialect: Dialect, columns:
         return None
     parts = []
     if line != header.line:
-        parts.append(f"its header is in line {line}: skip_lines = {line - 1}")
+        parts.append(f"its header is on line {line}: skip_lines = {line - 1}")
     if separator != dialect.delimiter:
         parts.append(f"its columns are separated by {separator!r}: delimiter = {_toml(separator)}")
     other = [name for name in written if _bare(name) in known and name.strip('"') not in columns.known]
@@ -210,5 +208,5 @@ def _toml(text: str) -> str:
 
 
 def _line_num(reader: Iterator[list[str]]) -> int:
-    """Lines that the reader has taken so far; its type has no name."""
+    """Lines that the reader has read so far; typed here because its type has no public name."""
     return int(reader.line_num)  # type: ignore[attr-defined]

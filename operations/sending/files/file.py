@@ -1,4 +1,4 @@
-"""A file to read: which form it has, its rows whatever that is, and what it holds as a whole."""
+"""A file to read: its format, its rows, and a digest of its contents."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class File:
-    """A file, its form, which fields its rows must have, and the map to those, if there is one."""
+    """A file, its format, the fields its rows must have, and the map to those, if any."""
 
     path: Path
     form: Form
@@ -38,9 +38,9 @@ class File:
     mapping: Mapping | None = None
 
     def rows(self) -> Iterator[Row]:
-        """Every row that is not blank, with its fields or with what is wrong with them.
+        """Every row that is not blank, with its fields or what is wrong with it.
 
-        Raises ConfigurationError, which names the file, for one that cannot be read or is something else.
+        Raises ConfigurationError, naming the file, if it cannot be read or has another format.
         """
         try:
             if self.mapping is None:
@@ -49,7 +49,7 @@ class File:
                 return
             with closing(Mapped(self.mapping, self.shape)) as mapped:
                 for number, row in self._raw(mapped):
-                    # Objects have their fields each for itself; columns were judged.
+                    # Each JSON object has its own fields; columns were checked once.
                     strange = (
                         mapped.strange(row) if self.form == "jsonl" and not isinstance(row, str) else None
                     )
@@ -62,7 +62,7 @@ class File:
     def _raw(self, columns: Columns) -> Iterator[Row]:
         if self.form == "parquet":
             if self.path == source.STDIN:
-                raise ConfigurationError("Parquet is not read from standard input: name the file")
+                raise ConfigurationError("Parquet cannot be read from standard input: name the file")
             zoned = columns.zoned if isinstance(columns, Mapped) else frozenset[str]()
             yield from parquet.rows(self.path, columns, zoned_by_map=zoned)
             return
@@ -84,21 +84,21 @@ def _judged(row: Fields, mapped: Mapped | None) -> Fields | str:
 def found(
     paths: Sequence[Path], form: Form | None, shape: Shape, mapping: Mapping | None = None
 ) -> list[File]:
-    """These files, of one form or by their names' endings; raises ConfigurationError."""
+    """These files, with the given format or the one of their extensions; raises ConfigurationError."""
     return [File(path, form or _form(path), shape, mapping) for path in paths]
 
 
 class Contents(NamedTuple):
-    """What files hold: a SHA-256 over their contents in their order, and about how many lines that is."""
+    """A SHA-256 over the contents of files in order, and about how many lines they have."""
 
     digest: str
     lines_about: int
 
 
 def contents(files: Sequence[File], advance: Advance, reading: str = "") -> Contents:
-    """Read files once for what they hold, gzip undone; `advance` hears bytes.
+    """Read files once, decompressed, to digest them; `advance` gets bytes.
 
-    `reading` is what else decides what their rows mean.
+    `reading` is whatever else decides what their rows mean.
     """
     everything = hashlib.sha256(reading.encode())
     done = lines = 0
@@ -121,7 +121,7 @@ def contents(files: Sequence[File], advance: Advance, reading: str = "") -> Cont
 
 
 def size(files: Sequence[File]) -> int:
-    """Bytes of all of them."""
+    """Total bytes of these files."""
     try:
         return sum(file.path.stat().st_size for file in files)
     except OSError as error:
@@ -129,14 +129,14 @@ def size(files: Sequence[File]) -> int:
 
 
 def _form(path: Path) -> Form:
-    """The form by the file's ending, that of gzip left aside; standard input is JSON Lines."""
+    """The format by the file's extension, without .gz; standard input is JSON Lines."""
     if path == source.STDIN:
         return "jsonl"
     name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     form = _FORMS.get(name.suffix.lower())
     if form is None:
         raise ConfigurationError(
-            f"{path} ends neither in .jsonl, .csv nor .parquet: say --format jsonl, csv or parquet, or rename it"
+            f"{path} does not end in .jsonl, .csv or .parquet: rename it, or add --format jsonl, csv or parquet"
         )
     return form
 
@@ -144,7 +144,7 @@ def _form(path: Path) -> Form:
 def _named(path: Path, error: ConfigurationError, *, has_map: bool = True) -> ConfigurationError:
     told, name = str(error), "standard input" if path == source.STDIN else str(path)
     if "--map" in told and not has_map:
-        told += "; --map is not for balances: change the file"
+        told += "; --map does not apply to balances: change the file"
     return ConfigurationError(told if told.startswith(name) else f"{name}: {told}")
 
 

@@ -1,4 +1,4 @@
-"""Rows of somebody's own columns as the fields of a transaction, by a map (docs/files.md)."""
+"""Turn rows with the user's own columns into the fields of a transaction, by a map (docs/files.md)."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,13 +13,13 @@ from operations.sending.files.shape import METADATA, BadLine, Fields, Shape, quo
 from operations.sending.files.times import Times
 from operations.sending.files.values import text_of
 
-#: Ids that are derived from columns are UUIDs of version 5 in this name space; documented, as others may make them.
+#: Namespace of ids derived from columns (UUID version 5); documented, so that others can derive the same ids.
 DERIVED = uuid5(NAMESPACE_URL, "urn:wallet-ledger:derived-id")
 _TIMES = ("occurred_at", "recorded_at")
 
 
 class Mapped:
-    """What a map makes of the columns and of the rows of one file; remembers the ids that it derived."""
+    """Applies a map to the columns and rows of one file; remembers the ids it derived."""
 
     def __init__(self, mapping: Mapping, shape: Shape) -> None:
         self._map, self._shape = mapping, shape
@@ -33,31 +33,31 @@ class Mapped:
             for name, table in described.items()
         }
         self._seen = Seen()
-        #: Every column that is taken, but those of metadata under their usual names.
+        #: Every column that the map reads, without metadata columns under their usual names.
         self.known = self._columns(shape.known)
         self._needed = self._columns(
             name for name in shape.known if name in shape.required or self._says(name)
         )
 
     def close(self) -> None:
-        """Forget the ids."""
+        """Forget the derived ids."""
         self._seen.close()
 
     # -- the columns
 
     def wants(self, name: str) -> bool:
-        """Whether anything is taken from a column."""
+        """Whether a column is read."""
         usual = self._map.metadata is None and (name == "metadata" or name.startswith(METADATA))
         return name in self.known or (usual and self._shape.metadata)
 
     def problem(self, names: Sequence[str]) -> str | None:
-        """What of the map a file lacks, or what it has that the map says nothing of."""
+        """Columns of the map that the file does not have, or of the file that the map does not mention, or None."""
         if lacks := [name for name in self._needed if name not in names]:
-            return f"{quoted(lacks)} missing, which the map takes"
+            return f"the map reads {quoted(lacks)}, which the file does not have"
         return self.strange(names)
 
     def strange(self, names: Iterable[str]) -> str | None:
-        """What there is that the map says nothing of, if that is not to be left out."""
+        """Columns that the map does not mention, unless it ignores those."""
         others = [name for name in names if not self.wants(name)]
         if not others or self._map.other_columns != "refuse":
             return None
@@ -65,14 +65,14 @@ class Mapped:
             dated = [name for name in table.taken() or ["recorded_at"] if name in others]
             if dated:
                 return (
-                    f"{quoted(dated)} not taken here though the map says recorded_at of them: what is sent gets "
-                    'Kafka\'s time, `wallet import` keeps dates; or say other_columns = "ignore"'
+                    f"{quoted(dated)} cannot be used as recorded_at: records that are sent get Kafka's time. To keep "
+                    'dates, use `wallet import`; to leave them out, set other_columns = "ignore"'
                 )
-        return f'{quoted(others)} not in the map: describe them, or say other_columns = "ignore"'
+        return f'{quoted(others)} not in the map: add them, or set other_columns = "ignore"'
 
     @property
     def zoned(self) -> frozenset[str]:
-        """Columns whose times get a zone from the map."""
+        """Columns whose times get their zone from the map."""
         tables = {name: getattr(self._map, name) for name in self._times}
         return frozenset(
             column
@@ -126,7 +126,7 @@ class Mapped:
         return times.read(value, " and ".join(columns)) if times else value
 
     def _id_of(self, row: Fields) -> object:
-        """An id from its column, or derived: the same columns give the same id, whoever sends them, and when."""
+        """An id from its column, or derived: the same values give the same id, whoever sends them and whenever."""
         if self._id.derived_from is None:
             return row.get(str(self._id.column))
         cells = [None if (cell := row.get(name)) is None else str(cell) for name in self._id.derived_from]
@@ -136,11 +136,11 @@ class Mapped:
         try:
             times = self._seen.times(name)
         except UnicodeEncodeError:
-            raise BadLine("a column that the id is derived from is not Unicode text") from None
+            raise BadLine("the id cannot be derived: a column is not Unicode text") from None
         if times > 1 and self._id.repeats == "refuse":
             raise BadLine(
-                f"another row has the same {quoted(self._id.derived_from)}, so both would have one id: derive it from "
-                'more columns, or say repeats = "number"'
+                f"another row has the same {quoted(self._id.derived_from)}, so both would get the same id: derive it "
+                'from more columns, or set repeats = "number"'
             )
         return str(uuid5(DERIVED, name if times == 1 else _as_name([*cells, times])))
 
@@ -159,17 +159,19 @@ class Mapped:
         return self._word(row), value
 
     def _of_two(self, row: Fields, currency: object, columns: dict[str, str]) -> tuple[object, object]:
-        """The type is that of the column which is filled; a zero does not fill it."""
+        """The type is that of the column that is filled; a zero counts as empty."""
         filled = {
             kind: amount
             for kind, column in columns.items()
             if (value := row.get(column)) is not None and (amount := self._minor(value, column, currency))
         }
         if len(filled) != 1:
-            raise BadLine(f"{'both' if filled else 'none'} of {quoted([*columns.values()])} hold an amount")
+            raise BadLine(f"{'both' if filled else 'none'} of {quoted([*columns.values()])} have an amount")
         [(kind, amount)] = filled.items()
         if amount < 0:
-            raise BadLine(f"a sign stands in {columns[kind]!r}, whose amounts are a {kind} already")
+            raise BadLine(
+                f"{columns[kind]!r} has a sign, but its amounts are already of type {kind}: leave the sign out"
+            )
         return kind, amount
 
     def _minor(self, value: object, column: str, currency: object) -> int:
@@ -184,7 +186,7 @@ class Mapped:
         digits = (given or {}).get(str(currency), MINOR_DIGITS.get(str(currency)))
         if digits is None:
             raise BadLine(
-                f"currency {str(currency)[:10]!r} has no minor digits in ISO 4217: say amount.minor_digits in the map"
+                f"currency {str(currency)[:10]!r} has no minor digits in ISO 4217: set amount.minor_digits in the map"
             )
         return digits
 
@@ -197,7 +199,7 @@ class Mapped:
         if word in self._type.debit:
             return "DEBIT"
         raise BadLine(
-            f"{self._type.column} {str(word)[:20]!r} is none of {', '.join((*self._type.credit, *self._type.debit))}"
+            f"{self._type.column} {str(word)[:20]!r} is not one of {', '.join((*self._type.credit, *self._type.debit))}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The file that `--map` names: how somebody's own columns become those of a transaction (docs/files.md)."""
+"""The file that `--map` names: how the user's columns become those of a transaction (docs/files.md)."""
 
 import json
 import tomllib
@@ -12,7 +12,7 @@ from config.errors import ConfigurationError
 from operations.sending.files.delimited import PREAMBLE_LINES, Dialect
 from operations.sending.files.times import ISO, problem_of
 
-#: A map is small; a file that is not one is not read to its end.
+#: Largest map in bytes: a huge file named by mistake is not read to its end.
 MAP_BYTES = 1024 * 1024
 
 Kind = Literal["CREDIT", "DEBIT"]
@@ -22,7 +22,9 @@ def _checked_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError(f"{name[:40]!r} is no time zone: write one such as Europe/Berlin or UTC") from None
+        raise ValueError(
+            f"{name[:40]!r} is not a time zone: write one such as Europe/Berlin or UTC"
+        ) from None
     return name
 
 
@@ -38,7 +40,7 @@ def _checked_encoding(name: str) -> str:
         b"".decode(name)
     except (LookupError, ValueError):
         raise ValueError(
-            f"{name[:40]!r} is no encoding: write one such as cp1252, latin-1 or utf-16"
+            f"{name[:40]!r} is not an encoding: write one such as cp1252, latin-1 or utf-16"
         ) from None
     return name
 
@@ -57,16 +59,16 @@ class _Table(BaseModel):
     def _one_of(self, *names: str) -> None:
         there = [name for name in names if getattr(self, name) is not None]
         if len(there) != 1:
-            raise ValueError(f"give one of {', '.join(names)}")
+            raise ValueError(f"set one of {', '.join(names)}")
 
     def taken(self) -> list[str]:
-        """Columns that it takes something from."""
+        """The columns it reads."""
         column = getattr(self, "column", None)
         return [column] if column else []
 
 
 class Text(_Table):
-    """A column, or the same for every row."""
+    """A column, or a constant for every row."""
 
     column: Name | None = None
     constant: Name | None = None
@@ -84,7 +86,7 @@ class Group(_Table):
 
 
 class TransactionId(_Table):
-    """A column of UUIDs, or columns that an id is made from."""
+    """A column of UUIDs, or columns to derive an id from."""
 
     column: Name | None = None
     derived_from: Annotated[list[Name], Field(min_length=1)] | None = None
@@ -96,12 +98,12 @@ class TransactionId(_Table):
         return self
 
     def taken(self) -> list[str]:
-        """Columns that it takes something from."""
+        """The columns it reads."""
         return self.derived_from or super().taken()
 
 
 class Type(_Table):
-    """Words in a column, the same for every row, or the amount's sign: what one below zero is."""
+    """Words in a column, a constant, or the sign of the amount: what a negative one means."""
 
     column: Name | None = None
     credit: list[Name] = ["CREDIT"]
@@ -113,12 +115,12 @@ class Type(_Table):
     def _one(self) -> Self:
         self._one_of("column", "constant", "minus")
         if both := {*self.credit} & {*self.debit}:
-            raise ValueError(f"{min(both)!r} is both credit and debit")
+            raise ValueError(f"{min(both)!r} is in both credit and debit: remove it from one")
         return self
 
 
 class Amount(_Table):
-    """One column, or one for each type. With a decimal mark it is written in the currency, else in minor units."""
+    """One column, or one per type. In currency units if a decimal mark is set, otherwise in minor units."""
 
     column: Name | None = None
     debit: Name | None = None
@@ -130,34 +132,34 @@ class Amount(_Table):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.debit is None) != (self.credit is None) or (self.debit and self.debit == self.credit):
-            raise ValueError("give debit and credit, two columns")
+            raise ValueError("debit and credit must be two columns")
         if self.debit and self.column:
-            raise ValueError("give debit and credit, or column alone")
+            raise ValueError("set either column, or debit and credit")
         if self.decimal_mark and self.decimal_mark == self.thousands_mark:
-            raise ValueError("decimal_mark and thousands_mark are the same")
+            raise ValueError("decimal_mark and thousands_mark must differ")
         if self.minor_digits is not None and not self.decimal_mark:
-            raise ValueError("minor_digits needs decimal_mark: without it amounts are in minor units")
+            raise ValueError("minor_digits needs decimal_mark: without it, amounts are in minor units")
         return self
 
     def taken(self) -> list[str]:
-        """Columns that it takes something from."""
+        """The columns it reads."""
         return [self.debit, self.credit] if self.debit and self.credit else [self.column or "amount"]
 
 
 class Time(_Table):
-    """One column, or several that are joined with a space, for example a day and a time."""
+    """One column, or several to join with a space, for example a day and a time."""
 
     column: Name | Annotated[list[Name], Field(min_length=1)] | None = None
     formats: Annotated[list[Format], Field(min_length=1)] = [ISO]
     zone: Zone | None = None
 
     def taken(self) -> list[str]:
-        """Columns that it takes something from; none for the one of its own name."""
+        """The columns it reads; empty for the column of the field's own name."""
         return self.column if isinstance(self.column, list) else super().taken()
 
 
 class Mapping(_Table):
-    """All of it. A field that is not described is the column of its own name, as without a map."""
+    """The whole map. A field that it does not describe is read from the column of that name, as without a map."""
 
     encoding: Encoding | None = None
     delimiter: OneCharacter = ","
@@ -180,19 +182,19 @@ class Mapping(_Table):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.header_begins_with and (self.skip_lines or self.columns):
-            raise ValueError("header_begins_with goes without skip_lines and without columns")
+            raise ValueError("header_begins_with cannot be combined with skip_lines or columns")
         if self.delimiter == self.quote:
-            raise ValueError("delimiter and quote are the same")
+            raise ValueError("delimiter and quote must differ")
         if self.amount and self.amount.debit and self.type:
-            raise ValueError("amount.debit and amount.credit say the type: leave type out")
+            raise ValueError("amount.debit and amount.credit already give the type: leave type out")
         named = [name for name in self.columns or [] if name]
         if again := {name for name in named if named.count(name) > 1}:
-            raise ValueError(f"columns names {min(again)!r} twice")
+            raise ValueError(f"columns lists {min(again)!r} twice")
         return self
 
     @property
     def dialect(self) -> Dialect:
-        """How a CSV file is written."""
+        """The CSV dialect."""
         return Dialect(
             self.delimiter,
             self.quote,
@@ -203,14 +205,16 @@ class Mapping(_Table):
 
 
 def load(path: Path) -> Mapping:
-    """The map in a file, TOML or, by its name, JSON; raises ConfigurationError, in one line, for what is wrong."""
+    """Read a map from a TOML file, or JSON if named so; raises ConfigurationError, in one line."""
     try:
         with path.open("rb") as source:
             raw = source.read(MAP_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
     if len(raw) > MAP_BYTES:
-        raise ConfigurationError(f"{path} has more than {MAP_BYTES} bytes: is it a map?")
+        raise ConfigurationError(
+            f"{path} has more than {MAP_BYTES} bytes, too much for a map: is it the right file?"
+        )
     as_json = path.suffix.lower() == ".json"
     try:
         text = raw.decode("utf-8-sig")
@@ -220,7 +224,7 @@ def load(path: Path) -> Mapping:
         raise ConfigurationError(f"{path}: {_told(error)}") from None
     except (ValueError, RecursionError) as error:
         told = " ".join(str(error).split())[:200]
-        raise ConfigurationError(f"{path} is no map in {'JSON' if as_json else 'TOML'}: {told}") from None
+        raise ConfigurationError(f"{path} is not a map in {'JSON' if as_json else 'TOML'}: {told}") from None
 
 
 def _told(error: ValidationError) -> str:

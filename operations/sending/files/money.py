@@ -1,4 +1,4 @@
-"""Amounts as files write them, into whole minor units: exact, or BadLine."""
+"""Convert amounts as files write them to whole minor units: exactly, or BadLine."""
 
 import re
 from decimal import Decimal
@@ -6,20 +6,20 @@ from decimal import Decimal
 from operations.sending.files.shape import BadLine
 from operations.sending.files.values import Single, shown, whole_of
 
-#: Characters that stand for a mark which is written in several ways.
+#: Variants of a mark that is written in several ways.
 _LIKE = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}
 _MINUS = "-\u2212"
-#: Digits that a double holds for sure; with more, what it shows may not be what was meant.
+#: Digits that a double always keeps; with more, it may be rounded.
 _DOUBLE_DIGITS = 15
-#: The same of a number with 32 bits.
+#: The same for a 32-bit float.
 _SINGLE_DIGITS = 6
-#: Digits of an amount, at most, before and behind its point.
+#: Most digits of an amount, before and after the point.
 _DIGITS = 40
 
 
 class Money:
-    """Reads amounts with these marks. Thousands stand in groups of three, all of them or none, without zeros in front:
-    `0.500` is half of something, written with another mark.
+    """Reads amounts with these marks. Thousands are grouped in threes throughout or not at all, without leading zeros:
+    `0.500` is a half, written with another decimal mark.
     """
 
     def __init__(self, decimal_mark: str | None, thousands_mark: str | None) -> None:
@@ -30,11 +30,11 @@ class Money:
         self._written = re.compile(f"(?P<whole>{grouped}[0-9]{{1,{_DIGITS}}}){part}")
 
     def minor_units(self, value: object, digits: int, name: str) -> int:
-        """The amount in minor units, with its sign; `digits` is how many decimals one has. Raises BadLine."""
+        """The signed amount in minor units, of a currency with this many decimals. Raises BadLine."""
         if isinstance(value, float) and not self._in_currency:
             return whole_of({name: value}, name)
         exact = self._exact(value, name)
-        # Not by arithmetic of Decimal, which rounds.
+        # Not by Decimal arithmetic, which rounds.
         sign, figures, exponent = exact.as_tuple()
         assert isinstance(exponent, int)  # noqa: S101 - it is finite
         shift = exponent + digits
@@ -55,11 +55,13 @@ class Money:
             exact = Decimal(repr(value))
             sure = _SINGLE_DIGITS if isinstance(value, Single) else _DOUBLE_DIGITS
             if exact.is_finite() and _places(exact) > sure:
-                raise BadLine(f"{name} {value} is a floating-point number that may have been rounded")
+                raise BadLine(
+                    f"{name} {value} is a floating-point number that may have been rounded: write it as text"
+                )
         if exact is None or not exact.is_finite():
             raise BadLine(f"{name} {shown(value)} is not an amount as the map describes it")
         if exact and not -_DIGITS <= exact.adjusted() <= _DIGITS:
-            raise BadLine(f"{name} {shown(value)} is beyond all amounts")
+            raise BadLine(f"{name} {shown(value)} is too large for an amount")
         return exact
 
     def _of_text(self, text: str) -> Decimal | None:
@@ -73,12 +75,12 @@ class Money:
 
 
 def _places(exact: Decimal) -> int:
-    """Digits from the first one to the last, or to the point: 1200000 has as many as 1200000.01 without its cents."""
+    """Digits from the first to the last one or the point: 1200000 has 7, 1200000.01 has 9."""
     return max(len(exact.normalize().as_tuple().digits), exact.adjusted() + 1)
 
 
 def _sign(text: str) -> tuple[str, bool]:
-    """An amount without its sign, which may stand in front or behind, and whether it is below zero."""
+    """An amount without its leading or trailing sign, and whether it is negative."""
     if text.startswith("(") and text.endswith(")"):
         return text[1:-1], True
     for bare, sign in ((text[1:].lstrip(), text[:1]), (text[:-1].rstrip(), text[-1:])):

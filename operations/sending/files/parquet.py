@@ -1,6 +1,6 @@
-"""Rows of Parquet files, by the optional library `pyarrow`; a few thousand are in memory at a time.
+"""Rows of Parquet files, read with the optional library `pyarrow`, a few thousand at a time.
 
-What a column is, its type says, so what cannot be taken is told of the column, once, and not of its rows.
+Types belong to columns, so a type that cannot be read is reported once for the column, not for every row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ from schemas.records import from_us
 ROWS = 4_096
 UUID_BYTES = 16
 
-#: Makes what a row holds in a column; raises BadLine.
+#: Converts a value of a column; raises BadLine.
 Take = Callable[[Any], object]
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of columns without a zone
 
@@ -29,9 +29,8 @@ _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of columns without a zone
 def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozenset()) -> Iterator[Row]:
     """Every row as fields, numbered from 1.
 
-    Times come aware, or naive where the column has no zone and the map gives it one; a map comes as a list of pairs.
-    Raises ConfigurationError for what is no Parquet file, for columns that cannot be taken, and where `pyarrow` is
-    not installed.
+    Times are aware, or naive if the column has no zone and the map gives it one; a map is a list of pairs.
+    Raises ConfigurationError if the file is not Parquet, a column cannot be read, or `pyarrow` is not installed.
     """
     pa, parquet = libraries()
     with (
@@ -41,7 +40,7 @@ def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozens
     ):
         schema = file.schema_arrow
         _refuse(schema.names, columns)
-        # What nobody asks for may be of any type.
+        # Columns that are not read may have any type.
         wanted = [name for name in schema.names if columns.wants(name)]
         takes = {name: _take(pa, name, schema.field(name).type, zoned_by_map) for name in wanted}
         numbers = count(1)
@@ -52,7 +51,7 @@ def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozens
 
 
 def row_count(path: Path) -> int:
-    """How many rows a file says that it has; raises ConfigurationError as `rows` does."""
+    """The number of rows in a file's metadata; raises ConfigurationError as `rows` does."""
     _, parquet = libraries()
     with path.open("rb") as raw, _told(path):
         return int(parquet.read_metadata(raw).num_rows)
@@ -69,7 +68,7 @@ def _row(names: Sequence[str], values: Sequence[object], takes: dict[str, Take])
 
 def _refuse(names: Sequence[str], columns: Columns) -> None:
     if again := twice([*names]):
-        raise ConfigurationError(f"column {quoted(again)} comes twice")
+        raise ConfigurationError(f"column {quoted(again)} appears twice: rename or remove one")
     if problem := columns.problem(names):
         raise ConfigurationError(
             f"columns do not fit: {problem}; a file with columns of its own needs --map (docs/files.md)"
@@ -77,7 +76,7 @@ def _refuse(names: Sequence[str], columns: Columns) -> None:
 
 
 def _plain(pa: Any, column: Any) -> Any:
-    """Times as the integers that they are: Python has no nanoseconds, and raises for years that it does not know."""
+    """Read times as integers: Python has no nanoseconds, and raises for years outside its range."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _plain(pa, column.dictionary_decode())
@@ -85,14 +84,14 @@ def _plain(pa: Any, column: Any) -> Any:
 
 
 def _take(pa: Any, name: str, kind: Any, zoned_by_map: frozenset[str]) -> Take:
-    """How a column of this type is read; raises ConfigurationError where it is not."""
+    """The converter for a column of this type; raises ConfigurationError if there is none."""
     types = pa.types
     if types.is_dictionary(kind):
         return _take(pa, name, kind.value_type, zoned_by_map)
     if types.is_timestamp(kind):
         if kind.tz is None and name not in zoned_by_map:
             raise ConfigurationError(
-                f"column {name!r} is {kind}, a time without a zone: give it one where it is written, or name its zone "
+                f"column {name!r} is {kind}, a time without a zone: write it with a zone, or set its zone "
                 f'in a file for --map (docs/files.md): {name} = {{ zone = "UTC" }}'
             )
         return partial(_time, name, kind.unit, aware=kind.tz is not None)
@@ -107,12 +106,12 @@ def _take(pa: Any, name: str, kind: Any, zoned_by_map: frozenset[str]) -> Take:
     if any(fits(kind) for fits in _plain_types(pa)):
         return _as_is
     raise ConfigurationError(
-        f"column {name!r} is {str(kind)[:80]}, which is not read: write text, numbers, times, a UUID or a map of text"
+        f"column {name!r} is {str(kind)[:80]}, which cannot be read: use text, numbers, times, a UUID or a map of text"
     )
 
 
 def _plain_types(pa: Any) -> list[Callable[[Any], bool]]:
-    """What Python has, too."""
+    """Types that have a Python equivalent."""
     types, is_text = pa.types, partial(_is_text, pa)
     return [
         is_text,
@@ -130,7 +129,7 @@ def _plain_types(pa: Any) -> list[Callable[[Any], bool]]:
 
 
 def _is_uuid(pa: Any, name: str, kind: Any) -> bool:
-    """Whether it is a UUID by its type, or 16 bytes; the id of a transaction is nothing else."""
+    """Whether its type is UUID, or 16 bytes in the column of the transaction id."""
     if isinstance(kind, pa.BaseExtensionType):
         return bool(kind.extension_name == "arrow.uuid")
     binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
@@ -148,7 +147,7 @@ def _is_text(pa: Any, kind: Any) -> bool:
 
 
 def _is_pairs(pa: Any, kind: Any) -> bool:
-    """Whether it is a list of key and value, as those write a map who have none."""
+    """Whether it is a list of key and value, as writers without a map type write one."""
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return False
     inner = kind.value_type
@@ -171,7 +170,7 @@ def _uuid(value: UUID | bytes) -> str:
     if isinstance(value, UUID):
         return str(value)
     if len(value) != UUID_BYTES:
-        raise BadLine(f"{len(value)} bytes stand where the 16 bytes of a UUID belong")
+        raise BadLine(f"{len(value)} bytes instead of the 16 bytes of a UUID")
     return str(UUID(bytes=value))
 
 
@@ -179,7 +178,7 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def _time(name: str, unit: str, value: int, *, aware: bool) -> datetime:
-    """A time from what the column counts; below a microsecond it is cut off, as in text."""
+    """A time from the column's integer; fractions of a microsecond are cut off, as in text."""
     us = value * 1_000_000 // _PER_SECOND[unit]
     try:
         return from_us(us).astimezone(UTC) if aware else _NAIVE_EPOCH + timedelta(microseconds=us)
@@ -189,7 +188,7 @@ def _time(name: str, unit: str, value: int, *, aware: bool) -> datetime:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Whatever the library raises about a file's bytes becomes one line."""
+    """Turn whatever the library raises about a file into one line."""
     try:
         yield
     except ConfigurationError:
@@ -200,12 +199,12 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def libraries() -> tuple[Any, Any]:
-    """`pyarrow` and its `parquet`; raises ConfigurationError where they are not installed."""
+    """`pyarrow` and its `parquet`; raises ConfigurationError if they are not installed."""
     try:
         import pyarrow as pa  # noqa: PLC0415 - optional, and slow to load
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
         raise ConfigurationError(
-            "Parquet needs a library that is optional: install wallet-ledger[parquet], or take another format"
+            "Parquet needs an optional library: install wallet-ledger[parquet], or use another format"
         ) from None
     return pa, parquet

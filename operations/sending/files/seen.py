@@ -1,4 +1,4 @@
-"""What has come before in a file, kept on disk: a file of any length takes the same memory."""
+"""What was seen before in a file, kept on disk so that memory does not grow with the file."""
 
 import sqlite3
 
@@ -6,15 +6,15 @@ from operations.sending.files.temporary import room
 
 
 class Seen:
-    """Counts how often each text comes, in a file that vanishes when it is closed."""
+    """Counts how often each text comes, in a temporary file."""
 
     def __init__(self) -> None:
         with room():
-            self._counts = sqlite3.connect("")  # a file of its own
+            self._counts = sqlite3.connect("")  # a temporary file on disk
             self._counts.execute("CREATE TABLE counts (text TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID")
 
     def times(self, text: str) -> int:
-        """How often it has come, with this time; raises UnicodeEncodeError for what is no Unicode text."""
+        """How often it has come, including this time; raises UnicodeEncodeError if it is not Unicode text."""
         with room():
             counted = self._counts.execute(
                 "INSERT INTO counts VALUES (?, 1) ON CONFLICT (text) DO UPDATE SET times = times + 1 RETURNING times",

@@ -1,26 +1,26 @@
-"""What a row is: its fields by name, and which names a file may have."""
+"""Rows: fields by name, and the names that a file may have."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 Fields = dict[str, object]
-#: A row's number (of the line, in Parquet of the row) with its fields, or with what is wrong with it.
+#: A row's number (its line, in Parquet its row) with its fields, or with what is wrong with it.
 Row = tuple[int, Fields | str]
 
-#: A column of this name and a key behind it holds one metadata entry, for example `metadata.channel`.
+#: A column with this prefix holds one metadata entry, for example `metadata.channel`.
 METADATA = "metadata."
-#: Names that one message lists, at most: what a file holds never decides how long a message is.
+#: Most names in one message: a file's contents never decide how long a message is.
 LISTED = 8
 
 
-class BadLine(Exception):  # noqa: N818 - it is an outcome, told with the line's number
-    """A row that cannot be taken; the message says why."""
+class BadLine(Exception):  # noqa: N818 - it is an outcome, reported with the line's number
+    """A row that cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Which fields a row must have and may have; with `metadata`, also `metadata` and `metadata.<key>`."""
+    """The fields that a row must and may have; with `metadata`, also `metadata` and `metadata.<key>`."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
@@ -28,7 +28,7 @@ class Shape:
 
     @cached_property
     def known(self) -> tuple[str, ...]:
-        """Every name but those of metadata."""
+        """Every name except metadata's."""
         return self.required + self.optional
 
     @cached_property
@@ -40,11 +40,11 @@ class Shape:
         return frozenset((*self.known, *["metadata"] * self.metadata))
 
     def wants(self, name: str) -> bool:
-        """Whether a field or a column may have this name; nothing else is in a file that is taken."""
+        """Whether a field or column may have this name."""
         return name in self.known or (self.metadata and (name == "metadata" or name.startswith(METADATA)))
 
     def problem(self, names: Iterable[str]) -> str | None:
-        """What is wrong with the names of a row or of a file's columns, if anything is."""
+        """What is wrong with the names of a row's fields or a file's columns, or None."""
         there = [*names]
         missing = [name for name in self.required if name not in there]
         unknown = [name for name in there if not self.wants(name)]
@@ -52,11 +52,11 @@ class Shape:
             return None
         known = ", ".join((*self.known, *[f"{METADATA}<key>"] * self.metadata))
         parts = [f"{listed(missing)} missing"] * bool(missing)
-        parts += [f"{quoted(unknown)} not known; known are {known}"] * bool(unknown)
+        parts += [f"{quoted(unknown)} unknown; known are {known}"] * bool(unknown)
         return ", and ".join(parts)
 
     def check(self, fields: Fields) -> None:
-        """Raise BadLine where a row has not the fields that it must have."""
+        """Raise BadLine if a row does not have the required fields."""
         there = fields.keys()
         if self._must <= there <= self._may:
             return
@@ -65,26 +65,26 @@ class Shape:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names as a list, the first of many."""
+    """Names as a list; of many, only the first."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(name[:60] for name in names[:LISTED]) + more
 
 
 def quoted(names: Sequence[str]) -> str:
-    """The same with quotation marks, and what is not to be printed escaped."""
+    """The same with quotation marks and unprintable characters escaped."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(repr(name[:60]) for name in names[:LISTED]) + more
 
 
 def twice(names: Sequence[str]) -> list[str]:
-    """Names that come more than once; columns without a name do not count."""
+    """Names that appear more than once; columns without a name do not count."""
     return sorted({name for name in names if name and names.count(name) > 1})
 
 
 def gathered(fields: Fields) -> Fields:
-    """The same with every `metadata.<key>` in one object `metadata`; a null is a field that is not there.
+    """The same with every `metadata.<key>` in one object `metadata`; a null means no field.
 
-    Raises BadLine for a key that comes twice.
+    Raises BadLine for a repeated key.
     """
     if None not in fields.values() and not any(name.startswith("metadata") for name in fields):
         return fields
@@ -96,16 +96,16 @@ def gathered(fields: Fields) -> Fields:
         if name.startswith(METADATA):
             pairs.append((name.removeprefix(METADATA), value))
         elif name == "metadata" and isinstance(value, list) and all(isinstance(one, tuple) for one in value):
-            pairs += value  # a map of Parquet, which may have a key twice
+            pairs += value  # a Parquet map, which may repeat a key
         elif name == "metadata" and isinstance(value, dict):
             pairs += value.items()
         else:
             there[name] = value
     if pairs:
         if "metadata" in there:
-            raise BadLine(f"metadata stands beside {METADATA}<key>, and is no object of strings")
+            raise BadLine(f"metadata is used together with {METADATA}<key> but is not an object of strings")
         metadata = dict(pairs)
         if len(metadata) != len(pairs):
-            raise BadLine("a metadata key comes twice")
+            raise BadLine("a metadata key appears twice")
         there["metadata"] = {key: value for key, value in metadata.items() if value is not None}
     return there

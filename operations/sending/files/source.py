@@ -1,4 +1,4 @@
-"""A file as it is opened: what it is by its first bytes, gzip undone, anything else that is no text named."""
+"""Open a file: recognise it by its first bytes, decompress gzip, and refuse other binary formats by name."""
 
 import contextlib
 import gzip
@@ -13,17 +13,17 @@ from typing import BinaryIO, cast
 
 from config.errors import ConfigurationError
 
-#: Data that inflate to more than this must not inflate to more than so many times what they were.
+#: Beyond this many inflated bytes, the ratio to the compressed size is limited.
 INFLATED_FREE_BYTES = 256 * 1024 * 1024
 INFLATED_RATIO = 200
 BUFFER_BYTES = 256 * 1024
-#: First bytes that are looked at.
+#: Number of first bytes that are examined.
 HEAD_BYTES = 16
 STDIN = Path("-")
 
 _GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
-#: First bytes of what is not read: what it is, and what to do.
+#: Formats that are not supported: first bytes, what it is, what to do.
 _OTHERS = [
     (re.compile(pattern, re.DOTALL), what, remedy)
     for pattern, what, remedy in [
@@ -33,7 +33,7 @@ _OTHERS = [
         (rb"\x04\x22\x4d\x18", "compressed with lz4", "run `unlz4` on it"),
         (rb"\xff\x06\0\0sNaPpY", "compressed with snappy", "decompress it"),
         (rb"\x1f[\x9d\xa0]", "compressed with compress", "run `uncompress` on it"),
-        (rb"7z\xbc\xaf", "a 7z archive", "take the file out of it"),
+        (rb"7z\xbc\xaf", "a 7z archive", "extract the file"),
         (
             rb"PK[\3\5\7][\4\6\x08]",
             "a ZIP archive or an Excel workbook",
@@ -52,14 +52,13 @@ _OTHERS = [
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, gzip undone; `-` is standard input, which stays open.
+    """The file's bytes, decompressed; `-` is standard input, which stays open.
 
-    Raises ConfigurationError for what is neither text nor gzip, without the file's name; OSError where it cannot be
-    opened.
+    Raises ConfigurationError, without the file's name, if it is neither text nor gzip; OSError if it cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         given = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
-        # Python has it buffered; an input that a program put in its place may not be.
+        # Python's stdin is buffered; a replacement for it may not be.
         source = cast("io.BufferedReader", given if hasattr(given, "peek") else io.BufferedReader(given))
         if head_of(source).startswith(_GZIP):
             source = io.BufferedReader(_Inflated(source), BUFFER_BYTES)
@@ -70,26 +69,26 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def head_of(source: object) -> bytes:
-    """The first bytes, which stay to be read."""
+    """The first bytes, without consuming them."""
     return bytes(cast("io.BufferedReader", source).peek(HEAD_BYTES)[:HEAD_BYTES])
 
 
 def refuse_what_is_read_once(path: Path) -> None:
-    """Raise ConfigurationError for a pipe or a device: an import is read twice."""
-    with contextlib.suppress(OSError):  # told where it is opened
+    """Raise ConfigurationError for a pipe or a device: an import reads its files twice."""
+    with contextlib.suppress(OSError):  # reported when it is opened
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ConfigurationError(
-                f"{path} is no file, and an import is read twice and can be resumed: write it to a file first"
+                f"{path} is not a regular file, but an import reads its files twice: write it to a file first"
             )
 
 
 def _refuse(head: bytes, where: str) -> None:
     if head.startswith(_GZIP):
-        raise ConfigurationError(f"{where}gzip once more: run `gunzip` on it")
+        raise ConfigurationError(f"{where}gzip again: run `gunzip` on it")
     if head.startswith(PARQUET):
         raise ConfigurationError(
-            f"{where}Parquet: name it .parquet or say --format parquet, and do not compress it"
+            f"{where}Parquet: name it .parquet or add --format parquet, and do not compress it"
         )
     for pattern, what, remedy in _OTHERS:
         if pattern.match(head):
@@ -97,7 +96,7 @@ def _refuse(head: bytes, where: str) -> None:
 
 
 class _Counted:
-    """Counts what is read of the compressed bytes."""
+    """Counts the compressed bytes read."""
 
     def __init__(self, source: io.BufferedReader) -> None:
         self._source = source
@@ -110,7 +109,7 @@ class _Counted:
 
 
 class _Inflated(io.RawIOBase):
-    """What gzip holds, all members of it; raises ConfigurationError for what is damaged or swells too much."""
+    """Decompressed gzip, all members; raises ConfigurationError if it is damaged or inflates too much."""
 
     def __init__(self, source: io.BufferedReader) -> None:
         self._compressed = _Counted(source)
@@ -122,15 +121,15 @@ class _Inflated(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what io calls it with
-        """Some more bytes; 0 at the end."""
+        """Read more bytes; returns 0 at the end."""
         try:
             chunk = self._gzip.read(len(buffer))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ConfigurationError(f"its gzip data are damaged or cut off: {error}") from None
+            raise ConfigurationError(f"its gzip data is damaged or cut off: {error}") from None
         self._given += len(chunk)
         if self._given > max(INFLATED_FREE_BYTES, INFLATED_RATIO * self._compressed.taken):
             raise ConfigurationError(
-                f"its gzip data grow to more than {INFLATED_RATIO} times their size, which no export does: if it is "
+                f"its gzip data inflates to more than {INFLATED_RATIO} times its size, as no export does: if it is "
                 "right, run `gunzip` on it"
             )
         buffer[: len(chunk)] = chunk

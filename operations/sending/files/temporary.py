@@ -1,4 +1,4 @@
-"""Temporary files: where there is no room for one, that is told in one line."""
+"""Temporary files, with a one-line error if there is no room for them."""
 
 import contextlib
 import sqlite3
@@ -12,18 +12,18 @@ BUFFER_BYTES = 1024 * 1024
 
 
 def temporary(name: str) -> IO[bytes]:
-    """A file that vanishes when it is closed, in `TMPDIR`; raises ConfigurationError."""
+    """A file in `TMPDIR` that is deleted when closed; raises ConfigurationError."""
     with room():
         return tempfile.TemporaryFile("w+b", BUFFER_BYTES, prefix=f"wallet-{name}-")
 
 
 @contextlib.contextmanager
 def room() -> Iterator[None]:
-    """Raises ConfigurationError where a temporary file cannot be made or written."""
+    """Raise ConfigurationError if a temporary file cannot be created or written."""
     try:
         yield
     except (OSError, sqlite3.OperationalError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigurationError(
-            f"a temporary file cannot be written ({told}): name a folder with room in TMPDIR"
+            f"cannot write a temporary file ({told}): set TMPDIR to a folder with room"
         ) from None

@@ -1,4 +1,4 @@
-"""Bytes as lines of text: one encoding for a whole file, by its byte-order mark or as it was named, else UTF-8."""
+"""Decode bytes to lines. One encoding per file: the byte-order mark's, the map's, or else UTF-8."""
 
 import codecs
 import io
@@ -10,7 +10,7 @@ from typing import BinaryIO
 from config.errors import ConfigurationError
 from operations.sending.files.source import head_of
 
-#: A line is never longer: what a file holds does not decide how much memory it takes.
+#: Longest line, so that a file's contents do not decide how much memory it takes.
 LINE_CHARACTERS = 16 * 1024 * 1024
 BOM = "\ufeff"
 #: Longest first: the mark of UTF-32 begins with that of UTF-16.
@@ -25,9 +25,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def lines(source: BinaryIO, encoding: str | None) -> Iterator[str]:
-    """Lines with their ends, be it LF, CR LF or CR; raises ConfigurationError for what is not in the encoding."""
+    """Lines with their ends (LF, CR LF or CR); raises ConfigurationError for bytes not in the encoding."""
     found = _encoding(head_of(source), encoding)
-    # Bytes that are not text become surrogates, so that the line can be told.
+    # Bytes that do not decode become surrogates, so that the error can name the line.
     text = io.TextIOWrapper(source, found, errors="surrogateescape", newline="")
     number = 0
     try:
@@ -39,16 +39,18 @@ def lines(source: BinaryIO, encoding: str | None) -> Iterator[str]:
                 raise ConfigurationError(_not_text(number, ord(strange[0]) & 0xFF, encoding))
             yield line
     except UnicodeError as error:
-        raise ConfigurationError(f"behind line {number} it is not {encoding or found}: {error}") from None
+        raise ConfigurationError(f"after line {number} it is not {encoding or found}: {error}") from None
     finally:
-        with suppress(ValueError):  # closed already
-            text.detach()  # or it would close a file that is its opener's to close
+        with suppress(ValueError):  # already closed
+            text.detach()  # or it would close the file, which its opener does
 
 
 def _encoding(head: bytes, named: str | None) -> str:
     mark = next((found for mark, found in _MARKS if head.startswith(mark)), None)
     if mark and named and not codecs.lookup(named).name.startswith(mark):
-        raise ConfigurationError(f"it begins with the byte-order mark of {mark}, but the map says {named}")
+        raise ConfigurationError(
+            f"it begins with the byte-order mark of {mark}, but the map says {named}: correct the map"
+        )
     if mark or named:
         return "utf-8-sig" if mark == "utf-8" else mark or str(named)
     for letter, zero, guess in ((head[0:1], head[1:2], "utf-16-le"), (head[1:2], head[0:1], "utf-16-be")):
@@ -60,12 +62,12 @@ def _encoding(head: bytes, named: str | None) -> str:
 def _not_text(number: int, byte: int, named: str | None) -> str:
     told = f"line {number} has the byte 0x{byte:02x}"
     if named:
-        return f"{told}, which is not {named}: name another encoding"
+        return f"{told}, which is not {named}: set another encoding"
     western = bytes([byte]).decode("cp1252", "replace")
     return (
-        f"it is not UTF-8: {told}, which is {western!r} in Windows-1252; if it is in that, {_say('cp1252')}"
+        f"it is not UTF-8: {told}, which is {western!r} in Windows-1252; if that is right, {_say('cp1252')}"
     )
 
 
 def _say(encoding: str) -> str:
-    return f'write encoding = "{encoding}" into a file and name that with --map (docs/files.md)'
+    return f'write encoding = "{encoding}" to a file and pass it with --map (docs/files.md)'

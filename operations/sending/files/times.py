@@ -1,4 +1,4 @@
-"""Times as files write them, by the formats and the zone that the map names: one meaning, or BadLine."""
+"""Times in the formats and the zone of the map: unambiguous, or BadLine."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -11,18 +11,18 @@ from operations.sending.files.values import in_utc, shown, whole_of
 from schemas.records import EPOCH, from_us
 
 ISO = "iso"
-#: Numbers of these units since 1970: microseconds in one.
+#: Units of numbers since 1970, in microseconds.
 EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
 
 
 class Times:
-    """Reads times. One without a zone of its own is in `zone`."""
+    """Reads times; a time without a zone is in `zone`."""
 
     def __init__(self, formats: Sequence[str], zone: ZoneInfo | None) -> None:
         self._formats, self._zone = formats, zone
 
     def read(self, value: object, name: str) -> datetime:
-        """The time, aware, in UTC; raises BadLine where it is none, or could be several."""
+        """The aware time in UTC; raises BadLine if it is not a time or is ambiguous."""
         if isinstance(value, datetime):
             return self._placed(value, name)
         if isinstance(value, date):
@@ -30,17 +30,15 @@ class Times:
         found = {at for form in self._formats if (at := self._by(form, value, name))}
         if not found:
             raise BadLine(
-                f"{name} {shown(value)} is no time in the formats of the map: {', '.join(self._formats)}"
+                f"{name} {shown(value)} is not in any of the map's formats: {', '.join(self._formats)}"
             )
         if len(found) > 1:
             meant = " or ".join(sorted(rfc3339(at) for at in found))
-            raise BadLine(
-                f"{name} {shown(value)} may mean {meant}: the formats of the map contradict each other"
-            )
+            raise BadLine(f"{name} {shown(value)} may mean {meant}: remove one of the map's formats")
         return found.pop()
 
     def _by(self, form: str, value: object, name: str) -> datetime | None:
-        """The time by one format, None where it is not written so."""
+        """The time in one format; None if it is not in that format."""
         if form in EPOCHS:
             return _since_1970(value, EPOCHS[form], name)
         if not isinstance(value, str):
@@ -59,7 +57,7 @@ class Times:
             return earlier
         if earlier.astimezone(self._zone).replace(tzinfo=None) != at:
             raise BadLine(f"{name} '{at}' does not exist in {self._zone}: the clock was put forward")
-        raise BadLine(f"{name} '{at}' comes twice in {self._zone}: the clock was put back; write an offset")
+        raise BadLine(f"{name} '{at}' occurs twice in {self._zone}: the clock was put back; write an offset")
 
 
 def _since_1970(value: object, unit_us: int, name: str) -> datetime | None:
@@ -74,16 +72,16 @@ def _since_1970(value: object, unit_us: int, name: str) -> datetime | None:
 
 
 def problem_of(form: str) -> str | None:
-    """What is wrong with a format, if anything is: it must name day, month and year."""
+    """What is wrong with a format, or None: it must name day, month and year."""
     if form == ISO or form in EPOCHS:
         return None
     if "%Z" in form:
-        return f"{form!r} would read over a zone's name: %z reads an offset"
+        return f"{form!r} would ignore the zone's name: use %z, which reads an offset"
     if "%I" in form and "%p" not in form:
-        return f"{form!r} has an hour of 12 and does not say which half of the day: %H reads one of 24"
+        return f"{form!r} has a 12-hour clock without AM or PM: use %H for 24 hours"
     sample = EPOCH.replace(year=2026, month=11, day=23, hour=21, minute=34, second=56)
     try:
         back = datetime.strptime(sample.strftime(form), form)  # noqa: DTZ007 - only its day counts
     except ValueError as error:
-        return f"{form!r} is no format of dates: {error}"
+        return f"{form!r} is not a date format: {error}"
     return None if back.date() == sample.date() else f"{form!r} does not name day, month and year"

@@ -1,4 +1,4 @@
-"""What a field holds, whatever form the file has: taken where it is exact, else BadLine says what is wrong."""
+"""Values of fields, whatever the file's format: taken if exact, otherwise BadLine says what is wrong."""
 
 import re
 from datetime import UTC, date, datetime
@@ -7,13 +7,13 @@ from decimal import Decimal
 from operations.sending.files.shape import BadLine, Fields
 from schemas.records import from_ms
 
-#: From here on a binary floating-point number no longer tells neighbours apart.
+#: From here on a double cannot represent every whole number.
 FLOAT_EXACT = 2**53
-#: The same of one with 32 bits.
+#: The same for a 32-bit float.
 SINGLE_EXACT = 2**24
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
-_NOT_WHOLE = "is not a whole number of minor units: decimals and marks of thousands are read with --map"
-#: Of types that a value may have, the first that fits.
+_NOT_WHOLE = "is not a whole number of minor units: use --map to read decimals and thousands marks"
+#: Names of a value's type; the first that fits.
 _KINDS: list[tuple[type | tuple[type, ...], str]] = [
     (bool, "true or false"),
     ((int, float, Decimal), "a number"),
@@ -23,13 +23,13 @@ _KINDS: list[tuple[type | tuple[type, ...], str]] = [
     (dict, "an object"),
     (list, "a list"),
 ]
-#: No amount has as many digits.
+#: More digits than any amount has.
 _DIGITS = 40
 _TOO_LARGE = 10**_DIGITS
 
 
 class Single(float):
-    """A floating-point number that was kept in 32 bits."""
+    """A number that was stored as a 32-bit float."""
 
 
 def text_of(fields: Fields, name: str) -> str:
@@ -41,7 +41,7 @@ def text_of(fields: Fields, name: str) -> str:
 
 
 def whole_of(fields: Fields, name: str) -> int:
-    """A whole number, whatever its type, if it is exact; raises BadLine and rounds nothing."""
+    """An exact whole number of any type; raises BadLine instead of rounding."""
     value = fields[name]
     if isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
@@ -55,16 +55,16 @@ def whole_of(fields: Fields, name: str) -> int:
 
 
 def time_of(fields: Fields, name: str) -> datetime:
-    """The aware time in a field, UTC; raises BadLine for one that could mean several, or that UTC cannot hold."""
+    """The aware time in a field, in UTC; raises BadLine if it is ambiguous or out of range in UTC."""
     value = fields[name]
-    if isinstance(value, datetime):  # from a file that has types
+    if isinstance(value, datetime):  # from a format with types
         return in_utc(value, name)
     if isinstance(value, date):
-        raise BadLine(f"{name} {value} is a day without a time: read it with --map")
+        raise BadLine(f"{name} {value} is a day without a time: use --map to read it")
     try:
         return in_utc(datetime.fromisoformat(text_of(fields, name)), name)
     except ValueError:
-        raise BadLine(f"{name} {shown(value)} is no ISO 8601 time") from None
+        raise BadLine(f"{name} {shown(value)} is not an ISO 8601 time") from None
 
 
 def moment_of(fields: Fields, name: str) -> datetime:
@@ -76,15 +76,15 @@ def moment_of(fields: Fields, name: str) -> datetime:
             return from_ms(whole_of(fields, name))
         except OverflowError:
             raise BadLine(
-                f"{name} {shown(value)} is no time in milliseconds since 1970: microseconds?"
+                f"{name} {shown(value)} is out of range for milliseconds since 1970: are these microseconds?"
             ) from None
     return time_of(fields, name)
 
 
 def in_utc(at: datetime, name: str) -> datetime:
-    """The same time in UTC; raises BadLine where it has no zone, or leaves the years 1 to 9999."""
+    """The same time in UTC; raises BadLine if it has no zone or is not within the years 1 to 9999."""
     if at.tzinfo is None:
-        raise BadLine(f"{name} '{at}' has no zone: add Z or an offset, or name its zone with --map")
+        raise BadLine(f"{name} '{at}' has no zone: add Z or an offset, or set its zone with --map")
     try:
         return at.astimezone(UTC)
     except OverflowError:
@@ -92,26 +92,26 @@ def in_utc(at: datetime, name: str) -> datetime:
 
 
 def shown(value: object) -> str:
-    """A value for a message: quoted where it is text, never long."""
+    """A value for a message: quoted if it is text, and shortened."""
     if isinstance(value, str):
         return repr(value[:40])
     return str(value)[:40] if isinstance(value, bool | int | float | Decimal) else kind_of(value)
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in words."""
+    """The type of a value, in words."""
     return next((words for types, words in _KINDS if isinstance(value, types)), "null")
 
 
 def _whole(value: float | Decimal, name: str) -> int:
-    exact = Decimal(value)  # of a float, too: not the digits that it is shown with
+    exact = Decimal(value)  # exact for floats, too, unlike their printed digits
     if not exact.is_finite():
         raise BadLine(f"{name} {value} is not a number")
     bits, beyond = (24, SINGLE_EXACT) if isinstance(value, Single) else (53, FLOAT_EXACT)
     if isinstance(value, float) and exact.copy_abs() >= beyond:
         raise BadLine(
-            f"{name} {value} is a floating-point number of 2^{bits} or more, which may have been rounded: write a "
-            "whole number, or text"
+            f"{name} {value} is a floating-point number of 2^{bits} or more, which may have been rounded: write it "
+            "as a whole number or as text"
         )
     if exact.adjusted() > _DIGITS:
         raise BadLine(f"{name} {shown(value)} has more than {_DIGITS} digits")

@@ -1,1 +1,1 @@
-"""`wallet import`: an existing ledger with its own dates, loaded through the same pipeline."""
+"""`wallet import`: load an existing ledger with its own dates through the same pipeline."""

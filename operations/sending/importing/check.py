@@ -1,7 +1,7 @@
-"""`wallet import --check`: balances that somebody knows, held against those of the pipeline.
+"""`wallet import --check`: compare known balances with those of the pipeline.
 
-The tables are asked, for they know every time. Before that, everything that was in the input at the start is waited
-for: the worker must have decided it and the ledger sink written it.
+It asks the tables, which have balances at any time. First it waits until the worker has decided, and the ledger sink
+has written, everything that was in the input at the start.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ CHUNK = 1_000
 
 
 class Wanted(NamedTuple):
-    """What a line says that a wallet must hold; minor units."""
+    """The balance that a line expects, in minor units."""
 
     line: str
     wallet_id: str
@@ -45,12 +45,12 @@ class Wanted(NamedTuple):
 
 
 def lines_of(file: File, earliest: datetime) -> int:
-    """How many balances it holds; raises ConfigurationError where it cannot be read, or a line is wrong."""
+    """The number of balances; raises ConfigurationError if the file cannot be read or a line is wrong."""
     return sum(1 for _ in _wanted(file, earliest))
 
 
 def run(settings: Settings, file: File, lines: int, earliest: datetime) -> int:
-    """Compare every one of its lines and tell what differs; the exit code."""
+    """Compare every line and print what differs; returns the exit code."""
     settings = agreed(settings)
     client = quiet_admin(settings)
     _until_handled(client, settings)
@@ -65,12 +65,12 @@ def run(settings: Settings, file: File, lines: int, earliest: datetime) -> int:
             wrong += sum(map(bool, told))
             right += len(chunk) - sum(map(bool, told))
             advance(right + wrong)
-    typer.echo(f"{right} balances are right, {wrong} differ", err=True)
+    typer.echo(f"{right} balances match, {wrong} differ", err=True)
     return DIFFERENCES if wrong else 0
 
 
 def _wanted(file: File, earliest: datetime) -> Iterator[Wanted]:
-    """The lines of the file; raises ConfigurationError for the first that is not one."""
+    """The lines of the file; raises ConfigurationError for the first bad one."""
     for number, row in file.rows():
         line = f"{file.path}: line {number}"
         if isinstance(row, str):
@@ -94,7 +94,7 @@ def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
 
 
 def _difference(wanted: Wanted, found: Found) -> str | None:
-    """What is wrong with a balance; a wallet that never had an entry holds 0."""
+    """How a balance differs, or None; a wallet without entries has 0."""
     at = f" at {rfc3339(wanted.at)}" if wanted.at else ""
     if found.balance is None:
         is_there = "the pipeline has no such wallet"
@@ -104,23 +104,23 @@ def _difference(wanted: Wanted, found: Found) -> str | None:
     if (found.balance or 0) == wanted.balance and not other_currency:
         return None
     should = f"{wanted.balance} {wanted.currency or ''}".strip()
-    return f"{wanted.line}: wallet {wanted.wallet_id!r}{at}: should be {should}, {is_there} (minor units)"
+    return f"{wanted.line}: wallet {wanted.wallet_id!r}{at}: expected {should}, but {is_there} (minor units)"
 
 
 # -- waiting
 
 
 def _until_handled(client: AdminClient, settings: Settings) -> None:
-    """Wait for the worker to decide all that is in the input now, then for the sink to write what came of it.
+    """Wait for the worker to decide everything now in the input, then for the sink to write the results.
 
-    Raises NotReachable when neither gets on for `WALLET_STALL_S`.
+    Raises NotReachable if there is no progress for `WALLET_STALL_S`.
     """
     names = Topics.of(settings)
     for reader, topic, who in (
         ("worker", names.transactions, "wallet worker"),
         ("ledger", names.ledger, "wallet sink"),
     ):
-        # With what Kafka holds back yet: the import's last transaction may have just been committed.
+        # The very end: the import's last transaction may have committed only just now.
         ends = all_there(client, [(topic, at) for at in range(settings.partitions)])
         _until_behind(client, settings, reader, ends, who)
 
@@ -134,7 +134,7 @@ def _until_behind(
         status = look(settings, client)
         if status.postgres_problem:
             raise NotReachable(status.postgres_problem)
-        # The last offsets may be marks of transactions, which nobody stands behind: then the lag is 0, up to the
+        # The last offsets may be transaction marks, which no position passes: then the lag is 0 up to the
         # read-committed end.
         stands = {
             (place.topic, place.partition): place.position or 0 if place.lag else place.end
@@ -145,7 +145,7 @@ def _until_behind(
 
     def stalled(now: int) -> NotReachable:
         return NotReachable(
-            f"no progress for {settings.stall_s:g} s, {now} of {total} are done: does a `{who}` run? Or is a "
+            f"no progress for {settings.stall_s:g} s, {now} of {total} done: is a `{who}` running? Is a "
             "producer's transaction open?"
         )
 

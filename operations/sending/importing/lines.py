@@ -1,7 +1,7 @@
-"""Lines of an import: transactions with dates of their own, or opening balances, each read or with what is wrong.
+"""Lines of an import: transactions with their own dates, or opening balances, each read or with what is wrong.
 
-What makes a line bad here and not in `wallet send`: a recorded_at that lies ahead, or before that of a line in front
-of it. A record that is out of order would silently get the time of the one before.
+Unlike in `wallet send`, a line is also bad if its recorded_at is in the future or before that of an earlier line: a
+record out of order would silently get the time of the one before it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,22 +19,22 @@ from schemas.records import EPOCH, Transaction, from_ms
 
 RECORDED_AT = "recorded_at"
 RECORDED = Shape((*TRANSACTION.required, RECORDED_AT), TRANSACTION.optional, metadata=True)
-#: What the wire format and a schema id add to a body.
+#: Bytes that the wire format and schema id add to a body.
 FRAME_BYTES = 5
-#: Nobody means a time before this, unless they say so: seconds that are taken for milliseconds lie in January 1970.
+#: Earlier times are refused unless asked for: seconds taken for milliseconds would be in January 1970.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
 
 
 class Dated(NamedTuple):
-    """A transaction as it will stand in Kafka: the key, the Avro body, and the record's timestamp."""
+    """A transaction as it will be in Kafka: the key, the Avro body, and the record's timestamp."""
 
     key: bytes
     body: bytes
     recorded_ms: int
 
 
-#: What a line holds: None for nothing to send, a text for what is wrong.
+#: The result of a line: None if there is nothing to send, a text if something is wrong.
 Read = Dated | str | None
 
 
@@ -50,31 +50,31 @@ class Line(NamedTuple):
 
 
 class Meaning(Protocol):
-    """What the rows of a file stand for."""
+    """Turns the rows of a file into transactions."""
 
     def __call__(self, fields: Fields) -> tuple[Transaction, datetime] | None:
-        """A transaction and when it was recorded; None for a row that is to have none. Raises BadLine."""
+        """A transaction and when it was recorded; None for a row that needs none. Raises BadLine."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file and what its rows stand for."""
+    """A file and how its rows become transactions."""
 
     file: File
     meaning: Meaning
 
 
 def recorded_transaction(fields: Fields) -> tuple[Transaction, datetime]:
-    """A line of `wallet send` that also says when it was recorded."""
+    """A line as in `wallet send`, with a recorded_at."""
     RECORDED.check(fields)
     rest = {name: value for name, value in fields.items() if name != RECORDED_AT}
     return to_transaction(rest), moment_of(fields, RECORDED_AT)
 
 
 class Reader:
-    """Reads the parts in their order, each line once; `newest_ms` is the newest recorded_at so far.
+    """Reads the parts in order, each line once; `newest_ms` is the newest recorded_at so far.
 
-    `ends_ms` is the present: nothing was recorded after it; nothing before `earliest` is taken for meant.
+    A recorded_at after `ends_ms`, the present, or before `earliest` is refused.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Reader:
         self.newest_ms = 0
 
     def lines(self) -> Iterator[Line]:
-        """Every line that is not empty. The same files and the same `ends_ms` give the same lines."""
+        """Every line that is not empty. The same files and `ends_ms` give the same lines."""
         for part in self._parts:
             for number, row in part.file.rows():
                 yield Line(part.file, number, self._read(part.meaning, row))
@@ -105,28 +105,30 @@ class Reader:
         not_before(self._earliest, recorded_at, RECORDED_AT)
         recorded_ms = (recorded_at - EPOCH) // _MS
         if recorded_ms > self._ends_ms:
-            raise BadLine(f"it was recorded at {iso(recorded_ms)}, which lies ahead")
+            raise BadLine(f"it was recorded at {iso(recorded_ms)}, which is in the future")
         if recorded_ms < self.newest_ms:
             raise BadLine(
-                f"it was recorded at {iso(recorded_ms)}, before {iso(self.newest_ms)} of a line in front of it: "
+                f"it was recorded at {iso(recorded_ms)}, before {iso(self.newest_ms)} of an earlier line: "
                 "sort by recorded_at"
             )
         key, body = transaction.wallet_id.encode(), encode_transaction(transaction)
         if (size := len(key) + FRAME_BYTES + len(body)) > self._max_record_bytes:
-            raise BadLine(f"it has {size} bytes with its key, at most {self._max_record_bytes} are taken")
+            raise BadLine(
+                f"it has {size} bytes with its key, more than the limit of {self._max_record_bytes}"
+            )
         self.newest_ms = recorded_ms
         return Dated(key, body, recorded_ms)
 
 
 def not_before(earliest: datetime, at: datetime, name: str) -> None:
-    """Raise BadLine for a time that cannot be meant."""
+    """Raise BadLine for a time that is too early to be intended."""
     if at < earliest:
         raise BadLine(
-            f"{name} {rfc3339(at)} lies before {earliest.date()}: seconds? Write milliseconds or ISO 8601; if it is "
-            "right, say --earliest DATE"
+            f"{name} {rfc3339(at)} is before {earliest.date()}: is it in seconds? Write milliseconds or ISO 8601; "
+            "if it is right, add --earliest DATE"
         )
 
 
 def iso(at_ms: int) -> str:
-    """A time in milliseconds since 1970 for people."""
+    """A time in milliseconds since 1970, formatted for people."""
     return rfc3339(from_ms(at_ms))

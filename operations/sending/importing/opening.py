@@ -1,4 +1,4 @@
-"""Opening balances: what a wallet held before the first line of its history, as its first transaction."""
+"""Opening balances: what a wallet held before the first line of its history becomes its first transaction."""
 
 from datetime import UTC, datetime
 from uuid import NAMESPACE_URL, uuid5
@@ -12,12 +12,12 @@ from schemas.producer import InvalidTransaction
 from schemas.records import Transaction
 
 OPENING = Shape(("wallet_id", "currency", "balance", "at"))
-#: The ids of opening balances are made from this, the pipeline's prefix, the wallet and the time.
+#: Namespace of the ids of opening balances, which are made from the prefix, the wallet and the time.
 _NAMESPACE = uuid5(NAMESPACE_URL, "urn:wallet-ledger:opening-balance")
 
 
 class Opening:
-    """Turns rows of opening balances into transactions; remembers the wallets on disk, so each comes once."""
+    """Turns rows of opening balances into transactions; remembers wallets on disk to refuse a second one."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.prefix
@@ -32,14 +32,14 @@ class Opening:
         wallet_id, balance = text_of(fields, "wallet_id"), whole_of(fields, "balance")
         at = moment_of(fields, "at")
         if balance < 0 and self._overdraft == "reject":
-            raise BadLine(f"balance {balance} is below zero, and this pipeline rejects overdrafts")
+            raise BadLine(f"balance {balance} is below zero, but this pipeline rejects overdrafts")
         try:
             transaction = self._transaction(wallet_id, text_of(fields, "currency"), balance, at)
             already = self._seen.times(wallet_id) > 1
         except UnicodeEncodeError:
             raise BadLine("wallet_id is not UTF-8") from None
         if already:
-            raise BadLine(f"wallet {wallet_id!r} has an opening balance already")
+            raise BadLine(f"wallet {wallet_id!r} already has an opening balance")
         if transaction is None:
             self.zeros += 1
             return None

@@ -1,7 +1,7 @@
-"""Lines into the input topic, each with its own time, exactly once: a batch and its progress in one Kafka transaction.
+"""Write lines to the input topic, each with its own time, exactly once: batch and progress in one Kafka transaction.
 
-The order is the correctness: 1. `open` fences every other import and ends its open transaction, 2. the progress is
-read, 3. batches are written. A run that was fenced in between cannot commit.
+The order matters: 1. `open` fences every other import and ends its open transaction, 2. read the progress, 3. write
+batches. A run that was fenced in between cannot commit.
 """
 
 import time
@@ -23,10 +23,10 @@ from topics.names import Topics
 
 log = EventLog("operations.import")
 
-#: Lines, and about as many bytes, in one Kafka transaction.
+#: Most lines, and about how many bytes, in one Kafka transaction.
 BATCH_LINES = 10_000
 BATCH_BYTES = 32 * 1024 * 1024
-#: One try of a call that Kafka must answer, in seconds.
+#: Seconds for one attempt of a call to Kafka.
 TRY_S = 10.0
 RETRY_PAUSE_S = 0.2
 FENCED = frozenset(
@@ -50,19 +50,19 @@ class ImportProducer:
                 queue_buffering_max_messages=4 * BATCH_LINES,
                 message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
             )
-            | {"log_level": 0}  # being fenced is an outcome that we tell ourselves
+            | {"log_level": 0}  # we report being fenced ourselves
         )
         self._offsets_of = of_group(settings, group(settings))
 
     def open(self) -> None:
-        """Fence another import and wait until what it had open has ended; raises NotReachable."""
+        """Fence another import and wait until its transaction has ended; raises NotReachable."""
         self._asked(lambda: self._producer.init_transactions(TRY_S), "opening the import's transactions")
 
     def write(self, batch: Sequence[Dated], progress: Progress) -> None:
-        """Write these records and the progress after them. Returns once both have committed.
+        """Write these records and the new progress; returns once both have committed.
 
-        Raises Stopped when another import has taken over, NotReachable when Kafka did not take them. The outcome
-        may then be open; the next run reads what it was.
+        Raises Stopped if another import has taken over, NotReachable if Kafka did not confirm. The outcome may then be
+        unknown; the next run finds it out.
         """
         produce, topic, header = self._producer.produce, self._topic, self._frame
         offsets, metadata = [as_offset(self._settings, progress)], self._offsets_of.consumer_group_metadata()
@@ -75,13 +75,13 @@ class ImportProducer:
         self._asked(
             lambda: self._producer.send_offsets_to_transaction(offsets, metadata, TRY_S), "the progress"
         )
-        # A time-out leaves the outcome open, so the same call is repeated until it is known.
+        # A time-out leaves the outcome unknown, so repeat the same call until it is known.
         self._asked(lambda: self._producer.commit_transaction(TRY_S), "a commit")
 
     def close(self) -> None:
-        """Let go without waiting: an open transaction is ended by the next import, or by its time-out."""
+        """Close without waiting: the next import, or the time-out, ends an open transaction."""
         self._offsets_of.close()
-        # A producer that was fenced complains about being closed; the C layer as SystemError.
+        # A fenced producer raises on close; from the C layer it is a SystemError.
         with suppress(KafkaException, SystemError):
             self._producer.purge()
             self._producer.close()
@@ -104,12 +104,12 @@ class ImportProducer:
         error = failure.args[0]
         if isinstance(error, KafkaError) and error.code() in FENCED:
             return Stopped(
-                f"another `wallet import` of the pipeline {self._settings.prefix!r} has taken over and goes on where "
-                "this one stopped; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: run the same import "
-                "again then"
+                f"another `wallet import` of the pipeline {self._settings.prefix!r} has taken over and continues where "
+                "this one stopped; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: then run the same "
+                "import again"
             )
         told = error.str() if isinstance(error, KafkaError) else str(failure)
         away = NotReachable(
-            f"{what} failed: {told}; run the same import again, it goes on where this one stopped"
+            f"{what} failed: {told}; run the same import again to continue where this one stopped"
         )
         return because(error, away) if isinstance(error, KafkaError) else away

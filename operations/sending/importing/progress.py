@@ -1,8 +1,8 @@
-"""How far an import is, kept by Kafka itself: the offset of the group `<prefix>.import` with a note beside it.
+"""How far an import is, kept in Kafka: the offset of the group `<prefix>.import`, with metadata.
 
-The offset counts lines of the files that are done. It commits in the Kafka transaction that holds the lines' records,
-so after a crash at any line the two agree. A group that is idle for long loses its offsets
-(`offsets.retention.minutes`, a week): an import that is begun anew then is refused by the dates of what is there.
+The offset counts the lines done. It commits in the Kafka transaction with the lines' records, so the two agree after
+any crash. A group that is idle for long (`offsets.retention.minutes`, a week) loses its offsets: an import that then
+starts over is refused because of the dates already in the input.
 """
 
 import json
@@ -18,10 +18,10 @@ from topics.names import Topics
 
 @dataclass(frozen=True)
 class Progress:
-    """What is done of one import; `done` and `lines` count the lines that are not empty, bad ones included.
+    """The progress of one import; `done` and `lines` count the lines that are not empty, including bad ones.
 
-    `digest` says which files, by their content; `begun_ms` is when the import began, epoch milliseconds. Which lines
-    are bad follows from these alone, so an import that is resumed sends what it would have sent.
+    `digest` identifies the files by content; `begun_ms` is when the import began, epoch milliseconds. These alone
+    decide which lines are bad, so a resumed import sends what it would have sent.
     """
 
     digest: str
@@ -36,18 +36,18 @@ class Progress:
 
 
 def group(settings: Settings) -> str:
-    """The group that an import keeps its progress in; nobody joins it."""
+    """The group that keeps an import's progress; nobody joins it."""
     return f"{settings.prefix}.import"
 
 
 def as_offset(settings: Settings, progress: Progress) -> TopicPartition:
-    """What a transaction commits beside its records."""
+    """The progress as an offset to commit with the records."""
     note = {name: value for name, value in asdict(progress).items() if name != "done"}
     return TopicPartition(Topics.of(settings).transactions, 0, progress.done, json.dumps(note))
 
 
 def read(settings: Settings) -> Progress | None:
-    """The newest progress that is committed, None where nothing was imported (or a week has passed)."""
+    """The newest committed progress; None if nothing was imported (or a week has passed)."""
     name = group(settings)
     at = group_offsets.committed(settings, Topics.of(settings).transactions, [0], name)[0]
     return _progress(name, at) if at.offset >= 0 else None
@@ -57,4 +57,6 @@ def _progress(name: str, at: TopicPartition) -> Progress:
     try:
         return Progress(done=at.offset, **json.loads(at.metadata or ""))
     except (ValueError, TypeError):
-        raise Refused(f"the offset of group {name} is not an import's: who else uses this group?") from None
+        raise Refused(
+            f"the offset of group {name} was not written by an import: find out what else uses this group"
+        ) from None

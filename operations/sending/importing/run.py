@@ -1,7 +1,7 @@
-"""`wallet import`: an existing ledger with its own dates, through the same pipeline (DESIGN section 3).
+"""`wallet import`: load an existing ledger with its own dates through the same pipeline (DESIGN section 3).
 
-Everything is read before anything is sent: what is in the input cannot be taken back, and a line that is left out
-cannot follow later with its date.
+It reads everything before it sends anything: records in the input cannot be taken back, and a line that is left out
+cannot be sent later with its date.
 """
 
 import time
@@ -49,12 +49,12 @@ from topics import rights
 from topics.cluster import check, quiet_admin
 from topics.names import Topics
 
-#: Lines between two looks at the clock.
+#: Lines between two updates of the progress.
 STRIDE = 1_000
 
 
 class BadLines(WalletError):  # noqa: N818 - the name is the message
-    """Lines were bad and nothing was sent."""
+    """Some lines were bad, and nothing was sent."""
 
     exit_code = BAD_LINES
 
@@ -75,7 +75,7 @@ class Options:
 
 @dataclass
 class Counts:
-    """Lines by what became of them."""
+    """Lines by result."""
 
     good: int = 0
     bad: int = 0
@@ -83,7 +83,7 @@ class Counts:
 
     @property
     def all(self) -> int:
-        """Every line."""
+        """All lines."""
         return self.good + self.bad + self.nothing
 
     def add(self, read: Read) -> None:
@@ -97,11 +97,11 @@ class Counts:
 
 
 def run(settings: Settings, options: Options) -> int:
-    """Import, check, or both; the exit code. Raises a WalletError where that is not possible."""
+    """Import, check, or both; returns the exit code. Raises a WalletError if that is not possible."""
     if not (options.files or options.opening or options.check):
         raise ConfigurationError("nothing to import: name files, --opening or --check")
     known = _files([options.check] if options.check else [], None, import_check.KNOWN)
-    # Before anything is sent, which cannot be taken back.
+    # Check this file before anything is sent, since that cannot be taken back.
     counts = [import_check.lines_of(file, options.earliest) for file in known]
     code = 0
     if options.files or options.opening:
@@ -113,13 +113,13 @@ def run(settings: Settings, options: Options) -> int:
 
 
 def first_day(text: str | None) -> datetime:
-    """What `--earliest` says, in UTC; raises ConfigurationError."""
+    """The day of `--earliest`, in UTC; raises ConfigurationError."""
     if text is None:
         return EARLIEST
     try:
         day = datetime.combine(date.fromisoformat(text), clock.min, UTC)
     except ValueError:
-        raise ConfigurationError(f"--earliest {text!r} is no day: write 1998-01-01") from None
+        raise ConfigurationError(f"--earliest {text!r} is not a date: write 1998-01-01") from None
     if day <= EPOCH:
         raise ConfigurationError(f"--earliest {text!r} is too early: Kafka has no times before 1970-01-02")
     return day
@@ -128,9 +128,9 @@ def first_day(text: str | None) -> datetime:
 def _files(
     paths: Sequence[Path], form: import_files.Form | None, shape: Shape, mapping: Mapping | None = None
 ) -> list[import_files.File]:
-    """Files that are read twice, which a pipe cannot be; raises ConfigurationError."""
+    """Files that can be read twice, unlike a pipe; raises ConfigurationError."""
     if STDIN in paths:
-        raise ConfigurationError("an import is read twice and can be resumed: name a file, not -")
+        raise ConfigurationError("an import reads its files twice: name a file, not -")
     files = import_files.found(paths, form, shape, mapping)
     for file in files:
         refuse_what_is_read_once(file.path)
@@ -149,7 +149,7 @@ class _Import:
         self._counts = Counts()
 
     def run(self) -> int:
-        """1. Which files. 2. Others refused. 3. Others fenced. 4. What is done. 5. All is read. 6. All is sent."""
+        """1. Digest the files, 2. refuse other files, 3. fence other imports, 4. read progress, 5. check, 6. send."""
         with progress("reading bytes", import_files.size(self._files)) as advance:
             digest, lines_about = import_files.contents(self._files, advance, self._reading())
         begun_ms = int(time.time() * 1_000)
@@ -161,13 +161,13 @@ class _Import:
         client = quiet_admin(self._settings)
         rights.require(client, {Topics.of(self._settings).transactions: rights.READ | rights.WRITE}, {})
         import_refusals.refuse_closed(client, self._settings)
-        # Before anybody is fenced: an import of other files may be at work.
+        # Before we fence anybody: an import of other files may be running.
         self._done_before(digest)
         with closing(ImportProducer(self._settings, schema_id)) as producer:
             producer.open()
             before = self._done_before(digest)
             if before and before.finished:
-                typer.echo(f"all {before.lines} lines were imported before: nothing to do", err=True)
+                typer.echo(f"all {before.lines} lines are already imported: nothing to do", err=True)
                 return 0
             if before:
                 return self._resume(producer, before)
@@ -178,27 +178,27 @@ class _Import:
         return self._tell("sent")
 
     def _reading(self) -> str:
-        """What beside the files decides which lines are good; empty for an import that leaves all as it is."""
+        """What else decides which lines are good, apart from the files; empty by default."""
         mapping = self._options.mapping and load(self._options.mapping).model_dump_json(exclude_unset=True)
         earliest = self._options.earliest.isoformat() if self._options.earliest != EARLIEST else ""
         return f"{mapping or ''}{earliest}"
 
     def _done_before(self, digest: str) -> Progress | None:
-        """What is done of these files; raises Refused while others are unfinished."""
+        """The progress of these files; raises Refused while another import is unfinished."""
         newest = import_progress.read(self._settings)
         if newest is None or newest.digest == digest:
             return newest
         if not newest.finished:
             raise Refused(
-                f"an import of other files stands at line {newest.done} of {newest.lines}: finish that one first, "
+                f"an import of other files is unfinished at line {newest.done} of {newest.lines}: finish it first, "
                 "with the same files in the same order, the same --map and the same --earliest"
             )
         return None
 
     def _resume(self, producer: ImportProducer, before: Progress) -> int:
-        typer.echo(f"going on at line {before.done} of {before.lines}", err=True)
+        typer.echo(f"continuing at line {before.done} of {before.lines}", err=True)
         self._send(producer, before, self._rest(before))
-        return self._tell("sent, with those of before")
+        return self._tell("sent, including earlier runs")
 
     # -- reading
 
@@ -215,9 +215,9 @@ class _Import:
     def _read_all(
         self, begun_ms: int, lines_about: int, to_send: tuple[AdminClient, Spool] | None = None
     ) -> None:
-        """Read every line and tell the bad ones; if they are to be sent, keep them.
+        """Read every line and report bad ones; keep the lines if they are to be sent.
 
-        The first good one is then held against the input at once, not when all are read.
+        Compares the first good line with the input at once, not after reading everything.
         """
         self._counts = Counts()
         with progress("checking lines", lines_about) as advance:
@@ -241,21 +241,21 @@ class _Import:
     def _refuse_bad(self) -> None:
         if self._counts.bad and not self._options.leave_out_bad:
             raise BadLines(
-                f"{self._counts.bad} of {self._counts.all} lines are bad and nothing was sent: mend them, or say "
-                "--leave-out-bad; they cannot follow later with their dates"
+                f"{self._counts.bad} of {self._counts.all} lines are bad and nothing was sent: fix them, or add "
+                "--leave-out-bad; they cannot be sent later with their dates"
             )
 
     # -- sending
 
     def _rest(self, before: Progress) -> Iterator[Read]:
-        """Every line of the files again, the same as when the import began; told is what is bad in the rest."""
+        """Read every line again, as when the import began; reports bad lines only in the rest."""
         for number, line in enumerate(self._lines(before.begun_ms)):
             if number >= before.done and isinstance(line.read, str):
                 typer.echo(f"{line}: {line.read}", err=True)
             yield line.read
 
     def _send(self, producer: ImportProducer, begun: Progress, every: Iterator[Read]) -> None:
-        """Send what is behind what is done, of every line."""
+        """Send the lines after those already done."""
         self._counts = Counts()
         reads = self._counted(every)
         with progress("importing", begun.lines) as advance:
@@ -287,7 +287,7 @@ def _shown(read: Dated) -> dict[str, object]:
 
 
 def _batches(reads: Iterator[Read]) -> Iterator[Sequence[Dated]]:
-    """What is to be sent, so much at a time that one transaction holds it; every line counts in one batch."""
+    """Group lines into batches of one transaction each; every line belongs to one batch."""
     batch: list[Dated] = []
     size = number = 0
     for read in reads:

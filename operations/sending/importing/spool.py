@@ -1,4 +1,4 @@
-"""What was checked, kept on disk until it is sent: a file that changes meanwhile changes nothing."""
+"""Checked lines, kept on disk until they are sent, so that changing the file meanwhile has no effect."""
 
 import struct
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from operations.sending.importing.lines import Dated, Read
 
 #: recorded_at in milliseconds, and the lengths of key and body.
 _HEAD = struct.Struct("<qHI")
-#: Stand in the place of recorded_at for a line that is to have no transaction, and for a bad one.
+#: Stand for recorded_at on a line without a transaction, and on a bad line.
 _NOTHING, _BAD = 0, -1
 
 
 class Spool:
-    """Lines in their order, in a temporary file (`TMPDIR`) that vanishes with it; about 100 bytes each."""
+    """Lines in order, in a temporary file (`TMPDIR`); about 100 bytes each."""
 
     def __init__(self) -> None:
         self._file = temporary("import")
 
     def add(self, read: Read) -> None:
-        """Keep one more line; of a bad one only that it was there."""
+        """Keep one more line; for a bad one, only that it existed."""
         if isinstance(read, Dated):
             key, body, recorded_ms = read
             kept = _HEAD.pack(recorded_ms, len(key), len(body)) + key + body
@@ -31,7 +31,7 @@ class Spool:
             self._file.write(kept)
 
     def reads(self) -> Iterator[Read]:
-        """The lines again, from the first."""
+        """The kept lines, from the first."""
         with room():
             self._file.seek(0)
         take = self._file.read
