@@ -1,1 +1,1 @@
-"""The independent judge: it knows the contract from the schemas and the pages, not the code that it judges."""
+"""The independent auditor: it knows the contract from the schemas and the docs, not the code that it audits."""

@@ -1,6 +1,6 @@
-"""A reader and writer of the schemas, plain and slow: fields one after the other, in the order of the schema.
+"""A plain, slow reader and writer of the schemas: fields one after the other, in the order of the schema.
 
-It shares no code with the pipeline's own on purpose: where both agree on nasty bytes, both are likely right.
+It deliberately shares no code with the pipeline: if both agree on nasty bytes, both are likely right.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class Reader:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self.at = 0
-        #: Items of arrays and maps that may still be announced: no body holds more than its bytes.
+        #: Items that array and map blocks may still announce: no body has more items than bytes.
         self.items_left = len(body)
 
     def take(self, count: int) -> bytes:
@@ -92,7 +92,7 @@ class Reader:
         return pairs
 
     def end(self) -> None:
-        """Nothing may follow."""
+        """Raise Undecodable if bytes are left over."""
         if self.at != len(self._body):
             raise Undecodable(f"{len(self._body) - self.at} bytes left over")
 

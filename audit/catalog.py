@@ -1,7 +1,7 @@
-"""What guards the tables: their columns, constraints, triggers and rights, and the functions, as they were shipped.
+"""Compare what guards the tables (columns, constraints, triggers, rights, functions) with what was shipped.
 
-`catalog.json` lists, for each object, what PostgreSQL must say of it. Months have one list for each of the states that
-a month can be in. Objects that are not ours are nobody's business, but what they hang onto ours is told.
+`catalog.json` lists what PostgreSQL must say about each object; months have one list for each state. Objects that are
+not ours are ignored, but anything they attach to ours is reported.
 """
 
 import json
@@ -141,7 +141,7 @@ _BESIDE = """
 
 
 class Thing(NamedTuple):
-    """A table, a month, the view or a function: `kind` is whose list it must keep to, `lines` what there is of it."""
+    """A table, month, view or function: `kind` names its list in `catalog.json`, `lines` is what it has."""
 
     name: str
     kind: str
@@ -149,13 +149,13 @@ class Thing(NamedTuple):
 
 
 def shipped() -> Mapping[str, frozenset[str]]:
-    """What must be there, by kind."""
+    """What must exist, by kind."""
     text = resources.files("audit").joinpath("catalog.json").read_text("utf-8")
     return {kind: frozenset(lines) for kind, lines in json.loads(text).items()}
 
 
 def there(connection: Connection, names: Mapping[str, object]) -> Iterator[Thing]:
-    """What is there of these tables and functions, and all months."""
+    """What exists of these tables and functions, and all months."""
     relations, sealed = [name for name in names if "(" not in name], []
     if connection.execute("SELECT to_regclass('archive_seals') IS NOT NULL").fetchone() == (True,):
         sealed = [month for (month,) in connection.execute("SELECT month::text FROM archive_seals")]
@@ -166,7 +166,7 @@ def there(connection: Connection, names: Mapping[str, object]) -> Iterator[Thing
             some.add(_named(line, name, starts, ends) if state in {OPEN, SEALED, ARCHIVED} else _plain(line))
     functions = list({name.partition("(")[0] for name in names if "(" in name})
     for name, made, body, source, rights in connection.execute(_FUNCTIONS.encode(), [functions]):
-        # The server writes what it has parsed in its own way; a text of ours has comments, which its lines end.
+        # The server prints parsed SQL bodies in its own form; text bodies have comments, so their line breaks matter.
         written = _BLANKS.sub(" ", body) if body is not None else "\n".join(source.splitlines())
         lines[name, name] |= {made, _digest("body", written), *rights}
     for (name, kind), some in lines.items():
@@ -174,7 +174,7 @@ def there(connection: Connection, names: Mapping[str, object]) -> Iterator[Thing
 
 
 def differences(connection: Connection) -> Iterator[Difference]:
-    """What is not as it was shipped."""
+    """Everything that differs from what was shipped."""
     must_be = shipped()
     missing = {kind for kind in must_be if kind not in {OPEN, SEALED, ARCHIVED}}
     for thing in there(connection, must_be):
@@ -195,18 +195,18 @@ def differences(connection: Connection) -> Iterator[Difference]:
     yield from _beside(connection)
     for name in sorted(missing):
         yield Difference(
-            name.partition("(")[0], "missing", check="catalog", detail="it was shipped and is gone"
+            name.partition("(")[0], "missing", check="catalog", detail="it was shipped but is missing"
         )
 
 
 def _beside(connection: Connection) -> Iterator[Difference]:
-    """What changes the meaning of our statements: operators and casts of our types; and who may make more of them."""
+    """What can change the meaning of our statements: operators and casts of our types, and who may create more."""
     for name, told in connection.execute(_BESIDE):
         yield Difference(name, "unprotected", check="catalog", detail=told)
 
 
 def _named(line: str, name: str, starts: str | None, ends: str | None) -> str:
-    """A line about a month as all months have it."""
+    """A line about a month, with its name and bounds replaced by placeholders."""
     line = _plain(line).replace(name, NAME)
     for bound, stands in ((starts, STARTS), (ends, ENDS)):
         if bound is not None:
@@ -220,5 +220,5 @@ def _plain(line: str) -> str:
 
 
 def _digest(what: str, text: str) -> str:
-    """What stands for a long text."""
+    """A digest in place of a long text."""
     return f"{what} {sha256(text.strip().encode()).hexdigest()}"

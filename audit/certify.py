@@ -1,8 +1,8 @@
-"""The entries of a stretch of the input, held against it: conservation, fidelity, arithmetic and the chain.
+"""Compare the entries of a stretch of the input with that input: conservation, fidelity, arithmetic and the chain.
 
-Most are judged by columns. Where anything is wrong with an entry, all that its wallets did in the stretch is judged
-again one by one, by the slow fold from the balance that is certified: so each difference is told once, with what must
-be there, and what follows from it is no further difference.
+Most are judged by columns. If anything is wrong with an entry, everything its wallet did in the stretch is judged again
+one by one, by the slow fold from the certified balance. So each difference is reported once, with what must be there,
+and its consequences are not further differences.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from audit.identity import ENTRY, Events, events
 from audit.wallets import Wallets, currency_code
 from topics.source import Source
 
-#: What is told of a record: which check, what, where it stands, and both versions.
+#: Reports a difference: which check, what, where, and both versions.
 Tell = Callable[..., None]
 #: What may be a wallet's newest balance while outcomes are missing.
 MOST_GUESSES = 8
@@ -58,9 +58,9 @@ class Certified(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What came of a stretch: its entries as they must be, also as values and in columns; what they say of ids.
+    """The result of a stretch: its entries as they must be, also as values and columns, and events for their ids.
 
-    `offsets` are their places in the topic, -1 of those that are missing there.
+    `offsets` are their offsets in the topic, -1 for missing ones.
     """
 
     certified: Certified
@@ -94,7 +94,7 @@ class Certifier:
         self.recorded_ms: int = int(FIRST_MS)
 
     def judge(self, inputs: Inputs, found: list[Source], sources: list[int], missing: Longs) -> Judged:
-        """Hold the entries of a stretch, by source, against the input; `missing` are places without any outcome."""
+        """Compare the entries of a stretch, by source, with the input; `missing` are places without an outcome."""
         places, there = inputs.places(sources)
         came = [inputs.records[place] for place in places.tolist()]
         values = [record[3] or b"" for record in found]
@@ -184,7 +184,7 @@ class Certifier:
         return good
 
     def _chained(self, values: list[bytes], links: list[bytes], wallet: Longs, before: Longs) -> Flags:
-        """Whether each hash follows from the one before and the bytes."""
+        """Whether each hash follows from the previous one and the bytes."""
         newest = self.wallets.links
         right: Flags = np.array(
             [
@@ -320,7 +320,7 @@ class _Explained:
         self._suspected = suspected
 
     def judge(self, certified: Certified) -> Judged:
-        """Every entry as it must be: those of wallets that nothing is wrong with as they are."""
+        """Every entry as it must be; those of wallets without a fault are taken as they are."""
         wrong = self._wallets_in_question(certified.wallet)
         row_of = {row: place for place, row in self._entry_at.items()}
         keep = np.array(
@@ -364,9 +364,9 @@ class _Explained:
         return int(self._wallets.numbers([what.wallet_id.encode()])[0])
 
     def _explain(self, number: int, places: list[int]) -> list[_Row]:
-        """All that one wallet did: each entry is held against what may be its wallet's newest balance.
+        """Everything one wallet did: compare each entry with the possible newest balances of its wallet.
 
-        A transaction without any outcome may have been posted, or rejected as a duplicate: what comes behind it tells.
+        A transaction without an outcome may have been posted or rejected as a duplicate: later entries show which.
         """
         made: list[_Row] = []
         known = self._wallets.suspects.pop(number, None) or [self._wallets.get(number)]

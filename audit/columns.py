@@ -1,6 +1,6 @@
-"""Many records at once as columns: Avro bodies parsed with numpy, one field of all of them after the other.
+"""Parse the Avro bodies of many records at once with numpy, one field of all of them after the other.
 
-What is not the canonical encoding of a valid Transaction, entry, balance or snapshot is not judged here: its row in
+Anything but the canonical encoding of a valid Transaction, entry, balance or snapshot is not judged here: its row in
 `usual` is False, and `audit.avro` reads it slowly.
 """
 

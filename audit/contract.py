@@ -1,6 +1,6 @@
-"""What a pipeline promises, as an audit needs to know it: its rules, its reasons and its records.
+"""The pipeline's contract as an audit needs it: its rules, reasons and records.
 
-Written from the pages and the .avsc files. Amounts are minor units, times milli- or microseconds since the epoch, UTC.
+Written from the docs and the .avsc files. Amounts are minor units, times milli- or microseconds since the epoch, UTC.
 """
 
 import re
@@ -17,7 +17,7 @@ DAY_MS = 86_400_000
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 NO_HASH = bytes(32)
-#: What a rejection adds behind the headers that came.
+#: Headers that a rejection adds after the original ones.
 REJECTION_HEADERS = (
     "rejection.reason",
     "rejection.detail",
@@ -50,12 +50,12 @@ class Reason(StrEnum):
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
 
 
-#: Those that the record alone decides; the others ask what its wallet has posted.
+#: Reasons that the record alone decides; the others depend on what its wallet has posted.
 BY_ITSELF = (Reason.TOO_LARGE, Reason.UNDECODABLE, Reason.INVALID, Reason.MISROUTED)
 
 
 class Transaction(NamedTuple):
-    """What upstream asks for; `type` is CREDIT or DEBIT, `metadata` in the order it came."""
+    """A transaction from upstream; `type` is CREDIT or DEBIT, `metadata` is in its original order."""
 
     transaction_id: str
     wallet_id: str
@@ -73,7 +73,7 @@ class Transaction(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """A wallet's newest entry in short."""
+    """A wallet's newest entry, without its transaction."""
 
     wallet_id: str
     currency: str
@@ -88,8 +88,8 @@ class Balance(NamedTuple):
 class Contract(NamedTuple):
     """The record of one pipeline, and the schema ids in front of what it writes.
 
-    `writer` tells the text of the schema that counts under an id for a partition's record at an offset, None where
-    none does; of the pipeline's own id it is not asked.
+    `writer` returns the text of the schema accepted under an id for a partition's record at an offset, or None; it is
+    not asked about the pipeline's own id.
     """
 
     input_topic: str

@@ -1,4 +1,4 @@
-"""PostgreSQL beside what is certified: every row, what guards the tables, the seals, and the balance functions.
+"""Compare PostgreSQL with what is certified: every row, what guards the tables, the seals, the balance functions.
 
 The tables are read first, with the sinks' positions, in one snapshot: every row in it comes from a record that the
 topics hold, so what is certified up to a later cut says what must be there.
@@ -26,19 +26,19 @@ from config.times import rfc3339
 from topics.names import Topics
 from topics.source import Source
 
-#: Times that PostgreSQL is asked about: those of the years 1 to 9999.
+#: Times to ask PostgreSQL about: within the years 1 to 9999.
 FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
-#: Stretches of a table that are looked at row by row; the others are counted.
+#: Most stretches of a table to compare row by row; the others are counted.
 EXPLAINED = 64
-#: Wallets and SEALs that are told one by one.
+#: Most wallets and SEALs to report one by one.
 MOST = 10_000
-#: Rows of a table that are looked at one by one.
+#: Most rows of a table to compare one by one.
 MOST_ROWS = 200_000
 ALL = np.iinfo(np.int64).max
 
 Advance = Callable[[int], None]
 Opens = Callable[[], AbstractContextManager[Connection]]
-#: Reads one partition of a topic from its first record to before an offset.
+#: Reads one partition of a topic from its first record to an offset (excluded).
 Records = Callable[[str, int, int], Iterator[list[Source]]]
 
 
@@ -63,7 +63,7 @@ class DatabaseAudit:
         self._partitions = partitions
         self._differences = differences
         self._limits = limits
-        #: Tables whose rows say nothing, and those that the catalog has something to say of.
+        #: Tables whose rows cannot be read, and those that differ in the catalog.
         self._gone: set[str] = set()
         self._told: set[str] = set()
         #: Tables that could not be read for that, and so were not compared.
@@ -77,9 +77,9 @@ class DatabaseAudit:
     # -- 1. before the topics are judged
 
     def read(self, advance: Callable[[int], AbstractContextManager[Advance]]) -> None:
-        """Count all rows, and tell what is wrong by itself: guards that are gone, SEALs without their entry.
+        """Count all rows, and report what is wrong without the topics: missing guards, SEALs without their entry.
 
-        `advance` is told how many rows there are about, and gives what is told of those that were read.
+        `advance` gets about how many rows there are, and returns the progress function for rows read.
         """
         asked = () if self._all else self._partitions
         with self._opens() as connection:
@@ -113,7 +113,7 @@ class DatabaseAudit:
             self._unless_gone(connection, "archive_seals", lambda: self._read_seals(connection))
 
     def _unless_gone(self, connection: Connection, table: str, read: Callable[[], None]) -> None:
-        """Read what may have lost a table or a column, which the catalog has told."""
+        """Read a table; if it or a column is missing, the catalog check has already reported that."""
         try:
             if table not in self._gone:
                 with connection.transaction():
@@ -121,7 +121,7 @@ class DatabaseAudit:
         except psycopg.errors.InsufficientPrivilege:
             if table not in self._told:
                 raise
-            self._gone.add(table)  # its row security, which the catalog has told
+            self._gone.add(table)  # row security, which the catalog check has reported
         except psycopg.ProgrammingError:
             if not self._told:
                 raise
@@ -130,7 +130,7 @@ class DatabaseAudit:
             self.unread.append(table)
 
     def _learn(self, difference: Difference) -> None:
-        """Of tables whose columns are others the rows say nothing."""
+        """Do not compare rows of tables whose columns differ."""
         self._told.add(difference.where)
         versions = [*(difference.expected or {}).values(), *(difference.found or {}).values()]
         if any(str(line).startswith("column ") for lines in versions for line in lines):  # type: ignore[attr-defined] # lists of lines
@@ -175,7 +175,7 @@ class DatabaseAudit:
     def compare(
         self, expected: ExpectedRows, known_wallets: set[str], places: Places, records: Records
     ) -> None:
-        """Tell every row that is missing, too much or altered. `known_wallets` have certified entries."""
+        """Report every row that is missing, extra or altered. `known_wallets` have certified entries."""
         for spec in ROWS:
             stretches = different(expected.due(spec.table), self._digests[spec.table])
             if spec.table == "rejections":
@@ -184,7 +184,7 @@ class DatabaseAudit:
                 self._explain(spec, stretches, records)
         for wanted, found in self._wallets:
             wallet_id = str((wanted or found or {})["wallet_id"])
-            # A wallet whose first entry's row is missing is told by that row.
+            # A wallet whose first entry's row is missing is already reported by that row.
             if wanted is not None or wallet_id not in known_wallets:
                 self._tell("wallets", wanted, found)
         if self._all and not self._limits:
@@ -204,7 +204,7 @@ class DatabaseAudit:
         return self._all or murmur2(str(known["wallet_id"]).encode(), self._of) in self._partitions
 
     def unwritten(self, expected: ExpectedRows) -> dict[str, int]:
-        """How many certified rows of each table their sink has not written yet, as it says itself."""
+        """How many certified rows of each table are beyond their sink's position."""
         return {table: count for table in TABLES if (count := expected.beyond[table].total())}
 
     @property
@@ -218,7 +218,7 @@ class DatabaseAudit:
         return {str(found["wallet_id"]) for wanted, found in self._wallets if wanted is None and found}
 
     def ask_functions(self, samples: Samples) -> dict[str, int]:
-        """Hold the balance functions against the certified entries of some wallets; how many answers were compared."""
+        """Compare the balance functions with certified entries of some wallets; returns the number of answers."""
         asked = wallets = skipped = 0
         with self._opens() as connection:
             for wallet_id, history in samples.chosen():
@@ -246,7 +246,7 @@ class DatabaseAudit:
         occurred = [of_us(step.occurred_us) for step in steps] if history.complete else []
         got = questions.answers(connection, wallet_id, recorded, occurred)
         if got.last_sequence != history.last_sequence:
-            return 0  # newer entries are in flight; what is missing is told by its row
+            return 0  # newer entries are in flight; missing ones are reported as rows
         newest = history.steps[-1].balance
         told = got.statement
         pairs: list[tuple[str, object, object]] = [
@@ -284,14 +284,14 @@ class DatabaseAudit:
     # -- what differs
 
     def _counts(self, partitions: Longs, sources: Longs) -> Flags:
-        """Which rows count: all but those behind an end that was named."""
+        """Which rows count: all but those after a given end."""
         counted: Flags = np.ones(len(partitions), np.bool_)
         for partition, limit in self._limits.items():
             counted &= (partitions != partition) | (sources < limit)
         return counted
 
     def _explain(self, spec: Rows, stretches: dict[Stretch, tuple[int, int]], records: Records) -> None:
-        """Look at differing stretches row by row: the topic, which was judged before, against the table."""
+        """Compare differing stretches row by row: the topic, which was judged before, with the table."""
         explained = [*stretches][:EXPLAINED]
         topic = getattr(self._topics, spec.topic)
         with self._opens() as connection:
@@ -299,7 +299,7 @@ class DatabaseAudit:
             there = questions.stored(connection, spec.stored_in, explained, STRETCH)
             found = [*islice((row for row in there if self._counts_row(row)), MOST_ROWS)]
         wanted, first = self._from_topic(spec, topic, {*explained}, positions, records)
-        # What came before the first record that a topic has kept is known as a digest only.
+        # Rows from before the first record that a topic has kept are known only as a digest.
         kept = [row for row in found if row["source_offset"] >= first.get(row["source_partition"], -ALL)]
         told = self._compare_rows(spec, wanted, kept)
         for stretch in explained:
@@ -318,7 +318,7 @@ class DatabaseAudit:
         positions: Mapping[tuple[str, int], int],
         records: Records,
     ) -> tuple[list[Row], dict[int, int]]:
-        """The rows that the topic says, and by partition the first source that it names."""
+        """The rows according to the topic, and by partition the first source that it names."""
         wanted: list[Row] = []
         first: dict[int, int] = {}
         for partition in sorted({stretch.partition for stretch in stretches}):
@@ -339,7 +339,7 @@ class DatabaseAudit:
         return within and not (self._limits and row.get("reason") == "PERIOD")
 
     def _compare_rows(self, spec: Rows, wanted: Iterable[Row], found: Iterable[Row]) -> set[Stretch]:
-        """Tell each difference; returns the stretches that have one."""
+        """Report each difference; returns the stretches that have one."""
         told: set[Stretch] = set()
         left = {tuple(row[name] for name in spec.identity): row for row in wanted}
         for row in found:
@@ -395,7 +395,7 @@ def _row(spec: Rows, record: Source) -> Row | None:
     try:
         return spec.row(record)
     except (ValueError, KeyError, OverflowError, avro.Undecodable):
-        return None  # told as a difference of its topic
+        return None  # reported as a difference in its topic
 
 
 def _stretch(row: Row) -> Stretch:

@@ -1,4 +1,4 @@
-"""Snapshots and newest balances follow from the certified entries, and nothing more is there."""
+"""Check that snapshots and newest balances follow from the certified entries, and that there are no others."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from audit.wallets import Wallets, balance_at
 from topics.source import Source
 
 CHUNK = 20_000
-#: A worker writes the balances of a batch in any order: entries of so many records behind are remembered.
+#: Records of which entries are remembered: a worker writes the balances of a batch in any order.
 REMEMBERED = 100_000
-#: Balances that name a source which was not reached: read on until so many wait.
+#: Most balances that wait because their source was not reached yet.
 AHEAD = 1_000
 #: From this length on a length takes two bytes.
 TWO_BYTES = 64
@@ -158,9 +158,9 @@ class SnapshotLane:
         self._ended = False
 
     def compare(self, wanted: Rows) -> list[Source]:
-        """Hold the next records against those that are due; returns these, with their offsets where all is right.
+        """Compare the next records with the due ones; returns those, with offsets if all are right.
 
-        Those that retention has deleted are among them.
+        They include records that retention has deleted.
         """
         deleted: list[Source] = []
         if self._starts_late:
@@ -197,7 +197,7 @@ class SnapshotLane:
         return Rows(*[column[kept:] for column in _columns(wanted)]), self._records_of(wanted, kept)
 
     def finish(self, in_flight: Callable[[Source], bool]) -> int | None:
-        """Read to the end: what is left is too much, unless it is in flight; the offset of the first that is."""
+        """Read to the end: what is left is extra unless in flight; returns the offset of the first one in flight."""
         while not self._ended:
             self._read()
         self._matching.match([], self._records)
@@ -251,9 +251,9 @@ class BalanceLane:
             self._look(self._read(), reached, None)
 
     def finish(self, cut: int, input_end: int, newer: Callable[[], Iterable[Source]]) -> int | None:
-        """Read to the end; the offset of the first record in flight, None where there is none.
+        """Read to the end; returns the offset of the first record in flight, or None.
 
-        `newer` reads what came behind the end meanwhile: compaction removes a balance once there is a newer one.
+        `newer` reads what came after the end meanwhile: compaction removes a balance once there is a newer one.
         """
         waiting, self._ahead = self._ahead, []
         self._look(waiting, cut, input_end)

@@ -1,8 +1,8 @@
-"""What rows there must be, in little memory: for each stretch of source offsets their number and a sum of digests.
+"""Compare sets of rows in little memory: for each stretch of source offsets, their number and a sum of digests.
 
-Rows come from PostgreSQL in any order, certified ones in the source's. Two sets of rows are equal if number
-and sum of their digests are (keyed, 128 bits, added up modulo 2**128). Where a stretch differs, its rows are
-looked at one by one.
+Rows come from PostgreSQL in any order, certified ones in the order of their sources. Two sets of rows are equal if
+number and sum of their digests are (keyed, 128 bits, added modulo 2**128). Rows of a differing stretch are then
+compared one by one.
 """
 
 import secrets
@@ -37,7 +37,7 @@ Counted = tuple[int, int]
 
 
 def new_key() -> bytes:
-    """A key for the digests, which nobody can know before the rows were written."""
+    """A random key for the digests, so that nobody could have forged rows for it."""
     return secrets.token_bytes(KEY_BYTES)
 
 
@@ -69,7 +69,7 @@ class Digests:
             self._add(at, count, (first << 96) + (second << 64) + (third << 32) + fourth)
 
     def spoil(self, partition: int, source_offset: int) -> None:
-        """Make sure that the stretch of this row is looked at."""
+        """Make the stretch of this row differ, so that its rows are compared."""
         self._add(Stretch.of(partition, source_offset), 0, 1)
 
     def _add(self, at: tuple[int, int], count: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The rows that PostgreSQL must hold, as digests: what an audit certifies, less what a sink has not written yet."""
+"""The rows that PostgreSQL must hold, as digests: all certified ones except those a sink has not written yet."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ from audit.partition import Stretch
 from topics.names import Topics
 from topics.source import Source
 
-#: Tables of which rows are counted; the details of rejections by themselves.
+#: Tables whose rows are counted; details of rejections are counted separately.
 DETAILS = "rejections.detail"
 TABLES = ("transactions", "transaction_snapshots", "rejections")
 COUNTED = (*TABLES, DETAILS)
@@ -98,7 +98,7 @@ def _rejection(record: Source) -> tuple[int, bytes] | None:
     try:
         return rows.rejection(record)[:2]
     except (KeyError, ValueError):
-        return None  # told as a difference of its topic
+        return None  # reported as a difference in its topic
 
 
 def _detail(record: Source) -> tuple[int, bytes] | None:

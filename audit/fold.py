@@ -1,7 +1,7 @@
-"""The pipeline once more, slow and obvious: what the records of a partition must have become.
+"""A second implementation of the pipeline, slow and obvious: what the records of a partition must have become.
 
-Written from the contract alone, with dicts and plain loops, for `wallet demo` and the tests to hold the real one
-against; an audit asks it about the rare records that its columns do not judge, from a balance that is certified.
+Written from the contract alone, with dicts and plain loops, for `wallet demo` and the tests to compare the real one
+with. An audit uses it for the rare records that its columns do not judge, starting from a certified balance.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Posted(NamedTuple):
 
 
 def read(contract: Contract, partition: int, record: Source) -> Transaction | Reason:
-    """The transaction of a record, or the reason why it is none: what the record alone decides."""
+    """The transaction of a record, or the reason for its rejection that the record alone decides."""
     if is_too_large(contract, record):
         return Reason.TOO_LARGE
     transaction = _decoded(contract, partition, record)
@@ -58,7 +58,7 @@ def read(contract: Contract, partition: int, record: Source) -> Transaction | Re
 def is_too_large(contract: Contract, record: Source) -> bool:
     """Whether key, value and headers are more than a record of this pipeline may be.
 
-    One that the reader let go of, since it is larger than that, is known by what it measured.
+    For a record that the reader has discarded for its size, the sizes are known.
     """
     if isinstance(record, Unkept):
         measured, count = record.sizes.total, record.sizes.headers
@@ -144,7 +144,7 @@ class Ids(Protocol):
 
 @dataclass
 class Fold:
-    """All that one pipeline knows; `step` takes each partition's records in the order of their offsets."""
+    """The state of one pipeline; give `step` each partition's records in the order of their offsets."""
 
     contract: Contract
     balances: dict[str, Balance] = field(default_factory=dict)

@@ -1,7 +1,6 @@
-"""Producers' own schemas: a body is walked strictly by the schema that wrote it, then resolved to ours by fastavro.
+"""Producers' own schemas: walk a body strictly by its writer schema, then resolve it to ours with fastavro.
 
-fastavro alone is no judge: it takes indexes below zero and varints beyond 64 bits, and a dict hides a key that came
-twice.
+fastavro alone is too lenient: it accepts negative indexes and varints beyond 64 bits, and its dicts hide repeated keys.
 """
 
 import json

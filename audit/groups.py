@@ -1,4 +1,4 @@
-"""The sum of each group's legs by currency, on disk: groups may be as many as entries."""
+"""The sum of each group's legs by currency, on disk, since there may be as many groups as entries."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -17,7 +17,7 @@ WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 
 
 class GroupSums:
-    """A group in balance is forgotten, so what is stored is what is open."""
+    """Sums by group; balanced groups are dropped, so only open ones are stored."""
 
     def __init__(self, path: Path) -> None:
         options = Options(raw_mode=True)

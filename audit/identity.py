@@ -1,7 +1,7 @@
-"""Which transaction ids a partition's wallets have used: written to disk while it is read, judged at its end.
+"""Transaction ids that a partition's wallets have used: written to disk while reading, judged at the end.
 
-No (wallet, id) is posted twice within the window; a DUPLICATE or CONFLICT has its earlier twin, with equal or other
-content; what was rejected for a later reason has none. Memory is that of one bucket.
+No (wallet, id) is posted twice within the window; a DUPLICATE or CONFLICT has an earlier twin, with the same or other
+content; a record rejected for a later reason has none. It needs memory for one bucket.
 """
 
 import secrets
@@ -83,7 +83,7 @@ class Identities:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        # Who chooses ids does not choose their buckets: by numbers that nobody knows, kept for the next audit.
+        # Secret numbers, kept for the next audit, so that nobody can choose ids that all fall into one bucket.
         key = folder / KEY
         if not key.exists():
             key.write_bytes(secrets.token_bytes(KEY_BYTES))

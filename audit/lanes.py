@@ -1,4 +1,4 @@
-"""One partition of a derived topic, read beside the input: what names a source before an offset, by source."""
+"""Read one partition of a derived topic in step with the input: records that name a source before an offset."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class Reads(Protocol):
 class Lane:
     """One partition of `ledger` or `rejections`. `parse` tells the sources of records, NONE of those that have none.
 
-    `stray` is told of records that stand where they must not: what is said of it, and the record.
+    `stray` is called for records in wrong places, with what is wrong and the record.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Lane:
             self._sources += sources
 
     def _put_in_order(self, records: list[Source], sources: list[int]) -> None:
-        """Take over records of which some stand where they must not: each of those is told once."""
+        """Take over records of which some are in wrong places; reports each of those once."""
         kept: list[tuple[int, Source]] = [*zip(self._sources, self._records, strict=True)]
         mine: list[tuple[int, Source]] = []
         for source, record in zip(sources, records, strict=True):

@@ -1,4 +1,4 @@
-"""Records that must come, in their order, beside those that do: matched by what they are known by, in bounded sight."""
+"""Match expected records, in order, with found ones by identity, looking ahead a bounded distance."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable
 from audit.certify import Tell
 from topics.source import Source
 
-#: Records looked at beyond one that is missing, or too much, before it is told.
+#: How far to look ahead before a record is reported as missing or extra.
 SIGHT = 2_000
 
 
@@ -42,7 +42,7 @@ class Matching:
         self._let_go(SIGHT)
 
     def finish(self, in_flight: Callable[[Source], bool]) -> int | None:
-        """Tell what has no counterpart; the offset of the first record that is in flight, None where there is none."""
+        """Report what has no counterpart; returns the offset of the first record in flight, or None."""
         kept = [one for _, _, one in self._strays if in_flight(one)]
         self._strays = deque(stray for stray in self._strays if stray[2] not in kept)
         self._let_go(-1)

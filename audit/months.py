@@ -1,6 +1,6 @@
-"""Sealed months by themselves, without their input: what the entries of a month can prove of each other.
+"""Sealed months without their input: what the entries of a month can prove about each other.
 
-Slow and obvious: entries are read one by one. A wallet's first entry that is seen is taken as it is.
+Slow and obvious: it reads entries one by one, and trusts the first entry that it sees of a wallet.
 """
 
 from hashlib import sha256

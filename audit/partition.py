@@ -1,7 +1,7 @@
-"""One partition from its first record to its cut: every record that a worker wrote held against the input.
+"""Audit one partition from its first record to its cut: compare every record that a worker wrote with the input.
 
-Stretch by stretch of the input, in this order: 1. each record has one outcome, 2. the entries, 3. the rejections,
-4. snapshots and balances, 5. the balances that are certified now. What it says of ids is judged at the end.
+For each stretch of the input, in this order: 1. each record has one outcome, 2. the entries, 3. the rejections,
+4. snapshots and balances, 5. the newly certified balances. Ids are judged at the end.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -52,9 +52,9 @@ STRETCH_RECORDS = 20_000
 
 
 class Span(NamedTuple):
-    """What of one partition is audited: the input up to before `source`, the derived topics from and to offsets.
+    """The part of a partition to audit: the input up to `source` (excluded), and ranges of the derived topics.
 
-    From `source` to before `input_end` outcomes are in flight.
+    From `source` to `input_end` (excluded) outcomes are in flight.
     """
 
     partition: int
@@ -66,9 +66,9 @@ class Span(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """What came of a stretch of the input, for who watches: entries and snapshots as they must be, rejections.
+    """The result of a stretch of the input, for `watch`: entries and snapshots as they must be, and rejections.
 
-    `not_kept` are rejections that a finite retention has deleted, with another detail than they had.
+    `not_kept` are rejections that retention has deleted; their detail is not the original.
     """
 
     partition: int
@@ -80,7 +80,7 @@ class Stretch(NamedTuple):
 
 
 class PartitionAudit:
-    """The audit of one partition; `reads` opens a topic, `watch` is told of every stretch."""
+    """The audit of one partition; `reads` opens a topic, `watch` gets every stretch."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class PartitionAudit:
         self.next_offsets: dict[str, int] = {}
 
     def run(self, advance: Callable[[int], None], newer: Callable[[], Iterable[Source]]) -> Covered:
-        """Judge everything; `advance` is told of the records of the input so far, `newer` see `BalanceLane.finish`."""
+        """Judge everything; `advance` gets the number of input records so far; for `newer` see `BalanceLane.finish`."""
         try:
             while records := self._input.next(self.stretch_records):
                 self._stretch(Inputs(records))
@@ -170,7 +170,7 @@ class PartitionAudit:
         return number >= 0 and bool(self.wallets.sequence[number])
 
     def save(self, folder: Path) -> None:
-        """Keep what the next audit goes on from; the ids are there already."""
+        """Save what the next audit continues from; the ids are already there."""
         self.wallets.save(folder / str(self._span.partition), self._certifier.recorded_ms)
 
     def _stretch(self, inputs: Inputs) -> None:
@@ -270,7 +270,7 @@ class PartitionAudit:
         return np.array(kept, np.int64)
 
     def _is_missing(self, inputs: Inputs, missing: Longs) -> Events:
-        """Tell records without any outcome; of transactions what they say of their ids: that tells what they lack."""
+        """Report records without an outcome; returns id events of transactions, which show what is missing."""
         lacking: list[tuple[Source, Transaction]] = []
         for place in missing.tolist():
             record = inputs.records[place]
@@ -298,7 +298,7 @@ class PartitionAudit:
             wallets.links[one] = link
 
     def _finish(self, newer: Callable[[], Iterable[Source]]) -> None:
-        """What the topics hold beyond the cut is in flight, or too much."""
+        """Records beyond the cut are in flight or extra."""
         span, topics = self._span, self._topics
         for topic, lane, teller in (
             (topics.ledger, self._ledger, self._entry),
@@ -375,7 +375,7 @@ class PartitionAudit:
 
 
 def _of(inputs: Inputs, entries: list[Source], sources: list[int]) -> tuple[list[Source], list[int]]:
-    """Entries whose source is there; any other was told."""
+    """Entries whose source exists; the others are already reported."""
     _, there = inputs.places(sources)
     if there.all():
         return entries, sources

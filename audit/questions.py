@@ -1,6 +1,6 @@
-"""What an audit asks PostgreSQL besides its rows: positions, wallets, seals, and what the functions answer.
+"""An audit's queries to PostgreSQL apart from rows: positions, wallets, seals, and the functions' answers.
 
-Everything is asked within one read-only transaction, so all answers see one state.
+All of them run in one read-only transaction, so they see one state.
 """
 
 import json
@@ -110,7 +110,7 @@ def _whole(answer: Any) -> int | None:
     with suppress(ValueError, OverflowError, TypeError):
         if answer == int(answer):
             return int(answer)
-    raise Unanswered(f"a function answers {answer!r}, which is no number of minor units")
+    raise Unanswered(f"a function answers {answer!r}, which is not a number of minor units")
 
 
 def _row(text: str) -> Row:

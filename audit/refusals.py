@@ -1,7 +1,7 @@
-"""The rejections of a stretch of the input: each is the input's record with six headers, and holds for its reason.
+"""Check the rejections of a stretch of the input: each is the input's record with six headers and a valid reason.
 
-That a reason holds and no earlier one does is judged from the record alone, or from the certified balance of its wallet
-at that offset. Whether an id was posted before is for `audit.identity`, which is told of every one.
+Whether a reason holds and no earlier one does follows from the record alone or from its wallet's certified balance at
+that offset. Whether an id was posted before is judged by `audit.identity`, which gets an event for each.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Refusals:
     def judge(
         self, inputs: Inputs, found: list[Source], sources: list[int], certified: Certified, newest_ms: int
     ) -> Events:
-        """Hold the rejections of a stretch, by source, against the input; returns what they say of ids.
+        """Compare the rejections of a stretch, by source, with the input; returns id events.
 
         `newest_ms` is the recorded_at of the newest entry before the stretch.
         """
@@ -74,7 +74,7 @@ class Refusals:
         return self._judge_later(later, certified, newest_ms)
 
     def _faithful(self, one: Source, came: Source) -> Reason | None:
-        """The reason of a rejection that is as it must be; tells what is wrong with any other."""
+        """The reason of a correct rejection; reports what is wrong with any other."""
         ours = one.headers[-OURS:]
         try:
             reason = Reason((ours[0][1] or b"").decode())
@@ -169,7 +169,7 @@ class Refusals:
         """Whether a reason holds for what may be the wallet's balance."""
         what = fold.read(self._contract, self._partition, came)
         if not isinstance(what, Transaction):
-            return  # told before
+            return  # already reported
         outcomes = [
             fold.post(self._contract, balance, what, self._partition, came.offset, recorded_ms)
             for balance in maybe

@@ -1,4 +1,4 @@
-"""What an audit found: every difference counted, the first ones kept with both versions, and what it covered."""
+"""The result of an audit: all differences counted, the first ones kept with both versions, and the coverage."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -7,13 +7,13 @@ from typing import Literal
 What = Literal["missing", "extra", "altered", "out of order", "unprotected"]
 Fields = dict[str, object]
 
-#: Values are shown up to so many characters.
+#: Most characters of a value to show.
 SHOWN_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the fold says: what, where, and both versions (the fields that differ)."""
+    """One thing that differs from the fold: what, where, and both versions of the fields that differ."""
 
     where: str
     what: What
@@ -25,7 +25,7 @@ class Difference:
     expected: Fields | None = None
     found: Fields | None = None
     detail: str = ""
-    #: Which check tells it: see docs/operations/verify.md.
+    #: The check that found it: see docs/operations/verify.md.
     check: str = ""
 
 
@@ -56,7 +56,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth a look that contradicts nothing, such as a group whose legs do not sum to zero."""
+    """Something worth a look that is not a difference, such as a group whose legs do not sum to zero."""
 
     kind: str
     subject: str
@@ -85,7 +85,7 @@ class Findings:
 
 @dataclass
 class Covered:
-    """What was compared of one partition: records of the input from one offset to before another.
+    """What was compared in one partition: input records from one offset to another (excluded).
 
     `in_flight` counts offsets of the input beyond `to_offset`: not decided yet, or decided meanwhile.
     """
@@ -100,7 +100,7 @@ class Covered:
     snapshots: int = 0
     balances: int = 0
     not_kept: int = 0
-    #: Credits less debits of the entries in minor units, of all currencies.
+    #: Credits minus debits of the entries in minor units, all currencies added.
     amount: int = 0
     #: SHA-256 over the entries' hashes, and over the six headers of the rejections, in their order; in hex.
     entries_hash: str = ""
@@ -114,7 +114,7 @@ class Covered:
 
 @dataclass
 class Report:
-    """The outcome of an audit; `rows` and `functions` are empty where PostgreSQL was left out."""
+    """The outcome of an audit; `rows` and `functions` are empty if PostgreSQL was left out."""
 
     prefix: str
     policy: Fields

@@ -1,7 +1,7 @@
-"""Every row of the tables, streamed by binary COPY, counted by what it says: as the record that it must come from.
+"""Stream every row of the tables with binary COPY, and count it as the record that it must come from.
 
-A row of an entry is its entry and hash; what the other columns say is held against that, by columns. A row of a
-snapshot or a rejection is written as the record that has these fields.
+A row of an entry stands for its entry and hash, and the other columns are compared with these. A row of a snapshot or
+a rejection is encoded as the record with these fields.
 """
 
 import base64
@@ -61,14 +61,14 @@ JSONB, EMPTY = b"\x01", b"\x01{}"
 _THREE = np.uint64(0xFFFFFF)
 _CREDIT, _DEBIT = (int.from_bytes(name, "little") for name in (b"CREDIT", b"DEBIT"))
 
-#: Of a partition and source offset whether its row counts.
+#: Whether a row with this partition and source offset counts.
 Counts = Callable[[Longs, Longs], Flags]
 
 
 def count_entries(
     connection: Connection, partitions: Collection[int], digests: Digests, counts: Counts
 ) -> Iterator[int]:
-    """Count the rows of entries, archive included; tells how many were read so far."""
+    """Count the rows of entries, archive included; yields how many were read so far."""
     done = 0
     for some in copied(connection, _union(_only(partitions)), len(ENTRY)):
         partition, source, bodies, agree = _entries(some)
@@ -110,7 +110,7 @@ def count_rejections(
 def contradictions(connection: Connection, begin: datetime, end: datetime) -> Iterator[str]:
     """Rows of a time whose columns are not what their entry says, or whose hash does not follow, without Kafka.
 
-    A row that is missing shows in the next one of its wallet.
+    A missing row shows in the next one of its wallet.
     """
     recorded = sql.SQL("recorded_at >= {} AND recorded_at < {}").format(sql.Literal(begin), sql.Literal(end))
     for some in copied(connection, _union(recorded), len(ENTRY)):

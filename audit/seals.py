@@ -1,6 +1,6 @@
-"""The seals of archived months: their chain, and each beside the month's rows, which are compared by themselves.
+"""Check the seals of archived months: their chain, and each against the month's rows.
 
-A seal is SHA-256(seal before it, 32 zero bytes for the first ‖ lines of what it covers): docs/operations/archive.md.
+A seal is SHA-256(previous seal, 32 zero bytes for the first ‖ lines of what it covers): docs/operations/archive.md.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ Ranges = tuple[tuple[int, int, int], ...]
 
 
 class Content(NamedTuple):
-    """What a seal says of its month: how many entries, credits less debits, a hash over their hashes, and ranges.
+    """What a seal covers: number of entries, credits minus debits, a hash over their hashes, and ranges.
 
     A range is a partition of the ledger, the offset of the month's first entry there, and one past that of its last.
     """
@@ -61,13 +61,13 @@ class Seal(NamedTuple):
 
 
 class Seals:
-    """Reads the seals with the rows; later asks where the certified ledger has each sealed month."""
+    """Reads the seals with the rows; later compares them with the certified ledger's ranges of each month."""
 
     def __init__(self) -> None:
         self._ranges: dict[date, Ranges] = {}
 
     def differences(self, connection: Connection) -> Iterator[Difference]:
-        """What is wrong with the chain, and with seals beside the rows of their months."""
+        """What is wrong with the chain, and with seals compared with their months' rows."""
         known = _read(connection)
         self._ranges = {seal.month: seal.content.ranges for seal in known if seal.content}
         for name in _beyond(connection):
@@ -84,7 +84,7 @@ class Seals:
                 yield Difference(TABLE, "missing", detail=told, check=CHECK)
 
     def beside_ledger(self, places: "Places") -> Iterator[Difference]:
-        """Seals that name other ranges than those that hold their month; only for an audit of all partitions."""
+        """Seals that name wrong ranges for their month; only for an audit of all partitions."""
         for month, ranges in self._ranges.items():
             there = places.of(month)
             if there is not None and sorted(ranges) != there:
@@ -101,7 +101,7 @@ class Places:
 
     def __init__(self) -> None:
         self._found: dict[tuple[int, int], tuple[int, int]] = {}
-        #: Months of which more than was seen may be there: an audit may begin in one of them.
+        #: Months that may have started before this audit's first entry.
         self._begun: dict[int, int] = {}
 
     def begin(self, partition: int, newest_ms: int) -> None:
@@ -124,7 +124,7 @@ class Places:
         self._begun |= other._begun
 
     def of(self, month: date) -> list[tuple[int, int, int]] | None:
-        """The ranges of a month; None where this audit has not seen all of it in the topic."""
+        """The ranges of a month; None if this audit has not seen all of it in the topic."""
         number = (month.year - 1970) * 12 + month.month - 1
         if any(number <= begun for begun in self._begun.values()):
             return None
@@ -160,7 +160,7 @@ def _content(ranges: Any, entries: int, amount: Decimal, content_hash: bytes) ->
 
 
 def _faults(seals: list[Seal]) -> Iterator[tuple[Seal, str]]:
-    """What is wrong with these seals, all there are, as far as they tell it by themselves."""
+    """What is wrong with these seals, which must be all of them, without looking at rows."""
     previous: bytes | None = None
     for one in seals:
         if one.previous != previous:
@@ -181,7 +181,7 @@ def _faults(seals: list[Seal]) -> Iterator[tuple[Seal, str]]:
 
 
 def _beside_rows(connection: Connection, month: date, content: Content) -> str | None:
-    """What the rows of a month add up to, where that is not what its seal says."""
+    """How the rows of a month differ from its seal, or None."""
     entries, amount, whole = 0, 0, sha256()
     query = f"""
         SELECT count(*), sum(CASE type::text WHEN 'CREDIT' THEN amount ELSE -amount END),

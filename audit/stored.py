@@ -1,4 +1,4 @@
-"""Records of the derived topics as the rows that they become, in the words of PostgreSQL's `to_jsonb`."""
+"""The rows that records of the derived topics become, in the form of PostgreSQL's `to_jsonb`."""
 
 import base64
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Records as differences show them: fields by their names, text where bytes are printable."""
+"""How differences show records: fields by name, and printable bytes as text."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ REASONS = ("INTERVAL", "PERIOD", "SEAL")
 
 
 class Teller:
-    """Tells what is wrong with the records of one partition of one topic; `read` decodes a body."""
+    """Reports what is wrong with the records of one partition of one topic; `read` decodes a body."""
 
     def __init__(
         self, topic: str, partition: int, differences: Differences, read: Callable[[bytes], Any] | None
@@ -26,7 +26,7 @@ class Teller:
     def __call__(
         self, check: str, what: What, found: Source | None, wanted: Source | None = None, detail: str = ""
     ) -> None:
-        """Count a difference: which check tells it, what is there, and what must be."""
+        """Report a difference: which check found it, what is there, and what must be."""
         is_now = None if found is None else self.fields(found)
         must_be = None if wanted is None else self.fields(wanted)
         known = (is_now if what in {"extra", "out of order"} else must_be or is_now) or {}
@@ -51,7 +51,7 @@ class Teller:
         )
 
     def at_source(self, check: str, what: What, source: int, wallet_id: str | None, detail: str) -> None:
-        """Tell what is wrong with the outcome of a record of the input."""
+        """Report what is wrong with the outcome of an input record."""
         self._differences.add(
             Difference(
                 self._topic, what, self._partition, None, source, wallet_id, detail=detail, check=check
@@ -59,7 +59,7 @@ class Teller:
         )
 
     def fields(self, record: Source) -> Fields:
-        """All that a record says; never raises."""
+        """All fields of a record; never raises."""
         if self._read is None:
             return _rejection(record)
         fields: Fields = {"key": shown(record.key), "timestamp_ms": record.timestamp_ms}
@@ -98,7 +98,7 @@ def _rejection(record: Source) -> Fields:
 
 
 def shown(value: bytes | None) -> str | None:
-    """Bytes as text where they are printable, in hex elsewhere; what is long is cut."""
+    """Bytes as text if printable, otherwise in hex; cut if long."""
     if value is None:
         return None
     cut = value[:SHOWN_BYTES]

@@ -1,6 +1,6 @@
-"""Entries that a finite retention has deleted, made once more from the input by the slow fold.
+"""Entries that retention has deleted, recomputed from the input by the slow fold.
 
-They are not checked, since nothing is there: they are what later entries follow from. Its ids are on disk.
+There is nothing to check them against, but later entries follow from them. The ids are on disk.
 """
 
 from pathlib import Path

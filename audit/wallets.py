@@ -1,4 +1,4 @@
-"""What is certified of each wallet of a partition so far, in columns: about 300 bytes a wallet."""
+"""The certified state of each wallet of a partition so far, in columns: about 300 bytes per wallet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,13 +28,13 @@ class Wallets:
         self.currency: Words = np.zeros(FIRST_ROWS, np.uint64)
         self.recorded_ms: Longs = np.zeros(FIRST_ROWS, np.int64)
         self.source: Longs = np.zeros(FIRST_ROWS, np.int64)
-        #: Sequence of the newest balance that `balances` has told.
+        #: Sequence of the newest balance seen in `balances`.
         self.told: Longs = np.zeros(FIRST_ROWS, np.int64)
         #: Whether wallet and partition belong to each other, by the contract.
         self.at_home = np.zeros(FIRST_ROWS, np.bool_)
         #: The recorded_at of the partition's newest entry.
         self.newest_ms = int(np.iinfo(np.int64).min)
-        #: What else may be the newest balance of a wallet of which something was wrong; the first is the right one.
+        #: Other possible newest balances of a wallet with a fault; the first is the right one.
         self.suspects: dict[int, list[Balance | None]] = {}
 
     def save(self, folder: Path, newest_ms: int) -> None:
@@ -52,7 +52,7 @@ class Wallets:
         )
 
     def load(self, folder: Path) -> None:
-        """Go on from what is kept in a folder, if anything is."""
+        """Load what a folder has, if anything."""
         if not (folder / FILE).exists():
             return
         with np.load(folder / FILE, allow_pickle=False) as kept:

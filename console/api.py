@@ -1,4 +1,4 @@
-"""The HTTP API (DESIGN section 12): JSON under /api/v1, answers of the tables stamped with what they stand for."""
+"""The HTTP API (DESIGN section 12): JSON under /api/v1; answers from the tables say how complete those are."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -33,11 +33,11 @@ from schemas.records import Reason
 Answer = dict[str, Any]
 
 MOST_WAIT_S = 30.0
-#: A body that does not come within this time is not waited for.
+#: Seconds to wait for a request's body.
 BODY_S = 10.0
-#: Bytes of a body, at most, beyond the largest record: JSON escapes, spaces and names.
+#: Bytes of a body beyond the largest record: for JSON escapes, spaces and names.
 BODY_FACTOR = 8
-#: So much of a body that is too large is read, so that its client hears the answer.
+#: How much of a too large body is read, so that its client gets the answer.
 PASSING_BYTES = 64 * 1024 * 1024
 PROBLEM: dict[str, Any] = {
     "description": "A problem, with a sentence.",
@@ -130,13 +130,13 @@ async def balance(
     live, wallet_id = live_of(request), id_in(wallet)
     recorded, occurred = time_in("at", at), time_in("effective_at", effective_at)
     if sum(one is not None for one in (recorded, occurred, after)) > 1:
-        raise wrong("at, effective_at and after exclude each other")
+        raise wrong("use only one of at, effective_at and after")
     source = None if after is None else position_in("after", after)
     late = source is not None and not await live.wait_for_row(source, wait_s)
     async with live.database.one_state() as connection:
         if late:
             until = live.complete_until(await sink_positions(connection)).fields()
-            raise Problem(504, f"what became of {after} is not in the tables yet", complete_until=until)
+            raise Problem(504, f"the outcome of {after} is not in the tables yet", complete_until=until)
         if recorded or occurred:
             time = recorded or occurred
             assert time is not None  # noqa: S101 - one of them is there
@@ -238,11 +238,11 @@ async def rejections(
 
 
 def reason_in(text: str | None) -> str | None:
-    """A reason, in any case of letters; a Problem 400 for none."""
+    """A reason, in upper or lower case; Problem 400 if it is not one."""
     if not text:
         return None
     if text.upper() not in {str(one) for one in Reason}:
-        raise wrong(f"reason {text[:40]!r} is none of {', '.join(Reason)}")
+        raise wrong(f"reason {text[:40]!r} is not one of {', '.join(Reason)}")
     return text.upper()
 
 
@@ -261,7 +261,7 @@ async def rejection_of(live: Live, source: Source) -> Answer:
     async with live.database.one_state() as connection:
         found = await tables.rejection(connection, *source)
         if found is None:
-            raise not_found(f"no rejection of {position(*source)} is in the tables")
+            raise not_found(f"the tables have no rejection of {position(*source)}")
         answer, value = found
         return await stamped(live, connection, answer | decoded(value))
 
@@ -325,15 +325,15 @@ async def post(request: Request, wait_s: WaitS = 0.0) -> Response:
     live = live_of(request)
     settings = live.settings
     if not settings.console_writes:
-        raise Problem(403, "this console writes nothing: WALLET_CONSOLE_WRITES is off")
+        raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
     token = settings.console_token.get_secret_value() if settings.console_token else None
     if not shows(request.headers.get("authorization", ""), token):
-        raise Problem(401, "show the token, as `Authorization: Bearer`", {"WWW-Authenticate": "Bearer"})
+        raise Problem(401, "send the token as `Authorization: Bearer`", {"WWW-Authenticate": "Bearer"})
     one = transaction_in(await body_of(request, BODY_FACTOR * settings.max_record_bytes))
     if wait_s and live.outcomes.is_full:
         raise Problem(
             503,
-            "nothing was sent: as many requests wait as WALLET_CONSOLE_WAITING allows",
+            "nothing was sent: too many requests are waiting (WALLET_CONSOLE_WAITING)",
             {"Retry-After": "1"},
         )
     source = await live.sender().send(one)
@@ -371,7 +371,7 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
                     body += piece
                 elif size > PASSING_BYTES:
                     break
-            # What is too much is read and let go of: a client that still sends would not see the answer.
+            # Read and discard the rest: a client that is still sending would not see the answer.
             if size > most_bytes:
                 raise Problem(413, f"the body has more than {most_bytes} bytes", {"Connection": "close"})
     except TimeoutError:
@@ -401,9 +401,9 @@ async def daily(
     try:
         first = day_in("from", from_) or end - timedelta(days=30)
     except OverflowError:
-        raise wrong("30 days before `to` is no day: say from") from None
+        raise wrong("30 days before `to` is out of range: add `from`") from None
     if not 0 < (end - first).days <= tables.MOST_DAYS:
-        raise wrong(f"from {first} to before {end} is not 1 to {tables.MOST_DAYS} days")
+        raise wrong(f"from {first} to {end} must be 1 to {tables.MOST_DAYS} days")
     async with live.database.one_state() as connection:
         return JSONResponse(
             await stamped(live, connection, await tables.daily(connection, wallet_id, first, end))

@@ -1,4 +1,4 @@
-"""The application: routes, problems, and what is opened at the start and let go of at the end."""
+"""The application: routes, problems, and what it opens at the start and closes at the end."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ DESCRIPTION = (
 
 
 def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
-    """The application, and the same behind its guard, which is what is served."""
+    """The application, and the same behind its guard, which is the one to serve."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +87,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _answer(request: Request, problem: Problem) -> Response:
-    """A problem, as a page for who came to see pages."""
+    """A problem, as a page if the client wants pages."""
     if request.url.path.startswith("/api/") or request.url.path.endswith(".json"):
         return problem.response()
     return pages.problem(request, problem)
@@ -107,16 +107,16 @@ async def _invalid(request: Request, failure: Exception) -> Response:
 
 async def _http(request: Request, failure: Exception) -> Response:
     assert isinstance(failure, HTTPException)  # noqa: S101 - it is registered for these
-    told = {404: "there is nothing at this address", 405: "this address takes another method"}
+    told = {404: "there is nothing at this address", 405: "this address needs another method"}
     detail = told.get(failure.status_code, str(failure.detail))
     return _answer(request, Problem(failure.status_code, detail, dict(failure.headers or {})))
 
 
 async def _unexpected(request: Request, failure: Exception) -> Response:
     log.failure("request_failed", failure, method=request.method, route=_route(request))
-    return _answer(request, Problem(500, "a fault of ours: the console's log has it"))
+    return _answer(request, Problem(500, "an error of ours: see the console's log"))
 
 
 def _route(request: Request) -> str:
-    """The route, not the address: that may hold anything."""
+    """The route, not the address, which may contain anything."""
     return str(getattr(request.scope.get("route"), "path", "none"))

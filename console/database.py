@@ -1,6 +1,6 @@
-"""PostgreSQL for the console: a bounded pool of read-only sessions as `wallet_reader`, with limits of time.
+"""PostgreSQL for the console: a bounded pool of read-only sessions as `wallet_reader`, with time limits.
 
-A server that falls silent (suspended, or its machine is) is noticed by the limit, too: the session is given up then.
+The limit also catches a server that falls silent (suspended, or its machine is): the session is dropped then.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ log = EventLog("console.database")
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
-#: So long a request waits for a session that is free; PostgreSQL is held to be away, or busy, after it.
+#: Seconds that a request waits for a free session before PostgreSQL counts as away or busy.
 SESSION_S = 3.0
-#: Requests that wait for a session at once.
+#: Most requests that wait for a session.
 MOST_WAITING = 2_000
-#: A new session is tried for so long with growing pauses; whoever asks next begins anew.
+#: Seconds for which a new session is retried with growing pauses; the next request starts over.
 RECONNECT_S = 4.0
-#: What the server's own limit leaves to the way there and back.
+#: How much shorter the server's own limit is, for the way there and back.
 ON_THE_WAY_S = 2.0
 
 
@@ -52,16 +52,16 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Begin to connect; nothing waits for it."""
+        """Start connecting in the background."""
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Let go of all sessions."""
+        """Close all sessions."""
         await self._pool.close(timeout=2.0)
 
     @asynccontextmanager
     async def asking(self) -> AsyncIterator[Connection]:
-        """A session for some questions, which together have WALLET_CONSOLE_STATEMENT_S. Raises Problem."""
+        """A session for some queries, which together have WALLET_CONSOLE_STATEMENT_S. Raises Problem."""
         try:
             async with self._pool.connection() as connection, asyncio.timeout(self._limit_s + ON_THE_WAY_S):
                 yield connection
@@ -71,31 +71,31 @@ class Database:
                 "WALLET_CONSOLE_STATEMENT_S"
             ) from None
         except TimeoutError:
-            raise away("PostgreSQL is silent") from None
+            raise away("PostgreSQL does not answer") from None
         except TooManyRequests:
-            raise away("too many requests wait for PostgreSQL") from None
+            raise away("too many requests are waiting for PostgreSQL") from None
         except PoolTimeout:
             raise away("PostgreSQL does not answer, or all sessions are busy") from None
         except psycopg.errors.InsufficientPrivilege as failure:
             log.warning("right_lacks", reason=one_line(failure))
             raise Problem(
-                503, "the console's login lacks a right in PostgreSQL: its log says which"
+                503, "the console's login lacks a right in PostgreSQL: see the console's log"
             ) from None
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as failure:
             log.warning("tables_lack", reason=one_line(failure))
-            raise Problem(503, "PostgreSQL lacks tables or functions of ours: run `wallet init`") from None
+            raise Problem(503, "tables or functions are missing in PostgreSQL: run `wallet init`") from None
         except psycopg.DataError:
-            raise wrong("a value is none that the tables can hold") from None
+            raise wrong("a value is out of the tables' range") from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as failure:
             log.warning("postgres_away", reason=one_line(failure))
-            raise away("PostgreSQL could not go on") from None
+            raise away("PostgreSQL failed") from None
 
     @asynccontextmanager
     async def one_state(self) -> AsyncIterator[Connection]:
-        """The same, with all questions seeing one state of the tables."""
+        """The same, with all queries seeing one state of the tables."""
         async with self.asking() as connection, connection.transaction():
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            # Before anything else, as whoever moves a month to the archive does: no deadlock can come of it.
+            # First of all, like a move to the archive does: so there can be no deadlock.
             await connection.execute("LOCK TABLE wallets IN ACCESS SHARE MODE")
             yield connection
 
@@ -118,16 +118,16 @@ class Database:
 
 
 async def rows(connection: Connection, query: LiteralString, *values: object) -> list[tuple[Any, ...]]:
-    """What a question brings."""
+    """The rows of a query."""
     return await (await connection.execute(query, values)).fetchall()
 
 
 async def row(connection: Connection, query: LiteralString, *values: object) -> tuple[Any, ...] | None:
-    """The first row that a question brings."""
+    """The first row of a query, or None."""
     return await (await connection.execute(query, values)).fetchone()
 
 
 def told(error: WalletError) -> Problem:
-    """What Kafka's part could not do, as an answer."""
+    """An error from Kafka's side as a Problem."""
     log.warning("not_answered", reason=str(error))
     return away("Kafka does not answer")

@@ -1,4 +1,4 @@
-"""What can be read of a rejected record's value, whatever rules it breaks; or where it broke."""
+"""Decode a rejected record's value as far as possible, whatever rules it breaks, or say why not."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from schemas.records import TYPES
 
 
 def decoded(value: bytes | None) -> dict[str, Any]:
-    """`decoded`, a transaction's fields, or None and in `not_decoded` why.
+    """`decoded` with a transaction's fields, or None and the cause in `not_decoded`.
 
-    Values are read as the pipeline's own schema has them. One in a producer's own schema may not be readable so.
+    It uses the pipeline's own schema; a value in a producer's own schema may not decode with it.
     """
     if value is None:
         return {"decoded": None, "not_decoded": "there is no value"}

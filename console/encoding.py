@@ -23,20 +23,20 @@ ENTRY_COLUMNS = (
 
 
 def position(partition: int, offset: int) -> str:
-    """A place in the input."""
+    """A position in the input."""
     return f"{partition}:{offset}"
 
 
 def position_in(name: str, text: str) -> tuple[int, int]:
-    """Partition and offset of a position; a Problem 400 for what is none."""
+    """Partition and offset of a position; Problem 400 if it is not one."""
     found = _POSITION.fullmatch(text)
     if found is None or int(found[1]) > INT32_MAX or int(found[2]) > INT64_MAX:
-        raise wrong(f"{name} {text[:40]!r} is no position: write partition:offset, for example 3:1042")
+        raise wrong(f"{name} {text[:40]!r} is not a position: write partition:offset, for example 3:1042")
     return int(found[1]), int(found[2])
 
 
 def whole_in(name: str, text: str | None, most: int = INT64_MAX) -> int | None:
-    """A whole number that is not negative; a Problem 400 for what is none."""
+    """A whole number that is not negative; Problem 400 otherwise."""
     if text is None:
         return None
     if not _WHOLE.fullmatch(text) or int(text) > most:
@@ -45,7 +45,7 @@ def whole_in(name: str, text: str | None, most: int = INT64_MAX) -> int | None:
 
 
 def time_in(name: str, text: str | None) -> datetime | None:
-    """An aware time, in UTC; a Problem 400 for what is none. A day stands for its beginning in UTC."""
+    """An aware time in UTC; Problem 400 if it is not one. A day means its beginning in UTC."""
     if not text:
         return None
     try:
@@ -56,32 +56,32 @@ def time_in(name: str, text: str | None) -> datetime | None:
             raise wrong(f"{name} {text[:40]!r} has no zone: add Z or an offset such as %2B01:00")
         return at.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise wrong(f"{name} {text[:40]!r} is no time: write 2026-11-22T10:00:00Z") from None
+        raise wrong(f"{name} {text[:40]!r} is not a time: write 2026-11-22T10:00:00Z") from None
 
 
 def day_in(name: str, text: str | None) -> date | None:
-    """A day; a Problem 400 for what is none."""
+    """A date; Problem 400 if it is not one."""
     if not text:
         return None
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise wrong(f"{name} {text[:40]!r} is no day: write 2026-11-22") from None
+        raise wrong(f"{name} {text[:40]!r} is not a date: write 2026-11-22") from None
 
 
 def id_in(segment: str, what: str = "wallet") -> str:
-    """The id in a percent-encoded path segment; a Problem 404 for what no id can be."""
+    """The id in a percent-encoded path segment; Problem 404 if it cannot be an id."""
     try:
         text = unquote(segment, errors="strict")
     except UnicodeDecodeError:
-        raise not_found(f"a {what}'s id is text in UTF-8, and this is none") from None
+        raise not_found(f"this is not UTF-8, which a {what}'s id must be") from None
     if not 1 <= len(text) <= 128 or "\0" in text:
-        raise not_found(f"no {what} can have this id: one has 1 to 128 characters, none of them U+0000")
+        raise not_found(f"no {what} can have this id: ids have 1 to 128 characters, without U+0000")
     return text
 
 
 def entry_of_row(row: Sequence[Any]) -> dict[str, Any]:
-    """A row of ENTRY_COLUMNS as an entry."""
+    """An entry from a row of ENTRY_COLUMNS."""
     return _entry(
         row[0], row[1], str(row[2]), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
         row[12], row[13],
@@ -89,7 +89,7 @@ def entry_of_row(row: Sequence[Any]) -> dict[str, Any]:
 
 
 def entry_of_record(entry: LedgerEntry) -> dict[str, Any]:
-    """The same of the ledger's record."""
+    """An entry from a record of the ledger."""
     one = entry.transaction
     return _entry(
         one.wallet_id, entry.sequence, one.transaction_id, TYPES[one.type], one.amount, one.currency,

@@ -1,7 +1,7 @@
-"""A wallet's entries as they come, as server-sent events whose ids are positions.
+"""A wallet's new entries as server-sent events whose ids are positions.
 
-A wallet's sequence has no holes. So whatever the followers' memory or a client's pace left out shows as a hole, and is
-read from the tables before anything later is sent: nothing is missed and nothing is sent twice.
+A wallet's sequence has no holes. So whatever the followers' memory or a slow client left out shows as a hole and is
+read from the tables before anything later is sent: nothing is missed or sent twice.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from console.outcomes import Feed, Source
 from console.problems import Problem, wrong
 from schemas.partitioner import partition_of
 
-#: A line without meaning after so long without an entry, so that whoever stands between keeps the connection.
+#: Seconds without an entry after which a comment line is sent, so that proxies keep the connection.
 SIGN_S = 15.0
-#: Entries that a slow client has not taken; what is beyond is read from the tables, so many at a time.
+#: Entries kept for a slow client, and how many of the further ones are read from the tables at a time.
 MOST_QUEUED = 1_000
 FILL_ROWS = 500
 FILL_PAUSE_S = 0.25
@@ -34,19 +34,17 @@ class WalletFeed:
         partition = partition_of(self._key, live.settings.partitions)
         if after is not None and after[0] != partition:
             raise wrong(
-                f"Last-Event-ID {after[0]}:{after[1]} is no position of this wallet: it is in partition {partition}"
+                f"Last-Event-ID {after[0]}:{after[1]} is not a position of this wallet: it is in partition {partition}"
             )
         feed = live.outcomes.follow(self._key, MOST_QUEUED)
         if feed is None:
-            raise Problem(
-                503, "as many live feeds as WALLET_CONSOLE_FEEDS allows are open", {"Retry-After": "5"}
-            )
+            raise Problem(503, "too many live feeds are open (WALLET_CONSOLE_FEEDS)", {"Retry-After": "5"})
         self._feed: Feed = feed
-        #: The sequence that was sent last; None as long as it is not known.
+        #: The sequence sent last; None while unknown.
         self._sequence: int | None = None
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The events' bytes, until the console ends or the client goes."""
+        """The events' bytes, until the console ends or the client disconnects."""
         feed = self._live.outcomes.follow(self._key, MOST_QUEUED)
         try:
             async for event in self._events(feed):
@@ -61,8 +59,8 @@ class WalletFeed:
                 async for entry in self._since(self._after):
                     yield _event(entry)
             except Problem:
-                return  # PostgreSQL is away for now: the client comes again with the position that it has
-            # What had come before this feed began, and was not in the tables yet.
+                return  # PostgreSQL is away: the client reconnects with its last position
+            # Entries that came before this feed began but were not in the tables yet.
             known = self._live.outcomes.entries_of(self._key)
             feed.entries.extendleft(reversed(known))
         while not self._live.ending.is_set():
@@ -87,7 +85,7 @@ class WalletFeed:
                 yield b": still here\n\n"
 
     async def _since(self, after: Source) -> AsyncIterator[dict[str, Any]]:
-        """What stands behind a position, from the tables, as far as they are; and the sequence at the position."""
+        """Entries after a position that the tables already have; also sets the sequence at the position."""
         while not await self._live.wait_for_row(after, 1.0):
             if self._live.ending.is_set():
                 return
@@ -105,7 +103,7 @@ class WalletFeed:
                 yield entry
 
     async def _fill(self, until: int) -> AsyncIterator[dict[str, Any]]:
-        """What lies between the last one sent and a sequence, as soon as it is in the tables."""
+        """The entries between the last one sent and a sequence, as soon as the tables have them."""
         while self._sequence is not None and self._sequence + 1 < until and not self._live.ending.is_set():
             some = await self._rows(until)
             for entry in some:
@@ -138,7 +136,7 @@ class WalletFeed:
 
 
 def _event(entry: dict[str, Any]) -> bytes:
-    """An entry as an event; of nothing, a line that keeps the connection."""
+    """An entry as an event; for an empty one, a comment that keeps the connection."""
     if not entry:
         return b": waiting for the tables\n\n"
     text = json.dumps(entry, ensure_ascii=False)  # JSON has no line break in it

@@ -1,7 +1,7 @@
-"""Outcomes that are no longer in memory: looked for in the topics, where every one of them is.
+"""Find outcomes that are no longer in memory in the topics, which have all of them.
 
-A partition's entries stand in the ledger in the order of their sources, and so do rejections, so a source is found by
-halves. Blocking; for a thread.
+A partition's entries are in the ledger in the order of their sources, and so are rejections, so a binary search finds
+them. Blocking; run it in a thread.
 """
 
 from contextlib import closing
@@ -14,12 +14,12 @@ from topics.incoming import Incoming
 from topics.names import Topics
 from topics.topic_log import TopicLog
 
-#: Below so many offsets a search by halves gives way to reading them.
+#: Below this many offsets, read them all instead of halving further.
 SMALL = 200
 
 
 def outcome_of(settings: Settings, source: Source) -> Outcome | None:
-    """What became of a record of the input; None where neither topic says anything of it. Raises NotReachable."""
+    """The outcome of an input record; None if neither topic has one. Raises NotReachable."""
     names = Topics.of(settings)
     for topic in (names.ledger, names.rejections):
         if (found := _in_topic(settings, topic, source)) is not None:
@@ -28,7 +28,7 @@ def outcome_of(settings: Settings, source: Source) -> Outcome | None:
 
 
 def is_record(settings: Settings, source: Source) -> bool | None:
-    """Whether the input holds a record there; None where it cannot be known any more. Raises NotReachable."""
+    """Whether the input has a record there; None if that can no longer be known. Raises NotReachable."""
     topic, (partition, offset) = Topics.of(settings).transactions, source
     there = offsets_of(quiet_admin(settings), [(topic, partition)])[topic, partition]
     if offset >= there.end:

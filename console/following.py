@@ -1,7 +1,7 @@
-"""Threads that follow `ledger` and `rejections`, read-committed, from a little before their ends.
+"""Threads that follow `ledger` and `rejections`, read-committed, starting a little before their ends.
 
-What they read goes to the memory of outcomes; where they are says up to where the topics are known. They hold nothing
-that could not be made again, join no group and commit nothing, so any number of consoles may run.
+What they read goes to the memory of outcomes; their position says up to where the topics are known. They keep no
+state, join no group and commit nothing, so any number of consoles can run.
 """
 
 import time
@@ -25,16 +25,16 @@ from topics.names import Topics
 
 log = EventLog("console.following")
 
-#: A follower begins so many offsets before the end: what was decided just before is known then, too.
+#: Offsets before the end at which a follower starts, to know recent outcomes, too.
 BEFORE_THE_END = 2_000
-#: A broker that holds back an empty answer does not notice in it that a transaction has ended, so it is asked again
-#: soon: with 50 ms who sends 300 transactions a second waits twice as long for what becomes of them.
+#: A broker that holds back an empty answer does not notice that a transaction has ended, so ask again soon: with 50 ms,
+#: clients that send 300 transactions a second would wait twice as long for outcomes.
 FETCH_WAIT_MS = 10
 POLL_S = 0.2
 AGAIN_S = 1.0
 
 
-#: Reads a record of the topic; None for one that is none of ours.
+#: Parses a record of the topic; None if it is not one of ours.
 OutcomeOf = Callable[[Message], tuple[Source, Outcome] | None]
 
 
@@ -42,7 +42,7 @@ class Place:
     """Where a follower is in one partition."""
 
     def __init__(self, start: int) -> None:
-        #: One past the last record that was seen; `start` where none was.
+        #: One past the last record seen; `start` if there was none.
         self.seen = start
         #: Everything before this was seen.
         self.position = start
@@ -51,7 +51,7 @@ class Place:
 
 
 class Follower:
-    """Follows one topic in a thread of its own until `stop` is set; Kafka away is waited for."""
+    """Follows one topic in its own thread until `stop` is set; waits while Kafka is away."""
 
     def __init__(
         self, settings: Settings, topic: str, outcomes: Outcomes, outcome_of: OutcomeOf, stop: Event
@@ -59,7 +59,7 @@ class Follower:
         self._settings, self._topic, self._outcomes = settings, topic, outcomes
         self._outcome_of, self._stop = outcome_of, stop
         self._upstreams = Topics.of(settings).is_upstreams(topic)
-        #: By partition; replaced as a whole when the follower begins anew.
+        #: By partition; replaced as a whole when the follower starts over.
         self.places: dict[int, Place] = {}
         self._thread = Thread(target=self._run, name=f"console-{topic}", daemon=True)
 
@@ -104,7 +104,7 @@ class Follower:
             while not self._stop.is_set():
                 first = consumer.poll(POLL_S)
                 if first is not None:
-                    # Whatever else is there already; nothing is waited for.
+                    # Take what else is there, without waiting.
                     self._take([first, *consumer.consume(slice_of(upstreams=self._upstreams), 0)], places)
         finally:
             consumer.close()
@@ -124,7 +124,7 @@ class Follower:
                 reached[at] = (seen, offset, last_ms)
             elif not passes(error):
                 raise because(error, NotReachable(f"{self._topic} cannot be followed: {error.str()}"))
-        # The memory first: whoever sees the place must find what lies before it.
+        # The memory first: whoever sees the place must find the outcomes before it.
         self._outcomes.tell(told)
         for at, (seen, position, last_ms) in reached.items():
             place = places[at]
@@ -149,7 +149,7 @@ def refused_in(message: Message) -> tuple[Source, Outcome] | None:
 
 
 def _source_offset(value: bytes) -> int:
-    """The last number of an entry, before its hash: no more of it is read for each record that passes by."""
+    """The last number of an entry, before its hash; decoding all of every record would cost more."""
     end = begin = len(value) - HASH_BYTES
     begin -= 1
     while value[begin - 1] & 0x80:
@@ -158,7 +158,7 @@ def _source_offset(value: bytes) -> int:
 
 
 def pipeline_settings(settings: Settings, stop: Event) -> Settings | None:
-    """The settings with what `init` fixed, as soon as Kafka tells; None when told to stop before."""
+    """The settings with what `init` has fixed, as soon as Kafka answers; None if stopped before."""
     said_at = 0.0
     while not stop.is_set():
         try:
@@ -176,7 +176,7 @@ def pipeline_settings(settings: Settings, stop: Event) -> Settings | None:
 
 
 def followers(settings: Settings, outcomes: Outcomes, stop: Event) -> tuple[Follower, Follower]:
-    """Who follows the ledger, and who follows the rejections."""
+    """The followers of the ledger and of the rejections."""
     names = Topics.of(settings)
     ledger = Follower(settings, names.ledger, outcomes, posted_in, stop)
     return ledger, Follower(settings, names.rejections, outcomes, refused_in, stop)

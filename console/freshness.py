@@ -1,9 +1,9 @@
-"""Up to where the tables are complete, in positions of the input: what every answer is stamped with.
+"""Up to which input positions the tables are complete; every answer carries this.
 
-A mark joins three things, found in this order: 1. the input offset C up to which the worker has committed, 2. the ends
-of `ledger` and `rejections` after that, open transactions included, 3. the last record before each end, as soon as the
-followers have passed it. Whatever was decided below C stands before these ends. So as soon as both sinks' positions,
-which commit with the rows, are behind these records, every input record below C is in the tables.
+A mark joins three things, read in this order: 1. the input offset C up to which the worker has committed, 2. then the
+ends of `ledger` and `rejections`, open transactions included, 3. the last record before each end, once the followers
+have passed it. Everything decided below C is before these ends. So once both sinks' positions, which commit with the
+rows, are past these records, every input record below C is in the tables.
 """
 
 import time
@@ -99,7 +99,7 @@ class Freshness:
         self._partitions = {at: Partition() for at in range(settings.partitions)}
         self.samples: deque[Sample] = deque(maxlen=MOST_SAMPLES)
         #: Why the last look failed; None if it did not.
-        self.problem: str | None = "Kafka was not asked yet"
+        self.problem: str | None = "it was not asked yet"
         self._thread = Thread(target=self._run, name="console-freshness", daemon=True)
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class Freshness:
     # -- answers
 
     def complete_until(self, positions: Positions) -> CompleteUntil:
-        """How far tables are whose sinks stand at these positions, read before or with the rows."""
+        """How complete tables are whose sinks are at these positions, read before or with the rows."""
         found, lagging, all_of_it = dict[int, int](), list[int](), list[int]()
         with self._lock:
             for at, partition in self._partitions.items():
@@ -130,12 +130,12 @@ class Freshness:
                 found[at] = mark.decided if mark else 0
                 if mark and mark.last_ms is not None:
                     (all_of_it if mark.at_end else lagging).append(mark.last_ms)
-        # Of a partition that is read to its end nothing is missing, however old its last record is.
+        # A partition that is read to its end misses nothing, however old its last record is.
         times = [min(lagging)] if lagging else [max(all_of_it)] if all_of_it else []
         return CompleteUntil(from_ms(times[0]) if times else None, found)
 
     def decided(self, partition: int) -> int:
-        """Everything below this offset of the input is decided, and what came of it was seen by the followers."""
+        """Everything below this input offset is decided, and the followers have seen the outcomes."""
         with self._lock:
             marks = self._partitions[partition].marks
             return marks[-1].decided if marks else 0
@@ -156,7 +156,7 @@ class Freshness:
             consumer: Consumer | None = None
             try:
                 admin = quiet_admin(self._settings)
-                # Which it never joins. What is committed is asked for, and no open transaction waited for.
+                # It never joins this group. Ask for what is committed, without waiting for open transactions.
                 conf = looking(self._settings, self._settings.group, isolation_level="read_uncommitted")
                 consumer = Consumer(conf | {"log_level": 0})
                 while not self._stop.wait(LOOK_EVERY_S):
@@ -178,7 +178,7 @@ class Freshness:
     def _look(self, admin: AdminClient, consumer: Consumer) -> None:
         names, partitions = self._names, [*self._partitions]
         input_ends = offsets_of(admin, [(names.transactions, at) for at in partitions])
-        # 1. What is decided. 2. How far the topics go that it stands in: in this order.
+        # 1. What is decided, 2. then the ends of the topics: in this order.
         committed = {
             one.partition: max(0, one.offset)
             for one in consumer.committed(
@@ -208,7 +208,7 @@ class Freshness:
         decided, ledger_end, rejections_end, whole = partition.pending
         if ledger.position < ledger_end or rejections.position < rejections_end:
             return
-        # 3. The last records; more may have come since, which makes the mark later, and never wrong.
+        # 3. The last records; if more have come since, the mark comes later but is not wrong.
         times = [one for one in (ledger.last_ms, rejections.last_ms) if one is not None]
         mark = Mark(decided, ledger.seen, rejections.seen, max(times, default=None), whole)
         marks = partition.marks
@@ -225,7 +225,7 @@ class Freshness:
 
 
 async def sink_positions(connection: Connection) -> dict[tuple[str, int], int]:
-    """Where the sinks are whose rows make an input record's outcome."""
+    """Positions of the sinks whose rows are outcomes of input records."""
     found = await rows(
         connection,
         "SELECT topic, partition, next_offset FROM sink_positions WHERE sink IN ('ledger', 'rejections')",

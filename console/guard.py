@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, what a browser may do with the answer, and paths as they were sent."""
+"""Guards every request: who may ask, what a browser may do with the answer, and undecoded paths."""
 
 import base64
 import binascii
@@ -29,7 +29,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach an address."""
+    """Whether only programs on this machine can reach an address."""
     if host == "localhost":
         return True
     try:
@@ -39,10 +39,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigurationError for a console that strangers could read, or write to."""
+    """Raise ConfigurationError if others could read from, or write to, this console."""
     if settings.console_token is None and not is_loopback(settings.console_host):
         raise ConfigurationError(
-            f"WALLET_CONSOLE_HOST {settings.console_host} is reached from other machines: set WALLET_CONSOLE_TOKEN, "
+            f"WALLET_CONSOLE_HOST {settings.console_host} is open to other machines: set WALLET_CONSOLE_TOKEN, "
             "or listen on 127.0.0.1"
         )
     if settings.console_token is None and settings.console_writes:
@@ -76,7 +76,7 @@ class Guard:
         if (problem := self._problem(scope)) is not None:
             await problem.response()(scope, receive, guarded)
             return
-        # A wallet's id is one segment of the path: what is encoded stays so until its route is found.
+        # A wallet's id is one path segment: keep it encoded until its route is found.
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         scope["path"] = raw.decode("latin-1")
         await self._app(scope, receive, guarded)
@@ -84,7 +84,7 @@ class Guard:
     def _problem(self, scope: Scope) -> Problem | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         if self._local:
-            # A page of somebody else's whose name was made to lead to this machine must read nothing here.
+            # DNS rebinding: another site's page whose name points to this machine must not read anything.
             host = headers.get(b"host", "")
             name = host if host.endswith("]") else host.rsplit(":", 1)[0] if ":" in host else host
             if name.lower() not in LOOPBACK_NAMES:
@@ -92,18 +92,18 @@ class Guard:
             return None
         if not self.knows(headers.get(b"authorization", ""), basic=True):
             return Problem(
-                401, "show the token, as `Authorization: Bearer` or as a password",
+                401, "send the token as `Authorization: Bearer` or as a password",
                 {"WWW-Authenticate": 'Basic realm="wallet console", charset="UTF-8"'},
             )  # fmt: skip
         return None
 
     def knows(self, authorization: str, *, basic: bool = False) -> bool:
-        """Whether a request shows the token. As a password it may read, which a browser can do; it may not write."""
+        """Whether a request has the token. As a password, as browsers send it, it is good for reading only."""
         return shows(authorization, self._token.get_secret_value() if self._token else None, basic=basic)
 
 
 def shows(authorization: str, token: str | None, *, basic: bool = False) -> bool:
-    """Whether this header shows the token; compared in constant time."""
+    """Whether this header has the token; compares in constant time."""
     scheme, _, shown = authorization.partition(" ")
     if basic and scheme.lower() == "basic":
         try:

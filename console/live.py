@@ -1,6 +1,6 @@
-"""What a console knows of Kafka: the followers, the newest outcomes, how fresh the tables are, and the way in.
+"""A console's view of Kafka: the followers, the newest outcomes, how fresh the tables are, and the producer.
 
-Kafka may be away when a console starts, and come and go: who needs it is told so meanwhile.
+Kafka may be away when a console starts, and later: requests that need it then get an error.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from schemas.records import LedgerEntry, Reason
 from topics.cluster import quiet_admin
 from topics.names import Topics
 
-#: Looks for old outcomes in the topics, and for records of the input, at once.
+#: Most concurrent searches in the topics.
 LOOKING = 4
-#: While somebody waits for a row, the sinks' positions are asked for so often, once for all who wait.
+#: Seconds between reads of the sinks' positions while requests wait for rows, once for all of them.
 POSITIONS_EVERY_S = 0.05
 STATUS_EVERY_S = 1.0
 STATUS_KEPT_S = 30.0
@@ -58,13 +58,13 @@ class Live:
         self._status_task: asyncio.Task[Answer] | None = None
         self._reasons: tuple[float, dict[str, int]] | None = None
         self._starter = Thread(target=self._start, name="console-starter", daemon=True)
-        #: Set when the console ends, for whoever would wait longer than that.
+        #: Set when the console ends, to wake waiting requests.
         self.ending = asyncio.Event()
 
     # -- life
 
     async def open(self) -> None:
-        """Begin; nothing waits for Kafka."""
+        """Start in the background, without waiting for Kafka."""
         self.outcomes.loop = asyncio.get_running_loop()
         self._starter.start()
 
@@ -80,7 +80,7 @@ class Live:
         self.settings, self._freshness = ruled, freshness
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
         self.ending.set()
         self._stop.set()
         if self._positions_task is not None:
@@ -96,24 +96,24 @@ class Live:
 
     @property
     def freshness(self) -> Freshness:
-        """How far Kafka is; a Problem 503 while it was not reached yet."""
+        """How fresh the tables are; Problem 503 until Kafka was reached."""
         if self._freshness is None:
-            raise away("Kafka does not answer, or holds no pipeline yet")
+            raise away("Kafka does not answer, or has no pipeline yet")
         return self._freshness
 
     @property
     def problem(self) -> str | None:
-        """Why Kafka is not followed at the moment, if so."""
-        return "Kafka was not reached yet" if self._freshness is None else self._freshness.problem
+        """Why Kafka cannot be followed at the moment, or None."""
+        return "it was not reached yet" if self._freshness is None else self._freshness.problem
 
     def complete_until(self, positions: dict[tuple[str, int], int]) -> CompleteUntil:
-        """Up to where tables are complete whose sinks stand there."""
+        """Up to where tables are complete whose sinks are at these positions."""
         return (
             CompleteUntil(None, {}) if self._freshness is None else self._freshness.complete_until(positions)
         )
 
     async def wait_for_row(self, source: Source, wait_s: float) -> bool:
-        """Whether what came of a record is in the tables, waited for so long."""
+        """Wait; returns whether the outcome of a record is in the tables."""
         self._must_have(source)
         deadline = time.monotonic() + wait_s
         self._row_waiters += 1
@@ -160,7 +160,7 @@ class Live:
             raise not_found(f"the pipeline has partitions 0 to {self.settings.partitions - 1}")
 
     async def outcome(self, source: Source, wait_s: float) -> Outcome | None:
-        """What became of a record; None while it is pending. A Problem 404 where there is no record."""
+        """The outcome of a record; None while it is pending. Problem 404 if there is no record."""
         freshness = self.freshness
         self._must_have(source)
         if (known := self.outcomes.get(source)) is not None:
@@ -171,7 +171,7 @@ class Live:
             if source[1] >= freshness.decided(source[0]):
                 if await self._is_record(source) is False:
                     raise not_found(
-                        f"the input holds no record at {source[0]}:{source[1]}",
+                        f"the input has no record at {source[0]}:{source[1]}",
                         source=f"{source[0]}:{source[1]}",
                     )
                 return None
@@ -182,8 +182,8 @@ class Live:
                 raise told(error) from None
         if found is None:
             raise not_found(
-                f"neither ledger nor rejections name {source[0]}:{source[1]}: no record was there, or retention has "
-                "deleted what became of it",
+                f"neither ledger nor rejections name {source[0]}:{source[1]}: there was no record, or retention has "
+                "deleted its outcome",
                 source=f"{source[0]}:{source[1]}",
             )
         return found
@@ -196,7 +196,7 @@ class Live:
                 raise told(error) from None
 
     async def posted_first(self, source: Source, wallet_id: str, transaction_id: str) -> Answer | None:
-        """The entry of which a DUPLICATE's record is another; None where it cannot be told at the moment."""
+        """The entry that a DUPLICATE repeats; None if it is unknown at the moment."""
         known = self.outcomes.posted_before(source, wallet_id.encode(), transaction_id)
         if known is not None and entry_in(known).transaction.transaction_id == transaction_id:
             return entry_of_record(entry_in(known))
@@ -206,7 +206,7 @@ class Live:
     # -- the way in
 
     def sender(self) -> Sender:
-        """The producer, made when it is first needed."""
+        """The producer, created on first use."""
         _ = self.freshness
         if self._sender is None:
             self._sender = Sender(self.settings)
@@ -215,7 +215,7 @@ class Live:
     # -- status
 
     async def status(self) -> Answer:
-        """What `wallet status --json` says, at most a second old."""
+        """The same as `wallet status --json`, at most a second old."""
         async with self._status_lock:
             if self._status is None or time.monotonic() - self._status[0] > STATUS_EVERY_S:
                 ruled = self.settings.model_copy(update={"startup_wait_s": 1.0})
@@ -227,16 +227,16 @@ class Live:
             return self._status[1]
 
     def status_if_known(self) -> Answer | None:
-        """The status as it was last asked for, and asked for anew meanwhile: it may take seconds."""
+        """The last known status; refreshes it in the background, which may take seconds."""
         if self._status_task is None or self._status_task.done():
             if self._status_task is not None and not self._status_task.cancelled():
-                self._status_task.exception()  # it was told by the log
+                self._status_task.exception()  # it was logged
             self._status_task = asyncio.create_task(self.status())
         known = self._status
         return known[1] if known and time.monotonic() - known[0] < STATUS_KEPT_S else None
 
     async def reasons(self) -> dict[str, int]:
-        """Rejections by reason, a few seconds old: all of them are counted."""
+        """Rejections by reason, cached for a few seconds, since it counts all of them."""
         if self._reasons is None or time.monotonic() - self._reasons[0] > REASONS_EVERY_S:
             async with self.database.asking() as connection:
                 self._reasons = time.monotonic(), await tables.rejections_by_reason(connection)

@@ -1,7 +1,7 @@
-"""The newest outcomes, in bounded memory, and whoever waits for one.
+"""The newest outcomes, in bounded memory, and the requests that wait for one.
 
-By the conservation law (DESIGN section 2) each record of the input comes to be one record of `ledger` or of
-`rejections`. Two threads follow these topics and tell this memory; requests ask it from the event loop.
+By the conservation law (DESIGN section 2) each record of the input becomes one record of `ledger` or `rejections`.
+Two threads follow these topics and fill this memory; requests read it from the event loop.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple
 
-#: What one outcome takes besides its bytes, about: the objects around it.
+#: About how much memory one outcome takes in addition to its bytes.
 OVERHEAD_BYTES = 400
 
 #: Partition and offset of a record of the input.
@@ -37,7 +37,7 @@ Outcome = Posted | Refused
 
 
 class Feed:
-    """What one live feed has not taken yet, at most so many entries; `overflowed` says that some were left out."""
+    """Entries that one live feed has not taken yet, up to a limit; `overflowed`: some were dropped."""
 
     def __init__(self, most: int) -> None:
         self.entries: deque[tuple[Source, Posted]] = deque()
@@ -56,7 +56,7 @@ class Feed:
 
 
 class Outcomes:
-    """Outcomes by their source, the oldest forgotten first; told by threads, asked by one event loop."""
+    """Outcomes by source, oldest dropped first; filled by threads, read by one event loop."""
 
     def __init__(self, most_bytes: int, most_waiting: int, most_feeds: int) -> None:
         self._most_bytes, self._most_waiting, self._most_feeds = most_bytes, most_waiting, most_feeds
@@ -72,13 +72,13 @@ class Outcomes:
     # -- from the threads that follow
 
     def tell(self, some: list[tuple[Source, Outcome]]) -> None:
-        """Outcomes in the order of their topic."""
+        """Add outcomes, in the order of their topic."""
         woken: list[tuple[list[asyncio.Future[Outcome]], Outcome]] = []
         fed: dict[bytes, list[tuple[Source, Posted]]] = {}
         with self._lock:
             for source, outcome in some:
                 if source in self._known:
-                    continue  # read again, after a connection was made anew
+                    continue  # read again after a reconnect
                 self._known[source] = outcome
                 size = OVERHEAD_BYTES + (len(outcome.value) if type(outcome) is Posted else 0)
                 self._order.append((source, size))
@@ -110,17 +110,17 @@ class Outcomes:
     # -- from the event loop
 
     def get(self, source: Source) -> Outcome | None:
-        """What is known of a source at this moment."""
+        """The outcome of a source, if known."""
         with self._lock:
             return self._known.get(source)
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody else may wait."""
+        """Whether no further request may wait."""
         return self._waiting_count >= self._most_waiting
 
     async def wait(self, source: Source, wait_s: float) -> Outcome | None:
-        """The outcome of a source as soon as it is there; None where it is not within this time."""
+        """Wait for the outcome of a source; None if it does not come within this time."""
         with self._lock:
             known = self._known.get(source)
             if known is not None or wait_s <= 0 or self.is_full:
@@ -136,14 +136,14 @@ class Outcomes:
         finally:
             self._waiting_count -= 1
             with self._lock:
-                # Who was woken is in no list any more; another one of that source may be there meanwhile.
+                # A woken waiter is in no list any more, but another one for that source may be by now.
                 if future in (left := self._waiting.get(source, [])):
                     left.remove(future)
                     if not left:
                         del self._waiting[source]
 
     def posted_before(self, source: Source, key: bytes, transaction_id: str) -> Posted | None:
-        """The entry of this id in the wallet that stands before a source, where it is still known."""
+        """The wallet's entry with this id before a source, if still in memory."""
         wanted = transaction_id.encode()
         with self._lock:
             for known in reversed(self._known):
@@ -159,7 +159,7 @@ class Outcomes:
         return None
 
     def entries_of(self, key: bytes) -> list[tuple[Source, Posted]]:
-        """The newest entries of a wallet, as far as they are known, in their order."""
+        """The newest entries of a wallet that are in memory, in order."""
         with self._lock:
             return [
                 (source, outcome)
@@ -173,7 +173,7 @@ class Outcomes:
         return self._feed_count >= self._most_feeds
 
     def follow(self, key: bytes, most: int) -> Feed:
-        """A feed of a wallet's further entries, to be given back to `unfollow`."""
+        """A feed of a wallet's new entries; pass it to `unfollow` at the end."""
         feed = Feed(most)
         self._feed_count += 1
         with self._lock:

@@ -1,4 +1,4 @@
-"""Pages for people: server-rendered, readable without JavaScript, their filters in the address."""
+"""Pages for people: server-rendered, readable without JavaScript, with filters in the URL."""
 
 from base64 import b64decode
 from collections.abc import Iterator
@@ -27,9 +27,9 @@ router = APIRouter(include_in_schema=False)
 PAGE_ROWS = 50
 #: Points of a chart of a balance.
 POINTS = 500
-#: Bytes of a value that a page shows; all of it is in the JSON.
+#: Bytes of a value that a page shows; the JSON has all of it.
 SHOWN_BYTES = 2_048
-#: Behind so many records a worker or a sink is told to be behind.
+#: Lag in records from which the overview reports it.
 BEHIND = 1_000
 
 Text = Annotated[str, Query(max_length=400)]
@@ -37,7 +37,7 @@ From = Annotated[str, Query(alias="from", max_length=64)]
 
 
 def money(amount: object, currency: str) -> str:
-    """Minor units as people write them: 1250 EUR is 12.50; of a currency that is not known, as they are."""
+    """Minor units as people write them: 1250 EUR is 12.50; unchanged for an unknown currency."""
     minor = int(str(amount))
     digits = MINOR_DIGITS.get(currency, 0)
     whole, part = divmod(abs(minor), 10**digits)
@@ -46,17 +46,17 @@ def money(amount: object, currency: str) -> str:
 
 
 def moment(text: str | None) -> str:
-    """A time of the API as people read it: milliseconds, and the zone once."""
+    """A time of the API for people: with milliseconds and without the zone."""
     return "" if not text else text.replace("T", " ").removesuffix("Z").removesuffix("000")
 
 
 def segment(text: object) -> str:
-    """An id as one segment of an address."""
+    """An id as one path segment."""
     return quote(str(text), safe="")
 
 
 def hexadecimal(value: bytes) -> Iterator[tuple[str, str, str]]:
-    """Sixteen bytes a line: where, the bytes, and what of them is printable ASCII."""
+    """A hex dump: for each 16 bytes the offset, the bytes, and their printable ASCII."""
     for at in range(0, min(len(value), SHOWN_BYTES), 16):
         some = value[at : at + 16]
         yield f"{at:06x}", some.hex(" "), "".join(chr(one) if 32 <= one < 127 else "·" for one in some)
@@ -84,7 +84,7 @@ def problem(request: Request, told: Problem) -> Response:
 
 @router.get("/")
 async def overview(request: Request) -> Response:
-    """Is everything well, in one sentence, and the figures that say so."""
+    """Whether everything is well, in one sentence, with the figures."""
     live = live_of(request)
     found = await _overview(live)
     return page("overview.html", **found)
@@ -103,7 +103,7 @@ async def overview_json(request: Request) -> Response:
 
 
 async def _overview(live: Live) -> Answer:
-    """Everything that the overview shows; what cannot be told is None, with the reason among the problems."""
+    """Everything that the overview shows; unknown values are None, with the cause among the problems."""
     problems: list[str] = []
     reasons: dict[str, int] = {}
     positions: dict[tuple[str, int], int] | None = None
@@ -130,7 +130,7 @@ async def _overview(live: Live) -> Answer:
     worker_lag = sum(one["worker_lag"] for one in partitions)
     tables_lag = sum(one["tables_lag"] for one in partitions)
     if status is not None and not status["workers"]:
-        problems.append("no worker runs: nothing is posted")
+        problems.append("no worker is running: nothing is posted")
     if worker_lag > BEHIND:
         problems.append(f"workers are {worker_lag:,} records behind the input")
     if positions is not None and tables_lag - worker_lag > BEHIND:
@@ -156,7 +156,7 @@ async def _overview(live: Live) -> Answer:
 
 @router.get("/find")
 async def find(q: Text = "") -> Response:
-    """What was typed: a position of the input, or the beginning of a wallet's id."""
+    """Go to what was typed: a position of the input, or the beginning of a wallet's id."""
     text = q.strip()
     partition, colon, offset = text.partition(":")
     if colon and partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit():
@@ -219,7 +219,7 @@ async def wallet(
 
 @router.get("/wallets/{wallet}/chart.json")
 async def chart(request: Request, wallet: str, from_: From = "", to: Text = "") -> Response:
-    """The balance over the time of the same filter: every entry, or so many of them evenly."""
+    """The balance over the filtered time: every entry, or evenly spread ones if there are many."""
     live, wallet_id = live_of(request), id_in(wallet)
     async with live.database.one_state() as connection:
         currency, _ = await tables.currency_of(connection, wallet_id)
@@ -261,7 +261,7 @@ async def outcome(request: Request, partition: str, offset: str) -> Response:
 async def rejections(
     request: Request, reason: Text = "", from_: From = "", to: Text = "", after: Text = ""
 ) -> Response:
-    """What was rejected: the newest, or by source where a time or a place is asked for."""
+    """Rejections: the newest, or by source if a time or a place is given."""
     live, wanted = live_of(request), reason_in(reason)
     start, end = time_in("from", from_), time_in("to", to)
     place = None
@@ -281,7 +281,7 @@ async def rejections(
     given = {name: text for name, text in filters.items() if text}
     more = None
     if len(found) > PAGE_ROWS:
-        # From the newest on one goes to all of them, by source.
+        # The page after the newest ones lists all of them by source.
         more = (
             given | {"after": found[PAGE_ROWS - 1]["source"]} if by_source else given | {"from": "1970-01-01"}
         )
@@ -299,7 +299,7 @@ async def rejections(
 
 @router.get("/rejections/{partition}/{offset}")
 async def rejection(request: Request, partition: str, offset: str) -> Response:
-    """One rejection: its bytes, what could be decoded of them, and where it broke."""
+    """One rejection: its bytes, what could be decoded, and where decoding failed."""
     live, source = live_of(request), source_in(partition, offset)
     answer = await rejection_of(live, source)
     value = None if answer["value"] is None else b64decode(answer["value"])

@@ -1,4 +1,4 @@
-"""What is said when a request cannot be answered: RFC 9457 problems, each with a sentence for its reader."""
+"""Errors of the API: RFC 9457 problems, each with a sentence for its reader."""
 
 from http import HTTPStatus
 from typing import Any
@@ -41,5 +41,5 @@ def wrong(detail: str, **more: Any) -> Problem:
 
 
 def away(detail: str, **more: Any) -> Problem:
-    """503; asking again in a moment may help."""
+    """503: trying again in a moment may help."""
     return Problem(503, detail, {"Retry-After": "1"}, **more)

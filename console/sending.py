@@ -1,4 +1,4 @@
-"""Transactions on their way into the input: acks=all, idempotent, to the partition that Java's partitioner says."""
+"""Send transactions to the input: acks=all, idempotent, with Java's partitioner."""
 
 import asyncio
 from threading import Event, Thread
@@ -19,9 +19,9 @@ from schemas.registry import schema_ids
 from topics.clients import librdkafka
 from topics.names import Topics
 
-#: A record is given up after so long; the client then does not know, and sends it again under its id.
+#: Seconds after which a record is given up; the client then sends it again under the same id.
 DELIVERY_S = 30.0
-#: Records gather for so long to one request to the broker.
+#: Milliseconds in which records gather for one request to the broker.
 LINGER_MS = 2
 POLL_S = 0.05
 UNKNOWN = "it may have been written: send it again under the same transaction_id, which posts it once"
@@ -54,7 +54,7 @@ class Sender:
         self._thread.start()
 
     async def send(self, one: Transaction) -> Source:
-        """Where the record stands in the input, once Kafka has confirmed it; raises Problem."""
+        """The record's position in the input, once Kafka has confirmed it; raises Problem."""
         if self._frame is None:
             try:
                 ids = await asyncio.to_thread(
@@ -67,8 +67,8 @@ class Sender:
         if len(key) + len(value) > self._settings.max_record_bytes:
             raise Problem(
                 413,
-                f"nothing was sent: the transaction has {len(key) + len(value)} bytes with its key, at most "
-                f"{self._settings.max_record_bytes} are taken",
+                f"nothing was sent: the transaction has {len(key) + len(value)} bytes with its key, more than "
+                f"the limit of {self._settings.max_record_bytes}",
             )
         confirmed: asyncio.Future[Source] = self._loop.create_future()
 
@@ -78,7 +78,7 @@ class Sender:
         try:
             self._producer.produce(self._topic, value, key, on_delivery=told)
         except BufferError:
-            raise away("nothing was sent: too many transactions wait for Kafka") from None
+            raise away("nothing was sent: too many transactions are waiting for Kafka") from None
         except KafkaException as failure:
             raise away(f"nothing was sent: {failure.args[0].str()}") from None
         try:
@@ -88,7 +88,7 @@ class Sender:
             raise away(f"Kafka does not confirm the transaction: {UNKNOWN}") from None
 
     async def close(self) -> None:
-        """Wait a little for what is on its way."""
+        """Wait briefly for records on their way."""
         await asyncio.to_thread(self._producer.flush, 5.0)
         self._stop.set()
         await asyncio.to_thread(self._thread.join, 2.0)
@@ -108,12 +108,12 @@ def _settle(confirmed: "asyncio.Future[Source]", error: KafkaError | None, messa
 
 
 def transaction_in(body: bytes) -> Transaction:
-    """A transaction as `wallet send` takes it; a Problem 400 with what is wrong."""
+    """A transaction as `wallet send` takes it; Problem 400 with what is wrong."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         raise Problem(400, "nothing was sent: the body is not UTF-8") from None
-    # JSON has line breaks between tokens only, so that an object over several lines is one line with these.
+    # JSON has line breaks only between tokens, so spaces can replace them to make one line.
     line = text.translate({10: " ", 13: " "}).strip()
     if not line.startswith("{"):
         raise Problem(400, "nothing was sent: the body is not a JSON object")

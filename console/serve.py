@@ -19,18 +19,18 @@ from vitals.ending import END_S, end_within, ended_by
 
 log = EventLog("console")
 
-#: Connections that the system keeps until they are taken.
+#: Connections that the system queues.
 BACKLOG = 2_048
-#: Connections besides those that wait for an outcome or follow a wallet; who comes beyond is answered with 503.
+#: Connections in addition to waiting requests and live feeds; further ones get 503.
 OTHERS = 1_000
-#: Requests that are under way get so long at the end.
+#: Seconds that running requests get at the end.
 GRACE_S = 3
 
 
 def run(settings: Settings) -> int:
     """Serve; returns the exit code.
 
-    Raises ConfigurationError for settings that let strangers in, and for a port that is taken.
+    Raises ConfigurationError if others could get in, or the port is taken.
     """
     guard.check(settings)
     _, guarded = application(settings)
@@ -51,18 +51,18 @@ def run(settings: Settings) -> int:
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
-        # What fails within a request is logged by the application.
+        # The application logs failures within requests.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
         signals: list[int] = []
 
         def told_to_stop(number: int, _: FrameType | None) -> None:
-            """uvicorn raises what it was told once more when it has ended."""
+            """uvicorn raises the signal again when it has ended."""
             signals.append(number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, told_to_stop)
         shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-        typer.echo(f"console {shown}{'' if settings.console_writes else ' (reads only)'}")
+        typer.echo(f"console {shown}{'' if settings.console_writes else ' (read-only)'}")
         log.info("listening", address=shown, writes=settings.console_writes)
         server.run([listener])
     end_within(END_S, lambda: None, ended_by(signals))
@@ -89,7 +89,7 @@ def _listening(settings: Settings) -> socket.socket:
 
 
 def _allow_many_connections(settings: Settings) -> None:
-    """Each waiting request is an open file."""
+    """Raise the limit of open files: each waiting request is one."""
     wanted = settings.console_waiting + settings.console_feeds + OTHERS + 100
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""What the API asks the tables, each question bounded in rows, with answers as the API writes them."""
+"""The API's queries, each with a limit on rows, with results as the API writes them."""
 
 import json
 from base64 import b64encode
@@ -40,7 +40,7 @@ async def wallets(connection: Connection, prefix: str, after: str | None, limit:
 
 
 async def currency_of(connection: Connection, wallet_id: str) -> tuple[str, datetime]:
-    """A wallet's currency, and when it was opened; a Problem 404 for one that has no entry."""
+    """A wallet's currency, and when it was opened; Problem 404 if it has no entry."""
     found = await row(connection, "SELECT currency, opened_at FROM wallets WHERE wallet_id = %s", wallet_id)
     if found is None:
         raise not_found(f"wallet {wallet_id!r} has no entry in the tables")
@@ -48,7 +48,7 @@ async def currency_of(connection: Connection, wallet_id: str) -> tuple[str, date
 
 
 async def newest(connection: Connection, wallet_id: str) -> Answer:
-    """A wallet with its newest entry; a Problem 404 for one that has none."""
+    """A wallet with its newest entry; Problem 404 if it has none."""
     currency, opened_at = await currency_of(connection, wallet_id)
     found = await row(
         connection,
@@ -140,7 +140,7 @@ async def proof(
     ):
         raise not_found(f"wallet {wallet_id!r} has no entry {sequence} in the tables")
     if after_sequence is None:
-        # What a seal covers is proved with it: the last entry of a sealed month is where the chain is taken up.
+        # A seal proves what it covers, so the chain starts at the last entry of a sealed month.
         sealed = await row(
             connection,
             """
@@ -183,7 +183,7 @@ async def proof(
 
 
 async def group(connection: Connection, group_id: str) -> Answer:
-    """The legs of a movement, and whether they sum to zero in every currency; a Problem 404 for none."""
+    """The legs of a movement, and whether they sum to zero in every currency; Problem 404 if there are none."""
     found = await rows(
         connection,
         f"""
@@ -278,7 +278,7 @@ def _rejection(one: Sequence[Any]) -> Answer:
 async def rejection(
     connection: Connection, partition: int, offset: int
 ) -> tuple[Answer, bytes | None] | None:
-    """One rejection with its bytes in base64, and its value as it came; None where there is none."""
+    """One rejection with its bytes in base64, and its original value; None if there is none."""
     found = await row(
         connection,
         f"SELECT {_REJECTION}, value, headers FROM rejections WHERE (source_partition, source_offset) = (%s, %s)",  # noqa: S608
@@ -420,7 +420,7 @@ async def newest_entries(
     before: int | None,
     limit: int,
 ) -> list[Answer]:
-    """A wallet's entries of a time from the newest on, those before a sequence."""
+    """A wallet's entries of a time span, newest first, before a sequence."""
     found = await rows(
         connection,
         f"""
@@ -442,7 +442,7 @@ async def newest_entries(
 async def points(
     connection: Connection, wallet_id: str, start: datetime | None, end: datetime | None, most: int
 ) -> list[list[str]]:
-    """Times and balances after entries: each of them, or evenly about so many and the last."""
+    """Times and balances after entries: all of them, or about `points` evenly spread ones and the last."""
     found = await rows(
         connection,
         """

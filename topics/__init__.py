@@ -1,1 +1,1 @@
-"""Topics as they are read: the records of a partition up to an end that is known, in bounded memory."""
+"""Asking Kafka: clients, ends, offsets of groups, and reading a partition up to a known end in bounded memory."""

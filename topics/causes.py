@@ -1,7 +1,7 @@
-"""Why Kafka does not answer: what librdkafka tells only its error callback, and what TLS says when asked.
+"""Why Kafka does not answer: what librdkafka reports only to its error callback, and what a TLS handshake shows.
 
-Each of these reads "Broker transport failure" in the answer to a question: a login that is refused, a certificate that
-is not trusted, a host that has no address, a port at which nobody listens.
+All of these read "Broker transport failure" in the answer to a request: a refused login, an untrusted certificate, a
+host without an address, a port on which nobody listens.
 """
 
 import re
@@ -14,13 +14,13 @@ from config.errors import ConfigurationError, NotReachable, Refused, WalletError
 from config.settings import Settings
 from topics import security
 
-#: A look of our own at a server lasts for so long at most.
+#: Most seconds for our own look at a server.
 LOOK_S = 3.0
-#: What stands around the cause in librdkafka's words: whom it asked, and when.
+#: What librdkafka writes around the cause: whom it asked, and when.
 _AROUND = re.compile(r"^\S+?/\S+: |\s*\(after \d+ms in state \w+[^)]*\)")
-#: How a broker says that it does not take our certificate, or that there is none.
+#: How a broker says that it refuses our certificate, or that there is none.
 _ALERT = re.compile(r"alert (bad certificate|certificate \w+|unknown ca|unsupported certificate)")
-#: A right is missing; what it is missing on, the error does not say.
+#: A right is missing; the error does not say on what.
 DENIED = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -30,15 +30,15 @@ DENIED = frozenset(
     }
 )
 WHERE = "docs/operations/acls.md has what each program needs"
-#: Nobody there, or an address that can be nobody's.
+#: Nobody listens, or the address is impossible.
 _AWAY = (OSError, OverflowError, ValueError)
 
 
 def error_of(failure: BaseException) -> KafkaError | None:
-    """The error of Kafka that a client raised; None for anything else.
+    """The Kafka error that a client raised; None for anything else.
 
-    confluent-kafka (2.16) may have its error already in hand when it calls a delivery report. Then it raises a
-    SystemError, whose cause is the error.
+    If confluent-kafka (2.16) already has an error when it calls a delivery report, it raises a SystemError with that
+    error as its cause.
     """
     told = failure.__cause__ if isinstance(failure, SystemError) else failure
     error = told.args[0] if isinstance(told, KafkaException) else None
@@ -46,7 +46,7 @@ def error_of(failure: BaseException) -> KafkaError | None:
 
 
 def error_in(failure: KafkaException | SystemError) -> KafkaError:
-    """The same; anything but an error of Kafka is raised on."""
+    """The same; anything but a Kafka error is raised again."""
     error = error_of(failure)
     if error is None:
         raise failure
@@ -68,7 +68,7 @@ class Causes:
         return _AROUND.sub("", self._newest.str()) if self._newest else ""
 
     def lasting(self, settings: Settings) -> WalletError | None:
-        """The error to end with, where waiting would not help; None where it may."""
+        """The error to end with if waiting cannot help; None if it may."""
         code, told = self._newest.code() if self._newest else None, str(self)
         if code == KafkaError._AUTHENTICATION and "timed out" not in told:
             return ConfigurationError(
@@ -87,7 +87,7 @@ class Causes:
 
 
 def _untrusted(settings: Settings) -> WalletError | None:
-    """What is wrong with a server's certificate; librdkafka does not say which of several things it is."""
+    """What is wrong with a server's certificate, since librdkafka does not say."""
     if (context := security.tls(settings)) is None:
         return None
     for host, port in _servers(settings):
@@ -101,16 +101,14 @@ def _untrusted(settings: Settings) -> WalletError | None:
         except ssl.SSLCertVerificationError as error:
             why = error.verify_message
             if "expired" in why or "not yet valid" in why:
-                return NotReachable(
-                    f"the certificate of Kafka at {at} does not count: {why}; have it renewed"
-                )
+                return NotReachable(f"the certificate of Kafka at {at} is not valid: {why}; have it renewed")
             if "mismatch" in why:
                 return ConfigurationError(
-                    f"the certificate of Kafka at {at} is for another host: {why}; name the host in WALLET_KAFKA as "
-                    "its certificate does"
+                    f"the certificate of Kafka at {at} is for another host: {why}; write the host in WALLET_KAFKA "
+                    "as in its certificate"
                 )
             return ConfigurationError(
-                f"the certificate of Kafka at {at} is not trusted: {why}; WALLET_KAFKA_SSL_CA must name the "
+                f"the certificate of Kafka at {at} is not trusted: {why}; set WALLET_KAFKA_SSL_CA to the "
                 "authority that signed it"
             )
         except _AWAY:
@@ -119,12 +117,12 @@ def _untrusted(settings: Settings) -> WalletError | None:
 
 
 def because(error: KafkaError, otherwise: WalletError) -> WalletError:
-    """The error to raise: `otherwise`, and Refused with its words where it is a right that is missing."""
+    """The error to raise: `otherwise`, or Refused with the same text if a right is missing."""
     return Refused(f"{otherwise}; {WHERE}") if error.code() in DENIED else otherwise
 
 
 def speaks_otherwise(settings: Settings) -> bool:
-    """Whether somebody listens at a server's port, though he does not answer as Kafka would."""
+    """Whether something listens on a server's port but does not answer like Kafka."""
     for server in _servers(settings):
         try:
             with socket.create_connection(server, LOOK_S):
@@ -135,7 +133,7 @@ def speaks_otherwise(settings: Settings) -> bool:
 
 
 def _servers(settings: Settings) -> list[tuple[str, int]]:
-    """Host and port of each bootstrap server; Kafka's own port where none is named."""
+    """Host and port of each bootstrap server; Kafka's default port if none is given."""
     found = []
     for server in settings.kafka.split(","):
         host, _, port = server.strip().rpartition(":")

@@ -1,4 +1,4 @@
-"""Settings for librdkafka clients: one place where addresses and security become configuration."""
+"""Configuration of librdkafka clients: the one place that turns addresses and security into settings."""
 
 from confluent_kafka import Consumer
 
@@ -7,11 +7,11 @@ from topics import security
 
 Value = str | int | float | bool
 
-#: After a broker was away, sending offsets may wait for it for ever, whatever its time-out says, until the state
-#: of any connection changes (librdkafka issue 5511). One that is closed for idleness is such a change.
+#: After a broker outage, sending offsets may wait forever, despite its time-out, until any connection changes its
+#: state (librdkafka issue 5511). Closing an idle connection is such a change.
 IDLE_CONNECTION_MS = 3_000
 
-#: A request that got no answer is sent again after so long, a fifth more or less, and each time after twice as long.
+#: Pause before an unanswered request is sent again, plus or minus a fifth; it doubles each time.
 RETRY_BACKOFF_MS = 300
 
 
@@ -19,19 +19,19 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
     """Configuration of a librdkafka client for these settings; `more` has underscores for dots.
 
     Consumers are read-committed and never start from a guess, producers use Java's murmur2. Raises
-    ConfigurationError where the settings of TLS or SASL can be no connection's.
+    ConfigurationError if the TLS or SASL settings cannot work.
     """
     security.check(settings)
     conf: dict[str, Value] = {
         "bootstrap.servers": settings.kafka,
         "security.protocol": settings.kafka_security_protocol,
         "client.id": settings.prefix,
-        # By default 10 s and half as much again, so long after a broker is back nobody would have noticed.
+        # The default of 10 s, plus half of it, would delay noticing that a broker is back.
         "reconnect.backoff.max.ms": 1_000,
-        "log_level": 2,  # what is worse than a lost connection: those are retried, and told by our own logs
+        "log_level": 2,  # only worse than a lost connection: those are retried and logged by us
     }
     if "group_id" in more:
-        # A consumer whose queue was full looks again after a second by default; who reads fast has it empty by then.
+        # By default a consumer with a full queue waits a second; a fast reader has emptied it sooner.
         conf["fetch.queue.backoff.ms"] = 10
     optional = {
         "sasl.mechanism": settings.kafka_sasl_mechanism,
@@ -62,7 +62,7 @@ def transactional(settings: Settings, transactional_id: str, **more: Value) -> d
 
 
 def looking(settings: Settings, group_id: str, **more: Value) -> dict[str, Value]:
-    """Configuration of a consumer that is assigned what it reads, commits nothing, and hears where partitions end."""
+    """Configuration of a consumer with assigned partitions that commits nothing and is told where partitions end."""
     conf: dict[str, Value] = {
         "isolation_level": "read_committed",
         "auto_offset_reset": "error",
@@ -74,5 +74,5 @@ def looking(settings: Settings, group_id: str, **more: Value) -> dict[str, Value
 
 
 def of_group(settings: Settings, group: str) -> Consumer:
-    """A consumer that never joins: it says which group the offsets in a transaction are of."""
+    """A consumer that never joins; it names the group of the offsets in a transaction."""
     return Consumer(looking(settings, group))

@@ -1,7 +1,7 @@
-"""The cluster as a pipeline needs it: reachable, its topics as they must be, its pipeline record read.
+"""Check that the cluster is as a pipeline needs it: reachable, with the right topics and a pipeline record.
 
-Workers and sinks call `check` before they touch a record, so a topic that was changed by hand, or settings
-that are not the pipeline's, stop them at the start instead of changing outcomes (DESIGN section 3).
+Workers and sinks call `check` before they touch a record. So a topic that was changed by hand, or settings that are
+not the pipeline's, stop them at the start instead of changing outcomes (DESIGN section 3).
 """
 
 import time
@@ -42,18 +42,18 @@ from topics.names import (
 
 T = TypeVar("T")
 
-#: One question to the broker waits for so long at most, in seconds.
+#: Most seconds that one request to the broker waits.
 ASK_S = 10.0
-#: Settings that may differ: what a finite retention costs is told by `wallet init` and allowed.
+#: Settings that may differ: finite retention is allowed, and `wallet init` warns about what it costs.
 _ALLOWED = frozenset({"retention.ms", "retention.bytes"})
-#: Answers of a broker that has just got a topic or lost a leader, or a group its coordinator.
+#: Answers while a topic is new, a leader was lost, or a group has lost its coordinator.
 _PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.FENCED_LEADER_EPOCH,  # an admin client's memory of a broker that has restarted since
+        KafkaError.FENCED_LEADER_EPOCH,  # an admin client remembers a broker that has restarted since
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.NOT_COORDINATOR,
@@ -71,7 +71,7 @@ log = EventLog("topics.cluster")
 
 @dataclass(frozen=True)
 class FoundTopic:
-    """What the cluster holds under a topic's name."""
+    """A topic as it is in the cluster."""
 
     partitions: int
     config: dict[str, str]
@@ -79,21 +79,21 @@ class FoundTopic:
 
 @dataclass(frozen=True)
 class Offsets:
-    """Where a partition begins and, read-committed, ends; the record at `end` is the next to come."""
+    """Begin and read-committed end of a partition; `end` is the offset of the next record."""
 
     begin: int
     end: int
 
 
 def quiet_admin(settings: Settings) -> AdminClient:
-    """An admin client that leaves it to its caller to say that nobody answers."""
+    """An admin client that does not log; its caller reports that nobody answers."""
     return AdminClient(librdkafka(settings) | {"log_level": 0})
 
 
 def wait_for_kafka(settings: Settings) -> None:
-    """Return once a broker answers; raise NotReachable after `WALLET_STARTUP_WAIT_S`, saying so meanwhile.
+    """Return once a broker answers, logging the wait; raises NotReachable after `WALLET_STARTUP_WAIT_S`.
 
-    What waiting does not mend, a login that is refused for example, is raised at once: mostly ConfigurationError.
+    What waiting cannot fix, such as a refused login, is raised at once, mostly as ConfigurationError.
     """
     deadline = time.monotonic() + settings.startup_wait_s
     causes = Causes()
@@ -105,7 +105,7 @@ def wait_for_kafka(settings: Settings) -> None:
         try:
             client.list_topics(timeout=max(1.0, min(ASK_S, left_s, 8 * pause_s)))
         except KafkaException as error:
-            client.poll(0)  # what went wrong meanwhile reaches `causes`
+            client.poll(0)  # delivers errors to `causes`
             if lasting := causes.lasting(settings):
                 raise lasting from None
             left_s = deadline - time.monotonic()
@@ -123,12 +123,12 @@ def _silent(settings: Settings, reason: str) -> str:
     """What to do about a Kafka that does not answer."""
     told = f"Kafka at {settings.kafka} did not answer within {settings.startup_wait_s:g} s ({reason}): "
     if speaks_otherwise(settings):
-        return f"{told}somebody listens there; does he speak {settings.kafka_security_protocol}, or is it another port?"
+        return f"{told}something listens there: check that it speaks {settings.kafka_security_protocol}, and the port"
     return f"{told}start it, or set WALLET_KAFKA"
 
 
 def specs(settings: Settings, input_message_bytes: int | None = None) -> list[TopicSpec]:
-    """What each of the pipeline's six topics must be like, the input first.
+    """The required settings of the pipeline's six topics, the input first.
 
     `input_message_bytes` is the input topic's own `max.message.bytes`; None: as `wallet init` creates it.
     """
@@ -156,9 +156,9 @@ def specs(settings: Settings, input_message_bytes: int | None = None) -> list[To
 
 
 def check(settings: Settings) -> Pipeline:
-    """The pipeline record, after settings and topics were found to agree with it.
+    """Read the pipeline record and check that settings and topics agree with it.
 
-    Raises NotReachable (no Kafka), ConfigurationError (settings differ), Refused (topics differ or lack).
+    Raises NotReachable (no Kafka), ConfigurationError (settings differ), Refused (topics differ or are missing).
     """
     wait_for_kafka(settings)
     client = quiet_admin(settings)
@@ -176,16 +176,16 @@ def check(settings: Settings) -> Pipeline:
 
 
 def agreed(settings: Settings) -> Settings:
-    """The settings with what `init` fixed, after `check`."""
+    """The settings with what `init` has fixed, after `check`."""
     return check(settings).rule(settings)
 
 
 def refuse_differences(
     settings: Settings, found: dict[str, FoundTopic], *, any_input_time: bool = True
 ) -> None:
-    """Raise Refused naming every topic that is missing or not as it must be, and what differs.
+    """Raise Refused, naming every topic that is missing or wrong and what differs.
 
-    `any_input_time`: the input may be on CreateTime as well, as one is that history was loaded into.
+    `any_input_time`: the input may also be on CreateTime, as it is after loading history.
     """
     wanted = specs(settings, input_bytes(settings, found))
     wrong = [text for spec in wanted for text in differences(spec, found.get(spec.name))]
@@ -196,13 +196,13 @@ def refuse_differences(
 
 
 def input_bytes(settings: Settings, found: dict[str, FoundTopic]) -> int | None:
-    """`max.message.bytes` of the input topic as found; None where there is no such topic yet."""
+    """`max.message.bytes` of the existing input topic; None if there is none yet."""
     there = found.get(Topics.of(settings).transactions)
     return int(there.config["max.message.bytes"]) if there else None
 
 
 def differences(spec: TopicSpec, found: FoundTopic | None) -> list[str]:
-    """What is wrong with a topic, each as one phrase that names it; nothing is wrong with a larger limit."""
+    """What is wrong with a topic, one phrase each; a larger limit is fine."""
     if found is None:
         return [f"{spec.name}: does not exist"]
     wrong = []
@@ -213,7 +213,7 @@ def differences(spec: TopicSpec, found: FoundTopic | None) -> list[str]:
         if name in _ALLOWED or actual == wanted:
             continue
         if name != "max.message.bytes":
-            wrong.append(f"{spec.name}: {name} is {actual or 'not known'}, must be {wanted}")
+            wrong.append(f"{spec.name}: {name} is {actual or 'unknown'}, must be {wanted}")
         elif int(actual) < int(wanted):
             wrong.append(f"{spec.name}: {name} is {actual}, must be at least {wanted}")
     return wrong
@@ -222,7 +222,7 @@ def differences(spec: TopicSpec, found: FoundTopic | None) -> list[str]:
 def describe(client: AdminClient, names: Collection[str]) -> dict[str, FoundTopic]:
     """Partitions and settings of those of the named topics that exist.
 
-    Raises NotReachable, and Refused for a topic that this login may not see, which no list of topics would name.
+    Raises NotReachable, or Refused for a topic that this login may not see: a list of topics would silently omit it.
     """
     try:
         there = client.list_topics(timeout=ASK_S).topics
@@ -253,19 +253,19 @@ def _refuse_hidden(answer: "Future[object]") -> None:
 
 
 def identity(client: AdminClient, topic: str) -> tuple[str, str]:
-    """The ids of the cluster and of a topic: offsets and stores belong to these, whatever the names are."""
+    """The ids of the cluster and of a topic: offsets and stores belong to these, not to names."""
     try:
-        # Not by `describe_cluster`: librdkafka ends the program by an assertion where a broker that has just come
-        # back knows of no broker yet, not even itself.
+        # Not with `describe_cluster`: librdkafka aborts with an assertion if a broker that has just come back does
+        # not know any broker yet, not even itself.
         cluster = client.list_topics(timeout=ASK_S).cluster_id
     except KafkaException as failure:
-        told = NotReachable(f"Kafka did not tell its cluster's id: {_text(failure)}")
+        told = NotReachable(f"Kafka did not return its cluster id: {_text(failure)}")
         raise because(failure.args[0], told) from None
     return str(cluster), topic_id(client, topic)
 
 
 def topic_id(client: AdminClient, topic: str) -> str:
-    """The id that Kafka gave this topic; one that is made again under the same name has another."""
+    """The id that Kafka gave this topic; a topic created again under the same name has another."""
     try:
         named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
         return str(answered(named[topic]).topic_id)
@@ -289,8 +289,8 @@ def offsets_of(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> di
 def all_there(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The end of each of these partitions, open transactions included.
 
-    Kafka says that a transaction is committed before its marks are everywhere. Until they are, what was just
-    written lies behind the read-committed end.
+    Kafka confirms a commit before its marks are everywhere. Until they are, the records just written are beyond the
+    read-committed end.
     """
     return _list(client, [*partitions], OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
 
@@ -301,7 +301,7 @@ def _list(
     which: OffsetSpec,
     level: IsolationLevel = IsolationLevel.READ_COMMITTED,
 ) -> dict[tuple[str, int], int]:
-    """One offset of each partition, asked for again while Kafka says that it is not ready to tell."""
+    """One offset of each partition; asks again while Kafka is not ready to answer."""
     asked = {TopicPartition(name, partition): which for name, partition in partitions}
     if not asked:
         return {}
@@ -312,7 +312,7 @@ def _list(
             return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
         except KafkaException as error:
             if not passes(error.args[0]) or time.monotonic() > deadline:
-                told = NotReachable(f"Kafka did not tell the ends of the topics: {_text(error)}")
+                told = NotReachable(f"Kafka did not return the ends of the topics: {_text(error)}")
                 raise because(error.args[0], told) from None
         with suppress(KafkaException):
             client.list_topics(timeout=ASK_S)  # whoever leads the partitions now
@@ -320,14 +320,14 @@ def _list(
 
 
 def passes(error: KafkaError) -> bool:
-    """Whether asking again may help; of itself only the error of a transaction says so (`retriable`)."""
+    """Whether asking again may help; Kafka marks only errors of transactions as `retriable`."""
     return error.retriable() or error.code() in _PASSING
 
 
 def answered(answer: "Future[T]") -> T:
-    """What an admin client was asked for, within ASK_S; raises KafkaException when nobody answered.
+    """An admin client's answer, within ASK_S; raises KafkaException if nobody answered.
 
-    Its own limit, `request_timeout`, does not hold while it looks for a broker to ask.
+    The client's own `request_timeout` does not apply while it looks for a broker to ask.
     """
     try:
         return answer.result(ASK_S)
@@ -336,7 +336,7 @@ def answered(answer: "Future[T]") -> T:
 
 
 def read_pipeline(settings: Settings) -> Pipeline | None:
-    """The pipeline record, read-committed; None where there is none yet."""
+    """The pipeline record, read-committed; None if there is none yet."""
     topic = Topics.of(settings).pipeline
     group = f"{settings.prefix}.pipeline"
     unread = f"the pipeline record in {topic} could not be read as group {group}"
@@ -344,13 +344,13 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
         looking(
             settings,
             group,
-            fetch_wait_max_ms=10,  # the end is told by an empty answer, which a broker holds back for so long
+            fetch_wait_max_ms=10,  # a broker holds back an empty answer, which signals the end, for this long
         )
     )
     deadline = time.monotonic() + max(ASK_S, settings.startup_wait_s)
     newest: bytes | None = None
     try:
-        # Leaders first: a question for the beginning that finds none is asked again only after half a second.
+        # Find leaders first: asking for the beginning without one is retried only after half a second.
         reader.list_topics(timeout=ASK_S)
         reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
         while time.monotonic() < deadline:
@@ -358,7 +358,7 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
             if message is None:
                 continue
             if (error := message.error()) is None:
-                if message.key() == KEY:  # the accepted schema ids of the partitions stand there, too
+                if message.key() == KEY:  # the topic also holds the accepted schema ids of partitions
                     newest = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:
                 return None if newest is None else Pipeline.from_json(newest)
@@ -368,7 +368,7 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
         raise because(error.args[0], NotReachable(f"{unread}: {_text(error)}")) from None
     finally:
         reader.close()
-    raise NotReachable(f"{unread} in time: is a broker away?")
+    raise NotReachable(f"{unread} in time: is a broker down?")
 
 
 def _text(error: KafkaException) -> str:

@@ -1,8 +1,8 @@
-"""Taking records from librdkafka until there are enough of them, in number or in bytes.
+"""Take records from librdkafka until there are enough, by number or by bytes.
 
-librdkafka counts the values of what it holds ready. Keys and headers are upstream's, too, in the topics that keep what
-upstream sent: of those little is held ready, and few records are taken at a time. A header is two objects in Python, a
-hundred times its bytes, so it counts for more.
+librdkafka limits its queue by values only. In topics that keep what upstream sent, keys and headers may be large, too:
+for those, the queue is small and few records are taken at a time. A header is two Python objects, a hundred times its
+bytes, so it counts for more.
 """
 
 import time
@@ -14,21 +14,21 @@ from topics.clients import Value
 from topics.rejections import headers_of
 from topics.source import HEADER_OBJECTS_BYTES
 
-#: What is gathered before it is worked on, about.
+#: About how many bytes to gather before processing them.
 GATHERED_BYTES = 16 * 1024 * 1024
-#: Records taken at a time, so that what is large is noticed before it is all there; and where upstream's headers are.
+#: Records taken at a time, so that large ones are noticed early; and the same for topics with upstream's headers.
 SLICE_RECORDS, UPSTREAM_SLICE_RECORDS = 250, 8
-#: librdkafka fetches no more while it holds so many ready; values of so many KB, which may be exceeded by one fetch.
+#: Queue limits of librdkafka: records, and KB of values, which one fetch may exceed.
 READY_RECORDS, UPSTREAM_READY_RECORDS, READY_KB = 100_000, 100, 16 * 1024
 
 
 def slice_of(*, upstreams: bool) -> int:
-    """How many records to take at a time; `upstreams`: of a topic with keys and headers of upstream's making."""
+    """How many records to take at a time; `upstreams`: the topic has keys and headers from upstream."""
     return UPSTREAM_SLICE_RECORDS if upstreams else SLICE_RECORDS
 
 
 def ready(*, upstreams: bool) -> dict[str, Value]:
-    """What a consumer holds ready, as its configuration."""
+    """Configuration of a consumer's queue."""
     return {
         "queued_min_messages": UPSTREAM_READY_RECORDS if upstreams else READY_RECORDS,
         "queued_max_messages_kbytes": READY_KB,
@@ -38,7 +38,7 @@ def ready(*, upstreams: bool) -> dict[str, Value]:
 def consume(
     consumer: Consumer, most_records: int, wait_s: float, *, upstreams: bool = False
 ) -> list[Message]:
-    """What comes within `wait_s`, up to so many records or about GATHERED_BYTES; events of the client among them."""
+    """Messages within `wait_s`, up to a number or about GATHERED_BYTES; includes the client's events."""
     taken: list[Message] = []
     size, deadline = 0, time.monotonic() + wait_s
     while len(taken) < most_records and size < GATHERED_BYTES:
@@ -52,7 +52,7 @@ def consume(
 
 
 def bytes_of(messages: Iterable[Message]) -> int:
-    """What messages take in memory, about: values, keys and headers."""
+    """About how much memory messages take: values, keys and headers."""
     return sum(len(message) + len(message.key() or b"") + _header_bytes(message) for message in messages)
 
 

@@ -1,7 +1,7 @@
-"""What is replaced of aiokafka's fetcher: records as the fold reads them, and no more of them than memory is for.
+"""Replacements in aiokafka's fetcher: they produce records as the fold reads them, within a memory limit.
 
-Whoever makes a consumer hands it `Bounds` by `consumer_options`, and sets `bounds.left` before each fetch. A run ends
-where that is used up, between any two records; what was begun is kept for the next one.
+Pass `Bounds` to a consumer with `consumer_options`, and set `bounds.left` before each fetch. A run ends when that is
+used up, between any two records; a started batch is kept for the next run.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from topics.inflation import Batches, Bounds
 from topics.records import Read
 from topics.source import READABLE_HEADERS, Sizes, Source, Unkept
 
-#: Bytes that are let go of take time only, and count so much less than those that are kept.
+#: Discarded bytes cost only time, so they count this many times less than kept ones.
 PASSING = 32
 #: Partitions share what one answer of a broker brings.
 ANSWER_BYTES = 16 * 1024 * 1024
@@ -23,7 +23,7 @@ _new = tuple.__new__
 
 
 def consumer_options(bounds: Bounds) -> dict[str, Any]:
-    """What a consumer is made with, so that it keeps within these bounds."""
+    """Constructor arguments of a consumer that keeps within these bounds."""
     return {
         "value_deserializer": bounds,
         "max_partition_fetch_bytes": bounds.batch_bytes,
@@ -32,7 +32,7 @@ def consumer_options(bounds: Bounds) -> dict[str, Any]:
 
 
 class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Unpacks records into what the fold reads; aiokafka's own ConsumerRecord costs 3 µs more each."""
+    """Unpacks records to what the fold reads; aiokafka's ConsumerRecord costs 3 µs more each."""
 
     def __init__(self, tp: Any, records: Batches, *more: Any) -> None:
         super().__init__(tp, records, *more)
@@ -58,7 +58,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return source
 
     def take(self, most: int | None) -> tuple[list[Source], bool]:
-        """The next records as long as there is room for them, and whether that is all."""
+        """The next records that there is room for, and whether these are all."""
         bounds, taken = self._bounds, list[Source]()
         if bounds.left <= 0:
             return taken, False
@@ -66,7 +66,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
             taken.append(record)
             if len(taken) == most or bounds.left <= 0:
                 bounds.appended = self._records.appended
-                # A decoder that holds much is given up, and the batch fetched again.
+                # Drop a decoder that holds much memory, and fetch the batch again.
                 return taken, self._records.holds_much
         return taken, True
 
@@ -82,7 +82,7 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
-    """Gives out what a partition's fetch brought, by pieces that are bounded in bytes as well."""
+    """Returns what a partition's fetch brought in pieces that are also bounded in bytes."""
 
     _partition_records: SourceRecords | None
 

@@ -1,7 +1,7 @@
-"""The offsets of a consumer group, stable: one that a transaction is still changing is waited for.
+"""The stable offsets of a consumer group: waits for transactions that are still changing them.
 
-Without that, a batch could be seen half: its records, but not the offset up to which they go. Asked by a consumer that
-never joins: an admin client that asks may end its program by SIGSEGV while a coordinator moves (librdkafka issue 5040).
+Otherwise one could see half of a batch: its records, but not their offset. A consumer that never joins asks for them:
+an admin client may crash with SIGSEGV while a coordinator moves (librdkafka issue 5040).
 """
 
 import time
@@ -29,10 +29,10 @@ def committed(
     wait: bool = True,
     patience_s: float | None = None,
 ) -> dict[int, TopicPartition]:
-    """What a group, the worker's unless named, committed for partitions of a topic; below 0 where it did not.
+    """What a group (default: the worker's) has committed for partitions of a topic; below 0 if nothing.
 
-    `wait=False`: as it is, for a look that need not agree with anything else. A dead worker's transaction is open
-    until Kafka ends it, and so long it is waited for, unless `patience_s` says less. Raises NotReachable.
+    `wait=False` returns offsets as they are, for a look that need not be consistent. A dead worker's transaction is
+    open until Kafka ends it; we wait that long, or `patience_s` if that is shorter. Raises NotReachable.
     """
     group = group or settings.group
     asked = [TopicPartition(topic, at) for at in partitions]
@@ -42,16 +42,16 @@ def committed(
         patience_s = ASK_S + settings.transaction_timeout_s if patience_s is None else patience_s
         return _told(settings, group, asked, "read_committed", patience_s)
     except NotReachable:
-        # Kafka's answer is the same whether the coordinator is away or an offset is open: a time-out.
+        # Kafka's answer is a time-out in both cases: the coordinator is away, or an offset is open.
         _told(settings, group, asked, "read_uncommitted", ASK_S)
     raise NotReachable(
-        f"a transaction holds the offsets of group {group} open: run it again in a minute; if it says so still, end "
+        f"a transaction holds the offsets of group {group} open: run it again in a minute; if that does not help, end "
         "the transaction (`kafka-transactions.sh find-hanging`, for the topic __consumer_offsets)"
     )
 
 
 def members(client: AdminClient, group: str) -> list[MemberDescription]:
-    """Who has joined a group now; raises NotReachable where Kafka does not tell."""
+    """The current members of a group; raises NotReachable if Kafka does not answer."""
     try:
         answer: ConsumerGroupDescription = answered(client.describe_consumer_groups([group])[group])
     except KafkaException as error:
@@ -71,10 +71,10 @@ def _told(
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
             if not passes(error) or time.monotonic() > deadline:
-                # Who lacks the right to ask is not told so either: librdkafka looks for the coordinator on and on.
+                # A missing right is not reported either: librdkafka keeps looking for the coordinator.
                 rights.require(quiet_admin(settings), {}, {group: rights.DESCRIBE})
                 raise because(
-                    error, NotReachable(f"Kafka did not tell the offsets of group {group}: {error.str()}")
+                    error, NotReachable(f"Kafka did not return the offsets of group {group}: {error.str()}")
                 )
             time.sleep(ASK_PAUSE_S)
     finally:
@@ -97,6 +97,6 @@ def offsets(
     wait: bool = True,
     patience_s: float | None = None,
 ) -> dict[int, int | None]:
-    """The same for the worker's group, as offsets; None where it did not commit any."""
+    """The same for the worker's group, as offsets; None if it has not committed any."""
     found = committed(settings, topic, partitions, wait=wait, patience_s=patience_s)
     return {at: one.offset if one.offset >= 0 else None for at, one in found.items()}

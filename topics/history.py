@@ -1,7 +1,7 @@
-"""Whether the input is open for history: on CreateTime, so that records bring dates of their own.
+"""Whether the input is open for history: on CreateTime, so that records keep their own dates.
 
-`wallet init --history` opens it for `wallet import`, `wallet init --open` closes it and lets upstream in. Meanwhile
-a live record would bring its sender's clock, and draw every later entry of its partition to that time.
+`wallet init --history` opens it for `wallet import`; `wallet init --open` ends that and lets live records in. Until
+then a live record would bring its sender's clock and pull every later entry of its partition to that time.
 """
 
 from config.errors import Refused
@@ -13,12 +13,12 @@ CREATE_TIME = "CreateTime"
 
 
 def is_open(topic: FoundTopic) -> bool:
-    """Whether records of this topic keep the times that they bring."""
+    """Whether records of this topic keep their own times."""
     return topic.config.get(TIMESTAMP_TYPE) == CREATE_TIME
 
 
 def refuse_while_open(settings: Settings) -> None:
-    """Raise Refused where live records must not be sent yet."""
+    """Raise Refused if live records must not be sent yet."""
     name = Topics.of(settings).transactions
     found = describe(quiet_admin(settings), [name])
     if name in found and is_open(found[name]):

@@ -1,7 +1,7 @@
-"""The input as the worker reads it, for whoever else reads it: the same records, in memory that has the same bound.
+"""Read the input as the worker does, for other programs: the same records, with the same memory limit.
 
-librdkafka inflates a batch as a whole, whatever that may be, gives no headers where there are too many, and cuts names
-at U+0000. So audits, and whoever looks for the oldest record that is not handled, read the input by aiokafka, too.
+librdkafka inflates any batch as a whole, returns no headers if there are too many, and cuts names at U+0000. So audits,
+and the search for the oldest unhandled record, also read the input with aiokafka.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from topics.tail import tail_starts
 T = TypeVar("T")
 
 FETCH_WAIT_S = 0.1
-#: Records that are read at a time where one of them is looked for.
+#: Records read at a time when looking for one of them.
 LOOKED_FOR = 1_000
-#: So long the oldest records are looked for; what has not come by then is not known.
+#: Seconds to look for the oldest records; those not found by then are unknown.
 OLDEST_S = 5.0
 
 
 class Fetched(NamedTuple):
-    """Records of one partition in the order of the log, and the offset up to which it is read with them."""
+    """Records of one partition in log order, and the offset up to which it was read."""
 
     records: list[Source]
     position: int
 
 
 class Incoming:
-    """A reader of some partitions of one topic, read-committed, outside of any group. Blocking; for one thread.
+    """Reads some partitions of one topic, read-committed, without a group. Blocking; for one thread.
 
-    Raises NotReachable when Kafka does not answer, or does not hold what is asked for.
+    Raises NotReachable if Kafka does not answer, or does not have the records.
     """
 
     def __init__(self, settings: Settings, topic: str, most_record_bytes: int | None = None) -> None:
@@ -53,15 +53,15 @@ class Incoming:
         self._partition, self._end = -1, 0
 
     def assign(self, starts: Mapping[int, int]) -> None:
-        """Read these partitions, each from its offset, and no others."""
+        """Read only these partitions, each from its offset."""
         self._run(self._assign(starts))
 
     def fetch(self, partitions: Iterable[int], most: int, wait_s: float = FETCH_WAIT_S) -> dict[int, Fetched]:
-        """What there is of these partitions, so many records at most, and how far each of them is read."""
+        """Available records of these partitions, at most `most`, and how far each was read."""
         return self._run(self._fetch([TopicPartition(self.topic, one) for one in partitions], most, wait_s))
 
     def start(self, partition: int, begin: int, end: int) -> None:
-        """Go to a partition, to read what is committed of it from `begin` to before `end` by `next`."""
+        """Start reading a partition's committed records from `begin` to `end` (excluded) with `next`."""
         self._partition, self._end = partition, end
         if begin < end:
             self.assign({partition: begin})
@@ -69,9 +69,9 @@ class Incoming:
             self._partition = -1
 
     def next(self, count: int) -> list[Source]:
-        """The next records, up to so many or about `WALLET_BATCH_BYTES`; none only at the end.
+        """The next records, up to `count` or about `WALLET_BATCH_BYTES`; empty only at the end.
 
-        An open transaction before the end is waited for, as long as anything comes within `WALLET_STALL_S`.
+        Waits for an open transaction before the end, as long as anything arrives within `WALLET_STALL_S`.
         """
         heard_at, at = time.monotonic(), self._partition
         while at >= 0:
@@ -85,29 +85,29 @@ class Incoming:
                 return records
             if at >= 0 and time.monotonic() - heard_at > self._settings.read_stall_s:
                 raise self._away(
-                    f"nothing came for {self._settings.read_stall_s:g} s: Kafka is away, or an open transaction is in "
-                    "the way"
+                    f"nothing came for {self._settings.read_stall_s:g} s: Kafka is away, or a transaction is "
+                    "open"
                 )
         return []
 
     def runs(self, partition: int, begin: int, end: int, count: int = LOOKED_FOR) -> Iterator[list[Source]]:
-        """What is committed of a partition from `begin` to before `end`, a run at a time."""
+        """A partition's committed records from `begin` to `end` (excluded), a run at a time."""
         self.start(partition, begin, end)
         while records := self.next(count):
             yield records
 
     def first(self, partition: int, begin: int, end: int) -> First | None:
-        """The first record from `begin` to before `end`; None where there is none."""
+        """The first record from `begin` to `end` (excluded), or None."""
         for (record,) in self.runs(partition, begin, end, 1):
             return First(record.offset, record.timestamp_ms, self._bounds.appended)
         return None
 
     def first_at(self, partition: int, at_ms: int, begin: int, end: int) -> int | None:
-        """The offset of the first record of that time or later, from `begin` to before `end`; None where there is none.
+        """The offset of the first record at or after a time, from `begin` to `end` (excluded), or None.
 
-        Kafka's answer is where the search begins: it also finds the marks of transactions (see `topics.topic_log`).
+        Kafka's answer is only the start of the search: it also finds transaction marks (see `topics.topic_log`).
         """
-        # Records may have times before 1970; of Kafka one cannot ask for them.
+        # Records may have times before 1970, but Kafka cannot look these up.
         hint = 0 if at_ms < 0 else self._run(self._hint(TopicPartition(self.topic, partition), at_ms))
         for records in self.runs(partition, max(begin, hint), end) if hint is not None else ():
             for record in records:
@@ -116,7 +116,7 @@ class Incoming:
         return None
 
     def newest(self, partition: int, begin: int, end: int) -> First | None:
-        """The last record from `begin` to before `end`, looked for from its end back; None where there is none."""
+        """The last record from `begin` to `end` (excluded), searched backwards, or None."""
         for start in tail_starts(begin, end):
             last = None
             for records in self.runs(partition, start, end):
@@ -126,9 +126,9 @@ class Incoming:
         return None
 
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
-        """The time of the first record at or after each position, None where none is before the end.
+        """The time of the first record at or after each position; None if there is none before the end.
 
-        What is not known in time is missing.
+        Partitions without an answer in time are missing.
         """
         found: dict[int, int | None] = {}
         deadline = time.monotonic() + OLDEST_S

@@ -1,9 +1,9 @@
-"""The batches of a fetch, inflated in bounded memory: how much a producer's bytes become is not for him to say.
+"""Inflate the batches of a fetch in bounded memory, whatever a producer has compressed.
 
-A batch of 1 MB on the wire can inflate to gigabytes. One that inflates to no more than a bound is inflated at once,
-into the same memory each time, and unpacked by aiokafka's compiled reader. Any other is inflated a piece at a time
-and read record by record (`topics.records`), which keeps only what a rejection or an entry may hold. What aiokafka
-cannot read goes the same way: headers that are no text, or bytes behind the end of what was compressed.
+A batch of 1 MB on the wire can inflate to gigabytes. One that stays within a bound is inflated at once, into the same
+memory each time, and unpacked by aiokafka's compiled reader. Any other is inflated piece by piece and read record by
+record (`topics.records`), keeping only what a rejection or an entry may hold. So is what aiokafka cannot read:
+headers that are not text, or bytes after the end of the compressed data.
 """
 
 import gzip
@@ -33,7 +33,7 @@ GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 #: What a zstd producer may have its readers keep of the past. Nearly all keep less than the first; a decoder that
 #: keeps more does not live longer than one run. Above the second no client inflates, and no broker takes it.
 WINDOW_BYTES, LARGEST_WINDOW_BYTES = 8 << 20, 128 << 20
-#: Inflated at a time where not all is kept.
+#: Bytes inflated at a time if not everything is kept.
 PIECE_BYTES = 256 * 1024
 #: Java's snappy streams: a header, then pieces with their lengths.
 XERIAL, XERIAL_HEADER = b"\x82SNAPPY\0", 16
@@ -44,9 +44,9 @@ _NOT_INFLATED = (OSError, EOFError, zlib.error, RuntimeError, cramjam.Decompress
 
 
 class Bounds:
-    """What one consumer may hold: of a batch, of a record, and of what one fetch returns (`left`).
+    """Limits of one consumer: for a batch, for a record, and for what one fetch returns (`left`).
 
-    `appended` is told back: whether the last record of a fetch that ended before the batches did has the broker's time.
+    `appended` is set by the fetch: whether its last record has the broker's time, if it ended before the batches did.
     """
 
     def __init__(self, batch_bytes: int, record_bytes: int) -> None:
@@ -71,7 +71,7 @@ class Bounds:
 class Batches:
     """The batches in the bytes of one fetch, in place of aiokafka's MemoryRecords, whose methods it has."""
 
-    #: Told by who reads them, before the first one.
+    #: Set by the reader before the first batch.
     bounds: Bounds
     partition: int
 
@@ -163,7 +163,7 @@ class Compressed:
             else:
                 end = HEADER + _INTO[codec](packed, scratch[HEADER:])
         except cramjam.DecompressionError:
-            # It does not fit; or it is broken, which is told by who reads it one by one.
+            # Too large, or broken: reading it one by one will tell.
             return None
         scratch[:HEADER] = self._raw[:HEADER]
         scratch[ATTRIBUTES_AT] &= ~CODEC & 0xFF

@@ -1,8 +1,7 @@
-"""How far somebody is behind a topic, to its last stable offset: in records, and the age of the oldest.
+"""How far a reader is behind a topic's last stable offset: in records, and the age of the oldest.
 
-An offset is not always a record: the marks of transactions and the records of rolled-back ones lie in the
-log, too, most often at its very end. Where a difference of offsets alone would show a lag, the record at
-the position is looked for; if there is none up to the end, there is no lag.
+Not every offset is a record: the log also holds transaction marks and rolled-back records, mostly at its end. If the
+offsets differ, we look for a record at the position; if there is none up to the end, there is no lag.
 """
 
 import time
@@ -19,7 +18,7 @@ from topics.clients import looking
 from topics.cluster import quiet_admin
 
 ASK_S = 5.0
-#: So long a look waits for the oldest records; what has not come by then is not known.
+#: Seconds that a look waits for the oldest records; those not found by then are unknown.
 PEEK_S = 5.0
 PEEK_RECORDS = 100
 
@@ -28,9 +27,9 @@ Place = tuple[str, int]
 
 
 class Lag(NamedTuple):
-    """One partition's end and what lies before it; `records` and `oldest_ms` are None while not known.
+    """One partition's end and the lag before it; `records` and `oldest_ms` are None while unknown.
 
-    `stable_end` is the last stable offset: beyond it lies what an open transaction holds back, up to `end`.
+    `stable_end` is the last stable offset; from there up to `end`, an open transaction holds records back.
     """
 
     stable_end: int
@@ -40,7 +39,7 @@ class Lag(NamedTuple):
 
 
 class First(NamedTuple):
-    """Where a record stands, its time, epoch milliseconds, and whether the broker gave it."""
+    """A record's offset, its time in epoch milliseconds, and whether that is the broker's."""
 
     offset: int
     timestamp_ms: int
@@ -48,18 +47,18 @@ class First(NamedTuple):
 
 
 class Oldest(Protocol):
-    """Looks for the oldest records of the input, in the memory that is for it (`topics.incoming`)."""
+    """Finds the oldest records of the input, within the memory limit (`topics.incoming`)."""
 
     topic: str
 
     def first(self, partition: int, begin: int, end: int) -> First | None:
-        """The first record from `begin` to before `end`; None where there is none."""
+        """The first record from `begin` to `end` (excluded), or None."""
 
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
-        """The time of the first record at each position and before the end; None where there is none."""
+        """The time of the first record from each position to the end, or None."""
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
 
 
 #: Connects to the input: settings, and the topic's name.
@@ -67,9 +66,9 @@ OpenInput = Callable[[Settings, str], Oldest]
 
 
 class LagReader:
-    """Asks Kafka for ends and for the oldest records at given positions. Blocking, never for long.
+    """Asks Kafka for ends and for the oldest records at given positions. Blocks, but never for long.
 
-    Raises nothing: a place that Kafka does not answer for is missing from the answer.
+    Raises nothing: places without an answer from Kafka are missing in the result.
     """
 
     def __init__(self, settings: Settings, oldest: Oldest | None = None) -> None:
@@ -81,7 +80,7 @@ class LagReader:
         self._empty: dict[Place, tuple[int, int]] = {}
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -89,7 +88,7 @@ class LagReader:
             self._oldest.close()
 
     def look(self, positions: Mapping[Place, int | None]) -> dict[Place, Lag]:
-        """How far behind these positions are (the next offset to read; None while that is not known)."""
+        """How far behind these positions are (the next offset to read; None while unknown)."""
         stable_ends = self._ends(positions, IsolationLevel.READ_COMMITTED)
         ends = self._ends(stable_ends, IsolationLevel.READ_UNCOMMITTED)
         found = {place: Lag(stable_ends[place], end) for place, end in ends.items()}
@@ -125,7 +124,7 @@ class LagReader:
             try:
                 ends[at.topic, at.partition] = answer.result(max(0.1, deadline - time.monotonic())).offset
             except TimeoutError:
-                continue  # nothing is known of this one
+                continue  # unknown
             except KafkaException as failure:
                 # An answer, though not the one that was asked for: a new client next time, for this one
                 # goes on asking with the epoch of a former leader, even after it was told that there is a
@@ -149,7 +148,7 @@ class LagReader:
         return found
 
     def _peek(self, positions: Mapping[Place, int]) -> dict[Place, int | None]:
-        """The timestamp of the first record at or after each position, None where none is before the end."""
+        """The timestamp of the first record at or after each position; None if there is none before the end."""
         seen: dict[Place, int | None] = {}
         if not positions:
             return seen
@@ -173,7 +172,7 @@ class LagReader:
             self._reader = Consumer(
                 looking(
                     self._settings,
-                    f"{self._settings.prefix}.lag",  # which it never joins
+                    f"{self._settings.prefix}.lag",  # it never joins this group
                     fetch_wait_max_ms=10,
                     fetch_message_max_bytes=16_384,
                     queued_min_messages=1,

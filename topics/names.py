@@ -1,4 +1,4 @@
-"""The topics of a pipeline: names, settings, and the check that a cluster holds them as they must be."""
+"""The topics of a pipeline: names and required settings."""
 
 from dataclasses import dataclass, field
 
@@ -39,7 +39,7 @@ class Topics:
         return cls(**named | ({"transactions": settings.input} if settings.input else {}))
 
     def is_upstreams(self, topic: str) -> bool:
-        """Whether a topic's records have keys, values and headers of upstream's making, and not of ours."""
+        """Whether a topic's records have keys, values and headers from upstream."""
         return topic not in {self.ledger, self.balances, self.snapshots, self.pipeline}
 
     @property
@@ -50,7 +50,7 @@ class Topics:
 
 @dataclass(frozen=True)
 class TopicSpec:
-    """What a topic must be like: partitions, and the settings that are checked and created."""
+    """A topic's required partitions and settings, to create and to check it."""
 
     name: str
     partitions: int
@@ -58,7 +58,7 @@ class TopicSpec:
 
 
 def kept(days: int | None) -> dict[str, str]:
-    """How long a new topic keeps its records; none and 0 are for ever."""
+    """The retention setting of a new topic; None and 0 mean forever."""
     return FOR_EVER | {"retention.ms": str(days * DAY_MS)} if days else dict(FOR_EVER)
 
 

@@ -23,7 +23,7 @@ COSTS = {
 
 
 class Change(NamedTuple):
-    """A topic whose retention is not what the settings say, in milliseconds; -1 is for ever."""
+    """A topic whose retention differs from the settings, in milliseconds; -1 is forever."""
 
     topic: str
     before_ms: int
@@ -32,7 +32,7 @@ class Change(NamedTuple):
 
     @property
     def shortens(self) -> bool:
-        """Whether Kafka will delete what it kept so far."""
+        """Whether Kafka will delete records that it has kept so far."""
         return self.wanted_ms != FOR_EVER_MS and (
             self.before_ms == FOR_EVER_MS or self.wanted_ms < self.before_ms
         )
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 
 def changes(settings: Settings, found: Mapping[str, FoundTopic]) -> list[Change]:
-    """What the settings ask of topics that exist; one whose setting is none stays as it is."""
+    """The changes that settings ask of existing topics; without a setting, a topic stays as it is."""
     names = Topics.of(settings)
     asked = []
     for name, cost in COSTS.items():
@@ -70,12 +70,12 @@ def too_short(settings: Settings, found: Mapping[str, FoundTopic], age_ms: float
 
 
 def retention_ms(topic: FoundTopic) -> int:
-    """How long a topic keeps records by its `retention.ms`; -1 is for ever."""
+    """A topic's `retention.ms`; -1 is forever."""
     return int(topic.config.get("retention.ms") or FOR_EVER_MS)
 
 
 def warnings(settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
-    """What the finite retention of topics costs, whoever set it."""
+    """What finite retention of topics costs, whoever set it."""
     names = Topics.of(settings)
     told = []
     for name, cost in COSTS.items():
@@ -89,6 +89,6 @@ def warnings(settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
 
 def _length(kept_ms: int) -> str:
     if kept_ms == FOR_EVER_MS:
-        return "for ever"
+        return "forever"
     days = kept_ms / DAY_MS
     return f"for {days:g} {'day' if days == 1 else 'days'}"

@@ -1,4 +1,4 @@
-"""What a login may do, asked before the work begins: a program that lacks a right says which, instead of waiting."""
+"""Check a login's rights before the work starts, to name a missing right instead of waiting for it."""
 
 from collections.abc import Mapping, Set
 from concurrent.futures import Future
@@ -11,10 +11,10 @@ from config.errors import NotReachable, Refused
 from topics.causes import DENIED, WHERE
 from topics.cluster import ASK_S, answered, passes
 
-#: A group is there from its first member on.
+#: A group exists only from its first member on.
 _NOT_THERE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND})
 
-#: By the name of a topic or a group.
+#: Needed operations by topic or group.
 Needed = Mapping[str, Set[AclOperation]]
 
 READ, WRITE = frozenset({AclOperation.READ}), frozenset({AclOperation.WRITE})
@@ -24,7 +24,7 @@ DESCRIBE, ALTER_CONFIGS = frozenset({AclOperation.DESCRIBE}), frozenset({AclOper
 def require(client: AdminClient, topics: Needed, groups: Needed) -> None:
     """Raise Refused naming each right that is missing on these topics and groups.
 
-    Topics that do not exist are left to whoever looks for them.
+    Ignores topics that do not exist: other checks report these.
     """
     answers: dict[tuple[str, str], Future[Any]] = {}
     if topics:
@@ -32,7 +32,7 @@ def require(client: AdminClient, topics: Needed, groups: Needed) -> None:
             TopicCollection([*topics]), include_authorized_operations=True, request_timeout=ASK_S
         )
         answers |= {("topic", name): answer for name, answer in asked.items()}
-    for name in groups:  # several in one question are not taken
+    for name in groups:  # one request cannot name several
         (answer,) = client.describe_consumer_groups(
             [name], include_authorized_operations=True, request_timeout=ASK_S
         ).values()
@@ -48,7 +48,7 @@ def require(client: AdminClient, topics: Needed, groups: Needed) -> None:
 
 
 def _allowed(answer: "Future[Any]", needed: Set[AclOperation]) -> Set[AclOperation]:
-    """What the login may do to something, as it was answered; what is not there, or not told, counts as allowed."""
+    """What the login may do, from the answer; missing or unanswered counts as allowed."""
     try:
         return set(answered(answer).authorized_operations or needed)
     except KafkaException as failure:
@@ -57,4 +57,4 @@ def _allowed(answer: "Future[Any]", needed: Set[AclOperation]) -> Set[AclOperati
         return set()
     if error.code() in _NOT_THERE or passes(error):
         return needed
-    raise NotReachable(f"Kafka did not tell what this login may do: {error.str()}")
+    raise NotReachable(f"Kafka did not return what this login may do: {error.str()}")

@@ -1,4 +1,4 @@
-"""TLS and SASL as the settings have them, checked before anybody is asked, and made into an `ssl` context."""
+"""Check the TLS and SASL settings before connecting, and make an `ssl` context of them."""
 
 import ssl
 from functools import lru_cache
@@ -9,7 +9,7 @@ from config.settings import Settings
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigurationError, naming the variable, where no connection could be made with these settings."""
+    """Raise ConfigurationError, naming the variable, if no connection can work with these settings."""
     if settings.kafka_security_protocol.startswith("SASL"):
         needed = ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password")
         if missing := [f"WALLET_{name.upper()}" for name in needed if getattr(settings, name) is None]:
@@ -20,7 +20,7 @@ def check(settings: Settings) -> None:
 
 
 def tls(settings: Settings) -> ssl.SSLContext | None:
-    """The context of TLS connections to Kafka; None where they are not encrypted. Raises as `check`."""
+    """The context of TLS connections to Kafka; None if they are not encrypted. Raises like `check`."""
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
     password = settings.kafka_ssl_key_password

@@ -1,4 +1,4 @@
-"""One record of a topic as it came, and what it measures."""
+"""One record of a topic as it came, and its sizes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 #: librdkafka reads no record with more than 100,000 headers, and a rejection adds six.
 READABLE_HEADERS = 100_000
 MOST_HEADERS = READABLE_HEADERS - 6
-#: What one header takes in memory beside its bytes, about.
+#: About how much memory one header takes in addition to its bytes.
 HEADER_OBJECTS_BYTES = 192
 
 
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What a record measures, in bytes, and how many headers it has; `nul`: whether a name of these holds a NUL."""
+    """A record's sizes in bytes, and its number of headers; `nul`: whether a header name holds a NUL."""
 
     key: int
     value: int
@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, record: Source) -> "Sizes":
-        """Of any record, also of one whose bytes were let go of."""
+        """The sizes of any record, also of one whose bytes were discarded."""
         if isinstance(record, Unkept):
             return record.sizes
         _, _, key, value, headers = record
@@ -43,12 +43,12 @@ class Sizes(NamedTuple):
 
     @property
     def total(self) -> int:
-        """What a pipeline's limit counts."""
+        """The size that a pipeline's limit applies to."""
         return self.key + self.value + self.header_bytes
 
     @property
     def held(self) -> int:
-        """What the record takes in memory, about."""
+        """About how much memory the record takes."""
         return self.total + HEADER_OBJECTS_BYTES * self.headers
 
     def exceed(self, most_bytes: int, most_headers: int = MOST_HEADERS) -> bool:
@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
 
 
 class Unkept(Source):
-    """A record that is TOO_LARGE and was let go of while it came in: where it stood, when, and what it measured."""
+    """A record that is TOO_LARGE and was discarded while it was read: offset, time and sizes."""
 
     sizes: Sizes
 

@@ -1,13 +1,13 @@
-"""Where to look for the newest record of a partition: the last offsets may be marks of transactions."""
+"""Where to look for the newest record of a partition: the last offsets may be transaction marks."""
 
 from collections.abc import Iterator
 
-#: The first window, and by what the next ones grow.
+#: The first window, and the growth factor of the next ones.
 TAIL_OFFSETS, TAIL_GROWTH = 16, 16
 
 
 def tail_starts(begin: int, end: int) -> Iterator[int]:
-    """Where ever larger windows before `end` start, the last of them at `begin`; none where nothing is between."""
+    """The starts of growing windows before `end`, the last one at `begin`; none if `begin` is `end`."""
     window = TAIL_OFFSETS
     while begin < end:
         start = max(begin, end - window)

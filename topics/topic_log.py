@@ -1,8 +1,8 @@
-"""One topic as those read it who join no group: its ends, its records in bulk, and where a time is in it.
+"""Read one topic without joining a group: its ends, its records in bulk, and the place of a time.
 
-The place of a time in a partition is before the first record of that time or a later one. Kafka cannot tell it: the
-marks of transactions lie in the log, too, with the clock of the broker, and among records that carry older dates it
-names one of them. So what it says is where the search begins.
+The place of a time in a partition is before the first record at or after that time. Kafka's lookup cannot find it: the
+log also holds transaction marks with the broker's clock, and among records with older dates it returns one of those.
+So its answer is only where the search starts.
 """
 
 import time
@@ -23,13 +23,13 @@ from topics.names import Topics
 from topics.tail import tail_starts
 
 ASK_S = 10.0
-#: Entries that are taken from librdkafka at a time; it waits for as many, or so long.
+#: Entries to take from librdkafka at a time, and seconds to wait for them.
 SLICE_RECORDS = 10_000
 SLICE_WAIT_S = 0.05
 
 
 class Log(NamedTuple):
-    """Where a partition begins and ends; `stable` is how far it can be read, read-committed."""
+    """Begin and end of a partition; `stable` is how far it can be read, read-committed."""
 
     begin: int
     stable: int
@@ -37,10 +37,9 @@ class Log(NamedTuple):
 
 
 class TopicLog:
-    """One topic, read by partition from offsets that are known. Not for several threads.
+    """One topic, read by partition from known offsets. Not thread-safe.
 
-    `group` is named to Kafka, for its rights, and never joined. Raises NotReachable when Kafka does not answer
-    within its time.
+    `group` is named to Kafka for its rights, but never joined. Raises NotReachable if Kafka does not answer in time.
     """
 
     def __init__(self, settings: Settings, topic: str, group: str | None = None) -> None:
@@ -64,7 +63,7 @@ class TopicLog:
 
     @cached_property
     def _many(self) -> Consumer:
-        # What upstream sent may inflate to a multiple of what is fetched.
+        # Upstream's records may inflate to a multiple of what is fetched.
         size: dict[str, Value] = {} if self._upstreams else {"fetch_message_max_bytes": 8 * 1024 * 1024}
         return self._reader(**size, **ready(upstreams=self._upstreams))
 
@@ -78,12 +77,12 @@ class TopicLog:
         return consumer
 
     def log(self, partition: int) -> Log:
-        """The partition's ends at this moment; what is open is asked first, so that stable == end means none."""
+        """The partition's ends now; asks for `stable` first, so that stable == end means no open transaction."""
         begin, end = self._watermarks(self._all, partition)
         return Log(begin, self._watermarks(self._one, partition)[1], end)
 
     def first_from(self, partition: int, offset: int, end: int) -> Message | None:
-        """The first committed record from `offset` on and before `end`; None where there is none."""
+        """The first committed record from `offset` to `end` (excluded), or None."""
         if offset >= end:
             return None
         self._one.assign([TopicPartition(self.topic, partition, offset)])
@@ -98,9 +97,9 @@ class TopicLog:
         raise self._away(partition, f"nothing came from offset {offset} on")
 
     def first_at(self, partition: int, at_ms: int, begin: int, end: int) -> Message | None:
-        """The first record from `begin` on with a timestamp of `at_ms` or later; None where there is none.
+        """The first record from `begin` on with a timestamp of `at_ms` or later, or None.
 
-        In the ledger looked for by halves, elsewhere by reading on, from where the broker says first.
+        Starts where the broker says: in the ledger with a binary search, elsewhere by reading on.
         """
         low = max(begin, self._hint(partition, at_ms, end))
         found = self.first_from(partition, low, end)
@@ -110,9 +109,9 @@ class TopicLog:
         return (self._by_halves if self._in_order else self._by_reading)(partition, at_ms, low, end)
 
     def _hint(self, partition: int, at_ms: int, end: int) -> int:
-        """Before it there is nothing of that time or later, neither records nor marks."""
+        """An offset before which nothing has that time or a later one, neither records nor marks."""
         if at_ms < 0:
-            return 0  # records may have such times; of Kafka one cannot ask for them
+            return 0  # records may have such times, but Kafka cannot look them up
         try:
             (hint,) = self._one.offsets_for_times([TopicPartition(self.topic, partition, at_ms)], ASK_S)
         except KafkaException as error:
@@ -140,7 +139,7 @@ class TopicLog:
         return None
 
     def last_before(self, partition: int, begin: int, end: int) -> Message | None:
-        """The last committed record from `begin` on and before `end`, looked for from its end back."""
+        """The last committed record from `begin` to `end` (excluded), searched backwards."""
         for start in tail_starts(begin, end):
             last = None
             for messages in self.slices(partition, start, end):
@@ -152,9 +151,9 @@ class TopicLog:
     def slices(
         self, partition: int, begin: int, end: int, most: int = SLICE_RECORDS
     ) -> Iterator[list[Message]]:
-        """Committed records from `begin` to before `end`, up to so many at a time.
+        """Committed records from `begin` to `end` (excluded), a bounded number at a time.
 
-        An open transaction before the end is waited for, as long as anything comes within `WALLET_STALL_S`.
+        Waits for an open transaction before the end, as long as anything arrives within `WALLET_STALL_S`.
         """
         if begin >= end:
             return
@@ -176,13 +175,13 @@ class TopicLog:
             elif time.monotonic() - heard_at > self._stall_s:
                 raise self._away(
                     partition,
-                    f"nothing came for {self._stall_s:g} s: Kafka is away, or an open transaction is in the way",
+                    f"nothing came for {self._stall_s:g} s: Kafka is away, or a transaction is open",
                 )
             if records:
                 yield records
 
     def _is_end(self, message: Message, partition: int, end: int) -> bool:
-        """Whether this says that nothing more comes before `end`; raises for what waiting does not mend."""
+        """Whether this message means that nothing more comes before `end`; raises errors that waiting cannot fix."""
         error = message.error()
         if error is None:
             return False
@@ -198,7 +197,7 @@ class TopicLog:
         except KafkaException as error:
             raise self._away(partition, error.args[0].str()) from None
         if found is None:
-            raise self._away(partition, "its ends are not known")
+            raise self._away(partition, "its ends are unknown")
         begin, end = found
         return begin, end
 

@@ -1,4 +1,4 @@
-"""Changing settings of topics that exist."""
+"""Change settings of existing topics."""
 
 import time
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from topics.cluster import ASK_S, answered, describe
 
 
 def alter(client: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
-    """Set these of a topic's settings and leave the others; returns when the broker tells the new ones.
+    """Change some of a topic's settings; returns when the broker shows the new values.
 
-    Raises Refused when it does not take them, NotReachable when it does not show them in time.
+    Raises Refused if it declines them, NotReachable if it does not show them in time.
     """
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
     for name, value in wanted.items():
@@ -34,4 +34,6 @@ def alter(client: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
         if there and all(there.config.get(name) == value for name, value in wanted.items()):
             return
         time.sleep(0.05)
-    raise NotReachable(f"Kafka does not show the new settings of {topic}: look at it and run this again")
+    raise NotReachable(
+        f"Kafka does not show the new settings of {topic}: check the broker and run this again"
+    )

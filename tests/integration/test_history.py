@@ -50,7 +50,7 @@ def test_a_live_record_that_is_not_committed_yet_is_waited_for(settings: Setting
     hasty = settings.model_copy(update={"stall_s": 0.5, "transaction_timeout_s": 0.5})
     with (
         open_transaction(settings, topic, as_record(transaction(1, "alice"))),
-        pytest.raises(NotReachable, match="an open transaction is in the way"),
+        pytest.raises(NotReachable, match="a transaction is open"),
     ):
         init.initialise(hasty, "history")
     assert setting(settings, topic, TIMESTAMP_TYPE) == "LogAppendTime"
@@ -78,7 +78,7 @@ def test_retention_is_applied_and_a_shorter_one_needs_consent(settings: Settings
         ),
         (
             keeping(ledger=1),
-            f"topic {names.ledger} keeps records for 1 day, before: for ever; exact duplicates",
+            f"topic {names.ledger} keeps records for 1 day, before: forever; exact duplicates",
         ),
     ):
         with pytest.raises(Refused, match=f"a shorter retention permanently deletes older records: {told}"):
@@ -94,7 +94,7 @@ def test_retention_is_applied_and_a_shorter_one_needs_consent(settings: Settings
     longer = init.initialise(keeping(transactions=31, snapshots=0))
     assert longer.altered == (
         f"topic {names.transactions} keeps records for 31 days, before: for 30 days",
-        f"topic {names.snapshots} keeps records for ever, before: for 7 days",
+        f"topic {names.snapshots} keeps records forever, before: for 7 days",
     )
     assert setting(settings, names.snapshots, "retention.ms") == "-1"
     assert init.initialise(settings).altered == (), "a setting that is none leaves the topic as it is"

@@ -54,7 +54,7 @@ def test_who_is_right_is_let_in(broker: EncryptedBroker, plain_settings: Setting
         ("login", {"kafka_sasl_mechanism": "SCRAM-SHA-512"}, ConfigurationError,
          "supported mechanisms: PLAIN.*WALLET_KAFKA_SASL_MECHANISM"),
         ("login", {"kafka_ssl_ca": None}, ConfigurationError, "is not trusted: .*WALLET_KAFKA_SSL_CA"),
-        ("expired", {}, NotReachable, "does not count: certificate has expired"),
+        ("expired", {}, NotReachable, "is not valid: certificate has expired"),
         ("mutual", {}, ConfigurationError, "was shown no certificate and refused it"),
     ],
 )  # fmt: skip
@@ -97,7 +97,7 @@ def test_another_protocol_and_an_empty_port_are_told_in_the_end(
     broker: EncryptedBroker, plain_settings: Settings
 ) -> None:
     hasty = plain_settings.model_copy(update={"startup_wait_s": 1.0})
-    with pytest.raises(NotReachable, match="somebody listens there; does he speak SASL_PLAINTEXT"):
+    with pytest.raises(NotReachable, match="something listens there: check that it speaks SASL_PLAINTEXT"):
         wait_for_kafka(broker.at(hasty, "login", kafka_security_protocol="SASL_PLAINTEXT"))
     with pytest.raises(NotReachable, match=r"Connection refused.*start it, or set WALLET_KAFKA"):
         wait_for_kafka(hasty.model_copy(update={"kafka": "127.0.0.1:1"}))

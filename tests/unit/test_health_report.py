@@ -62,7 +62,7 @@ def test_ready_says_why_not_until_it_is(watched: Settings) -> None:
     subject = Subject()
     subject.reasons = ["partition 3 is being opened", "the group is silent"]
     with observed(watched, subject) as address:
-        wait_until(lambda: "just been started" not in ask(address, "/ready")[1], "the watchdog has looked")
+        wait_until(lambda: "just started" not in ask(address, "/ready")[1], "the watchdog has looked")
         assert ask(address, "/ready") == (503, "partition 3 is being opened\nthe group is silent\n")
         assert "wallet_worker_ready 0.0" in ask(address, "/metrics")[1]
         subject.reasons = []

@@ -37,7 +37,7 @@ def test_all_that_lacks_is_named_in_one_line_with_both_ways_out(no_programs: Pat
 def test_a_java_that_is_too_old_lacks(no_programs: Path) -> None:
     program(no_programs, "java", "echo 'openjdk version \"11.0.22\"' >&2")
     program(no_programs, "mvn", "exit 0")
-    with pytest.raises(ConfigurationError, match="lacks Java 17 or newer: "):
+    with pytest.raises(ConfigurationError, match="needs Java 17 or newer: "):
         check_programs(no_programs)
 
 

@@ -109,7 +109,7 @@ def test_a_stall_says_who_stands_where_and_how_far_it_could_go() -> None:
     look(judge, 10, at(50))
     (stall,) = judge.judge(1.0, [at(50)], lags(at(50)))
     assert str(stall) == (
-        "worker of worker-topic[0] stands at offset 50, the last stable offset is 100, no progress for 10 s"
+        "worker of worker-topic[0] is at offset 50, the last stable offset is 100, no progress for 10 s"
     )
 
 
