@@ -417,7 +417,7 @@ class _Explained:
     def _compare(
         self, row: int, what: Transaction, outcomes: list[Posted | Reason], recorded_ms: int
     ) -> tuple[int, Balance | None]:
-        """Which outcome an entry is, the first one if none; tells then what is wrong, and returns what it says."""
+        """Which outcome an entry matches, the first if none: reports what is wrong, and returns its balance, too."""
         one, key = self._found[row], what.wallet_id.encode()
         for at, outcome in enumerate(outcomes):
             if isinstance(outcome, Posted):

@@ -116,12 +116,12 @@ class Cursor:
         return found
 
     def skip(self, count: Longs) -> None:
-        """Pass so many bytes of each value; a negative count is not canonical."""
+        """Skip bytes of each value; a negative count is not canonical."""
         self.good &= (count >= 0) & (count <= self.packed.ends - self.at)
         self.at = self.at + np.where(self.good, count, 0)
 
     def end(self, left: int = 0) -> Flags:
-        """Whether each value was canonical and ends here, but for so many bytes."""
+        """Whether each value was canonical and ends here, except for `left` bytes."""
         self.good &= self.at + left == self.packed.ends
         return self.good
 
@@ -243,7 +243,7 @@ def _metadata(cursor: Cursor, values: Sequence[bytes]) -> tuple[Longs, Longs, Fl
 
 
 def _pairs(value: bytes, at: int, pairs: int) -> tuple[int, bool]:
-    """Where a map of so many pairs ends, -1 where it is not canonical or breaks a rule; and whether its keys rise."""
+    """Where a map of `pairs` pairs ends, -1 if it is not canonical or breaks a rule; and whether its keys rise."""
     keys: list[bytes] = []
     try:
         for _ in range(pairs):
@@ -336,7 +336,7 @@ class Entries(NamedTuple):
 
 
 def entries(values: Sequence[bytes], skip: int = FRAME_BYTES) -> Entries:
-    """Ledger entries, each behind so many bytes."""
+    """Ledger entries, each after `skip` bytes."""
     packed = Packed(values)
     cursor = Cursor(packed, skip)
     transaction = transactions(cursor, values)

@@ -60,7 +60,7 @@ class Copied:
 
 
 def same_bytes(ours: Packed, ours_at: Longs, theirs: Packed, theirs_at: Longs, size: Longs) -> Flags:
-    """Whether so many bytes at these places are the same, eight at a time."""
+    """Whether `size` bytes at these places are the same; compares eight at a time."""
     same = np.ones(len(size), np.bool_)
     for step in range(0, int(size.max(initial=0)), 8):
         some = np.flatnonzero(size > step)
@@ -71,7 +71,7 @@ def same_bytes(ours: Packed, ours_at: Longs, theirs: Packed, theirs_at: Longs, s
 
 
 def copied(connection: Connection, query: sql.Composable, columns: int) -> Iterator[Copied]:
-    """The rows of a query of so many columns, many at a time."""
+    """The rows of a query with `columns` columns, many at a time."""
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
     rows: list[bytes] = []
     held = 0

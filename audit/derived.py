@@ -335,7 +335,7 @@ class BalanceLane:
         return rising
 
     def _look_at(self, record: Source, reached: int, input_end: int | None) -> None:
-        """One that is no balance after an entry of late."""
+        """Judge a record that is not the balance after a recent entry."""
         try:
             balance = avro.read_balance((record.value or b"")[FRAME_BYTES:])
         except avro.Undecodable:

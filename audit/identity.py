@@ -79,7 +79,7 @@ def halves(ids: Sequence[int]) -> tuple[Words, Words]:
 
 
 class Identities:
-    """The ids of one partition, in a folder of their own; what is there already counts as seen and as judged."""
+    """The ids of one partition, in their own folder; ids already in it count as seen and judged."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

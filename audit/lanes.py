@@ -25,11 +25,11 @@ class Reads(Protocol):
         """Go to a partition, to read it from one offset to before another."""
 
     def next(self, count: int) -> list[Source]:
-        """The next records, up to so many; none only at the end."""
+        """The next records, up to `count`; empty only at the end."""
 
 
 class Lane:
-    """One partition of `ledger` or `rejections`. `parse` tells the sources of records, NONE of those that have none.
+    """One partition of `ledger` or `rejections`. `parse` returns the sources of records, NONE for those without one.
 
     `stray` is called for records in wrong places, with what is wrong and the record.
     """

@@ -67,7 +67,8 @@ class Refusals:
                 what = fold.read(self._contract, self._partition, came)
                 if what is not reason:
                     self._wrong(
-                        one, f"{what if isinstance(what, Reason) else 'nothing'} holds for it by itself"
+                        one,
+                        f"{what if isinstance(what, Reason) else 'no reason'} follows from the record alone",
                     )
             elif reason is not None:
                 later.append((one, came, reason))
@@ -105,7 +106,7 @@ class Refusals:
                 continue
             what = fold.read(self._contract, self._partition, came)
             if isinstance(what, Reason):
-                self._wrong(one, f"{what} holds for it by itself")
+                self._wrong(one, f"{what} follows from the record alone")
                 continue
             number = int(self._wallets.numbers([came.key or b""])[0])
             kept.append((came, number, reason, *id_and_content(what)))

@@ -101,7 +101,7 @@ def count_snapshots(
 def count_rejections(
     connection: Connection, partitions: Collection[int], digests: Digests, details: Digests, counts: Counts
 ) -> None:
-    """Count the rows of rejections, and their details by themselves."""
+    """Count the rows of rejections, and separately their details."""
     for some in copied(connection, _select(REJECTION, "rejections", _only(partitions)), len(REJECTION)):
         _count(some, 0, 1, _rejections(some), digests, counts)
         _count(some, 0, 1, [*some.fields(REJECTION.index("detail"))], details, counts)

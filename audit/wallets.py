@@ -71,7 +71,7 @@ class Wallets:
         return len(self.names)
 
     def numbers(self, names: Sequence[bytes]) -> Longs:
-        """The numbers of wallets by their ids, given anew to those that were never seen."""
+        """The numbers of wallets by id; new ones get the next numbers."""
         known = self._numbers
         try:
             found = [known[name] for name in names]

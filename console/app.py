@@ -72,7 +72,7 @@ def openapi(settings: Settings) -> dict[str, Any]:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    """FastAPI's document with our problems in the place of its own, and how the token is shown."""
+    """FastAPI's document with our problems instead of its own, and with the token as security scheme."""
     document = FastAPI.openapi(app)
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):

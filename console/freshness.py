@@ -90,7 +90,7 @@ class CompleteUntil(NamedTuple):
 
 
 class Freshness:
-    """Looks at Kafka in a thread of its own, and answers from memory."""
+    """Looks at Kafka in its own thread, and answers from memory."""
 
     def __init__(self, settings: Settings, ledger: Follower, rejections: Follower, stop: Event) -> None:
         self._settings, self._ledger, self._rejections, self._stop = settings, ledger, rejections, stop

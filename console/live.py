@@ -147,7 +147,7 @@ class Live:
             try:
                 async with self.database.asking() as connection:
                     self._positions = await sink_positions(connection)
-            except Exception:  # noqa: BLE001 - away for now: those who wait are told when their time is over
+            except Exception:  # noqa: BLE001 - PostgreSQL is away: waiting requests get their answer when their time is over
                 await asyncio.sleep(0.5)
             async with self._moved:
                 self._moved.notify_all()

@@ -315,7 +315,7 @@ def _list(
                 told = NotReachable(f"Kafka did not return the ends of the topics: {_text(error)}")
                 raise because(error.args[0], told) from None
         with suppress(KafkaException):
-            client.list_topics(timeout=ASK_S)  # whoever leads the partitions now
+            client.list_topics(timeout=ASK_S)  # find the current leaders
         time.sleep(0.1)
 
 

@@ -24,7 +24,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from topics.records import Frame, Read, read_records
 
-#: A batch is its offset and its length, then so many bytes; the header ends before the records, which are compressed.
+#: A batch is its offset, its length and that many bytes; the header ends before the records, which are compressed.
 LENGTH_AT, OVERHEAD, HEADER = 8, 12, 61
 #: The codec is in three bits of the attributes.
 ATTRIBUTES_AT = 22
@@ -130,7 +130,7 @@ class Batches:
 
 
 class Compressed:
-    """One batch, with what aiokafka asks of its own; nothing is inflated before its records are asked for."""
+    """One batch, with the methods that aiokafka expects; inflates nothing before its records are read."""
 
     def __init__(self, partition: int, batch: Any, raw: memoryview, bounds: Bounds, *, careful: bool) -> None:
         self.validate_crc = batch.validate_crc
@@ -172,7 +172,7 @@ class Compressed:
     def _one_by_one(self) -> Iterator[Read]:
         """The records, all but a piece of them let go of; aiokafka skips those that it has had.
 
-        A decoder that must keep more than the usual is made when one that keeps the usual cannot go on.
+        A decoder with a larger window is created only when one with the usual window fails.
         """
         codec, packed = self._batch.compression_type, self._raw[HEADER:]
         frame = Frame.of(self._partition, self._batch, self._raw)

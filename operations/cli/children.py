@@ -18,7 +18,7 @@ LAST_LINES = 12
 
 
 class Child:
-    """One command as a process of its own, with its output in a file."""
+    """One command in its own process, with its output in a file."""
 
     def __init__(
         self,

@@ -163,7 +163,7 @@ def _refuse(header: _Header, rest: Iterator[str], dialect: Dialect, columns: Col
     if header.broken:
         raise ConfigurationError(f"line {header.line} is not a header: {header.broken}")
     raise ConfigurationError(
-        f"{_other_separator(header, first)}columns do not fit: {problem}; a file with columns of its own needs --map "
+        f"{_other_separator(header, first)}columns do not fit: {problem}; to read a file with other columns, use --map "
         "(docs/files.md)"
     )
 

@@ -71,7 +71,7 @@ def _refuse(names: Sequence[str], columns: Columns) -> None:
         raise ConfigurationError(f"column {quoted(again)} appears twice: rename or remove one")
     if problem := columns.problem(names):
         raise ConfigurationError(
-            f"columns do not fit: {problem}; a file with columns of its own needs --map (docs/files.md)"
+            f"columns do not fit: {problem}; to read a file with other columns, use --map (docs/files.md)"
         )
 
 
