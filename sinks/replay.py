@@ -20,13 +20,12 @@ from config.settings import Settings
 from sinks import positions, replay_positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
 from sinks.positions import Fenced, Holder, Move, Origin, Position
-from sinks.postgres import READER, WRITER, Connection, connect, one_line
+from sinks.postgres import READER, WRITER, Connection, connect, one_line, reason_to_wait
 from sinks.postgres.migrations import check
 from sinks.postgres.months import make_months, months_of
 from sinks.replay_positions import REPLAY, Stretch
 from sinks.sink import Record, Sink
 from sinks.tables import count_missing
-from sinks.writer import PASSING
 from topics.cluster import identity, quiet_admin
 
 log = EventLog("sinks.replay")
@@ -144,9 +143,8 @@ class Replay:
                     self._connection = self._connect(wait_s=0)
                 self._write(prepared)
             except (psycopg.Error, NotReachable) as error:
-                reason = str(error) if isinstance(error, NotReachable) else one_line(error)
-                if not (isinstance(error, PASSING) or self._connection.closed):
-                    raise Stopped(f"the replay of {self._sink.name} cannot write: {reason}") from error
+                doing = f"the replay of {self._sink.name} cannot write"
+                reason = reason_to_wait(error, self._connection, doing)
                 log.warning("waiting_for_postgres", reason=reason)
                 if not patience.pause():
                     raise NotReachable(f"PostgreSQL is away: {reason}") from None

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import psycopg
 
-from config.errors import ConfigurationError, NotReachable, Refused, Stopped
+from config.errors import ConfigurationError, NotReachable, Refused
 from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
@@ -21,7 +21,7 @@ from sinks import positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
 from sinks.observer import Observer
 from sinks.positions import Fenced, Holder, Log, Origin, Position
-from sinks.postgres import Connection, connect, lost, one_line
+from sinks.postgres import Connection, connect, reason_to_wait
 from sinks.postgres.migrations import check
 from sinks.postgres.months import make_months, make_months_ahead, months_of
 from sinks.sink import Sink
@@ -31,16 +31,6 @@ log = EventLog("sinks.writer")
 
 T = TypeVar("T")
 
-#: Errors after which the same may work: also the server's answer to a process that was suspended in the middle
-#: of a transaction, and that of a server which is a standby just now.
-PASSING = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.TransactionTimeout,
-    psycopg.errors.ReadOnlySqlTransaction,
-    NotReachable,
-)
 #: How often the months ahead are looked at, and how soon again where a lock was in the way.
 MONTHS_EVERY_S, MONTHS_AGAIN_S = 3_600.0, 60.0
 
@@ -175,11 +165,8 @@ class Writer:
                     self._connect_again()
                 result = attempt()
             except (psycopg.Error, NotReachable) as error:
-                reason = str(error) if isinstance(error, NotReachable) else one_line(error)
-                if isinstance(error, psycopg.errors.InsufficientPrivilege) and (refused := lost(error)):
-                    raise refused from error
-                if not (isinstance(error, PASSING) or self._connection.closed):
-                    raise Stopped(f"sink {self._sink.name} cannot write its rows: {reason}") from error
+                doing = f"sink {self._sink.name} cannot write its rows"
+                reason = reason_to_wait(error, self._connection, doing)
                 if not away:
                     log.warning("waiting_for_postgres", sink=self._sink.name, reason=reason)
                 self._observer.waiting(self._sink.name, reason)

@@ -20,9 +20,8 @@ from sinks.archive.compare import Advance
 from sinks.archive.months import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
-from sinks.postgres import ARCHIVER, lost, one_line
+from sinks.postgres import ARCHIVER, PASSING, lost, one_line
 from sinks.sink import Record, Rows
-from sinks.writer import PASSING
 from topics.lag import OpenInput
 
 log = EventLog("sinks.archive")

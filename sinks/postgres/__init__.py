@@ -17,6 +17,7 @@ from sinks.postgres.sessions import (
     ENCODING,
     MEANING,
     PARAMETERS,
+    PASSING,
     READER,
     WRITER,
     Connection,
@@ -25,6 +26,7 @@ from sinks.postgres.sessions import (
     connect,
     lost,
     one_line,
+    reason_to_wait,
 )
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "ENCODING",
     "MEANING",
     "PARAMETERS",
+    "PASSING",
     "READER",
     "WRITER",
     "Connection",
@@ -47,6 +50,7 @@ __all__ = [
     "lost",
     "one_line",
     "positions",
+    "reason_to_wait",
     "rejections_by_reason",
     "statement",
     "written",

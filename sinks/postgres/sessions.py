@@ -11,7 +11,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from config.errors import NotReachable, Refused, WalletError
+from config.errors import NotReachable, Refused, Stopped, WalletError
 from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
@@ -64,6 +64,18 @@ WRITER_LIMITS = {
 }
 
 
+#: Errors after which the same may work: also the server's answer to a process that was suspended in the middle
+#: of a transaction, and that of a server which is a standby just now.
+PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+    NotReachable,
+)
+
+
 def connect(
     settings: Settings, role: Role | None = None, *, wait_s: float | None = None, name: str = "wallet"
 ) -> Connection:
@@ -94,6 +106,20 @@ def connect(
 def one_line(error: psycopg.Error) -> str:
     """The error's message as one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def reason_to_wait(error: psycopg.Error | NotReachable, connection: Connection, doing: str) -> str:
+    """Why the same may work later, in one line.
+
+    Raises Refused where a right is missing, and Stopped for anything else that waiting does not change.
+    """
+    if isinstance(error, NotReachable):
+        return str(error)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege) and (refused := lost(error)):
+        raise refused from error
+    if isinstance(error, PASSING) or connection.closed:
+        return one_line(error)
+    raise Stopped(f"{doing}: {one_line(error)}") from error
 
 
 def lost(failure: Exception) -> WalletError | None:

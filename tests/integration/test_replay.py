@@ -11,6 +11,7 @@ import pytest
 
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.settings import Settings
+from operations.replay import run as replay_run
 from operations.replay.ranges import Range, plans, sinks_of
 from schemas.records import from_ms
 from sinks import postgres, replay
@@ -206,6 +207,16 @@ def test_a_replay_whose_postgres_is_away_says_how_to_go_on(pipeline: Settings) -
             one.stretches()
         assert one.stretches() == list(plan.stretches)
         one.abandon()
+
+
+def test_a_replay_whose_login_may_not_write_is_refused_with_the_table(empty: Settings) -> None:
+    sink = sinks_of(empty, ["ledger"])[0]
+    plan = plans(empty, [sink], EVERYTHING)[0]
+    with postgres.connect(empty) as owner:
+        owner.execute("REVOKE INSERT ON wallets FROM wallet_writer")
+    (outcome,) = replay_run.execute(empty, [plan], Event())
+    assert isinstance(outcome.problem, Refused)
+    assert "permission denied for table wallets" in str(outcome.problem)
 
 
 @pytest.mark.full

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ import typer
 from typer.main import get_command
 
 from operations import main
+from operations.cli.mounted import GROUPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMANDS = ROOT / "docs" / "commands.md"
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
-#: Commands that the design announces; they are not there yet.
-PLANNED = {"archive", "inspect", "rebuild", "replay", "verify"}
 
 Place = tuple[Path, str]
 
@@ -107,8 +108,29 @@ def test_every_command_that_is_shown_exists_with_its_options(page: Path, command
 
 @pytest.mark.parametrize(("page", "name"), sorted(set(_mentioned_commands())), ids=_named)
 def test_every_command_that_is_mentioned_exists(page: Path, name: str) -> None:
-    planned = PLANNED if page.name == "design.md" else set()
-    assert name in planned | set(get_command(main.app).commands)  # type: ignore[attr-defined]  # a group
+    assert name in get_command(main.app).commands  # type: ignore[attr-defined]  # a group
+
+
+def _options() -> Iterator[tuple[str, str]]:
+    """Every option of every command, with the command's first word."""
+
+    def of(name: str, command: Any) -> Iterator[tuple[str, str]]:
+        for option in command.params:
+            yield from ((name, word) for word in option.opts if word.startswith("--"))
+        for one in getattr(command, "commands", {}).values():
+            yield from of(name, one)
+
+    for name in get_command(main.app).commands:  # type: ignore[attr-defined]  # a group
+        group = GROUPS.get(name)
+        command = get_command(import_module(group).app if group else main.app)
+        yield from of(name, command if group else command.commands[name])  # type: ignore[attr-defined]  # a group
+
+
+@pytest.mark.parametrize(("name", "option"), sorted(set(_options())))
+def test_every_option_is_in_its_commands_part_of_the_page(name: str, option: str) -> None:
+    parts = re.split(r"^(?=\*\*`wallet |## )", COMMANDS.read_text("utf-8"), flags=re.MULTILINE)
+    mine = [part for part in parts if re.match(rf"\*\*`wallet {name}\b", part)]
+    assert any(re.search(rf"{option}(?![\w-])", part) for part in mine)
 
 
 @pytest.mark.parametrize(
