@@ -10,7 +10,7 @@ from operations.sending.generator import FIRST_US, Record
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 
 SEED = 1
 

@@ -19,7 +19,7 @@ from config.settings import Settings
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from sinks.postgres import READER, connect
 from topics.clients import librdkafka
 from topics.cluster import offsets, quiet_admin

@@ -18,8 +18,7 @@ from faust.app.base import BootStrategy
 from faust.types import StreamT
 
 from schemas.codec import HEADER_BYTES, frame
-from schemas.registry import FIXED_IDS
-from schemas.versions import schema_text
+from schemas.versions import FIXED_IDS, schema_text
 
 TRANSACTION = fastavro.parse_schema(json.loads(schema_text("transaction")))
 ENTRY = fastavro.parse_schema(json.loads(schema_text("ledger_entry")))

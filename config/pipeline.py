@@ -7,24 +7,17 @@ output.
 import json
 from dataclasses import asdict, dataclass
 
+from config.decisions import Decisions
 from config.errors import ConfigurationError, Refused
-from config.settings import Overdraft, Settings
+from config.settings import Settings
 
 FORMAT = 1
 KEY = b"pipeline"
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """The decisions of one pipeline, in the order of the record."""
-
-    format: int
-    partitions: int
-    snapshot_every: int
-    overdraft: Overdraft
-    max_record_bytes: int
-    id_window_days: int | None
-    transaction_schema_id: int
+class Pipeline(Decisions):
+    """The decisions of one pipeline as its record holds them."""
 
     @classmethod
     def of(cls, settings: Settings, transaction_schema_id: int) -> "Pipeline":

@@ -11,10 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from config.decisions import Overdraft
 from config.errors import ConfigurationError
 from config.text import is_text
-
-Overdraft = Literal["allow", "reject"]
 
 #: Upper limit of WALLET_MAX_RECORD_BYTES.
 LARGEST_RECORD_BYTES = 16_777_216

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import Event
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from config.errors import NotReachable, Refused
 from config.patience import Patience
@@ -23,7 +23,7 @@ from schemas.registry_api import (
     RegistryAway,
     Version,
 )
-from schemas.versions import NAMES, SchemaName, schema_text
+from schemas.versions import FIXED_IDS, NAMES, SchemaIds, SchemaName, schema_text
 from schemas.writers import NotATransaction, WriterSchema
 from topics.names import Topics
 
@@ -35,18 +35,6 @@ REMEMBERED = 1_000
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-class SchemaIds(NamedTuple):
-    """The ids in front of the bodies that a pipeline writes."""
-
-    transaction: int
-    ledger_entry: int
-    balance: int
-    snapshot: int
-
-
-FIXED_IDS = SchemaIds(1, 2, 3, 4)
 
 
 def subjects(settings: Settings) -> dict[SchemaName, str]:

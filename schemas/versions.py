@@ -6,10 +6,23 @@ add its decoder to `schemas.entries.DECODERS` and its golden bytes to the tests.
 
 from functools import cache
 from importlib.resources import files
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 SchemaName = Literal["transaction", "ledger_entry", "balance", "snapshot"]
 NAMES: tuple[SchemaName, ...] = get_args(SchemaName)
+
+
+class SchemaIds(NamedTuple):
+    """The ids in front of the bodies that a pipeline writes."""
+
+    transaction: int
+    ledger_entry: int
+    balance: int
+    snapshot: int
+
+
+#: Those of a pipeline without a registry.
+FIXED_IDS = SchemaIds(1, 2, 3, 4)
 
 
 @cache

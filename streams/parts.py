@@ -8,7 +8,8 @@ from confluent_kafka import Consumer
 
 from config.pipeline import Pipeline
 from config.settings import Settings
-from schemas.registry import SchemaIds, Writers
+from schemas.registry import Writers
+from schemas.versions import SchemaIds
 from streams.store import Identity, PartitionStore, StoreMemory
 from topics.names import Topics
 

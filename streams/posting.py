@@ -7,7 +7,7 @@ The worker folds what it fetches, an audit or a rebuild folds what the topic hol
 
 from collections.abc import Sequence
 
-from config.pipeline import Pipeline
+from config.decisions import Decisions
 from schemas import native
 from schemas.avro import longs, longs_in_python
 from schemas.codec import (
@@ -21,7 +21,7 @@ from schemas.codec import (
 from schemas.digest import new_sha256
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
-from schemas.registry import SchemaIds
+from schemas.versions import SchemaIds
 from streams.batch import Derived, Outputs, Past, posted_id
 from streams.wallet import Known, Policy, Posted, apply, snapshots
 from topics.source import Headers, Sizes, Source
@@ -51,7 +51,7 @@ class Fold:
         self,
         topic: str,
         partition: int,
-        pipeline: Pipeline,
+        pipeline: Decisions,
         codec: TransactionCodec,
         ids: SchemaIds,
         past: Past,

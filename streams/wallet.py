@@ -10,7 +10,7 @@ here changes it there.
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from config.pipeline import Pipeline
+from config.decisions import Decisions
 from schemas.records import CREDIT, INTERVAL, PERIOD, Balance, Order, Reason, Rejected
 
 LARGEST: Final = 2**63 - 1
@@ -42,13 +42,13 @@ class Policy(NamedTuple):
     snapshot_every: int
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> "Policy":
+    def of(cls, decisions: Decisions) -> "Policy":
         """The policy that `wallet init` fixed for this pipeline."""
-        window = pipeline.id_window_days
+        window = decisions.id_window_days
         return cls(
-            pipeline.overdraft == "allow",
+            decisions.overdraft == "allow",
             None if window is None else window * DAY_MS,
-            pipeline.snapshot_every,
+            decisions.snapshot_every,
         )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
+from config.decisions import Overdraft
 from config.errors import ConfigurationError, Refused
 from config.pipeline import Pipeline
-from config.settings import Overdraft, Settings
+from config.settings import Settings
 from operations.rebuild import record as rebuild_record
 from operations.rebuild.record import Record
 from sinks import shadow

@@ -14,7 +14,7 @@ from config.pipeline import KEY, Pipeline
 from config.settings import Settings
 from operations.setup import history
 from schemas import registry
-from schemas.registry import SchemaIds
+from schemas.versions import SchemaIds
 from sinks.postgres import migrations
 from topics import history as open_input
 from topics import retention, rights

@@ -24,7 +24,7 @@ from config.settings import Settings
 from operations.cli.output import Advance, behind
 from operations.verify.opened import Opened
 from schemas.accepted import AcceptedIds
-from schemas.registry import SchemaIds
+from schemas.versions import SchemaIds
 from topics.cluster import offsets_of, quiet_admin
 from topics.names import Topics
 from topics.source import Source

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from config.settings import Settings
 from operations.sending.generator import Mix, Record, records
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from topics.clients import librdkafka
 from topics.names import GROWTH_BYTES, Topics
 

@@ -15,7 +15,8 @@ from audit.fold import Fold, Posted
 from config.settings import Settings
 from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, encode_snapshot, frame
 from schemas.records import Balance
-from schemas.registry import SchemaIds, schema_ids
+from schemas.registry import schema_ids
+from schemas.versions import SchemaIds
 from tests.reading import incoming, read_all
 from topics.cluster import read_pipeline
 from topics.names import Topics

@@ -34,7 +34,7 @@ from operations.setup.init import claim, create
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from tests.integration.workers import PATIENCE_S, Worker, wait_until
 from topics import group_offsets
 from topics.clients import librdkafka, looking

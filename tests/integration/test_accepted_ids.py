@@ -23,8 +23,8 @@ from operations.rebuild import run as rebuild_run
 from operations.setup.init import claim, initialise
 from schemas.accepted import Accepted
 from schemas.codec import encode_transaction, frame
-from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
-from schemas.versions import schema_text
+from schemas.registry import register, schema_ids, subjects, writers
+from schemas.versions import SchemaIds, schema_text
 from sinks.postgres import databases
 from streams.accepted import ids_to_write_with, read_accepted
 from streams.endings import Aborted, Interrupted, Torn

@@ -16,7 +16,7 @@ from config.errors import Refused, Stopped
 from config.settings import Settings
 from schemas.codec import HEADER_BYTES, decode_balance, encode_balance, frame
 from schemas.records import Balance
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, open_transaction, small, transaction, wallets_of
 from tests.reading import read_all

@@ -10,7 +10,7 @@ from config.errors import Refused
 from config.settings import Settings
 from schemas.codec import encode_balance, frame
 from schemas.records import Balance
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from streams.standby import Standbys
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import (

@@ -15,9 +15,9 @@ from config.settings import Settings
 from schemas.accepted import AcceptedIds
 from schemas.codec import Decoded, TransactionCodec, encode_transaction, frame
 from schemas.records import Reason, Rejected, Transaction
-from schemas.registry import FIXED_IDS, register, schema_ids, subjects, writers
+from schemas.registry import register, schema_ids, subjects, writers
 from schemas.registry_api import Declined, Registry
-from schemas.versions import schema_text
+from schemas.versions import FIXED_IDS, schema_text
 from tests.unit.transactions import UUID
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(900)]

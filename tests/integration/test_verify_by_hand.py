@@ -13,7 +13,7 @@ from config.settings import Settings
 from schemas.codec import HEADER_BYTES, encode_balance, frame
 from schemas.entries import NO_HASH
 from schemas.records import Balance
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from tests.integration.exactness import ANY_DETAIL, Published, expected
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
 from tests.integration.verify_copies import commit, told, verified

@@ -11,8 +11,8 @@ from config.errors import Stalled, Stopped
 from config.settings import Settings
 from operations.setup.init import initialise
 from schemas.codec import encode_transaction, frame
-from schemas.registry import FIXED_IDS, register, subjects
-from schemas.versions import schema_text
+from schemas.registry import register, subjects
+from schemas.versions import FIXED_IDS, schema_text
 from tests.integration.exactness import assert_exact, found
 from tests.integration.pipelines import Rig, Worker, as_record, small, transaction, wait_until, wallets_of
 from tests.integration.test_watchdog import LOOKS, address_of, ask, value

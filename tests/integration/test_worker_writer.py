@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from config.errors import Stopped
 from config.settings import Settings
 from operations.sending.generator import Mix, records
-from schemas.registry import FIXED_IDS, writers
+from schemas.registry import writers
+from schemas.versions import FIXED_IDS
 from streams.endings import Aborted, Fenced
 from streams.parts import WriterParts
 from streams.store import Cursor, PartitionStore, StoreMemory

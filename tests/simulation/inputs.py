@@ -9,7 +9,7 @@ from config.pipeline import Pipeline
 from schemas.codec import TransactionCodec, encode_balance, encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, Balance, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from streams.batch import Derived
 from streams.posting import Fold
 from streams.store import BEFORE_TIME

@@ -11,7 +11,8 @@ from confluent_kafka import Consumer as KafkaConsumer
 from rocksdict import Options
 
 from config.settings import Settings
-from schemas.registry import FIXED_IDS, Writers
+from schemas.registry import Writers
+from schemas.versions import FIXED_IDS
 from streams import catchup, leftovers, reader, store, transaction, writer
 from streams.parts import WriterParts
 from streams.store import StoreMemory

@@ -7,7 +7,7 @@ from audit.contract import Contract, Reason
 from config.pipeline import Pipeline
 from schemas.codec import TransactionCodec, decode_entry, encode_balance, encode_snapshot, frame
 from schemas.records import Balance
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from streams.batch import Derived
 from streams.posting import Fold
 from tests.unit.strategies import PARTITION, Memory

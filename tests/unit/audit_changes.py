@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from audit import avro
 from audit.contract import NO_HASH, Balance, Reason, Transaction
 from schemas.codec import TransactionCodec
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from streams import wallet
 from streams.posting import Fold
 from tests.edits import Edit

@@ -9,7 +9,7 @@ from audit.contract import Contract
 from audit.partition import PartitionAudit, Span, Stretch
 from audit.report import Covered, Differences, Findings
 from config.pipeline import Pipeline
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from streams.batch import Derived
 from tests.unit.agreement import TOPIC, Written, folded
 from tests.unit.strategies import PARTITION

@@ -23,8 +23,7 @@ from audit.samples import Samples
 from config.pipeline import Pipeline
 from operations.sending.generator import Mix, records
 from schemas.codec import encode_transaction, frame
-from schemas.registry import FIXED_IDS
-from schemas.versions import schema_text
+from schemas.versions import FIXED_IDS, schema_text
 from tests.edits import edited
 from tests.unit import agreement
 from tests.unit.agreement import TOPIC

@@ -17,7 +17,7 @@ from schemas import codec
 from schemas import records as records_of
 from schemas.partitioner import partition_of
 from schemas.records import Rejected
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from topics.source import Source
 
 ALLOW = Pipeline(1, 4, 3, "allow", 1_024, None, 1)

@@ -21,7 +21,7 @@ from schemas.avro import longs_in_python
 from schemas.codec import TransactionCodec, encode_transaction, frame
 from schemas.digest import new_sha256
 from schemas.records import CREDIT, DEBIT, Balance, Order, Reason, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from streams.batch import Derived, Outputs
 from streams.posting import Fold
 from streams.wallet import Known

@@ -7,7 +7,7 @@ import pytest
 from config.pipeline import Pipeline
 from schemas.codec import TransactionCodec, decode_entry, encode_transaction, frame
 from schemas.records import CREDIT, DEBIT, Reason, Transaction
-from schemas.registry import FIXED_IDS, SchemaIds
+from schemas.versions import FIXED_IDS, SchemaIds
 from streams.batch import Derived, Outputs
 from streams.posting import ID_IN_HEADER, Fold
 from streams.store import BEFORE_TIME

@@ -18,9 +18,9 @@ from schemas.accepted import AcceptedIds
 from schemas.codec import Decoded, TransactionCodec, encode_transaction, frame
 from schemas.records import Reason, Rejected, Transaction
 from schemas.references import MOST_REFERENCES, SCHEMA_BYTES
-from schemas.registry import SchemaIds, register, schema_ids, subjects, writers
+from schemas.registry import register, schema_ids, subjects, writers
 from schemas.registry_api import ANSWER_BYTES
-from schemas.versions import schema_text
+from schemas.versions import SchemaIds, schema_text
 from schemas.writers import WriterSchema
 from tests.unit import registry_server
 from tests.unit.registry_server import Answer, RegistryServer

@@ -23,7 +23,7 @@ from schemas.codec import (
 )
 from schemas.partitioner import partition_of
 from schemas.records import TYPES, Transaction
-from schemas.registry import FIXED_IDS
+from schemas.versions import FIXED_IDS
 from tests.vectors import PATH, made
 
 VECTORS: list[dict[str, Any]] = json.loads(PATH.read_text())["vectors"]
