@@ -36,6 +36,9 @@ final class Reading {
         new KafkaConsumer<>(properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
       List<TopicPartition> partitions =
           consumer.partitionsFor(topic).stream().map(one -> new TopicPartition(topic, one.partition())).toList();
+      if (partitions.isEmpty()) { // what Kafka's client answers for a topic that is not there
+        throw new Refused(topic + " is not there: does WALLET_PREFIX name the pipeline?");
+      }
       consumer.assign(partitions);
       consumer.seekToBeginning(partitions);
       return follow(consumer, schemaId, new HashMap<>(consumer.endOffsets(partitions)));
