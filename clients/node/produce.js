@@ -28,6 +28,8 @@ export async function produce(settings, path) {
     maxInFlightRequests: 1, // with more, KafkaJS's retries could change the order
     allowAutoTopicCreation: false,
     createPartitioner: partitioner,
+    // the client's own `retry` would count here, too, and give up while a broker starts again
+    retry: { retries: Number.MAX_SAFE_INTEGER, maxRetryTime: 2_000 },
   });
   await producer.connect();
   let sent = 0;

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from config.settings import Settings
+from local.stack import Stack
 from schemas.entries import chain, encode_entry, encode_transaction
 from tests.integration.pipelines import (
     Worker,
@@ -26,6 +28,7 @@ from tests.integration.verify_copies import decided, written
 from tests.ledgers import LEDGER_FRAME, Ledger, Record, Written, publish
 from tests.reading import incoming, read_all
 from tests.unit import registry_server
+from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(1800)]
@@ -186,9 +189,11 @@ def pipeline(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path)
         yield settings
     else:
         with registry_server.running(100) as registry:
-            settings = settings.model_copy(update={"registry": registry.url})
+            secret = SecretStr("user:p\u00e4ss:word")
+            settings = settings.model_copy(update={"registry": registry.url, "registry_auth": secret})
             ours(settings, tmp_path, "init")
             yield settings
+        assert len(registry.authorization) == 1, "all say who they are in the same way"
 
 
 def test_what_every_language_sends_every_language_reads(
@@ -386,3 +391,34 @@ def test_what_is_rolled_back_is_not_read(
 def record(one: Written) -> tuple[bytes, bytes]:
     """Key and value of an entry."""
     return one.entry.transaction.wallet_id.encode(), LEDGER_FRAME + one.body
+
+
+# -- a broker that dies meanwhile
+
+
+@every
+def test_a_broker_that_dies_meanwhile_loses_nothing_and_doubles_nothing(
+    language: str, own_stack: Stack, own_settings: Settings, environment: Environment, tmp_path: Path
+) -> None:
+    built(language)
+    make_topics(own_settings)
+    env, file, count = environment(own_settings), tmp_path / "many.jsonl", 200_000
+    with file.open("w") as output:
+        output.writelines(
+            json.dumps(line(number, f"wallet {number % 500}")) + "\n" for number in range(count)
+        )
+    topic = Topics.of(own_settings).transactions
+
+    def there() -> int:
+        return sum(
+            at.end for at in offsets(quiet_admin(own_settings), {topic: own_settings.partitions}).values()
+        )
+
+    process = started(language, env, "produce", str(file))
+    wait_until(lambda: there() > 0 or process.poll() is not None, "something is sent")
+    own_stack.kill("kafka")
+    assert process.poll() is None, "it was sent before the broker could be killed: send more"
+    own_stack.start("kafka")
+    assert says(ended(process)) == f"{count} transactions sent, each confirmed\n"
+    sent = [incoming(one).value for one in read_all(own_settings, topic, own_settings.partitions)]
+    assert (len(sent), len(set(sent))) == (count, count)
