@@ -94,4 +94,5 @@ clean: ## Stop the local stacks and remove what was made, data included
 		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
 			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done
 	rm -rf .local $(VENV) schemas/_native*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf clients/*/target clients/go/build clients/node/node_modules clients/rust/Cargo.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,6 +54,7 @@ func ParseLine(line []byte) (Transaction, error) {
 // members are those of an object whose brace was read, in their order.
 func members(decoder *json.Decoder, outermost bool) ([]member, error) {
 	var found []member
+	names := map[string]bool{}
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
@@ -71,12 +72,13 @@ func members(decoder *json.Decoder, outermost bool) ([]member, error) {
 		}
 		text, _ := value.(string)
 		switch {
-		case slices.ContainsFunc(found, func(one member) bool { return one.name == name }):
+		case names[name]:
 			return nil, fmt.Errorf("%q comes twice", name)
 		case strings.ContainsRune(name+text, utf8.RuneError):
 			// Half of a surrogate pair (\ud83d alone) arrives as U+FFFD: the text would be another one.
 			return nil, fmt.Errorf("%q holds U+FFFD, or half a character", name)
 		}
+		names[name] = true
 		found = append(found, member{name, value})
 	}
 	if _, err := decoder.Token(); err != nil {

@@ -10,12 +10,12 @@ CompressionCodecs[CompressionTypes.LZ4] = () => ({
 });
 
 /** For TLS and SASL, `ssl` and `sasl` go in here. */
-export function kafka({ brokers }) {
+export function kafka({ brokers }, retry = { retries: 4 }) {
   return new Kafka({
     clientId: 'wallet-client',
     brokers,
     connectionTimeout: 5_000,
-    retry: { retries: 4 },
+    retry,
     logLevel: logLevel.NOTHING, // what goes wrong is told in one line of our own
   });
 }

@@ -7,6 +7,8 @@ import { schemaId } from './registry.js';
 
 const MOST_RECORD_BYTES = 262_144;
 const DELIVERY_MS = 60_000;
+/** Of the client, as what looks for a broker that starts again goes by it, whatever the producer's own `retry` says. */
+const PATIENT = { retries: Number.MAX_SAFE_INTEGER, maxRetryTime: 2_000 };
 /** Records of one request, about. */
 const BATCH_BYTES = 262_144;
 
@@ -21,15 +23,12 @@ export async function produce(settings, path) {
   const topic = `${settings.prefix}.transactions`;
   for await (const _ of records(path, 0));
   const id = await schemaId(settings, topic, TRANSACTION_SCHEMA, 1);
-  const client = kafka(settings);
-  await endsOf(client, topic); // it is there
-  const producer = client.producer({
+  await endsOf(kafka(settings), topic); // it is there
+  const producer = kafka(settings, PATIENT).producer({
     idempotent: true,
     maxInFlightRequests: 1, // with more, KafkaJS's retries could change the order
     allowAutoTopicCreation: false,
     createPartitioner: partitioner,
-    // the client's own `retry` would count here, too, and give up while a broker starts again
-    retry: { retries: Number.MAX_SAFE_INTEGER, maxRetryTime: 2_000 },
   });
   await producer.connect();
   let sent = 0;

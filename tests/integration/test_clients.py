@@ -189,7 +189,7 @@ def pipeline(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path)
         yield settings
     else:
         with registry_server.running(100) as registry:
-            secret = SecretStr("user:p\u00e4ss:word")
+            secret = SecretStr("user:pa$s:w@rd")
             settings = settings.model_copy(update={"registry": registry.url, "registry_auth": secret})
             ours(settings, tmp_path, "init")
             yield settings

@@ -1,5 +1,6 @@
 //! A line of JSON as `wallet send` takes it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use chrono::DateTime;
@@ -93,9 +94,9 @@ impl<'de> Visitor<'de> for PairsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        while let Some((name, value)) = map.next_entry()? {
-            if pairs.iter().any(|(other, _)| *other == name) {
+        let (mut pairs, mut names) = (Vec::new(), HashSet::new());
+        while let Some((name, value)) = map.next_entry::<String, String>()? {
+            if !names.insert(name.clone()) {
                 return Err(de::Error::custom(format!("metadata.{name} comes twice")));
             }
             pairs.push((name, value));
