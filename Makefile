@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers torture benchmark lock clean
+.PHONY: help setup demo check test test-full test-later containers clients torture benchmark lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ containers: $(READY) ## The image built and docker-compose.yml played: kills, re
 	# Ryuk, which clears away after testcontainers, is an image of its own; these tests clear away themselves.
 	TESTCONTAINERS_RYUK_DISABLED=true $(BIN)/pytest -n 0 tests/integration/test_in_containers.py
 
+# Each with its own tools: go; java and mvn; node and npm; cargo, cc and make. One that is lacking is named.
+clients: $(READY) ## clients/ in Go, Java, JavaScript and Rust built and tested, and all on one pipeline, verified
+	$(BIN)/pytest -n 0 --durations=0 --durations-min=1 tests/integration/test_clients.py
+
 # Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
 MONTHS := 1
 TESTS :=
@@ -90,4 +94,5 @@ clean: ## Stop the local stacks and remove what was made, data included
 		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
 			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done
 	rm -rf .local $(VENV) schemas/_native*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf clients/*/target clients/go/build clients/node/node_modules clients/rust/Cargo.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

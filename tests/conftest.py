@@ -62,6 +62,9 @@ MAY_BE_SKIPPED = (
     "the machine is too busy",
     "no Docker engine runs here",
     "kubectl is not installed",
+    "go is not installed",
+    "npm is not installed",
+    "cargo is not installed",
 )
 
 

@@ -170,7 +170,7 @@ def _files() -> list[Path]:
     if listed.returncode == 0:
         found = [ROOT / name for name in listed.stdout.split("\0") if name]
     else:
-        hidden = {".venv", ".local", "__pycache__", "build", "dist"}
+        hidden = {".venv", ".local", "__pycache__", "build", "dist", "target", "node_modules"}
         found = [
             path
             for path in ROOT.rglob("*")

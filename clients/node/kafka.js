@@ -1,0 +1,44 @@
+import kafkajs from 'kafkajs';
+import lz4 from 'lz4js';
+
+const { CompressionCodecs, CompressionTypes, Kafka, logLevel } = kafkajs;
+
+/** KafkaJS brings no LZ4, and the pipeline's topics are compressed with it. */
+CompressionCodecs[CompressionTypes.LZ4] = () => ({
+  compress: ({ buffer }) => Buffer.from(lz4.compress(buffer)),
+  decompress: (buffer) => Buffer.from(lz4.decompress(buffer)),
+});
+
+/** For TLS and SASL, `ssl` and `sasl` go in here. */
+export function kafka({ brokers }, retry = { retries: 4 }) {
+  return new Kafka({
+    clientId: 'wallet-client',
+    brokers,
+    connectionTimeout: 5_000,
+    retry,
+    logLevel: logLevel.NOTHING, // what goes wrong is told in one line of our own
+  });
+}
+
+/** The partitions of a topic, each with its first offset and its end. */
+export async function endsOf(client, topic) {
+  const admin = client.admin();
+  try {
+    await admin.connect();
+    const found = await admin.fetchTopicOffsets(topic);
+    return found.map(({ partition, low, high }) => ({ partition, low: BigInt(low), high: BigInt(high) }));
+  } catch (error) {
+    throw new Error(`${topic} cannot be reached: ${error.message}`);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+/** `promise`, or an error after so many milliseconds. */
+export async function within(milliseconds, promise, message) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(message)), milliseconds);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
