@@ -11,7 +11,7 @@ for entry in follow_ledger({"bootstrap.servers": "..."}, "wallet.ledger"):
 from wallet_client.following import BrokenChain, follow_balances, follow_ledger
 from wallet_client.producing import InvalidTransaction, TransactionProducer, Undelivered
 from wallet_client.records import Balance, Entry, Transaction, Undecodable, read_balance, read_entry
-from wallet_client.registry import latest_schema_id
+from wallet_client.registry import registered_id
 
 __all__ = [
     "Balance",
@@ -24,7 +24,7 @@ __all__ = [
     "Undelivered",
     "follow_balances",
     "follow_ledger",
-    "latest_schema_id",
     "read_balance",
     "read_entry",
+    "registered_id",
 ]
