@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from sinks.postgres.months import make_months, months_of
 from sinks.sink import Record
 from sinks.writer import Writer
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
+from tests.positions_contract import CASES, Opens
 
 pytestmark = pytest.mark.integration
 
@@ -322,3 +323,12 @@ def test_a_login_that_may_not_be_a_writer_is_refused_with_the_role(settings: Set
         finally:
             owner.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(database, role))
             owner.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_positions_are_kept_as_the_simulated_postgres_keeps_them(
+    settings: Settings, case: Callable[[Opens], None]
+) -> None:
+    migrate(settings)
+    with ExitStack() as sessions:
+        case(lambda: sessions.enter_context(postgres.connect(settings, postgres.WRITER)))

@@ -36,6 +36,11 @@ _ADVANCE = (
     "FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS m (partition, expected, next_offset) WHERE "
 )
 _OWNERS = "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s"
+_OTHERS = (
+    "SELECT cluster_id, topic_id FROM sink_positions "
+    "WHERE sink = %s AND topic = %s AND (cluster_id <> %s OR topic_id <> %s) LIMIT 1"
+)
+_STAND = "SELECT next_offset FROM sink_positions WHERE sink = %s AND topic = %s AND partition = %s"
 _FOUND = "SELECT partition, next_offset, owner FROM sink_positions WHERE "
 _SESSIONS = (
     "SELECT application_name FROM pg_stat_activity "
@@ -53,6 +58,8 @@ class At(NamedTuple):
     next_offset: int
     high_offset: int
     owner: str
+    cluster_id: str | None = None
+    topic_id: str | None = None
 
 
 class Answer:
@@ -229,7 +236,7 @@ class Session:
 
     def _execute(self, text: str, parameters: list[Any]) -> Answer:
         if text == _CLAIM:
-            return self._claim(parameters[2], parameters[3], parameters[5])
+            return self._claim(*parameters[2:4], *parameters[5:])
         if text.startswith(_ADVANCE):
             return self._advance(text.removeprefix(_ADVANCE).split(" RETURNING ")[0], parameters)
         if text.startswith("SELECT pg_terminate_backend"):
@@ -240,24 +247,42 @@ class Session:
         return Answer()
 
     def _select(self, text: str, parameters: list[Any]) -> list[tuple[Any, ...]]:
+        # A transaction sees what it has changed itself.
+        rows = (self.server.content.positions | self.positions).items()
         if text == _SESSIONS:
             return [
                 (one.name,) for one in self.server.sessions if not one.closed and one.name in parameters[0]
             ]
-        rows = self.server.content.positions.items()
         if text == _OWNERS:
-            return [(row.owner,) for _, row in rows]
+            return [(row.owner,) for _, row in rows if row.owner != parameters[2]]
+        if text == _STAND:
+            return [(row.next_offset,) for at, row in rows if at == parameters[2]]
+        if text == _OTHERS:
+            return [
+                (row.cluster_id, row.topic_id)
+                for _, row in rows
+                if row.cluster_id not in {None, parameters[2]} or row.topic_id not in {None, parameters[3]}
+            ][:1]
         which = _OWNED if text.startswith(_OWNED) else _FOUND
         assert text.startswith(which), f"not known to the simulation: {text}"
         holds = _conditions(text.removeprefix(which), parameters)
         found = [(at, row.next_offset, row.owner) for at, row in rows if holds(at, row, {})]
         return [row[:2] for row in found] if which == _OWNED else list(found)
 
-    def _claim(self, partition: int, begin: int, owner: str) -> Answer:
+    def _claim(
+        self, partition: int, begin: int, owner: str, cluster: str, topic: str, least: int, most: int
+    ) -> Answer:
         self.lock(("position", partition))
-        before = self.server.content.positions.get(partition, At(begin, begin, owner))
-        self.positions[partition] = before._replace(owner=owner)
-        return Answer([(before.next_offset, before.high_offset)])
+        before = self.server.content.positions.get(partition)
+        if before is not None and (
+            not least <= before.next_offset <= most
+            or before.cluster_id not in {None, cluster}
+            or before.topic_id not in {None, topic}
+        ):
+            return Answer()
+        after = (before or At(begin, begin, owner))._replace(owner=owner, cluster_id=cluster, topic_id=topic)
+        self.positions[partition] = after
+        return Answer([(after.next_offset, after.high_offset)])
 
     def _advance(self, conditions: str, parameters: list[Any]) -> Answer:
         holds = _conditions(conditions, parameters[3:])

@@ -1,12 +1,16 @@
 """The simulation's own parts: schedules play again, and the broker has the semantics that count."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
+from sinks.postgres import Connection
+from tests.positions_contract import CASES, Opens
 from tests.simulation.broker import Broker, Decided, OldEpoch, Stored, Unstable
 from tests.simulation.choices import Choices, smallest
 from tests.simulation.inputs import nasty
+from tests.simulation.postgres import Postgres, Session
 from tests.simulation.processes import Stage
 from tests.simulation.sink_run import SinkRun
 from tests.simulation.worker_run import WorkerRun
@@ -143,3 +147,11 @@ def test_compaction_keeps_the_newest_of_every_key_and_all_offsets(broker: Broker
     broker.log(BALANCES).compact()
     assert values(broker, BALANCES) == [b"2"]
     assert [one.offset for one in broker.log(BALANCES).stored] == [1, 3]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_positions_are_kept_as_a_real_postgres_keeps_them(case: Callable[[Opens], None]) -> None:
+    stage = Stage(Choices(), 0.0)
+    stage.calm = True
+    server = Postgres(stage, {0: [], 1: []})
+    case(lambda: cast("Connection", Session(server, f"wallet sink ledger {len(server.sessions)}")))
