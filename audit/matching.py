@@ -11,7 +11,7 @@ SIGHT = 2_000
 
 
 class Matching:
-    """`identity` is what a record is known by, None for what is no such record."""
+    """`identity` is what identifies a record, None if it is not such a record."""
 
     def __init__(self, identity: Callable[[Source], Hashable | None], tell: Tell) -> None:
         self._identity, self._tell = identity, tell

@@ -267,7 +267,7 @@ async def rejection_of(live: Live, source: Source) -> Answer:
 
 
 def source_in(partition: str, offset: str) -> Source:
-    """A position in two segments of a path; a Problem 404 for what is none."""
+    """A position in two segments of a path; Problem 404 if it is not one."""
     try:
         return whole_in("partition", partition, INT32_MAX) or 0, whole_in("offset", offset) or 0
     except Problem as problem:

@@ -28,7 +28,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 FileForm = Literal["jsonl", "csv", "parquet"]
-MAP_HELP = "A TOML file that maps your columns to ours: docs/files.md."
+MAP_HELP = "A TOML or JSON file that maps your columns to ours: docs/files.md."
 SinkName = Literal["ledger", "snapshots", "rejections", "all"]
 #: Errors of a full or read-only disk: they do not name the file.
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}

@@ -41,7 +41,7 @@ def headers_of(message: "Message[Any, Any]") -> Headers | None:
 
 
 def appended(message: "Message[Any, Any]") -> Appended:
-    """The worker's headers of a rejection, and those before them; raises ValueError for what is no rejection."""
+    """The worker's headers of a rejection, and those before them; raises ValueError if it is not one."""
     headers = headers_of(message)
     if headers is None:
         raise ValueError("the name of a header is not UTF-8")
@@ -56,7 +56,7 @@ def appended(message: "Message[Any, Any]") -> Appended:
 
 
 def source_of(message: "Message[Any, Any]") -> int | None:
-    """The offset of the input that a rejection is of; None for what is no rejection."""
+    """The input offset that a rejection names; None if it is not a rejection."""
     try:
         return appended(message).offset
     except ValueError:

@@ -34,11 +34,11 @@ def start(
         Literal["allow", "reject"] | None, typer.Option(help="Overdraft policy, if it should differ.")
     ] = None,
     id_window_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Id window, if it should differ.")
+        int | None, typer.Option(min=1, max=36_500, help="Days to remember ids, if it should differ.")
     ] = None,
     no_id_window: Annotated[bool, typer.Option("--no-id-window", help="Remember every id forever.")] = False,
     snapshot_every: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="Entries between snapshots.")
+        int | None, typer.Option(min=1, max=1_000_000, help="Entries between snapshots, if it should differ.")
     ] = None,
     max_record_bytes: Annotated[
         int | None, typer.Option(min=1_024, max=16_777_216, help="Largest record, if it should differ.")
