@@ -71,7 +71,7 @@ def picture(settings: Settings) -> dict[str, object]:
     names, client = Topics.of(settings), quiet_admin(settings)
     topics = (*names.partitioned, names.pipeline)
     found: dict[str, object] = {
-        topic: sorted(map(incoming, read_all(settings, topic, 1 if topic == names.pipeline else 2)))
+        topic: sorted(map(incoming, read_all(settings, topic, 1 if topic == names.pipeline else 2)), key=repr)
         for topic in topics
     }
     found["settings"] = describe(client, topics)
