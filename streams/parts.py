@@ -32,8 +32,8 @@ class WriterParts:
     ledger_topic_id: str
     offsets_of: Consumer
     uncommitted: Consumer
-    #: Lets so many batches be decided at the same time.
-    deciding: threading.Semaphore
+    #: Lets WALLET_BATCH_THREADS batches be worked on at the same time; more of them may wait for Kafka.
+    working: threading.Semaphore
 
 
 def open_store(parts: WriterParts, partition: int) -> PartitionStore:

@@ -60,12 +60,15 @@ class PartitionProducer:
         partition: int,
         offsets_of: Consumer,
         open_transactions: OpenTransactions,
+        working: threading.Semaphore,
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._partition = partition
         self._offsets_of = offsets_of
         self._open_transactions = open_transactions
+        #: Held for what takes a processor, not for what waits for Kafka.
+        self._working = working
         #: When the last commit was asked for; None: no transaction of this producer has committed.
         self._committed_at: float | None = None
         #: Whether a request to commit may still be on its way although its transaction has ended: it was sent twice. It
@@ -130,11 +133,12 @@ class PartitionProducer:
                 # group's offsets waits for those that are in a transaction.
                 self._send_offsets(offsets)
                 self._look_back()
-            self._queue(self._topics.pipeline, accepted, self._reported, 0)
-            self._produce(self._topics.ledger, entries)
-            self._produce(self._topics.rejections, rejections)
-            self._produce(self._topics.snapshots, snapshots)
-            self._produce(self._topics.balances, balances)
+            with self._working:
+                self._queue(self._topics.pipeline, accepted, self._reported, 0)
+                self._produce(self._topics.ledger, entries)
+                self._produce(self._topics.rejections, rejections)
+                self._produce(self._topics.snapshots, snapshots)
+                self._produce(self._topics.balances, balances)
             if not look_back:
                 # The records first: while the transaction before has not all its marks, librdkafka asks again for their
                 # partitions after 20 ms, and for the offsets only after RETRY_BACKOFF_MS.

@@ -68,7 +68,7 @@ def run(settings: Settings) -> int:
             ledger_topic_id=ledger_topic_id,
             offsets_of=offsets_of,
             uncommitted=uncommitted,
-            deciding=threading.Semaphore(settings.batch_threads),
+            working=threading.Semaphore(settings.batch_threads),
         )
         try:
             return asyncio.run(_run(parts))

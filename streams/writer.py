@@ -91,7 +91,12 @@ class PartitionWriter:
     def _fence(self) -> None:
         parts = self._parts
         self._producer = PartitionProducer(
-            parts.settings, parts.topics, self.partition, parts.offsets_of, self._open_transactions
+            parts.settings,
+            parts.topics,
+            self.partition,
+            parts.offsets_of,
+            self._open_transactions,
+            parts.working,
         )
         self._producer.open(self.stopping)
 
@@ -215,7 +220,7 @@ class PartitionWriter:
         started = time.monotonic()
         # 1. Decide. Nothing outside of `outputs` changes.
         try:
-            with self._parts.deciding:
+            with self._parts.working:
                 outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
         except NotReachable:  # the registry, while a rebalance begins, which waits for this batch
             raise Interrupted from None

@@ -93,7 +93,7 @@ def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) ->
             ledger_topic_id="ledger",
             offsets_of=offsets_of,
             uncommitted=uncommitted,
-            deciding=threading.Semaphore(1),
+            working=threading.Semaphore(1),
         )
         with closing(PartitionWriter(parts, partition)) as writer:
             writer.open()

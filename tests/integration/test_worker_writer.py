@@ -68,7 +68,7 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
         ledger_topic_id="ledger",
         offsets_of=offsets_of,
         uncommitted=uncommitted,
-        deciding=threading.Semaphore(1),
+        working=threading.Semaphore(1),
     )
     try:
         yield parts

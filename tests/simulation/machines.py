@@ -80,7 +80,7 @@ class Machine:
             ledger_topic_id="ledger",
             offsets_of=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_committed"})),
             uncommitted=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_uncommitted"})),
-            deciding=threading.Semaphore(
+            working=threading.Semaphore(
                 1_000
             ),  # a process that is killed while it decides does not come back to it
         )
