@@ -172,6 +172,7 @@ def send(
         bool,
         typer.Option("--dry-run", help="Only check the lines and show the first ones as they would be sent."),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Send the transactions in a file. Good lines are delivered, bad ones are reported with their number.
 
@@ -180,9 +181,9 @@ def send(
     from operations.cli.context import current
     from operations.sending import send as sending
 
-    good, bad = sending.send_file(file, form, current(servers=not dry_run), mapping=mapping, dry_run=dry_run)
-    typer.echo(f"{good} lines {'are good' if dry_run else 'sent'}, {bad} bad", err=True)
-    if bad:
+    settings = current(servers=not dry_run)
+    sent = sending.send_file(file, form, settings, mapping=mapping, dry_run=dry_run, as_json=as_json)
+    if sent.bad:
         raise typer.Exit(BAD_LINES)
 
 

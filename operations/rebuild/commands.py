@@ -6,6 +6,7 @@ import typer
 
 from operations.cli.children import stopping_on_signals
 from operations.cli.context import briefly, current
+from operations.cli.output import as_line
 from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import diff_show as rebuild_diff_show
 from operations.rebuild import discard as rebuild_discard
@@ -48,6 +49,7 @@ def start(
         typer.Option(min=1, max=10_000, help="Another number of partitions; copies the input first."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Keep following the input until stopped.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Build the shadow up to the current end of the input. Run it again to continue."""
     window = 0 if no_id_window else id_window_days
@@ -56,6 +58,9 @@ def start(
         place = find(current(), prefix, policies)
         with alone(place):
             rebuild_run.start(place, follow=follow)
+    if as_json:
+        typer.echo(as_line({"shadow": place.shadow.prefix, "input": place.input, "complete": True}))
+        return
     typer.echo(
         f"the shadow {place.shadow.prefix} has everything that was in {place.input} when this run began"
     )

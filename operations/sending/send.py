@@ -7,6 +7,8 @@ input is sent as it comes, since it may have no end.
 import contextlib
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import typer
@@ -32,14 +34,26 @@ Good = tuple[int, Transaction]
 _HEAD = struct.Struct("<QI")
 
 
-def send_file(
-    path: Path, form: Form | None, settings: Settings, *, mapping: Path | None = None, dry_run: bool = False
-) -> tuple[int, int]:
-    """Send good lines and report bad ones on stderr; returns how many were good and how many bad.
+@dataclass
+class Sent:
+    """Lines by result: good ones once Kafka has confirmed them or, in a dry run, once they are read."""
 
-    Good lines count once Kafka has confirmed them or, in a dry run, once they are read; a dry run shows the first of
-    them on stdout.
-    """
+    good: int
+    bad: int
+    #: In a dry run the first good lines, as they would be sent.
+    first: list[dict[str, object]]
+
+
+def send_file(
+    path: Path,
+    form: Form | None,
+    settings: Settings,
+    *,
+    mapping: Path | None = None,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> Sent:
+    """Send good lines and report bad ones on stderr; in a dry run show the first good ones on stdout."""
     [file] = found([path], form, TRANSACTION, load(mapping) if mapping else None)
     bad: list[int] = []
 
@@ -48,22 +62,27 @@ def send_file(
         typer.echo(f"line {number}: {reason}", err=True)
 
     good_ones = _good_ones(file.rows(), tell)
+    first: list[dict[str, object]] = []
     if dry_run:
-        good = _show(good_ones)
+        first = [to_json(transaction) for _, transaction in islice(good_ones, SHOWN)]
+        good = len(first) + sum(1 for _ in good_ones)
     elif path == STDIN:
         good = _deliver(settings, good_ones, tell)
     else:
         with _read_first(good_ones) as kept:
             good = _deliver(settings, kept, tell)
-    return good, len(bad)
+    sent = Sent(good, len(bad), first)
+    _show(sent, dry_run=dry_run, as_json=as_json)
+    return sent
 
 
-def _show(lines: Iterator[Good]) -> int:
-    good = 0
-    for good, (_, transaction) in enumerate(lines, start=1):
-        if good <= SHOWN:
-            typer.echo(as_line(to_json(transaction)))
-    return good
+def _show(sent: Sent, *, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(as_line({"dry_run": dry_run} | asdict(sent)))
+        return
+    for one in sent.first:
+        typer.echo(as_line(one))
+    typer.echo(f"{sent.good} lines {'are good' if dry_run else 'sent'}, {sent.bad} bad", err=True)
 
 
 @contextlib.contextmanager

@@ -203,7 +203,8 @@ def test_history_archive_replay_and_rebuild(
         operator.settings.model_copy(update={"rebuild_prefix": name, "rebuild_postgres": shadow.postgres})
     )
     try:
-        rebuilding.run("rebuild", "start", "--partitions", "4")
+        started = json.loads(rebuilding.run("rebuild", "start", "--partitions", "4", "--json"))
+        assert (started["shadow"], started["complete"]) == (name, True)
         rebuilding.run("rebuild", "diff")
         worker.stop()
         sink.stop()

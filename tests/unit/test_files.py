@@ -375,6 +375,12 @@ def test_a_dry_run_shows_the_first_rows_as_they_would_be_sent(tmp_path: Path, wa
     told = wallet_here("send", "--dry-run", "a.csv")
     assert [json.loads(line)["amount"] for line in told.stdout.splitlines()] == [100, 200, 100]
     assert told.stderr == "4 lines are good, 0 bad\n"
+    (tmp_path / "a.csv").write_text("\n".join([NAMES, *ROWS, "bad"]))
+    told = wallet_here("send", "--dry-run", "--json", "a.csv")
+    answer = json.loads(told.stdout)
+    assert (answer["dry_run"], answer["good"], answer["bad"], len(answer["first"])) == (True, 2, 1, 2)
+    assert told.returncode == 6
+    assert told.stderr.startswith("line 4: ")
 
 
 def test_nothing_is_sent_of_a_file_that_turns_out_to_be_something_else(
