@@ -66,7 +66,7 @@ class _Contest:
     def __init__(self, place: Place, source: Input, rival: Rival) -> None:
         self._place, self._source, self._rival = place, source, rival
         self.comparison = Comparison("worker", rival.name, rival.guarantee)
-        self._ready = self._prepared()
+        self._ready: Ready | None = self._prepared()
 
     def round(self, number: int) -> None:
         """Ours, then theirs, then the check."""
@@ -74,7 +74,11 @@ class _Contest:
             return
         prefix = f"{self._rival.name.lower().replace(' ', '-')}-{number}"
         ours, our_outcome = self._ours(f"beside-{prefix}")
-        theirs, their_outcome = self._theirs(self._ready, prefix)
+        try:
+            theirs, their_outcome = self._theirs(self._ready, prefix)
+        except WalletError as failure:
+            self._leave_out(failure)
+            return
         found = outcome.differences(our_outcome, their_outcome)
         if found:
             self.comparison.differences += found
@@ -94,11 +98,15 @@ class _Contest:
         try:
             ready = self._rival.prepare(cache, lambda line: log.info("preparing", step=line))
         except WalletError as lack:
-            self.comparison.lacking = str(lack)
-            log.warning("left_out", rival=self._rival.name, why=str(lack))
+            self._leave_out(lack)
             return None
         self.comparison.versions = ready.versions
         return ready
+
+    def _leave_out(self, why: WalletError) -> None:
+        """Say why it is not measured, in one line, and do without it from now on."""
+        self._ready, self.comparison.lacking = None, str(why).splitlines()[0]
+        log.warning("left_out", rival=self._rival.name, why=str(why))
 
     def _ours(self, prefix: str) -> tuple[Measurement, outcome.Outcome]:
         settings = self._place.pipeline(prefix, input=self._source.topic)

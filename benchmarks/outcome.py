@@ -1,5 +1,6 @@
 """What came out of an input: held against another's, for a figure counts only where the results are equal."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ from schemas.registry import FIXED_IDS
 from topics.clients import looking
 from topics.cluster import offsets, quiet_admin
 
-READ_AT_ONCE = 10_000
+#: A slice of records is waited for so long, for the last one is not full.
+READ_AT_ONCE, LOOK_EVERY_S = 10_000, 0.1
 PATIENCE_S = 30.0
 
 #: Partition and offset of the input.
@@ -124,10 +126,12 @@ def _messages(settings: Settings, topic: str) -> Iterator["Message[Any, Any]"]:
     left = {partition for (_, partition), at in places.items() if at.end > at.begin}
     consumer = Consumer(looking(settings, f"{settings.prefix}.benchmark"))
     try:
+        moved_s = time.monotonic()
         consumer.assign([TopicPartition(topic, at, places[topic, at].begin) for at in left])
         while left:
-            batch = consumer.consume(READ_AT_ONCE, PATIENCE_S)
-            if not batch:
+            batch = consumer.consume(READ_AT_ONCE, LOOK_EVERY_S)
+            moved_s = time.monotonic() if batch else moved_s
+            if time.monotonic() - moved_s > PATIENCE_S:
                 raise Stopped(f"{topic} could not be read to its end")
             for message in batch:
                 if message.error():

@@ -9,6 +9,7 @@ not restarted.
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -29,7 +30,7 @@ TRANSACTION, ENTRY, BALANCE = (
     fastavro.parse_schema(json.loads(schema_text(name))) for name in ("transaction", "ledger_entry", "balance")
 )
 ENTRY_HEADER, BALANCE_HEADER = frame(FIXED_IDS.ledger_entry), frame(FIXED_IDS.balance)
-Tables = tuple[Any, Any]
+Tables = Sequence[Any]
 
 
 class WithoutWeb(BootStrategy):
@@ -101,8 +102,7 @@ def create_app(kafka: str, source: str, prefix: str, partitions: int, folder: st
         app.topic(f"{prefix}.{name}", key_serializer="raw", value_serializer="raw")
         for name in ("ledger", "rejections")
     )
-    raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
-    tables = app.Table("balances", **raw), app.Table("ids", **raw)
+    tables = tuple(app.Table(name, key_type=bytes, value_type=bytes) for name in ("balances", "ids"))
 
     @app.agent(transactions)
     async def wallet(values: StreamT[bytes]) -> None:
@@ -134,5 +134,4 @@ RIVAL = Rival("plain Faust", "at least once", 10_000, "{prefix}-balances-changel
 if __name__ == "__main__":
     kafka, source, prefix, partitions, folder = sys.argv[1:]
     app = create_app(kafka, source, prefix, int(partitions), folder)
-    # Its command line is click's, which would read ours.
     faust.Worker(app, loglevel="WARN").execute_from_commandline()

@@ -24,18 +24,15 @@ TRANSACTION, ENTRY, BALANCE = (
     fastavro.parse_schema(json.loads((SCHEMAS / name / "v1.avsc").read_text()))
     for name in ("transaction", "ledger_entry", "balance")
 )
-#: Each commit is a Kafka transaction, by default one every 5 s.
-COMMIT_INTERVAL_S = 0.5
+#: Each commit is a Kafka transaction, by default one every 5 s, which would be too coarse to measure by.
+COMMIT_INTERVAL_S = 1.0
 
 
 Rejected = tuple[str, bytes]
 
 
-def post(at: Any, value: bytes, state: Any) -> bytes | Rejected:
-    """The entry of a transaction, or why it has none together with its bytes.
-
-    `at` is what Kafka knows of the record; the state is that of its key, which is the wallet.
-    """
+def post(value: bytes, _key: bytes, timestamp: int, _headers: Any, state: Any) -> bytes | Rejected:
+    """The entry of a transaction, or why it has none together with its bytes. The state is that of the wallet."""
     transaction: Any = fastavro.schemaless_reader(BytesIO(value[HEADER_BYTES:]), TRANSACTION, None)
     known = transaction["transaction_id"]
     if state.get_bytes(known) is not None:
@@ -52,10 +49,11 @@ def post(at: Any, value: bytes, state: Any) -> bytes | Rejected:
     balance, sequence = last["balance"] + sign * transaction["amount"], last["sequence"] + 1
     if not -(2**63) <= balance < 2**63:
         return "OVERFLOW", value
+    at = message_context()
     numbers = {
         "balance": balance,
         "sequence": sequence,
-        "recorded_at": at.timestamp.milliseconds,
+        "recorded_at": timestamp,
         "source_partition": at.partition,
         "source_offset": at.offset,
     }
@@ -81,16 +79,14 @@ def main(kafka: str, source: str, prefix: str, folder: str) -> None:
         loglevel="WARNING",
         processing_guarantee="exactly-once",
         commit_interval=COMMIT_INTERVAL_S,
-        producer_extra_config={"compression.type": "lz4", "linger.ms": 50},
+        producer_extra_config={"compression.type": "lz4", "linger.ms": 100},
     )
     transactions = app.topic(source, key_deserializer="bytes", value_deserializer="bytes")
     ledger, rejections = (
         app.topic(f"{prefix}.{name}", key_serializer="bytes", value_serializer="bytes")
         for name in ("ledger", "rejections")
     )
-    outcomes = app.dataframe(transactions).apply(
-        lambda value, state: post(message_context(), value, state), stateful=True
-    )
+    outcomes = app.dataframe(transactions).apply(post, stateful=True, metadata=True)
     outcomes.filter(lambda outcome: type(outcome) is bytes).to_topic(ledger)
     rejected = outcomes.filter(lambda outcome: type(outcome) is tuple)
     rejected.set_headers(_because).apply(lambda outcome: outcome[1]).to_topic(rejections)
