@@ -96,6 +96,7 @@ def create_app(kafka: str, source: str, prefix: str, partitions: int, folder: st
         # Progress is read from what it commits, every 2.8 s by itself.
         broker_commit_interval=0.5,
         producer_compression_type="lz4",
+        producer_linger=0.02,
     )
     transactions = app.topic(source, key_serializer="raw", value_serializer="raw")
     ledger, rejections = (
