@@ -1,9 +1,9 @@
 """Rounds in turn: ours, a rival, ours, the next rival. A figure counts where both results are equal."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from benchmarks.measurement import Measurement
 from benchmarks.place import Place, log
@@ -25,6 +25,10 @@ class Comparison:
     versions: dict[str, str] = field(default_factory=dict)
     differences: list[str] = field(default_factory=list)
     lacking: str = ""
+
+    def sides(self, figure: Callable[[Measurement], float]) -> tuple[list[float], list[float]]:
+        """A figure of ours and of theirs, round by round."""
+        return [figure(ours) for ours, _ in self.rounds], [figure(theirs) for _, theirs in self.rounds]
 
 
 class Contest(ABC, Generic[Result]):
@@ -87,11 +91,10 @@ class Contest(ABC, Generic[Result]):
         log.warning("left_out", rival=self.comparison.rival, why=str(why))
 
 
-def run(contests: Sequence["Contest[Result]"], rounds: int) -> list[Comparison]:
-    """As many rounds of each, in turn."""
+def run(contests: Sequence["Contest[Any]"], rounds: int) -> None:
+    """As many rounds of each, in turn; what they find is in their comparisons."""
     for contest in contests:
         contest.begin()
     for number in range(1, rounds + 1):
         for contest in contests:
             contest.round(number)
-    return [contest.comparison for contest in contests]

@@ -19,9 +19,9 @@ PATIENCE_S = 90.0
 class Measurement:
     """One line of the table. `cpu_s` is that of the process under measurement, within the window.
 
-    `whole_cpu_us` counts that process from its first instruction, start-up included, over all its events. `warm_rate` and
-    `warm_cpu_us` are of the second half of the window, in which a just-in-time compiler has done its work; 0 where
-    halves were not told apart. `beside_us` is the processor time that others, the servers, took for an event.
+    `whole_cpu_us` counts that process from its first instruction, start-up included, over all its events.
+    `warm_rate` and `warm_cpu_us` are of the second half of the window, in which a just-in-time compiler has done its
+    work; 0 where halves were not told apart. `beside_us` is what an event cost the servers.
     """
 
     name: str
@@ -44,6 +44,16 @@ class Measurement:
     def cpu_us(self) -> float:
         """Processor time of one event, in microseconds."""
         return self.cpu_s / self.events * 1e6
+
+    @property
+    def steady_rate(self) -> float:
+        """Events a second when it is warm, or in all where halves were not told apart."""
+        return self.warm_rate or self.rate
+
+    @property
+    def steady_cpu_us(self) -> float:
+        """Processor time of one event, likewise."""
+        return self.warm_cpu_us or self.cpu_us
 
 
 def of_this_process(name: str, work: Callable[[], int], note: str = "") -> Measurement:

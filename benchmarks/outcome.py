@@ -1,7 +1,7 @@
 """What came out of an input: held against another's, for a figure counts only where the results are equal."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -76,8 +76,8 @@ class Outcome:
 def differences(ours: Outcome, theirs: Outcome) -> list[str]:
     """In what their outcome differs from ours, as far as they came in each partition; empty where it is the same.
 
-    Equal are: which records were posted and which rejected, sequence, balance and hash of every entry, and each wallet's
-    newest balance. A rival that is slow may have come less far than we.
+    Equal are: which records were posted and which rejected, sequence, balance and hash of every entry, and each
+    wallet's newest balance. A rival that is slow may have come less far than we.
     """
     reach: dict[int, int] = {}
     for partition, offset in (*theirs.entries, *theirs.rejected):
@@ -88,7 +88,7 @@ def differences(ours: Outcome, theirs: Outcome) -> list[str]:
 
     due = {spot: entry for spot, entry in ours.entries.items() if reached(spot)}
     both = due.keys() & theirs.entries.keys()
-    found = [
+    found: list[tuple[str, Sequence[object]]] = [
         ("entries that are not of the chain", [*ours.broken, *theirs.broken]),
         ("records not posted", sorted(due.keys() - theirs.entries.keys())),
         ("records posted that we reject", sorted(theirs.entries.keys() - due.keys())),

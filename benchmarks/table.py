@@ -3,19 +3,20 @@
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
-import typer
 from rich.table import Table
 
+from benchmarks.contest import Comparison
 from benchmarks.measurement import Measurement
+from benchmarks.ratios import ratios, spread
 from operations.cli.output import as_line, console
 
 
 @dataclass
 class Results:
-    """What one run measured. `baseline` is the name of the line that ratios are taken to."""
+    """What one run measured."""
 
-    baseline: str
     machine: dict[str, str] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     end_to_end_cpu_us: dict[str, float] = field(default_factory=dict)
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -27,6 +28,10 @@ def show(results: Results) -> None:
     """Print the tables."""
     output = console()
     output.print(" · ".join(f"{name} {value}" for name, value in results.machine.items()), style="dim")
+    if results.comparisons:
+        output.print(_comparisons(results))
+        for line in _unmeasured(results):
+            output.print(line)
     if results.measurements:
         output.print(_throughput(results))
     if results.end_to_end_cpu_us:
@@ -38,29 +43,82 @@ def show(results: Results) -> None:
         output.print(_pauses(results))
 
 
-def show_json(results: Results) -> None:
-    """Print one line of JSON."""
-    lines = [asdict(one) | {"rate": one.rate, "cpu_us": one.cpu_us} for one in results.measurements]
-    typer.echo(as_line(asdict(results) | {"measurements": lines}))
+def as_json(results: Results) -> str:
+    """One line of JSON: what the table says, each round of it, versions and machine."""
+    lines = [_line(one) for one in results.measurements]
+    compared = [
+        asdict(one)
+        | {"rounds": [{"ours": _line(ours), "theirs": _line(theirs)} for ours, theirs in one.rounds]}
+        for one in results.comparisons
+    ]
+    return as_line(asdict(results) | {"measurements": lines, "comparisons": compared})
+
+
+def _line(one: Measurement) -> dict[str, object]:
+    return asdict(one) | {"rate": one.rate, "cpu_us": one.cpu_us}
+
+
+def _comparisons(results: Results) -> Table:
+    table = Table(title="Ours beside others, in turn: medians, and the ratio's spread over the rounds")
+    table.add_column("ours")
+    table.add_column("beside")
+    for name in (
+        "events/s",
+        "its",
+        "ratio",
+        "CPU µs/event",
+        "its",
+        "ratio",
+        "with servers",
+        "its",
+        "peak MiB",
+        "its",
+    ):
+        table.add_column(name, justify="right")
+    for one in results.comparisons:
+        if one.rounds:
+            table.add_row(one.what, f"{one.rival}, {one.guarantee}", *_figures(one))
+    return table
+
+
+def _figures(one: Comparison) -> list[str]:
+    rate, their_rate = one.sides(lambda side: side.steady_rate)
+    cpu, their_cpu = one.sides(lambda side: side.steady_cpu_us)
+    everything, their_everything = one.sides(with_servers_us)
+    peak, their_peak = one.sides(lambda side: side.peak_mib)
+    return [
+        *(f"{median(side):,.0f}" for side in (rate, their_rate)),
+        str(spread(ratios(rate, their_rate))),
+        *(f"{median(side):.1f}" for side in (cpu, their_cpu)),
+        str(spread(ratios(cpu, their_cpu))),
+        *(f"{median(side):.1f}" for side in (everything, their_everything)),
+        *(f"{median(side):.0f}" for side in (peak, their_peak)),
+    ]
+
+
+def with_servers_us(one: Measurement) -> float:
+    """Processor time of an event in its process and in Kafka and PostgreSQL."""
+    return one.cpu_us + sum(one.beside_us.values())
+
+
+def _unmeasured(results: Results) -> list[str]:
+    lacking = [f"not measured: {one.rival}: {one.lacking}" for one in results.comparisons if one.lacking]
+    different = [f"DIFFERENT: {one.rival}: {what}" for one in results.comparisons for what in one.differences]
+    return lacking + different
 
 
 def _throughput(results: Results) -> Table:
     table = Table(title="Throughput")
     table.add_column("what")
-    for name in ("events", "events/s", "ratio", "CPU µs/event", "ratio", "with start-up", "peak MiB"):
+    for name in ("events", "events/s", "CPU µs/event", "with start-up", "peak MiB"):
         table.add_column(name, justify="right")
     table.add_column("note")
-    beside = next((one for one in results.measurements if one.name == results.baseline), None)
     for one in results.measurements:
-        faster = f"{one.rate / beside.rate:.1f}" if beside else ""
-        cheaper = f"1/{beside.cpu_us / one.cpu_us:.1f}" if beside and one.cpu_us else ""
         table.add_row(
             one.name,
             f"{one.events:,.0f}",
             f"{one.rate:,.0f}",
-            faster,
             f"{one.cpu_us:.1f}",
-            cheaper,
             f"{one.whole_cpu_us:.1f}",
             f"{one.peak_mib:.0f}",
             one.note,

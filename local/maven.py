@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -75,7 +76,15 @@ class Jars:
                     (line for line in failed.stdout.splitlines() if "ERROR" in line), f"{failed.returncode}"
                 )
                 raise NotReachable(f"Maven could not fetch {self.name}: {why}") from None
-            jars.replace(folder)  # whole or not at all: a fetch that was cut off leaves nothing that looks done
+            jars.replace(
+                folder
+            )  # whole or not at all: a fetch that was cut off leaves nothing that looks done
+
+
+def version_of(jars: Path, name: str) -> str:
+    """The version in the name of the jar whose name begins so, up to and with what comes before its version."""
+    found = sorted(jar.stem for jar in jars.glob(f"{name}*.jar"))
+    return re.sub(r"^.*?-(?=\d)", "", found[0]) if found else "?"
 
 
 def maven() -> Path | None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.rivals.kafka_streams import JVM, SCHEMAS, TRUSTED, quiet, version_of
+from benchmarks.rivals.kafka_streams import JVM, SCHEMAS, TRUSTED, quiet
 from benchmarks.rivals.rival import Ready
 from config.settings import Settings
 from local.kafka_jars import java
-from local.maven import Jars
+from local.maven import Jars, version_of
 from local.progress import Progress
 from local.state import free_port
 from operations.cli.children import Child, Children
@@ -41,7 +41,9 @@ def create_table(settings: Settings) -> None:
         connection.execute((HERE / "ledger.sql").read_bytes())
 
 
-def start(children: Children, ready: Ready, settings: Settings, topic: str, prefix: str, folder: Path) -> Child:
+def start(
+    children: Children, ready: Ready, settings: Settings, topic: str, prefix: str, folder: Path
+) -> Child:
     """Let it write the entries of a topic to `TABLE`, from the beginning."""
     folder.mkdir(exist_ok=True)
     found = conninfo_to_dict(settings.postgres.get_secret_value())
@@ -65,5 +67,7 @@ def _written(folder: Path, name: str, more: dict[str, str]) -> Path:
     file = folder / f"{name}.properties"
     text = (HERE / f"{name}.properties").read_text(encoding="utf-8")
     file.touch(mode=0o600)  # a password is in it
-    file.write_text(text + "\n" + "".join(f"{key}={value}\n" for key, value in more.items()), encoding="utf-8")
+    file.write_text(
+        text + "\n" + "".join(f"{key}={value}\n" for key, value in more.items()), encoding="utf-8"
+    )
     return file

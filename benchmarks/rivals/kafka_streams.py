@@ -1,11 +1,10 @@
 """Kafka Streams, in Java: built by Maven from `kafka-streams/`."""
 
-import re
 from pathlib import Path
 
 from benchmarks.rivals.rival import Ready, Rival
 from local.kafka_jars import java
-from local.maven import Jars
+from local.maven import Jars, version_of
 from local.progress import Progress
 
 HERE = Path(__file__).parent / "kafka-streams"
@@ -30,12 +29,6 @@ def prepare(cache: Path, progress: Progress) -> Ready:
 def quiet() -> tuple[str, ...]:
     """JVM options that make log4j2 tell warnings only."""
     return (f"-Dlog4j2.configurationFile={HERE.parent / 'log4j2.properties'}",)
-
-
-def version_of(jars: Path, name: str) -> str:
-    """The version in the name of a jar that begins so."""
-    found = sorted(jar.stem for jar in jars.glob(f"{name}*.jar"))
-    return re.sub(r"^\D*-(?=\d)", "", found[0]) if found else "?"
 
 
 RIVAL = Rival("Kafka Streams", "exactly once", 1_000_000, "{prefix}-balances-changelog", prepare)

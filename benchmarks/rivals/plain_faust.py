@@ -27,7 +27,8 @@ from schemas.registry import FIXED_IDS
 from schemas.versions import schema_text
 
 TRANSACTION, ENTRY, BALANCE = (
-    fastavro.parse_schema(json.loads(schema_text(name))) for name in ("transaction", "ledger_entry", "balance")
+    fastavro.parse_schema(json.loads(schema_text(name)))
+    for name in ("transaction", "ledger_entry", "balance")
 )
 ENTRY_HEADER, BALANCE_HEADER = frame(FIXED_IDS.ledger_entry), frame(FIXED_IDS.balance)
 Tables = Sequence[Any]
@@ -49,7 +50,8 @@ def post(event: EventT[Any], tables: Tables) -> bytes | str:
     """The entry of a transaction, or why it has none."""
     balances, ids = tables
     message = event.message
-    transaction: Any = fastavro.schemaless_reader(BytesIO(message.value[HEADER_BYTES:]), TRANSACTION, None)
+    body = BytesIO((message.value or b"")[HEADER_BYTES:])
+    transaction: Any = fastavro.schemaless_reader(body, TRANSACTION, None)
     known = message.key + transaction["transaction_id"].encode()
     if known in ids:
         return "DUPLICATE"

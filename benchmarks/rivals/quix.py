@@ -29,7 +29,15 @@ def prepare(cache: Path, progress: Progress) -> Ready:
 
 def _install(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--requirement", str(REQUIREMENTS)]
+    pip = [
+        str(folder / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--requirement",
+        str(REQUIREMENTS),
+    ]
     for command in ([sys.executable, "-m", "venv", str(folder)], [*pip, "--disable-pip-version-check"]):
         try:
             subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
@@ -39,6 +47,4 @@ def _install(folder: Path) -> None:
     (folder / "ready").touch()
 
 
-RIVAL = Rival(
-    "Quix Streams", "exactly once", 60_000, "changelog__{prefix}--{input}--default", prepare
-)
+RIVAL = Rival("Quix Streams", "exactly once", 60_000, "changelog__{prefix}--{input}--default", prepare)

@@ -4,7 +4,7 @@ import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.util.Arrays;
+import java.util.HexFormat;
 import java.util.Map;
 import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.DecoderFactory;
@@ -30,6 +30,8 @@ public final class LedgerConverter implements Converter {
   private static final int HEADER_BYTES = 5;
   private static final int HASH_BYTES = 32;
 
+  private static final HexFormat HEX = HexFormat.of();
+
   private static final Schema ROW =
       SchemaBuilder.struct()
           .name("wallet.Row")
@@ -39,15 +41,15 @@ public final class LedgerConverter implements Converter {
           .field("type", Schema.STRING_SCHEMA)
           .field("amount", Schema.INT64_SCHEMA)
           .field("currency", Schema.STRING_SCHEMA)
-          .field("occurred_at", micros())
+          .field("occurred_at", time())
           .field("group_id", Schema.OPTIONAL_STRING_SCHEMA)
           .field("metadata", SchemaBuilder.string().name("io.debezium.data.Json").version(1).build())
           .field("balance", Schema.INT64_SCHEMA)
-          .field("recorded_at", micros())
+          .field("recorded_at", time())
           .field("source_partition", Schema.INT32_SCHEMA)
           .field("source_offset", Schema.INT64_SCHEMA)
-          .field("hash", Schema.BYTES_SCHEMA)
-          .field("entry", Schema.BYTES_SCHEMA)
+          .field("hash", Schema.STRING_SCHEMA)
+          .field("entry", Schema.STRING_SCHEMA)
           .build();
 
   private final SpecificDatumReader<LedgerEntry> reader = new SpecificDatumReader<>(LedgerEntry.class);
@@ -78,23 +80,24 @@ public final class LedgerConverter implements Converter {
         .put("type", transaction.getType().name())
         .put("amount", transaction.getAmount())
         .put("currency", transaction.getCurrency())
-        .put("occurred_at", micros(transaction.getOccurredAt()))
+        .put("occurred_at", transaction.getOccurredAt().toString())
         .put("group_id", transaction.getGroupId())
         .put("metadata", metadata.isEmpty() ? "{}" : json.writeValueAsString(metadata))
         .put("balance", entry.getBalance())
-        .put("recorded_at", micros(entry.getRecordedAt()))
+        .put("recorded_at", entry.getRecordedAt().toString())
         .put("source_partition", entry.getSourcePartition())
         .put("source_offset", entry.getSourceOffset())
-        .put("hash", entry.getHash().bytes())
-        .put("entry", Arrays.copyOfRange(value, HEADER_BYTES, value.length - HASH_BYTES));
+        .put("hash", hex(value, value.length - HASH_BYTES, value.length))
+        .put("entry", hex(value, HEADER_BYTES, value.length - HASH_BYTES));
   }
 
-  private static Schema micros() {
-    return SchemaBuilder.int64().name("io.debezium.time.MicroTimestamp").version(1).build();
+  /** As PostgreSQL reads bytea: the connector's one statement a batch cannot take byte arrays. */
+  private static String hex(byte[] value, int from, int to) {
+    return "\\x" + HEX.formatHex(value, from, to);
   }
 
-  private static long micros(java.time.Instant at) {
-    return at.getEpochSecond() * 1_000_000 + at.getNano() / 1_000;
+  private static Schema time() {
+    return SchemaBuilder.string().name("io.debezium.time.ZonedTimestamp").version(1).build();
   }
 
   @Override
