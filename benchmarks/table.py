@@ -1,5 +1,6 @@
 """The results as a table for people and as JSON for programs."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
@@ -8,7 +9,8 @@ from rich.table import Table
 from benchmarks.contest import Comparison
 from benchmarks.measurement import Measurement
 from benchmarks.ratios import ratios, spread
-from operations.cli.output import as_line, console
+from operations.cli.output import as_line, console, show_table
+from operations.cli.output import table as plain_table
 
 
 @dataclass
@@ -29,18 +31,18 @@ def show(results: Results) -> None:
     output = console()
     output.print(" · ".join(f"{name} {value}" for name, value in results.machine.items()), style="dim")
     if results.comparisons:
-        output.print(_comparisons(results))
+        show_table(_comparisons(results))
         for line in _unmeasured(results):
             output.print(line)
     if results.measurements:
-        output.print(_throughput(results))
+        show_table(_throughput(results))
     if results.end_to_end_cpu_us:
         costs = " · ".join(f"{name} {cost:.1f}" for name, cost in results.end_to_end_cpu_us.items())
         output.print(f"end to end, CPU µs an event: {costs}")
     if results.latency:
-        output.print(_latency(results))
+        show_table(_latency(results))
     if results.pauses:
-        output.print(_pauses(results))
+        show_table(_pauses(results))
 
 
 def as_json(results: Results) -> str:
@@ -58,47 +60,36 @@ def _line(one: Measurement) -> dict[str, object]:
     return asdict(one) | {"rate": one.rate, "cpu_us": one.cpu_us}
 
 
-def _comparisons(results: Results) -> Table:
-    table = Table(title="Ours beside others, in turn: medians, and the ratio's spread over the rounds")
-    table.add_column("ours")
-    table.add_column("beside")
-    for name in (
-        "events/s",
-        "its",
-        "ratio",
-        "CPU µs/event",
-        "its",
-        "ratio",
-        "with servers",
-        "its",
-        "peak MiB",
-        "its",
-    ):
-        table.add_column(name, justify="right")
-    for one in results.comparisons:
-        if one.rounds:
-            table.add_row(one.what, f"{one.rival}, {one.guarantee}", *_figures(one))
-    return table
-
-
-def _figures(one: Comparison) -> list[str]:
-    rate, their_rate = one.sides(lambda side: side.steady_rate)
-    cpu, their_cpu = one.sides(lambda side: side.steady_cpu_us)
-    everything, their_everything = one.sides(with_servers_us)
-    peak, their_peak = one.sides(lambda side: side.peak_mib)
-    return [
-        *(f"{median(side):,.0f}" for side in (rate, their_rate)),
-        str(spread(ratios(rate, their_rate))),
-        *(f"{median(side):.1f}" for side in (cpu, their_cpu)),
-        str(spread(ratios(cpu, their_cpu))),
-        *(f"{median(side):.1f}" for side in (everything, their_everything)),
-        *(f"{median(side):.0f}" for side in (peak, their_peak)),
-    ]
-
-
 def with_servers_us(one: Measurement) -> float:
     """Processor time of an event in its process and in Kafka and PostgreSQL."""
     return one.cpu_us + sum(one.beside_us.values())
+
+
+#: Of a comparison: a figure of each side, and how it is written.
+FIGURES: tuple[tuple[str, Callable[[Measurement], float], str], ...] = (
+    ("events/s", lambda one: one.steady_rate, ",.0f"),
+    ("CPU µs/event", lambda one: one.steady_cpu_us, ".1f"),
+    ("with servers", with_servers_us, ".1f"),
+    ("peak MiB", lambda one: one.peak_mib, ".0f"),
+)
+
+
+def _comparisons(results: Results) -> Table:
+    rows = [row for one in results.comparisons if one.rounds for row in _three(one)]
+    names = [name for name, _, _ in FIGURES]
+    title = "In turn: medians, and the spread of the ratio"
+    return plain_table(["what", *names], rows, numbers=names, title=title)
+
+
+def _three(one: Comparison) -> list[list[str]]:
+    """Ours, theirs, and the one to the other."""
+    found: list[list[str]] = [[one.what], [f"{one.rival}, {one.guarantee}"], ["  ratio"]]
+    for _, figure, style in FIGURES:
+        ours, theirs = one.sides(figure)
+        cells = format(median(ours), style), format(median(theirs), style), str(spread(ratios(ours, theirs)))
+        for row, cell in zip(found, cells, strict=True):
+            row.append(cell)
+    return found
 
 
 def _unmeasured(results: Results) -> list[str]:
