@@ -19,7 +19,6 @@ from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
 LOOK_EVERY_S = 0.1
-#: Records that open the way, before anything is measured.
 FIRST = 1_000
 
 
@@ -36,6 +35,8 @@ class Running:
     children: Children
     processes: Mapping[str, Child]
     wait_for_rows: Callable[[int], None]
+    #: Records that open the way, before anything is measured.
+    first: int = FIRST
 
     @property
     def pids(self) -> dict[str, int]:
@@ -43,13 +44,13 @@ class Running:
         return {name: child.pid for name, child in self.processes.items()} | self.place.server_pids()
 
     def open(self) -> None:
-        """Let the first records through, before anything is measured."""
-        fill(self.settings, transactions(FIRST, FIRST, self.settings.partitions), FIRST)
-        self.wait_for_rows(FIRST)
+        """Let the first records through."""
+        fill(self.settings, transactions(self.first, FIRST, self.settings.partitions), self.first)
+        self.wait_for_rows(self.first)
 
 
 @contextlib.contextmanager
-def running(place: Place, prefix: str) -> Iterator[Running]:
+def running(place: Place, prefix: str, first: int = FIRST) -> Iterator[Running]:
     """A new pipeline at work: a worker and a ledger sink."""
     settings = place.pipeline(prefix)
     with place.children(settings) as children:
@@ -58,7 +59,12 @@ def running(place: Place, prefix: str) -> Iterator[Running]:
             "sink": children.start("sink ledger", "sink", "ledger"),
         }
         pipeline = Running(
-            place, settings, children, started, lambda wanted: sink_is_through(settings, children, wanted)
+            place,
+            settings,
+            children,
+            started,
+            lambda wanted: sink_is_through(settings, children, wanted),
+            first,
         )
         pipeline.open()
         yield pipeline
@@ -69,12 +75,12 @@ def measure(
 ) -> tuple[Measurement, dict[str, float]]:
     """Send, post and write `events` records; also the processor time of each process, us an event."""
     settings = pipeline.settings
-    stream = islice(transactions(FIRST + events, wallets, settings.partitions), FIRST, None)
+    stream = islice(transactions(pipeline.first + events, wallets, settings.partitions), pipeline.first, None)
     before = {one: machine.tree_cpu_s(pid) for one, pid in pipeline.pids.items()}
     ours, began = time.process_time(), time.monotonic()
     fill(settings, stream, events)
     sent_s, ours = time.monotonic() - began, time.process_time() - ours
-    pipeline.wait_for_rows(FIRST + events)
+    pipeline.wait_for_rows(pipeline.first + events)
     seconds = time.monotonic() - began
     after = {one: machine.tree_cpu_s(pid) for one, pid in pipeline.pids.items()}
     costs = {one: (after[one] - cpu_s) / events * 1e6 for one, cpu_s in before.items()}

@@ -3,6 +3,7 @@ package rivals;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
+import java.util.Map;
 import org.apache.avro.io.BinaryDecoder;
 import org.apache.avro.io.BinaryEncoder;
 import org.apache.avro.io.DecoderFactory;
@@ -74,7 +75,7 @@ final class AvroSerde<T extends SpecificRecordBase> implements Serde<T>, Seriali
   }
 
   @Override
-  public void configure(java.util.Map<String, ?> settings, boolean isKey) {}
+  public void configure(Map<String, ?> settings, boolean isKey) {}
 
   @Override
   public void close() {}
