@@ -160,7 +160,7 @@ class Session:
 def main(
     only: Annotated[list[What] | None, typer.Option(help="Measure only this; may be repeated.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Measure everything that takes no hours.")] = False,
-    events: Annotated[int, typer.Option(min=10_000, help="Transactions of each measurement.")] = 200_000,
+    events: Annotated[int, typer.Option(min=10_000, help="Transactions of each measurement.")] = 300_000,
     wallets: Annotated[int, typer.Option(min=10, help="Wallets they are spread over.")] = 10_000,
     partitions: Annotated[int, typer.Option(min=1, max=64, help="Partitions of the topics.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="How often ours and each rival take their turn.")] = 2,

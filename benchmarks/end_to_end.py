@@ -35,8 +35,9 @@ class Running:
     children: Children
     processes: Mapping[str, Child]
     wait_for_rows: Callable[[int], None]
-    #: Records that open the way, before anything is measured.
+    #: Records that open the way, before anything is measured, and the wallets that they are of.
     first: int = FIRST
+    wallets: int = FIRST
 
     @property
     def pids(self) -> dict[str, int]:
@@ -45,12 +46,13 @@ class Running:
 
     def open(self) -> None:
         """Let the first records through."""
-        fill(self.settings, transactions(self.first, FIRST, self.settings.partitions), self.first)
+        records = transactions(self.first, self.wallets, self.settings.partitions)
+        fill(self.settings, records, self.first)
         self.wait_for_rows(self.first)
 
 
 @contextlib.contextmanager
-def running(place: Place, prefix: str, first: int = FIRST) -> Iterator[Running]:
+def running(place: Place, prefix: str, first: int = FIRST, wallets: int = FIRST) -> Iterator[Running]:
     """A new pipeline at work: a worker and a ledger sink."""
     settings = place.pipeline(prefix)
     with place.children(settings) as children:
@@ -65,6 +67,7 @@ def running(place: Place, prefix: str, first: int = FIRST) -> Iterator[Running]:
             started,
             lambda wanted: sink_is_through(settings, children, wanted),
             first,
+            wallets,
         )
         pipeline.open()
         yield pipeline
@@ -73,7 +76,10 @@ def running(place: Place, prefix: str, first: int = FIRST) -> Iterator[Running]:
 def measure(
     pipeline: Running, events: int, wallets: int, name: str = "end to end: send, worker, ledger sink"
 ) -> tuple[Measurement, dict[str, float]]:
-    """Send, post and write `events` records; also the processor time of each process, us an event."""
+    """Send, post and write `events` records; also the processor time of each process, us an event.
+
+    They go on where the first ones ended, which were of as many wallets unless there was one record of each.
+    """
     settings = pipeline.settings
     stream = islice(transactions(pipeline.first + events, wallets, settings.partitions), pipeline.first, None)
     before = {one: machine.tree_cpu_s(pid) for one, pid in pipeline.pids.items()}

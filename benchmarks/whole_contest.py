@@ -44,7 +44,7 @@ class WholeContest(Contest[Held]):
 
     def ours(self, number: int) -> tuple[Measurement, Held]:
         """Worker and ledger sink."""
-        with end_to_end.running(self.place, f"whole-{number}", WARM) as pipeline:
+        with end_to_end.running(self.place, f"whole-{number}", WARM, self._wallets) as pipeline:
             measured, _ = end_to_end.measure(pipeline, self._events, self._wallets, "worker and sink")
             return measured, held(pipeline.settings, "transactions", content=False)
 
@@ -52,7 +52,9 @@ class WholeContest(Contest[Held]):
         """Kafka Streams and Kafka Connect."""
         if self._sink is None:
             raise Stopped("Kafka Connect was not prepared")
-        with _running(self.place, Both(ready, self._sink), f"streams-connect-{number}") as pipeline:
+        with _running(
+            self.place, Both(ready, self._sink), f"streams-connect-{number}", self._wallets
+        ) as pipeline:
             measured, _ = end_to_end.measure(pipeline, self._events, self._wallets, RIVAL)
             return measured, held(pipeline.settings, connect.TABLE, content=False)
 
@@ -70,7 +72,7 @@ class Both:
 
 
 @contextlib.contextmanager
-def _running(place: Place, both: Both, prefix: str) -> Iterator[end_to_end.Running]:
+def _running(place: Place, both: Both, prefix: str, wallets: int) -> Iterator[end_to_end.Running]:
     own = databases.create(place.settings, prefix.replace("-", "_"))
     settings = own.model_copy(update={"prefix": prefix})
     topics, folder = Topics.of(settings), place.folder / prefix
@@ -91,6 +93,7 @@ def _running(place: Place, both: Both, prefix: str) -> Iterator[end_to_end.Runni
             started,
             lambda wanted: _rows_are_there(settings, children, wanted),
             WARM,
+            wallets,
         )
         pipeline.open()
         yield pipeline
