@@ -1,5 +1,6 @@
 """A measurement: what happened within a window that opens at the first progress and closes at the last."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -84,12 +85,14 @@ def watch(
     events: int | None = None,
     note: str = "",
     beside: Mapping[str, int] = MappingProxyType({}),
+    longest_s: float = math.inf,
 ) -> Measurement:
     """Look at `done` until it is `total`, and measure the process from the first progress on.
 
     `done` counts whatever moves evenly with the events: `total` of it are `events` (as many unless given).
     Start-up, and the work that led to the first progress, are outside of the window on both of its axes.
-    `beside` names other processes whose time is told, too, with that of their children.
+    `beside` names other processes whose time is told, too, with that of their children. After `longest_s` since the
+    first progress what was done by then is all.
     `check` raises if waiting has become pointless; Stopped is raised when nothing moves for PATIENCE_S.
     """
 
@@ -99,7 +102,7 @@ def watch(
 
     opened = half = look = see()
     moved_s = look.at_s
-    while look.done < total:
+    while look.done < total and not (opened.done and look.at_s - opened.at_s > longest_s):
         time.sleep(LOOK_EVERY_S)
         check()
         before, look = look, see()
@@ -122,7 +125,7 @@ def watch(
         moved,
         look.at_s - opened.at_s,
         look.usage.cpu_s - opened.usage.cpu_s,
-        look.usage.cpu_s / (total * per_step) * 1e6,
+        look.usage.cpu_s / (look.done * per_step) * 1e6,
         look.usage.peak_mib,
         note,
         warmed / (look.at_s - warm.at_s),

@@ -14,10 +14,12 @@ from config.settings import Settings
 from operations.setup.init import create
 from topics import group_offsets
 from topics.cluster import quiet_admin
-from topics.names import LOG_APPEND_TIME, Topics, TopicSpec
+from topics.names import COMPACTED, LOG_APPEND_TIME, Topics, TopicSpec
 
 #: One record in so many comes a second time.
 DUPLICATE_ONE_IN = 100
+#: A rival that is slower than expected is stopped after so long.
+LONGEST_S = 40.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class WorkerContest(Contest[Outcome]):
         prefix = self._prefix(number)
         settings = self.place.settings.model_copy(update={"prefix": prefix})
         ledger, rejections = output_topics(settings)
+        made = [
+            TopicSpec(name.format(prefix=prefix), settings.partitions, COMPACTED)
+            for name in self._rival.makes
+        ]
+        create(quiet_admin(settings), made, 1)
         folder = self.place.folder / prefix
         folder.mkdir()
         measured = self._watched(ready, settings, folder)
@@ -85,7 +92,15 @@ class WorkerContest(Contest[Outcome]):
             child = children.start_command("rival", *ready.command, *arguments(settings, source, folder))
             wanted = min(self._source.records, self._rival.events)
             beside = self.place.server_pids()
-            return watch(self._rival.name, child.pid, done, wanted, children.check, beside=beside)
+            return watch(
+                self._rival.name,
+                child.pid,
+                done,
+                wanted,
+                children.check,
+                beside=beside,
+                longest_s=LONGEST_S,
+            )
 
 
 def output_topics(settings: Settings) -> tuple[str, str]:

@@ -131,7 +131,15 @@ def prepare(_cache: Path, _progress: Progress) -> Ready:
     return Ready(command, {"faust-streaming": version("faust-streaming")})
 
 
-RIVAL = Rival("plain Faust", "at least once", 10_000, "{prefix}-balances-changelog", prepare)
+RIVAL = Rival(
+    "plain Faust",
+    "at least once",
+    10_000,
+    "{prefix}-balances-changelog",
+    prepare,
+    # It makes them itself, but may begin before it has heard of them, and then loses events.
+    ("{prefix}-balances-changelog", "{prefix}-ids-changelog"),
+)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Rival:
 
     `events` is how many it handles in a measurement at most: a slow one would take minutes for more. `balances` is the
     topic with its newest balances, where {prefix} and {input} stand for themselves: the changelog of its state, as
-    the worker's is. `prepare` takes the folder of the cache, and raises WalletError where the rival is not to be had.
+    the worker's is. `makes` are topics to be made before it starts, beside its outputs. `prepare` takes the folder
+    of the cache, and raises WalletError where the rival is not to be had.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Rival:
     events: int
     balances: str
     prepare: Callable[[Path, Progress], Ready]
+    makes: tuple[str, ...] = ()
