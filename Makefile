@@ -7,10 +7,10 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers clients torture benchmark lock clean
+.PHONY: help setup demo check test test-full test-later containers clients torture benchmark benchmark-full lock clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Python environment in .venv, from the lock
 
@@ -73,8 +73,11 @@ torture: $(READY) ## Faults by a random schedule under load, then an audit: SEED
 	$(BIN)/python -m tests.faults --minutes $(MINUTES) --brokers $(BROKERS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
-benchmark: $(READY) ## Worker, sink, end to end, and plain Faust beside them
+benchmark: $(READY) ## The worker beside Kafka Streams, Quix Streams and plain Faust, in five minutes
 	$(BIN)/python -m benchmarks
+
+benchmark-full: $(READY) ## The same, the sink beside Kafka Connect, end to end, latency, rebuild, a million wallets
+	$(BIN)/python -m benchmarks --full
 
 # uv.lock is only a step on the way: it holds an index's addresses, the exported files hold none.
 lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)

@@ -1,38 +1,45 @@
-"""`python -m benchmarks`: measure everything in one run, on a stack of its own, and print a table."""
+"""`python -m benchmarks`: measure in one run, on a stack of its own, and print a table."""
 
 import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from benchmarks import (
+    contest,
     end_to_end,
     id_index,
     latency,
     machine,
-    other_engine,
-    quix,
+    plots,
     rebuild,
     sink,
+    sink_contest,
     table,
     takeover,
     worker,
+    worker_contest,
 )
 from benchmarks.id_index import BATCH_IDS
 from benchmarks.measurement import Measurement
 from benchmarks.place import Place, log, own_stack
+from benchmarks.rivals import kafka_streams, plain_faust, quix
+from benchmarks.whole_contest import WholeContest
 from config.errors import WalletError
 
 
 class What(StrEnum):
-    """What can be measured."""
+    """What can be measured: first ours beside others, then ours alone."""
 
-    PLAIN = "plain"
+    STREAMS = "streams"
     QUIX = "quix"
+    PLAIN = "plain"
+    CONNECT = "connect"
+    WHOLE = "whole"
     WORKER = "worker"
     SINK = "sink"
     SNAPSHOTS = "snapshots"
@@ -44,11 +51,11 @@ class What(StrEnum):
     TAKEOVER = "takeover"
 
 
+#: The worker beside three others, in five minutes.
+DEFAULT = frozenset({What.STREAMS, What.QUIX, What.PLAIN})
 #: Ten million ids, and stopping workers, take minutes: only when named.
-DEFAULT = frozenset(What) - {What.IDS, What.TAKEOVER}
-PLAIN = "plain Faust, at least once"
-#: What is slow gets fewer events, what is quick gets them all.
-PLAIN_EVENTS, QUIX_EVENTS = 30_000, 100_000
+FULL = frozenset(What) - {What.IDS, What.TAKEOVER}
+ENGINES = {What.STREAMS: kafka_streams.RIVAL, What.QUIX: quix.RIVAL, What.PLAIN: plain_faust.RIVAL}
 MILLION = 1_000_000
 LATENCY_S = 10.0
 
@@ -62,21 +69,22 @@ class Session:
         results: table.Results,
         events: int,
         wallets: int,
-        quix_python: str,
+        rounds: int,
         id_count: int,
     ) -> None:
         self._results = results
         self._place = place
         self._events = events
         self._wallets = wallets
-        self._quix = quix_python
+        self._rounds = rounds
         self._id_count = id_count
 
     def run(self, wanted: set[What]) -> None:
-        """Measure what is wanted, the baseline first."""
+        """Measure what is wanted, rounds in turn first."""
         steps: list[tuple[set[What], Callable[[set[What]], None]]] = [
-            ({What.PLAIN}, self._plain),
-            ({What.QUIX}, self._beside_quix),
+            ({*ENGINES}, self._beside_engines),
+            ({What.CONNECT}, self._beside_connect),
+            ({What.WHOLE}, self._beside_both),
             ({What.WORKER, What.SINK, What.REBUILD}, self._worker_and_sink),
             ({What.SNAPSHOTS}, self._snapshots),
             ({What.END, What.LATENCY}, self._at_once),
@@ -89,19 +97,21 @@ class Session:
                 log.info("measuring", what=" ".join(sorted(what & wanted)))
                 step(wanted)
 
-    def _plain(self, _: set[What]) -> None:
-        command = (sys.executable, "-m", "benchmarks.plain_faust")
-        events = min(PLAIN_EVENTS, self._events)
-        self._add(other_engine.measure(self._place, "plain", PLAIN, command, events, self._wallets))
+    def _beside_engines(self, wanted: set[What]) -> None:
+        source = worker_contest.filled(self._place, self._events, self._wallets)
+        engines = [rival for what, rival in ENGINES.items() if what in wanted]
+        self._compare([worker_contest.WorkerContest(self._place, source, rival) for rival in engines])
 
-    def _beside_quix(self, _: set[What]) -> None:
-        if not quix.is_installed(self._quix):
-            log.info("skipped", what="Quix Streams", reason="not installed, see benchmarks/quix.py")
-            return
-        command = (self._quix, quix.__file__)
-        events = min(QUIX_EVENTS, self._events)
-        name = "Quix Streams, at least once"
-        self._add(other_engine.measure(self._place, "quix", name, command, events, self._wallets))
+    def _beside_connect(self, _: set[What]) -> None:
+        pipeline = sink_contest.filled(self._place, self._events, self._wallets)
+        self._compare([sink_contest.SinkContest(self._place, pipeline, self._events)])
+
+    def _beside_both(self, _: set[What]) -> None:
+        self._compare([WholeContest(self._place, self._events, self._wallets)])
+
+    def _compare(self, contests: Sequence[contest.Contest[Any]]) -> None:
+        self._results.comparisons += [one.comparison for one in contests]
+        contest.run(contests, self._rounds)
 
     def _worker_and_sink(self, wanted: set[What]) -> None:
         settings = worker.filled(self._place, "bench", self._events, self._wallets)
@@ -149,27 +159,37 @@ class Session:
 
 def main(
     only: Annotated[list[What] | None, typer.Option(help="Measure only this; may be repeated.")] = None,
-    events: Annotated[int, typer.Option(min=10_000, help="Transactions of each measurement.")] = 400_000,
+    full: Annotated[bool, typer.Option("--full", help="Measure everything that takes no hours.")] = False,
+    events: Annotated[int, typer.Option(min=10_000, help="Transactions of each measurement.")] = 300_000,
     wallets: Annotated[int, typer.Option(min=10, help="Wallets they are spread over.")] = 10_000,
     partitions: Annotated[int, typer.Option(min=1, max=64, help="Partitions of the topics.")] = 4,
+    rounds: Annotated[int, typer.Option(min=1, help="How often ours and each rival take their turn.")] = 2,
     rate: Annotated[int, typer.Option(min=1, help="Transactions a second for latency.")] = 500,
     ids: Annotated[int, typer.Option(min=BATCH_IDS, help="Ids in the index.")] = 10_000_000,
-    quix_python: Annotated[str, typer.Option("--quix", help="A Python with quixstreams.")] = sys.executable,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write everything to this file, too.")] = None,
+    plot_folder: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
 ) -> None:
-    """Measure worker, sinks, end to end and latency beside plain Faust."""
+    """Measure ours beside others, in turn, and ours alone; exit code 1 where results differ."""
     signal.signal(signal.SIGTERM, _stop)
-    results = table.Results(PLAIN, latency_rate=rate)
+    results = table.Results(latency_rate=rate)
     try:
         results.machine = machine.description()
         with own_stack(partitions) as place:
-            Session(place, results, events, wallets, quix_python, ids).run(set(only or DEFAULT))
+            results.machine |= place.versions()
+            wanted = set(only or (FULL if full else DEFAULT))
+            Session(place, results, events, wallets, rounds, ids).run(wanted)
     except WalletError as error:
         typer.echo(f"benchmarks: {error}", err=True)
         raise typer.Exit(error.exit_code) from None
     finally:
         # What was measured before something failed took minutes: it is shown.
-        (table.show_json if as_json else table.show)(results)
+        table.show(results)
+        if json:
+            json.write_text(table.as_json(results) + "\n", "utf-8")
+        if plot_folder:
+            plots.write(results.comparisons, plot_folder)
+    if any(one.differences for one in results.comparisons):
+        raise typer.Exit(1)
 
 
 def _stop(_: int, __: FrameType | None) -> None:

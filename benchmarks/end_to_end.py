@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,64 +19,82 @@ from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
 LOOK_EVERY_S = 0.1
-#: Records that open the way, before anything is measured.
 FIRST = 1_000
 
 
 @dataclass(frozen=True)
 class Running:
-    """A pipeline at work: a worker and a ledger sink that have both written already."""
+    """A pipeline at work, all of whose processes have written already.
+
+    `processes` are its own, beside the servers. `wait_for_rows` returns when that many rows are in Postgres, and raises
+    Stopped if they do not come.
+    """
 
     place: Place
     settings: Settings
     children: Children
-    worker: Child
-    sink: Child
+    processes: Mapping[str, Child]
+    wait_for_rows: Callable[[int], None]
+    #: Records that open the way, before anything is measured, and the wallets that they are of.
+    first: int = FIRST
+    wallets: int = FIRST
 
     @property
     def pids(self) -> dict[str, int]:
         """Every process that takes part, but ours, which sends."""
-        return {"worker": self.worker.pid, "sink": self.sink.pid} | self.place.server_pids()
+        return {name: child.pid for name, child in self.processes.items()} | self.place.server_pids()
 
-    def wait_for_rows(self, wanted: int) -> None:
-        """Return when that many rows are in Postgres; raises Stopped if they do not come."""
-        sink_is_through(self.settings, self.children, wanted)
+    def open(self) -> None:
+        """Let the first records through."""
+        records = transactions(self.first, self.wallets, self.settings.partitions)
+        fill(self.settings, records, self.first)
+        self.wait_for_rows(self.first)
 
 
 @contextlib.contextmanager
-def running(place: Place, prefix: str) -> Iterator[Running]:
-    """A new pipeline at work."""
+def running(place: Place, prefix: str, first: int = FIRST, wallets: int = FIRST) -> Iterator[Running]:
+    """A new pipeline at work: a worker and a ledger sink."""
     settings = place.pipeline(prefix)
     with place.children(settings) as children:
-        started = Running(
+        started = {
+            "worker": children.start("worker", "worker"),
+            "sink": children.start("sink ledger", "sink", "ledger"),
+        }
+        pipeline = Running(
             place,
             settings,
             children,
-            children.start("worker", "worker"),
-            children.start("sink ledger", "sink", "ledger"),
+            started,
+            lambda wanted: sink_is_through(settings, children, wanted),
+            first,
+            wallets,
         )
-        fill(settings, transactions(FIRST, FIRST, settings.partitions), FIRST)
-        started.wait_for_rows(FIRST)
-        yield started
+        pipeline.open()
+        yield pipeline
 
 
-def measure(pipeline: Running, events: int, wallets: int) -> tuple[Measurement, dict[str, float]]:
-    """Send, post and write `events` records; also the processor time of each process, us an event."""
+def measure(
+    pipeline: Running, events: int, wallets: int, name: str = "end to end: send, worker, ledger sink"
+) -> tuple[Measurement, dict[str, float]]:
+    """Send, post and write `events` records; also the processor time of each process, us an event.
+
+    They go on where the first ones ended, which were of as many wallets unless there was one record of each.
+    """
     settings = pipeline.settings
-    stream = islice(transactions(FIRST + events, wallets, settings.partitions), FIRST, None)
-    before = {name: machine.tree_cpu_s(pid) for name, pid in pipeline.pids.items()}
+    stream = islice(transactions(pipeline.first + events, wallets, settings.partitions), pipeline.first, None)
+    before = {one: machine.tree_cpu_s(pid) for one, pid in pipeline.pids.items()}
     ours, began = time.process_time(), time.monotonic()
     fill(settings, stream, events)
     sent_s, ours = time.monotonic() - began, time.process_time() - ours
-    pipeline.wait_for_rows(FIRST + events)
+    pipeline.wait_for_rows(pipeline.first + events)
     seconds = time.monotonic() - began
-    after = {name: machine.tree_cpu_s(pid) for name, pid in pipeline.pids.items()}
-    costs = {name: (after[name] - cpu_s) / events * 1e6 for name, cpu_s in before.items()}
+    after = {one: machine.tree_cpu_s(pid) for one, pid in pipeline.pids.items()}
+    costs = {one: (after[one] - cpu_s) / events * 1e6 for one, cpu_s in before.items()}
     costs["sender"] = ours / events * 1e6
     whole = sum(costs.values())
-    peak = machine.usage(pipeline.worker.pid).peak_mib
-    note = f"all processes; sending took {sent_s:.1f} s of {seconds:.1f} s; memory is the worker's"
-    name = "end to end: send, worker, ledger sink"
+    peak = sum(machine.usage(child.pid).peak_mib for child in pipeline.processes.values())
+    memory = " and ".join(pipeline.processes)
+    note = f"all processes; sending took {sent_s:.1f} s of {seconds:.1f} s; memory: {memory}"
     return Measurement(name, events, seconds, whole * events / 1e6, whole, peak, note), costs
 
 

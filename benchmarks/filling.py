@@ -44,6 +44,17 @@ def transactions(count: int, wallets: int, partitions: int) -> Iterator[Record]:
         yield Record(key, header + encode_transaction(one), [], home, None)
 
 
+def with_duplicates(records: Iterable[Record], one_in: int) -> Iterator[Record]:
+    """The same records; one in so many is sent a second time, right before the next one that is due for it."""
+    again: Record | None = None
+    for number, record in enumerate(records, 1):
+        yield record
+        if number % one_in == 0:
+            if again:
+                yield again
+            again = record
+
+
 def fill(settings: Settings, records: Iterable[Record], count: int) -> None:
     """Send them all to the input topic; every one is confirmed."""
     with progress(f"filling {settings.prefix}", count) as advance:

@@ -11,10 +11,13 @@ from pydantic import SecretStr
 from config import logs
 from config.logs import EventLog
 from config.settings import Settings, from_environment
+from local.kafka_jars import KAFKA
+from local.maven import version_of
 from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Children
 from operations.setup import init
+from sinks import postgres
 from sinks.postgres import databases
 
 log = EventLog("benchmarks")
@@ -42,6 +45,13 @@ class Place:
     def children(self, settings: Settings) -> Children:
         """Processes for this pipeline; the `with` block that they are used in ends them."""
         return Children(context.environment(settings), self.folder / settings.prefix)
+
+    def versions(self) -> dict[str, str]:
+        """Of Kafka, by its jar, and of PostgreSQL, by its own word."""
+        jars = KAFKA.folder(self.settings.local_cache.expanduser())
+        with postgres.connect(self.settings) as connection:
+            row = connection.execute("SHOW server_version").fetchone()
+        return {"Kafka": version_of(jars, "kafka_2"), "PostgreSQL": str(row[0]) if row else "?"}
 
     def server_pids(self) -> dict[str, int]:
         """The processes of Kafka and Postgres."""

@@ -21,7 +21,15 @@ def measure(place: Place, settings: Settings, sink: str, name: str, rows: int) -
     with place.children(settings) as children:
         process = children.start(f"sink {sink}", "sink", sink)
         # Offsets count commit marks too, one for thousands of records: they move evenly with the rows.
-        measured = watch(name, process.pid, lambda: moved(settings, sink), total, children.check, events=rows)
+        measured = watch(
+            name,
+            process.pid,
+            lambda: moved(settings, sink),
+            total,
+            children.check,
+            events=rows,
+            beside=place.server_pids(),
+        )
     found = postgres.counts(settings)[TABLES[sink]]
     if found != rows:
         raise Stopped(f"{TABLES[sink]} has {found} rows, not {rows}")

@@ -1,21 +1,24 @@
 """The results as a table for people and as JSON for programs."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
-import typer
 from rich.table import Table
 
+from benchmarks.contest import Comparison
 from benchmarks.measurement import Measurement
-from operations.cli.output import as_line, console
+from benchmarks.ratios import ratios, spread
+from operations.cli.output import as_line, console, show_table
+from operations.cli.output import table as plain_table
 
 
 @dataclass
 class Results:
-    """What one run measured. `baseline` is the name of the line that ratios are taken to."""
+    """What one run measured."""
 
-    baseline: str
     machine: dict[str, str] = field(default_factory=dict)
+    comparisons: list[Comparison] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     end_to_end_cpu_us: dict[str, float] = field(default_factory=dict)
     latency: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -27,40 +30,86 @@ def show(results: Results) -> None:
     """Print the tables."""
     output = console()
     output.print(" · ".join(f"{name} {value}" for name, value in results.machine.items()), style="dim")
+    if results.comparisons:
+        show_table(_comparisons(results))
+        for line in _unmeasured(results):
+            output.print(line)
     if results.measurements:
-        output.print(_throughput(results))
+        show_table(_throughput(results))
     if results.end_to_end_cpu_us:
         costs = " · ".join(f"{name} {cost:.1f}" for name, cost in results.end_to_end_cpu_us.items())
         output.print(f"end to end, CPU µs an event: {costs}")
     if results.latency:
-        output.print(_latency(results))
+        show_table(_latency(results))
     if results.pauses:
-        output.print(_pauses(results))
+        show_table(_pauses(results))
 
 
-def show_json(results: Results) -> None:
-    """Print one line of JSON."""
-    lines = [asdict(one) | {"rate": one.rate, "cpu_us": one.cpu_us} for one in results.measurements]
-    typer.echo(as_line(asdict(results) | {"measurements": lines}))
+def as_json(results: Results) -> str:
+    """One line of JSON: what the table says, each round of it, versions and machine."""
+    lines = [_line(one) for one in results.measurements]
+    compared = [
+        asdict(one)
+        | {"rounds": [{"ours": _line(ours), "theirs": _line(theirs)} for ours, theirs in one.rounds]}
+        for one in results.comparisons
+    ]
+    return as_line(asdict(results) | {"measurements": lines, "comparisons": compared})
+
+
+def _line(one: Measurement) -> dict[str, object]:
+    return asdict(one) | {"rate": one.rate, "cpu_us": one.cpu_us}
+
+
+def with_servers_us(one: Measurement) -> float:
+    """Processor time of an event in its process and in Kafka and PostgreSQL."""
+    return one.cpu_us + sum(one.beside_us.values())
+
+
+#: Of a comparison: a figure of each side, and how it is written.
+FIGURES: tuple[tuple[str, Callable[[Measurement], float], str], ...] = (
+    ("events/s", lambda one: one.steady_rate, ",.0f"),
+    ("CPU µs/event", lambda one: one.steady_cpu_us, ".1f"),
+    ("with servers", with_servers_us, ".1f"),
+    ("peak MiB", lambda one: one.peak_mib, ".0f"),
+)
+
+
+def _comparisons(results: Results) -> Table:
+    rows = [row for one in results.comparisons if one.rounds for row in _three(one)]
+    names = [name for name, _, _ in FIGURES]
+    title = "In turn: medians, and the spread of the ratio"
+    return plain_table(["what", *names], rows, numbers=names, title=title)
+
+
+def _three(one: Comparison) -> list[list[str]]:
+    """Ours, theirs, and the one to the other."""
+    found: list[list[str]] = [[one.what], [f"{one.rival}, {one.guarantee}"], ["  ratio"]]
+    for _, figure, style in FIGURES:
+        ours, theirs = one.sides(figure)
+        cells = format(median(ours), style), format(median(theirs), style), str(spread(ratios(ours, theirs)))
+        for row, cell in zip(found, cells, strict=True):
+            row.append(cell)
+    return found
+
+
+def _unmeasured(results: Results) -> list[str]:
+    lacking = [f"not measured: {one.rival}: {one.lacking}" for one in results.comparisons if one.lacking]
+    different = [f"DIFFERENT: {one.rival}: {what}" for one in results.comparisons for what in one.differences]
+    return lacking + different
 
 
 def _throughput(results: Results) -> Table:
     table = Table(title="Throughput")
     table.add_column("what")
-    for name in ("events", "events/s", "ratio", "CPU µs/event", "ratio", "with start-up", "peak MiB"):
+    for name in ("events", "events/s", "CPU µs/event", "with start-up", "peak MiB"):
         table.add_column(name, justify="right")
     table.add_column("note")
-    beside = next((one for one in results.measurements if one.name == results.baseline), None)
     for one in results.measurements:
-        faster = f"{one.rate / beside.rate:.1f}" if beside else ""
-        cheaper = f"1/{beside.cpu_us / one.cpu_us:.1f}" if beside and one.cpu_us else ""
         table.add_row(
             one.name,
             f"{one.events:,.0f}",
             f"{one.rate:,.0f}",
-            faster,
             f"{one.cpu_us:.1f}",
-            cheaper,
             f"{one.whole_cpu_us:.1f}",
             f"{one.peak_mib:.0f}",
             one.note,

@@ -29,4 +29,5 @@ def measure(place: Place, settings: Settings, name: str, events: int) -> Measure
 
     with place.children(settings) as children:
         worker = children.start("worker", "worker")
-        return watch(name, worker.pid, done, total, children.check, events=events)
+        beside = place.server_pids()
+        return watch(name, worker.pid, done, total, children.check, events=events, beside=beside)
