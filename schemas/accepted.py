@@ -55,8 +55,8 @@ class Accepted:
         except (TypeError, ValueError, NotATransaction):
             pass
         raise Refused(
-            f"the record {key.decode(errors='replace')!r} of the pipeline topic is none of this code's: was it written "
-            "by hand, or by a newer release?"
+            f"the record {key.decode(errors='replace')!r} of the pipeline topic cannot be read: was it written by "
+            "hand, or by a newer release (then upgrade)?"
         )
 
 

@@ -77,7 +77,7 @@ def transaction(
     pairs = tuple((metadata or {}).items())
     texts = [transaction_id, wallet_id, currency, group_id or "", *(text for pair in pairs for text in pair)]
     if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise InvalidTransaction(f"{wrong[0]!r} stands where a string belongs")
+        raise InvalidTransaction(f"{wrong[0]!r} is not a string")
     if occurred_at.tzinfo is None:
         raise InvalidTransaction(f"occurred_at {occurred_at} has no time zone: say which, UTC for example")
     occurred_us = (occurred_at - EPOCH) // timedelta(microseconds=1)

@@ -54,7 +54,7 @@ def whole(text: str, references: Iterable[Reference], look_up: LookUp) -> str:
             inlining.learn(json.loads(one), "")
         return json.dumps(inlining.inlined(json.loads(text), ""), ensure_ascii=False)
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"what it refers to cannot be put into it: {error!r}") from error
+        raise ValueError(f"its references cannot be resolved: {error!r}") from error
 
 
 def _size(text: str) -> int:

@@ -92,8 +92,8 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
             del waiting[0]
         except NotAllowed as error:
             raise Refused(
-                f"{registry.url} does not let us at {subject}: {error}; is WALLET_REGISTRY_AUTH a user and password "
-                "that may read it, and for `wallet init` write it?"
+                f"{registry.url} denies access to {subject}: {error}: set WALLET_REGISTRY_AUTH to a user and password "
+                "that may read it (for `wallet init`, write it)"
             ) from error
         except Declined as error:
             raise Refused(f"{registry.url} declines our schema in {subject}: {error}") from error
@@ -192,7 +192,7 @@ class Writers:
                     self.waits_for = f"the registry to say {what}"
                     log.warning("waiting for the registry to say %s: %s", what, error)
                 if not patience.pause():
-                    raise NotReachable("stopped while the registry was waited for")
+                    raise NotReachable("stopped while waiting for the registry")
         finally:
             self.waits_for = None
 

@@ -74,7 +74,7 @@ class Registry(NamedTuple):
         parts = urlsplit(settings.registry)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
             raise ConfigurationError(
-                "WALLET_REGISTRY must be like http://host:8081, user and password in WALLET_REGISTRY_AUTH"
+                "WALLET_REGISTRY must be like http://host:8081, with user and password in WALLET_REGISTRY_AUTH"
             )
         auth = settings.registry_auth
         return cls(settings.registry.rstrip("/"), auth.get_secret_value() if auth else None)
@@ -101,7 +101,7 @@ class Registry(NamedTuple):
             except NotFound as error:
                 # Nobody can delete what is referred to, so this is no answer about the schema that was asked for.
                 raise RegistryAway(
-                    f"{self.url} lacks version {reference.version} of {reference.subject}, which schema id "
+                    f"{self.url} has no version {reference.version} of {reference.subject}, which schema id "
                     f"{version.schema_id} refers to: {error}"
                 ) from error
             return found.text, found.references
@@ -150,7 +150,7 @@ class Registry(NamedTuple):
         except (OSError, HTTPException) as error:
             raise RegistryAway(f"{self.url} does not answer: {error}{_advice(error)}") from error
         except _UNREADABLE as error:
-            raise RegistryAway(f"{self.url}{path} answers what is not a registry's: {error!r}") from error
+            raise RegistryAway(f"{self.url}{path} does not answer like a registry: {error!r}") from error
 
 
 class _StayHere(HTTPRedirectHandler):
@@ -179,7 +179,7 @@ def _all_of(response: HTTPResponse | HTTPError) -> bytes:
 
 def _advice(error: Exception) -> str:
     if isinstance(getattr(error, "reason", error), SSLCertVerificationError):
-        return "; where a CA of your own signed its certificate, name the CA's file in SSL_CERT_FILE"
+        return "; if your own CA signed its certificate, name the CA's file in SSL_CERT_FILE"
     return ""
 
 

@@ -70,7 +70,9 @@ def run(
         "archive": ArchiveSink(topics.snapshots),
     }
     if unknown := set(names) - set(sinks):
-        raise ConfigurationError(f"no such sink: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        raise ConfigurationError(
+            f"no such sink: {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}"
+        )
     wanted = [sinks[name] for name in dict.fromkeys(names)]
     checked = _checked(settings, wanted, stop)
     if checked is None:

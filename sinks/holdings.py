@@ -86,6 +86,6 @@ class Holdings:
             self.astray = True
         elif late:
             raise Stopped(
-                f"sink {self._sink.name} lost {self._sink.topic} partitions {late} to another owner, yet its "
-                "group says they are its own: does another pipeline write to this database?"
+                f"sink {self._sink.name} lost {self._sink.topic} partitions {late} to another owner, but its "
+                "group still assigns them to it: does another pipeline write to this database?"
             )

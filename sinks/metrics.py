@@ -19,19 +19,19 @@ from sinks.tables import TableRows
 from vitals.metrics import RECORD_BUCKETS, SECOND_BUCKETS, gauge
 from vitals.watchdog import Look, Standing
 
-RECORDS = Counter("wallet_sink_records", "Records that are in Postgres with their position.", ["sink"])
-ROWS = Counter("wallet_sink_rows", "Rows added, or compared where they were there before.", ["sink", "table"])
+RECORDS = Counter("wallet_sink_records", "Records written to PostgreSQL with their position.", ["sink"])
+ROWS = Counter("wallet_sink_rows", "Rows added, or compared if they were there already.", ["sink", "table"])
 BATCH = Histogram(
-    "wallet_sink_batch_records", "Records in one Postgres transaction.", ["sink"], buckets=RECORD_BUCKETS
+    "wallet_sink_batch_records", "Records in one PostgreSQL transaction.", ["sink"], buckets=RECORD_BUCKETS
 )
 BATCH_SECONDS = Histogram(
     "wallet_sink_batch_duration_seconds",
-    "Writing a batch, waiting for Postgres included.",
+    "Time to write a batch, including waits for PostgreSQL.",
     ["sink"],
     buckets=SECOND_BUCKETS,
 )
 ATTEMPTS_FAILED = Counter(
-    "wallet_sink_waits", "Attempts that failed because Postgres or Kafka did not answer.", ["sink"]
+    "wallet_sink_waits", "Attempts that failed because PostgreSQL or Kafka did not answer.", ["sink"]
 )
 FENCES = Counter("wallet_sink_fences", "Partitions that another owner took.", ["sink"])
 
@@ -127,7 +127,7 @@ class Vitals(Observer):
         reasons = [self._postgres] if self._postgres else []
         for sink in self._topics:
             if sink not in self._positions:
-                reasons.append(f"the group has not given the sink {sink} its share yet")
+                reasons.append(f"the group has not assigned the sink {sink} its partitions yet")
             if wait := self._wait(sink):
                 reasons.append(f"the sink {sink} waits: {wait}")
         return reasons
@@ -141,7 +141,7 @@ class Vitals(Observer):
             count.add_metric([sink], len(self._positions.get(sink, {})))
         newest = gauge(
             "wallet_sink_newest_balance_age_seconds",
-            "Age of the newest balance by recorded_at that this process brought into PostgreSQL.",
+            "Age of the newest balance by recorded_at that this process wrote to PostgreSQL.",
         )
         if self._newest_ms:
             newest.add_metric([], max(0.0, time.time() - self._newest_ms / 1000))

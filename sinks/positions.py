@@ -44,7 +44,7 @@ class Lost(Exception):  # noqa: N818 - the name is the message
     """
 
     def __init__(self, fenced: Collection[int], moved: Mapping[int, int | None]) -> None:
-        super().__init__(f"partitions {sorted(fenced)} are another's, {sorted(moved)} were moved")
+        super().__init__(f"another owner has partitions {sorted(fenced)}; {sorted(moved)} were moved")
         self.fenced = frozenset(fenced)
         self.moved = dict(moved)
 
@@ -99,9 +99,9 @@ def claim(connection: Connection, holder: Holder, origin: Origin, partition: int
             [holder.sink, holder.topic, partition],
         ).fetchone()
         raise Stopped(
-            f"sink {holder.sink} stands at offset {stand[0] if stand else 'none'} of {holder.topic} partition "
-            f"{partition}, which holds {log.begin} to {log.end}: records were deleted, or it is another topic than "
-            "this database was filled from"
+            f"sink {holder.sink} is at offset {stand[0] if stand else 'none'} of {holder.topic} partition "
+            f"{partition}, which holds {log.begin} to {log.end}: records were deleted, or this database was filled "
+            "from another topic"
         )
     return Position(*row)
 
@@ -117,9 +117,9 @@ def refuse_other_topic(connection: Connection, holder: Holder, origin: Origin) -
     ).fetchone()
     if others:
         raise Refused(
-            f"this database was filled from topic {holder.topic} with id {others[1]} of cluster {others[0]}, and here "
-            f"it has id {origin.topic_id} in cluster {origin.cluster_id}: see that WALLET_KAFKA and WALLET_POSTGRES "
-            "belong together; where this topic takes the other's place, docs/operations/replay.md says how"
+            f"this database was filled from topic {holder.topic} with id {others[1]} of cluster {others[0]}, but here "
+            f"it has id {origin.topic_id} in cluster {origin.cluster_id}: check that WALLET_KAFKA and WALLET_POSTGRES "
+            "belong together; if this topic replaces the other, see docs/operations/replay.md"
         )
 
 

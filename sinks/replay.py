@@ -99,7 +99,7 @@ class Replay:
                 if wanted is None:
                     if is_finished:
                         raise Refused(
-                            f"no replay of sink {self._sink.name} is unfinished: there is nothing to resume"
+                            f"sink {self._sink.name} has no unfinished replay: there is nothing to resume"
                         )
                     wanted = last
                 elif not is_finished:
@@ -110,8 +110,8 @@ class Replay:
                     self._refuse_hole(one)
         except psycopg.errors.LockNotAvailable:
             raise Refused(
-                f"the positions of sink {self._sink.name} are locked by another session for seconds: "
-                "look who in pg_stat_activity"
+                f"another session locks the positions of sink {self._sink.name}: find it in pg_stat_activity, "
+                "then run this again"
             ) from None
         return list(wanted)
 
@@ -120,7 +120,7 @@ class Replay:
         if stretch.next_offset > stand:
             raise Refused(
                 f"sink {self._sink.name} has read {self._sink.topic} partition {stretch.partition} up to offset "
-                f"{stand} only: a replay from {stretch.next_offset} would leave a hole; begin at {stand} or before"
+                f"{stand} only: a replay from {stretch.next_offset} would leave a hole; start at {stand} or before"
             )
 
     def prepare(self, move: Move, records: Sequence[Record]) -> Prepared:
@@ -174,7 +174,8 @@ class Replay:
             if stand != expected:
                 raise Stopped(
                     f"the replay of {self._sink.name} is not where it was left in partition {partition} ({stand}, "
-                    f"not {expected}): was the database restored? Look at it, then begin anew"
+                    f"not {expected}): was the database restored? Check it, give this replay up with --abandon, "
+                    "and start another"
                 )
             # 2. The sink's position, moved where the replay goes beyond it: who has been replaced writes nothing.
             own = Move(partition, position.next_offset, moved.next_offset)
@@ -194,7 +195,7 @@ class Replay:
         except (psycopg.OperationalError, NotReachable) as error:
             reason = str(error) if isinstance(error, NotReachable) else one_line(error)
             raise NotReachable(
-                f"PostgreSQL is away: {reason}; what was read is in, go on with "
+                f"PostgreSQL is away: {reason}; what was read is written, continue with "
                 f"`wallet replay {self._sink.name} --resume`"
             ) from None
 
@@ -202,7 +203,7 @@ class Replay:
         living = replay_positions.living(self._connection, self._holder)
         named = "; ".join(map(str, living)) or "it has ended since"
         return Stopped(
-            f"sink {self._sink.name} was started meanwhile and has taken its positions back: {named}"
+            f"sink {self._sink.name} was started during the replay and took its positions back: {named}"
         )
 
     def _connect(self, wait_s: float) -> Connection:
@@ -262,6 +263,6 @@ def told_unfinished(sink: str, stretches: Sequence[Stretch]) -> str:
     """One line that says where an unfinished replay stands, and what to do about it."""
     left = sum(one.to_offset - one.next_offset for one in stretches)
     return (
-        f"a replay of sink {sink} is unfinished, with {left} offsets left: go on with `wallet replay {sink} --resume`, "
-        f"or forget it with `wallet replay {sink} --abandon`"
+        f"a replay of sink {sink} is unfinished, with {left} offsets left: continue with "
+        f"`wallet replay {sink} --resume`, or give it up with `wallet replay {sink} --abandon`"
     )

@@ -121,7 +121,11 @@ def drop_everything(connection: Connection) -> list[str]:
                 )
                 dropped.append(name)
     except psycopg.errors.LockNotAvailable:
-        raise Refused("somebody reads the shadow's tables: end those sessions, then run it again") from None
+        raise Refused(
+            "other sessions use the shadow's tables: end them, then run the command again"
+        ) from None
     except psycopg.errors.InsufficientPrivilege as denied:
-        raise Refused(f"WALLET_REBUILD_POSTGRES may not drop everything: {one_line(denied)}") from None
+        raise Refused(
+            f"WALLET_REBUILD_POSTGRES lacks the right to drop the shadow's tables: {one_line(denied)}"
+        ) from None
     return dropped

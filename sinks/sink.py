@@ -59,5 +59,5 @@ def damaged(record: "Message[Any, Any]", error: Exception) -> Stopped:
     """The error for a record of ours that cannot be read: nobody but a program of ours may write there."""
     return Stopped(
         f"{record.topic()} partition {record.partition()} offset {record.offset()} does not decode "
-        f"({error}): something else than this pipeline's worker wrote it"
+        f"({error}): another program than this pipeline's worker wrote it"
     )

@@ -184,7 +184,7 @@ def _differs(table: Table, place: str, there: Mapping[str, object], came: Mappin
     )
     log.debug("row_differs", table=place, row=named, versions=versions)
     return Differs(
-        f"{place} ({named}) differs from its topic in {', '.join(columns)}: find out which one was changed, "
+        f"{place} ({named}) differs from its topic in {', '.join(columns)}: find out which one was changed: "
         "`wallet verify` and a dry run of `wallet replay` show both",
         versions,
     )

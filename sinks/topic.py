@@ -216,7 +216,7 @@ class TopicReader:
             if found != origin.topic_id:
                 raise Refused(
                     f"topic {self._sink.topic} was made again while sink {self._sink.name} read it: it had id "
-                    f"{origin.topic_id} and has {found}; docs/operations/replay.md says what to do"
+                    f"{origin.topic_id} and now has {found}; see docs/operations/replay.md"
                 )
             return True
 
@@ -236,7 +236,7 @@ class TopicReader:
                 reason = str(error)
             self._say_away(reason)
             if not patience.pause():
-                raise NotReachable(f"Kafka does not tell {what}: {reason}")
+                raise NotReachable(f"Kafka does not answer about {what}: {reason}")
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()
@@ -260,8 +260,8 @@ class TopicReader:
             return
         self._owed_said_at = now
         reason = (
-            f"the group {self._settings.sink_group(self._sink.name)} has given no share for "
-            f"{now - self._owed_since:.0f} s: is its coordinator at work (docs/operations/runbooks/lost-broker.md)?"
+            f"the group {self._settings.sink_group(self._sink.name)} has assigned no partitions for "
+            f"{now - self._owed_since:.0f} s: is its coordinator up (docs/operations/runbooks/lost-broker.md)?"
         )
         self._observer.waiting(self._sink.name, reason)
         if now - self._owed_logged_at >= OWED_LOG_S:

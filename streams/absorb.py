@@ -112,6 +112,6 @@ def entry_of(message: Message) -> LedgerEntry:
 def damaged(message: Message, damage: object) -> Refused:
     """Why nobody goes on from a record of our topics that we did not write, or not so."""
     return Refused(
-        f"the record at {message.offset()} of {message.topic()}[{message.partition()}] is damaged, or none of ours "
-        f"({damage}). `wallet verify` says what differs, `wallet rebuild start` makes the topics anew from the input"
+        f"the record at {message.offset()} of {message.topic()}[{message.partition()}] is damaged, or written by "
+        f"another program ({damage}). `wallet verify` shows what differs, `wallet rebuild start` makes the topics again"
     )

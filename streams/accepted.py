@@ -57,8 +57,8 @@ def read_accepted(
                     return _by_partition(_newest(reader, topic))
             if time.monotonic() > deadline:
                 raise Stopped(
-                    f"a transaction is open in {topic} and does not end: restart the workers, one of which may have "
-                    "left it; if it stays, `kafka-transactions.sh find-hanging` tells whose it is"
+                    f"a transaction stays open in {topic}: restart the workers, one of which may have left it open; "
+                    "if it stays, find its producer with `kafka-transactions.sh find-hanging`"
                 )
             # The first record that cannot be read is one of the transaction that keeps us from it.
             first = next(message for batch in everything.read({topic: end}) for message in batch)
@@ -137,9 +137,9 @@ def ids_to_write_with(
             return
         if max(one.from_offset, one.complete_to or 0) < next_offset:
             raise Torn(
-                f"partition {partition}: Kafka has ended a transaction in a part of its topics only: its entries are "
-                f"there, the record {key.decode()!r} of the pipeline topic is open. `wallet rebuild start` makes the "
-                "topics anew from the input"
+                f"partition {partition}: Kafka has ended a transaction in only some of its topics: its entries are "
+                f"committed, the record {key.decode()!r} of the pipeline topic is open. `wallet rebuild start` makes "
+                "the topics again from the input"
             )
         log.warning("left_open", partition=partition, key=key.decode())
         roll_back()

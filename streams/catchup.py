@@ -87,7 +87,7 @@ class CatchUp:
             last = self._last(reader, topics.snapshots, _snapshot_of)
         if last is not None and not self._is_taken(last):
             raise self._torn(
-                f"a snapshot of {last.wallet_id} after sequence {last.sequence} is there, its entry not"
+                f"a snapshot of {last.wallet_id} after sequence {last.sequence} is committed, but not its entry"
             )
         if not left.ends:
             return
@@ -96,8 +96,8 @@ class CatchUp:
                 for message in batch:
                     if self._belongs_before(message, handled):
                         raise self._torn(
-                            f"the record at {message.offset()} of {message.topic()} is open, and what comes behind "
-                            "its source is there"
+                            f"the record at {message.offset()} of {message.topic()} is open, but records of later "
+                            "source offsets are committed"
                         )
                     if self._belongs_before(message, committed):
                         raise self._skipped(handled, committed)
@@ -183,15 +183,15 @@ class CatchUp:
     def _differs(self, told: Told) -> Torn:
         """Why nobody goes on where the topics tell different things of a wallet."""
         return self._torn(
-            f"of wallet {told.wallet.decode(errors='backslashreplace')!r} `ledger` tells {_said(told.entry)}, "
-            f"`balances` {_said(told.change)}"
+            f"for wallet {told.wallet.decode(errors='backslashreplace')!r} `ledger` has {_said(told.entry)}, "
+            f"`balances` has {_said(told.change)}"
         )
 
     def _torn(self, what: str) -> Torn:
         return Torn(
-            f"partition {self._partition}: {what}: Kafka has ended a transaction in a part of its topics only, or "
-            "somebody else has written to them. `wallet verify` says what differs, `wallet rebuild start` makes the "
-            "topics anew from the input"
+            f"partition {self._partition}: {what}: Kafka has ended a transaction in only some of its topics, or "
+            "another program has written to them. `wallet verify` shows what differs, `wallet rebuild start` makes "
+            "the topics again from the input"
         )
 
     def _start(self, reader: PartitionReader, topic: str, seen: int, still_open: Container[str]) -> int:
@@ -202,8 +202,8 @@ class CatchUp:
         if seen > end:
             raise Refused(
                 f"the store {self._store.path} has seen offset {seen} of {topic}[{self._partition}], which "
-                f"ends at {end}: Kafka lost records, or is another one; find out which before you delete "
-                f"the store to have it rebuilt"
+                f"ends at {end}: Kafka lost records, or this is another cluster; find out which before "
+                f"you delete the store to have it rebuilt"
             )
         if 0 < seen < begin:
             log.warning("records_deleted", topic=topic, partition=self._partition, after=seen, begin=begin)
@@ -227,9 +227,9 @@ class CatchUp:
                 self._refuse_skipped(reader, max(handled, begin), committed)
         if position > end:
             raise Torn(
-                f"partition {self._partition}: it is to go on at {position}, but {self._topics.transactions} ends at "
-                f"{end}: Kafka lost records or is another one, or the group's offset was set too high (reset it to "
-                f"{min(handled, end)} then)"
+                f"partition {self._partition}: the next offset is {position}, but {self._topics.transactions} ends at "
+                f"{end}: Kafka lost records, this is another cluster, or the group's offset was set too high (then "
+                f"reset it to {min(handled, end)})"
             )
         if begin > position or (handled == 0 and committed is None and begin > 0):
             log.warning(
@@ -272,7 +272,7 @@ class CatchUp:
     def _skipped(self, first: int, committed: int) -> Stopped:
         return Stopped(
             f"partition {self._partition}: the group's offset is {committed}, but the record at {first} has neither "
-            f"entry nor rejection: reset the group to {first}, start again"
+            f"entry nor rejection: reset the group to {first} and start again"
         )
 
 
@@ -283,7 +283,7 @@ def _said(body: bytes | None) -> str:
     try:
         balance = decode_balance(body)
     except ValueError as damage:
-        return f"what is no balance ({damage})"
+        return f"a record that is no balance ({damage})"
     content = digest(body).hex()[:8]
     return f"sequence {balance.sequence} of source offset {balance.source_offset} (content {content})"
 

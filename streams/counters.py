@@ -20,25 +20,25 @@ BATCH = Histogram(
 )
 BATCH_SECONDS = Histogram(
     "wallet_worker_batch_duration_seconds",
-    "From a fetched run of records to the store: decide, commit, store.",
+    "Time from fetched records to the written store: decide, commit, store.",
     buckets=SECOND_BUCKETS,
 )
 TRANSACTION_SECONDS = Histogram(
     "wallet_worker_transaction_duration_seconds",
-    "A Kafka transaction that committed, from its begin to the answer.",
+    "Time of a committed Kafka transaction, from begin to the broker's answer.",
     buckets=SECOND_BUCKETS,
 )
 TRANSACTIONS = Counter(
     "wallet_worker_transactions",
-    "Kafka transactions by how they ended: committed, aborted (and tried again), fenced, failed.",
+    "Kafka transactions by result: committed, aborted (and tried again), fenced, failed.",
     ["result"],
 )
 RECOVERY_SECONDS = Histogram(
     "wallet_worker_recovery_duration_seconds",
-    "Opening a partition: fencing its former owner, catching its store up, finding its position.",
+    "Time to open a partition: fence its former owner, catch its store up, find its position.",
     buckets=(*SECOND_BUCKETS, 300.0, 1_800.0, 7_200.0),
 )
-RECOVERED = Counter("wallet_worker_recovered_records", "Records read into stores that were behind.")
+RECOVERED = Counter("wallet_worker_recovered_records", "Records read to catch stores up.")
 
 #: Where a rejection has its reason: upstream may send any headers, the fold's six come last (streams.posting).
 REASON = -6

@@ -38,7 +38,7 @@ class LeftOpen(Stopped):
     def __init__(self, partition: int, topics: Iterable[str]) -> None:
         super().__init__(
             f"partition {partition}: Kafka has ended a transaction and left it open in {', '.join(topics)}: the next "
-            "start rolls it back, and its records are posted again"
+            "start rolls it back and posts its records again"
         )
 
 
@@ -51,8 +51,8 @@ class Replaced(Stopped):
 
     def __init__(self) -> None:
         super().__init__(
-            "another worker has joined the group under this one's name and has taken its place: this one was taken for "
-            "dead, or the other runs on a copy of its machine"
+            "another worker has joined the group under this one's name and replaced it: Kafka took this one for dead, "
+            "or the other one runs on a copy of its machine (delete `identity` in the state folder of one)"
         )
 
 
@@ -81,13 +81,13 @@ def _of_the_group(failure: errors.KafkaError, settings: Settings) -> WalletError
             return Refused(f"this login needs READ on the topic {Topics.of(settings).transactions}: {ACLS}")
         case errors.InconsistentGroupProtocolError():
             return Refused(
-                f"the group {group} is in use by others than workers: {_members(settings)}. Stop them, or give them a "
-                "group of their own"
+                f"the group {group} is used by programs that are not workers: {_members(settings)}. Stop them, or give "
+                "them another group"
             )
         case errors.InvalidSessionTimeoutError():
             return ConfigurationError(
                 f"WALLET_SESSION_TIMEOUT_S={settings.session_timeout_s:g} is not between the broker's "
-                "group.min.session.timeout.ms and group.max.session.timeout.ms"
+                "group.min.session.timeout.ms and group.max.session.timeout.ms: choose a value within them"
             )
         case _:
             return Stopped(f"Kafka: {type(failure).__name__}: {failure}")
@@ -115,7 +115,7 @@ def _members(settings: Settings) -> str:
             client.describe_consumer_groups([settings.group], request_timeout=ASK_S)[settings.group]
         )
     except KafkaException as failure:
-        return f"who, Kafka does not say ({failure.args[0].str()})"
+        return f"Kafka does not say which ({failure.args[0].str()})"
     named = [f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members[:NAMED]]
     more = len(found.members) - len(named)
-    return ", ".join([*named, *([f"{more} more"] if more else [])]) or "somebody who has just left"
+    return ", ".join([*named, *([f"{more} more"] if more else [])]) or "one that has just left"

@@ -24,13 +24,15 @@ def numbered_folder(state_dir: Path) -> Iterator[Path]:
     try:
         make_private(state_dir)  # Prometheus may read the addresses in one that is there
     except OSError as failure:
-        raise ConfigurationError(f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}") from None
+        raise ConfigurationError(
+            f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}: name a folder this user can write to"
+        ) from None
     for number in range(MOST_WORKERS):
         folder = private(state_dir / str(number), "WALLET_STATE_DIR:")
         with suppress(_Taken), locked(folder / "lock", _Taken):
             yield folder
             return
-    raise Refused(f"all of {MOST_WORKERS} folders in {state_dir} are in use")
+    raise Refused(f"all of {MOST_WORKERS} folders in {state_dir} are in use: stop some workers")
 
 
 def identity(folder: Path) -> str:
@@ -44,6 +46,8 @@ def identity(folder: Path) -> str:
         if not drawn.exists() or not drawn.read_text():
             drawn.write_text(secrets.token_hex(16))
     except OSError as failure:
-        raise Stopped(f"{drawn} cannot be written: {failure.strerror}: make room, start again") from None
+        raise Stopped(
+            f"{drawn} cannot be written: {failure.strerror}: correct that and start again"
+        ) from None
     parts = (socket.gethostname(), str(folder.resolve()), drawn.read_text())
     return f"worker-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}"

@@ -96,7 +96,9 @@ class OpenTransactions:
             # While a broker comes and goes the client has more kinds of errors than anybody has listed.
             denied = error.fatal() or error.code() in DENIED
             if denied or time.monotonic() > deadline:
-                told = Stopped(f"partition {self._partition}: what is open in it is not told: {error.str()}")
+                told = Stopped(
+                    f"partition {self._partition}: Kafka does not say what is open in it: {error.str()}"
+                )
                 raise because(error, told)
             if self._stopping.wait(ASK_PAUSE_S):
                 raise Interrupted

@@ -141,7 +141,7 @@ class Partitions:
             bound_s = min(3 * self.parts.settings.transaction_timeout_s, bound_s)
             _, unfinished = await asyncio.wait(posting, timeout=bound_s)
             if unfinished:
-                self.fail(Stuck(f"a batch in hand did not end within {bound_s:g} s"))
+                self.fail(Stuck(f"a batch in hand did not end within {bound_s:g} s: start again"))
 
     def become(self, generation: int, source: set[TP], copies: set[int], *, unbroken: bool) -> set[TP]:
         """Close what goes, open what comes; returns the partitions that stay. None of it is waited for.
@@ -239,7 +239,11 @@ class Partitions:
         current = self.flow.is_current(tp, run)
         if one is not None and current and one.ready and one.busy:
             # Cannot be: a busy partition is not fetched from. Nobody would seek, so what is dropped here were skipped.
-            self.fail(Stopped(f"partition {tp.partition}: a run came while another one was posted"))
+            self.fail(
+                Stopped(
+                    f"partition {tp.partition}: records came while others were being posted: report this bug"
+                )
+            )
             return
         if one is None or not current or not self.wants(tp):
             # Cannot be lost: whoever changed any of these seeks before the partition is fetched from again.
@@ -282,7 +286,7 @@ class Partitions:
             "partition_stopped",
             partition=one.tp.partition,
             offset=ahead.offset,
-            reason="the record's timestamp is beyond WALLET_MAX_CLOCK_AHEAD_S from this worker's clock",
+            reason="the record's timestamp is more than WALLET_MAX_CLOCK_AHEAD_S ahead of this worker's clock",
             timestamp=ahead.timestamp_ms,
             again_in_s=again_in_s,
         )
@@ -308,8 +312,8 @@ class Partitions:
         if self.assigned.get(one.tp) is one:
             self.fail(
                 Stopped(
-                    f"partition {one.tp.partition}: another process writes it, though the group says it is ours; or "
-                    "Kafka ended a transaction that was open for longer than WALLET_TRANSACTION_TIMEOUT_S: start again"
+                    f"partition {one.tp.partition}: another process writes it, though the group assigned it to this "
+                    "worker; or Kafka ended a transaction open longer than WALLET_TRANSACTION_TIMEOUT_S: start again"
                 )
             )
 

@@ -125,7 +125,7 @@ class PartitionReader:
                 if refused := forbidden(error, self._settings, self.partition):
                     raise refused from None
                 if error.fatal():
-                    raise self._stopped(f"{what} is not told: {reason}") from None
+                    raise self._stopped(f"Kafka does not answer about {what}: {reason}") from None
             if time.monotonic() > deadline:
                 raise self._stopped(f"{what} is not known after {self._stall_s:g} s: {reason}")
             self._stopping.wait(ASK_PAUSE_S)
@@ -152,7 +152,7 @@ class PartitionReader:
                 self._progress.records += len(batch)
                 yield batch
             if time.monotonic() - progress > self._stall_s:
-                raise self._stopped(f"nothing came of {', '.join(unfinished)} for {self._stall_s:g} s")
+                raise self._stopped(f"no records came from {', '.join(unfinished)} for {self._stall_s:g} s")
 
     def _is_end(self, message: Message) -> bool:
         """Whether an event says that a topic was read to its known end; markers may stand there."""

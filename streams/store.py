@@ -153,8 +153,8 @@ class PartitionStore:
 
     def _unreadable(self, failure: Exception) -> Refused:
         return Refused(
-            f"the store {self.path} cannot be read ({failure}): mend the disk, or delete the store to have it rebuilt "
-            "from Kafka"
+            f"the store {self.path} cannot be read ({failure}): repair the disk, or delete the store to have it "
+            "rebuilt from Kafka"
         )
 
     def _opened(self, *, filling: bool = False) -> Rdict:
@@ -162,7 +162,7 @@ class PartitionStore:
             return self._memory.open(self.path, filling=filling)
         except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
             raise Refused(
-                f"the store {self.path} cannot be opened ({failure}): mend the disk, or delete the store to "
+                f"the store {self.path} cannot be opened ({failure}): repair the disk, or delete the store to "
                 "have it rebuilt from Kafka"
             ) from None
 
@@ -216,7 +216,7 @@ class PartitionStore:
         if differences:
             raise Refused(
                 f"the store {self.path} has {', '.join(differences)}: name another WALLET_STATE_DIR, "
-                f"or delete this one to have it rebuilt from Kafka"
+                f"or delete this store to have it rebuilt from Kafka"
             )
         if found is None:
             batch = WriteBatch(raw_mode=True)
@@ -334,8 +334,8 @@ class PartitionStore:
             self._db.write(batch)
         except Exception as failure:
             raise Stopped(
-                f"the store {self.path} cannot be written ({failure}); what it lacks is committed and nothing "
-                "is lost: mend the disk and start again"
+                f"the store {self.path} cannot be written ({failure}); nothing is lost, Kafka has everything: "
+                "make room or repair the disk, and start again"
             ) from failure
 
     def _remember(self, balances: dict[bytes, Balance]) -> None:

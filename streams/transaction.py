@@ -150,7 +150,9 @@ class PartitionProducer:
             self._end_failed(error_in(failure))
         if self._failed is not None:
             # Cannot be: a transaction with a failed message does not commit.
-            raise Stopped(f"partition {self._partition}: committed in spite of {self._failed.str()}")
+            raise Stopped(
+                f"partition {self._partition}: committed although a record failed: {self._failed.str()}: report this"
+            )
         return Written(
             self._next_offsets.get(self._topics.ledger), self._next_offsets.get(self._topics.balances)
         )
@@ -168,14 +170,14 @@ class PartitionProducer:
                 self._queue(topic, [Derived(b"rolled back", b"", 0)], self._reported, at)
             self._send_offsets([TopicPartition(self._topics.transactions, self._partition, 0)])
             if self._flush():
-                raise Stopped(f"partition {self._partition}: what Kafka left open cannot be ended")
+                raise Stopped(f"partition {self._partition}: cannot end what Kafka left open: start again")
             self._producer.abort_transaction(self._settings.transaction_timeout_s)
         except (KafkaException, SystemError) as failure:
             try:
                 self._end_failed(error_in(failure))
             except Aborted as reason:
                 raise Stopped(
-                    f"partition {self._partition}: what Kafka left open is not ended: {reason}"
+                    f"partition {self._partition}: cannot end what Kafka left open: {reason}"
                 ) from None
 
     def _is_to_look_back(self) -> bool:

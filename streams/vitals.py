@@ -51,15 +51,15 @@ class Vitals:
 
     def _waits_for(self, each: Assigned) -> str | None:
         if each.held:
-            return "a record ahead of the clock (WALLET_MAX_CLOCK_AHEAD_S)"
+            return "the clock to reach its next record (WALLET_MAX_CLOCK_AHEAD_S)"
         if each.fenced:
-            return "its new owner to be told by the group"  # who has a deadline of its own
+            return "the group to give it to its new owner"  # which has its own deadline
         return self._parts.writers.waits_for
 
     def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
         """What the group's coordinator says, partitions that are being opened, and those that wait for something."""
         if self._ending:
-            return [f"it is ending: {self._partitions_of.failure or 'it was told to'}"]
+            return [f"it is ending: {self._partitions_of.failure or 'it was stopped'}"]
         reasons = self._membership.not_ready()
         for each in self._partitions():
             waits_for = self._waits_for(each)
@@ -80,18 +80,18 @@ class Vitals:
         count = gauge("wallet_worker_partitions", "Partitions of this worker.", ("state",))
         for state in ("ready", "opening", "stopped"):
             count.add_metric([state], sum(_state(each) == state for each in partitions))
-        total = gauge("wallet_worker_pipeline_partitions", "Partitions of the pipeline, whoever has them.")
+        total = gauge("wallet_worker_pipeline_partitions", "Partitions of the pipeline, on all workers.")
         total.add_metric([], self._parts.pipeline.partitions)
         remaining = gauge(
             "wallet_worker_recovery_remaining_records",
-            "Records that the store of a partition being opened has yet to read.",
+            "Records that the store of an opening partition still has to read.",
             ("partition",),
         )
         for each in partitions:
             left = 0 if each.ready else max(0, each.writer.recovery.behind - each.writer.recovery.records)
             remaining.add_metric([str(each.tp.partition)], left)
         standby = gauge(
-            "wallet_standby_lag_records", "How far a warm copy is behind its topics.", ("partition",)
+            "wallet_standby_lag_records", "Records by which a warm copy is behind its topics.", ("partition",)
         )
         for partition, lag in list(self._partitions_of.standbys.lag_records.items()):
             standby.add_metric([str(partition)], lag)
@@ -102,7 +102,7 @@ class Vitals:
         cached = gauge("wallet_worker_cached_wallets", "Balances in memory, of all partitions.")
         newest = gauge(
             "wallet_worker_newest_balance_age_seconds",
-            "Age of the newest balance by recorded_at: freshness, as far as there is input.",
+            "Age of the newest balance by recorded_at; grows while there is no input.",
         )
         wallets, newest_ms = 0, 0
         for each in partitions:

@@ -144,7 +144,7 @@ async def _end(app: LedgerApp, code: int) -> None:
         end_now(partitions.failure)
     # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
     if not await _ended_within(app.manager.close(), CLOSE_S):
-        partitions.fail(Stuck(f"a batch in hand did not end within {CLOSE_S:g} s"))
+        partitions.fail(Stuck(f"a batch in hand did not end within {CLOSE_S:g} s: start again"))
         end_now(partitions.failure)
     if not await _ended_within(app.stop(), STOP_S):
         log.warning("stop_hangs", after_s=STOP_S, consequence="the group notices after the session time-out")

@@ -115,7 +115,7 @@ class PartitionWriter:
             self._fence()
         raise Stopped(
             f"partition {self.partition}: a transaction stays open in {', '.join(left.ends) or 'the group offset'}: "
-            "does another producer write there? `kafka-transactions.sh find-hanging` tells who"
+            "does another producer write there? Find it with `kafka-transactions.sh find-hanging`"
         )
 
     def _catch_up(self, store: PartitionStore) -> None:
@@ -203,20 +203,20 @@ class PartitionWriter:
         To open it fences whoever has taken the partition over meanwhile, so what he committed comes first.
         """
         if self._producer is None or self._store is None:
-            raise Stopped(f"partition {self.partition} was closed with a batch in hand")
+            raise Stopped(f"partition {self.partition} was closed with a batch in hand: report this bug")
         before = self.next_offset
         self._producer.close()
         self._take_over()
         if self.next_offset < before:
             raise Stopped(
-                f"partition {self.partition}: Kafka has rolled back what it had confirmed: the next start goes on at "
-                f"{self.next_offset}, not at {before}"
+                f"partition {self.partition}: Kafka has rolled back what it had confirmed: start again, which "
+                f"continues at {self.next_offset}, not at {before}"
             )
 
     def _post(self, records: list[Source]) -> None:
         fold, producer, store = self._fold, self._producer, self._store
         if fold is None or producer is None or store is None:
-            raise Stopped(f"partition {self.partition} was closed with a batch in hand")
+            raise Stopped(f"partition {self.partition} was closed with a batch in hand: report this bug")
         started = time.monotonic()
         # 1. Decide. Nothing outside of `outputs` changes.
         try:

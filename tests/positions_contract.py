@@ -45,7 +45,7 @@ def a_position_outside_of_the_log_stops_and_takes_nothing_over(opens: Opens) -> 
     mine, others = opens(), opens()
     claim(mine, MINE, HERE, 0, LOG)
     for log in (Log(6, 100), Log(0, 4)):
-        with pytest.raises(Stopped, match="stands at offset 5 of topic partition 0"):
+        with pytest.raises(Stopped, match="is at offset 5 of topic partition 0"):
             claim(others, OTHERS, HERE, 0, log)
     assert owned(mine, MINE) == {0: 5}
 

@@ -176,7 +176,7 @@ class _Adding:
         if block != self._at:
             self._close()
             if block in self._blocks:
-                raise ValueError(f"source offsets of block {number} come again")
+                raise ValueError(f"source offsets of block {number} come twice")
             self._at = block
             self._block_begins[block] = offset
         joined = hashes(values)
@@ -207,8 +207,8 @@ def _named(messages: Sequence[Message], error: Exception) -> Stopped:
             return damaged(message, damage)
     first, last = messages[0].offset(), messages[-1].offset()
     return Stopped(
-        f"{messages[0].topic()} partition {messages[0].partition()} offsets {first} to {last}: {error}: something else "
-        "than this pipeline's worker wrote there"
+        f"{messages[0].topic()} partition {messages[0].partition()} offsets {first} to {last}: {error}: another "
+        "program than this pipeline's worker wrote there; `wallet verify` shows what differs"
     )
 
 

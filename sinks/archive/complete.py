@@ -68,7 +68,7 @@ def look(
         if reason := _not_written(ledger, partition, positions.get(partition), ends[partition]):
             reasons.append(f"{ledger.topic} partition {partition}: {reason}")
         elif partition in quiet:
-            reasons.append(f"{ledger.topic} partition {partition} has nothing later: {quiet[partition]}")
+            reasons.append(f"{ledger.topic} partition {partition} has no later record: {quiet[partition]}")
     return Completeness(found_begins, ends, reasons)
 
 
@@ -78,7 +78,7 @@ def _not_written(ledger: TopicLog, partition: int, position: int | None, end: in
         return "the ledger sink has never read it: run `wallet sink ledger`"
     if position >= end or ledger.first_from(partition, position, end) is None:
         return None
-    return f"the ledger sink stands at offset {position}, the month ends at offset {end}"
+    return f"the ledger sink is at offset {position}, the month ends at offset {end}"
 
 
 def _to_come(
@@ -97,7 +97,7 @@ def _to_come(
     if kind != LOG_APPEND_TIME["message.timestamp.type"]:
         return dict.fromkeys(
             partitions,
-            f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is in",
+            f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is sent",
         )
     found = dict[int, str]()
     with (
@@ -117,7 +117,7 @@ def _to_come(
                 found[partition] = f"an upstream transaction is open at offset {log.stable} of {topic}"
             elif undecided is not None and not _appended_after(undecided, month):
                 found[partition] = (
-                    f"offset {undecided.offset} of {topic} is undecided, the workers stand at offset {at}"
+                    f"offset {undecided.offset} of {topic} is undecided, the workers are at offset {at}"
                 )
     return found
 

@@ -54,18 +54,18 @@ def refuse_difference(
         for offset in sorted({*there, *came})
         if there.get(offset) != came.get(offset)
     ] + [f"source offset {offset}: {there[offset].named} is in the tables more than once" for offset in twice]
-    more = f", and {len(told) - NAMED} more near them" if len(told) > NAMED else ""
+    more = f", and {len(told) - NAMED} more nearby" if len(told) > NAMED else ""
     raise Mismatch(
-        f"month {month.name} is not what its topic says, in partition {block[0]}: {'; '.join(told[:NAMED])}{more}; "
-        "run `wallet verify` to find all of them"
+        f"month {month.name} differs from its topic in partition {block[0]}: {'; '.join(told[:NAMED])}{more}; "
+        "run `wallet verify` to find all differences"
     )
 
 
 def _told(row: Version | None, entry: Version | None) -> str:
     if row is None:
-        return f"{entry.named if entry else ''} is in the topic and not in the tables"
+        return f"{entry.named if entry else ''} is in the topic but not in the tables"
     if entry is None:
-        return f"{row.named} is in the tables and not in the topic"
+        return f"{row.named} is in the tables but not in the topic"
     names = [
         f"{name} is {_shown(ours)} in the tables and {_shown(theirs)} in the topic"
         for name, ours, theirs in zip(Version._fields, row, entry, strict=True)

@@ -75,8 +75,8 @@ def read(connection: Connection) -> list[Seal]:
     ).fetchone()
     if beyond:
         raise Stopped(
-            f"archive_seals has the month {beyond[0]}, which is out of {FIRST_MONTH} to {LAST_MONTH}: "
-            "nothing here seals such a month; keep the row as evidence, and let the owner take it out"
+            f"archive_seals has the month {beyond[0]}, which is not from {FIRST_MONTH} to {LAST_MONTH}: "
+            "this program seals no such month; keep a copy of the row as evidence, and let the owner delete it"
         )
     rows = connection.execute(
         "SELECT month, ranges, entries, amount, hash, previous_seal, seal, sealed_at FROM archive_seals ORDER BY 1"
@@ -92,8 +92,8 @@ def _content(month: date, ranges: Any, entries: int, amount: Decimal, content_ha
         return Content(month, found, entries, int(amount), content_hash)
     except (KeyError, TypeError, ValueError, ArithmeticError):
         raise Stopped(
-            f"the seal of {month:%Y-%m} in archive_seals cannot be read: nothing here writes such ranges or sums; keep "
-            "the row as evidence, and let the owner take it out"
+            f"the seal of {month:%Y-%m} in archive_seals cannot be read: this program writes no such ranges or sums; "
+            "keep a copy of the row as evidence, and let the owner delete it"
         ) from None
 
 
@@ -131,10 +131,12 @@ def faults(seals: Sequence[Seal]) -> list[Fault]:
         month = one.content.month
         if one.previous != previous:
             found.append(
-                Fault(month, f"follows the seal {_hex(one.previous)}, the month before has {_hex(previous)}")
+                Fault(
+                    month, f"follows the seal {_hex(one.previous)}, but the month before has {_hex(previous)}"
+                )
             )
         if one.seal != (right := seal_of(one.content, one.previous)):
-            found.append(Fault(month, f"has the seal {_hex(one.seal)}, its row gives {_hex(right)}"))
+            found.append(Fault(month, f"has the seal {_hex(one.seal)}, but its row gives {_hex(right)}"))
         if min(one.sealed_at, datetime.now(UTC)) < following(month):
             found.append(Fault(month, f"was sealed at {one.sealed_at:%Y-%m-%dT%H:%MZ}, before it was over"))
         if one.content.entries < 1 or not one.content.ranges:

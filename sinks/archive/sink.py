@@ -31,7 +31,7 @@ MONTHS_MOVED = Counter("wallet_archive_months_moved", "Months that this process 
 ROWS = Counter("wallet_archive_rows", "Rows of the months that this process sealed.")
 LOCK_WAIT = Gauge(
     "wallet_archive_last_lock_wait_seconds",
-    "How long the newest move waited for its locks and held them: others waited no longer.",
+    "How long the newest move waited for its locks and held them: no other session waited longer.",
 )
 
 #: However many snapshots come, a look for months that are due comes no more often than this.
@@ -106,7 +106,7 @@ class Keeper:
                         return
                     reason = one_line(error) if isinstance(error, psycopg.Error) else str(error)
                     if not isinstance(error, (*PASSING, LocksTaken)):
-                        raise lost(error) or Stopped(f"the archive cannot go on: {reason}") from error
+                        raise lost(error) or Stopped(f"the archive cannot continue: {reason}") from error
                     log.warning("archive_waits", reason=reason)
                     self._observer.waiting(ArchiveSink.name, reason)
                     patience.pause()
@@ -136,7 +136,7 @@ class Keeper:
             if not self._is_anything_due(archive):
                 return False
             if not archive.is_ours():
-                self._tell("all", f"another one archives: {archive.holder()}")
+                self._tell("all", f"another process is archiving: {archive.holder()}")
                 return True
             sealed, moved, waiting = archive.work(self._advance_of, self._stop)
             self._count(sealed, moved)
@@ -167,7 +167,7 @@ class Keeper:
         def advance(done: int) -> None:
             nonlocal told_at
             if self._stop.is_set():
-                raise NotReachable("told to stop")
+                raise NotReachable("stopped while sealing a month: nothing of it is sealed")
             if time.monotonic() - told_at > PROGRESS_EVERY_S:
                 told_at = time.monotonic()
                 log.info("sealing", month=month.name, done=done, of=size)

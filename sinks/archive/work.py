@@ -195,8 +195,8 @@ class Archive:
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
                 if patience.ended:
                     raise LocksTaken(
-                        f"no locks in {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: look "
-                        "for a long transaction in pg_stat_activity; the next run moves it"
+                        f"no locks within {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: "
+                        "look for a long transaction in pg_stat_activity; the next run moves it"
                     ) from busy
                 log.info("move_waits_for_lock", month=month.name, attempts=patience.pauses + 1)
                 patience.pause()

@@ -36,8 +36,8 @@ def checked(dsn: str) -> str:
     if any("@" in place for place in places) or not _PORTS.fullmatch(str(parts.get("port") or "")):
         # Beyond the first @ and the first / of a URL its password would be taken for these, and shown.
         raise ConfigurationError(
-            "WALLET_POSTGRES has an @ in its host or database, or a port that is no number: write @ : / ? # % in its "
-            "user and password as %40 %3A %2F %3F %23 %25"
+            "WALLET_POSTGRES has an @ in its host or database, or a port that is not a number: write @ : / ? # % in "
+            "its user and password as %40 %3A %2F %3F %23 %25"
         )
     for name in FILES:
         path = str(parts.get(name) or "")

@@ -74,20 +74,20 @@ def migrate(settings: Settings, migrations: list[Migration] | None = None) -> li
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != ENCODING:
             raise Refused(
-                f"the database of WALLET_POSTGRES is in {encoding}, which cannot hold every wallet id: make one with "
+                f"the database of WALLET_POSTGRES is in {encoding}, which cannot hold every wallet id: make one with: "
                 f"CREATE DATABASE {connection.info.dbname} TEMPLATE template0 ENCODING 'UTF8'"
             )
         try:
             applied = list(_apply_missing(connection, known, settings.startup_wait_s))
         except psycopg.errors.InsufficientPrivilege as denied:
             raise Refused(
-                f"the owner in WALLET_POSTGRES may not: {denied.diag.message_primary}; let it own the "
-                "database, and either have CREATEROLE or be GRANTed wallet_writer, wallet_reader and wallet_archiver"
+                f"the owner in WALLET_POSTGRES lacks a right: {denied.diag.message_primary}: let it own the database, "
+                "and give it CREATEROLE, or GRANT it wallet_writer, wallet_reader and wallet_archiver"
             ) from denied
         except psycopg.errors.LockNotAvailable:
             raise Refused(
-                f"no lock on the database in {settings.startup_wait_s:g} s, {_in_the_way(connection)}: wait until "
-                "it is done or end it (pg_terminate_backend), then run `wallet init` again; what was begun is undone"
+                f"no lock on the database within {settings.startup_wait_s:g} s, {_in_the_way(connection)}: wait until "
+                "it is done or end it (pg_terminate_backend), then run `wallet init` again; this run is rolled back"
             ) from None
         make_months_ahead(connection, settings)
     return applied
@@ -129,8 +129,8 @@ def _apply_missing(connection: Connection, known: list[Migration], wait_s: float
 def _in_the_way(connection: Connection) -> str:
     """Who keeps `wallet init` waiting, as far as it can be seen."""
     if other := holder(connection, LOCK):
-        return f"which {other} has"
-    return "which others use: pg_stat_activity shows the long transactions in it"
+        return f"which {other} holds"
+    return "which other sessions use (pg_stat_activity shows their transactions)"
 
 
 def _recorded(connection: Connection) -> dict[str, str]:
@@ -140,8 +140,8 @@ def _recorded(connection: Connection) -> dict[str, str]:
 def _compare(known: list[Migration], recorded: dict[str, str]) -> None:
     ours = {migration.name: migration.checksum for migration in known}
     if newer := sorted(set(recorded) - set(ours)):
-        raise Refused(f"the database is newer than this code (it has {newer[-1]}): upgrade the program")
+        raise Refused(f"the database is newer than this program (it has {newer[-1]}): upgrade the program")
     if changed := [name for name, checksum in sorted(recorded.items()) if checksum != ours[name]]:
         raise Refused(
-            f"migration {changed[0]} is not the one this database was made with: use the released code"
+            f"migration {changed[0]} is not the one this database was made with: use a released version"
         )

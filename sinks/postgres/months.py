@@ -73,7 +73,7 @@ def _make(connection: Connection, month: date, settings: Settings, unless_sealed
         except BUSY as busy:
             if time.monotonic() > deadline:
                 raise Stopped(
-                    f"no lock on wallets in {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
+                    f"no lock on wallets within {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
                     "look for a long transaction in pg_stat_activity"
                 ) from busy
             log.info("month_waits_for_lock", month=month)

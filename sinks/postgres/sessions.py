@@ -130,12 +130,12 @@ def lost(failure: Exception) -> WalletError | None:
         )
     if isinstance(failure, psycopg.DataError):
         return Refused(
-            f"PostgreSQL holds a value that none of ours wrote: {one_line(failure)}: `wallet verify` names it"
+            f"PostgreSQL holds a value that another program wrote: {one_line(failure)}: `wallet verify` shows it"
         )
     if isinstance(failure, psycopg.OperationalError | psycopg.InterfaceError):
         return NotReachable(
-            f"PostgreSQL could not go on: {failure.diag.message_primary or one_line(failure)}; what was "
-            "begun is undone, run it again"
+            f"PostgreSQL broke off: {failure.diag.message_primary or one_line(failure)}; the transaction is rolled "
+            "back, run the command again"
         )
     return None
 
@@ -168,7 +168,7 @@ def _take(connection: Connection, role: Role) -> None:
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege):
         raise Refused(
-            f"the user of WALLET_POSTGRES may not be {role}: run `wallet init`, then GRANT {role} TO it"
+            f"the user of WALLET_POSTGRES cannot become {role}: run `wallet init`, then GRANT {role} TO it"
         ) from None
 
 

@@ -57,8 +57,8 @@ class Membership:
         """Why the worker is not ready, as far as its group goes."""
         if not self.joined:
             if self._ever_joined:
-                return ["the group is sharing its partitions out"]
-            return ["the group has not given this worker its share yet"]
+                return ["the group is rebalancing"]
+            return ["the group has not assigned this worker its partitions yet"]
         silent_s = time.monotonic() - self._answered_at
         if silent_s > self._settings.session_timeout_s:
             return [f"the group's coordinator has not answered for {silent_s:.0f} s"]

@@ -40,7 +40,7 @@ class BalanceTable(faust.Table[str, Balance]):
             return default
 
     def __setitem__(self, wallet_id: str, balance: Balance) -> NoReturn:
-        raise TypeError("a balance changes by a transaction in the input, and in no other way")
+        raise TypeError("a balance changes only by a transaction in the input: send one")
 
     def __delitem__(self, wallet_id: str) -> NoReturn:
-        raise TypeError("nothing in the ledger is ever deleted")
+        raise TypeError("a balance cannot be deleted: the ledger keeps everything")

@@ -14,6 +14,5 @@ def refuse_others() -> None:
         there = version(name)
         if not there.startswith(begin):
             raise ConfigurationError(
-                f"{name} {there} is installed, and this worker was written for {begin}x: install the versions of "
-                "requirements.txt"
+                f"{name} {there} is installed, but this worker needs {begin}x: install the versions of requirements.txt"
             )

@@ -182,7 +182,7 @@ def test_a_month_is_not_sealed_before_all_of_it_is_in_the_tables(pipeline: Setti
     change(pipeline, "UPDATE sink_positions SET next_offset = 39 WHERE partition = 1")
     topic = Topics.of(pipeline).ledger
     assert reasons(pipeline, FIRST) == [
-        f"{topic} partition 1: the ledger sink stands at offset 39, the month ends at offset 40"
+        f"{topic} partition 1: the ledger sink is at offset 39, the month ends at offset 40"
     ]
     sealed, moved, waiting = work(pipeline)
     assert (sealed, moved) == ([], [])
@@ -219,7 +219,7 @@ TAMPERED = {
     "a row that is gone": (
         f"CREATE TABLE gone AS SELECT * FROM transactions WHERE {ONE}; DELETE FROM transactions WHERE {ONE}",
         "INSERT INTO transactions SELECT * FROM gone",
-        r"source offset 17: wallet 'wallet-1-3' sequence 3 is in the topic and not in the tables",
+        r"source offset 17: wallet 'wallet-1-3' sequence 3 is in the topic but not in the tables",
     ),
     "a row too many": (
         (
@@ -227,7 +227,7 @@ TAMPERED = {
             f" group_id, metadata, balance, recorded_at, 1, 1000000, hash, entry FROM transactions WHERE {ONE}"
         ),
         "DELETE FROM transactions WHERE sequence = 99",
-        r"source offset 1000000: wallet 'wallet-1-3' sequence 99 is in the tables and not in the topic",
+        r"source offset 1000000: wallet 'wallet-1-3' sequence 99 is in the tables but not in the topic",
     ),
     "a row that is there twice": (
         (
@@ -346,7 +346,7 @@ def test_status_says_of_every_month_how_far_it_is(
     ]
     assert [len(one["reasons"]) for one in told] == [0, PARTITIONS, 1]
     commands.show_status(pipeline, as_json=False)
-    assert "stands at offset 79, the month ends at offset 80" in capsys.readouterr().out
+    assert "is at offset 79, the month ends at offset 80" in capsys.readouterr().out
 
 
 def test_a_named_month_that_cannot_be_sealed_is_told_in_one_line_and_nothing_is_done(

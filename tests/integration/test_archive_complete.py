@@ -54,7 +54,7 @@ def commit(settings: Settings, offset: int) -> None:
 
 def test_a_quiet_partition_is_complete_when_nothing_of_the_month_can_come(pipeline: Settings) -> None:
     names = Topics.of(pipeline)
-    quiet = f"{names.ledger} partition 1 has nothing later: "
+    quiet = f"{names.ledger} partition 1 has no later record: "
     assert reasons(pipeline, FIRST) == []
     # Grace.
     (told,) = reasons(pipeline.model_copy(update={"archive_grace_s": 3e7}), FIRST)
@@ -73,7 +73,7 @@ def test_a_quiet_partition_is_complete_when_nothing_of_the_month_can_come(pipeli
         send(pipeline, SECOND_MS - 1)
     send(pipeline, SECOND_MS)
     set_input_time(pipeline, "LogAppendTime")
-    undecided = f"{quiet}offset {{0}} of {names.transactions} is undecided, the workers stand at offset {{0}}"
+    undecided = f"{quiet}offset {{0}} of {names.transactions} is undecided, the workers are at offset {{0}}"
     wait_until(lambda: "history" not in str(reasons(pipeline, FIRST)), "the setting is back")
     # Without a committed offset, the newest entry's source tells how far they are; a rejection's does, too.
     assert reasons(pipeline, FIRST) == [undecided.format(20)]
@@ -102,9 +102,7 @@ def test_a_quiet_partition_is_complete_when_nothing_of_the_month_can_come(pipeli
     # The sink must have read all of it; marks and what was aborted do not count.
     change(pipeline, "UPDATE sink_positions SET next_offset = 19 WHERE partition = 1")
     (told,) = reasons(pipeline, FIRST)
-    assert told.startswith(
-        f"{names.ledger} partition 1: the ledger sink stands at offset 19, the month ends at"
-    )
+    assert told.startswith(f"{names.ledger} partition 1: the ledger sink is at offset 19, the month ends at")
     change(pipeline, "UPDATE sink_positions SET next_offset = 20 WHERE partition = 1")
     assert [one.month.first for one in work(pipeline)[0]] == [FIRST, SECOND]
 

@@ -182,7 +182,7 @@ def test_a_month_that_is_not_its_topics_stops_the_archive_sink(pipeline: Setting
     change(pipeline, "UPDATE transactions SET amount = 7 WHERE (wallet_id, sequence) = ('wallet-0-2', 1)")
     with running(pipeline, "archive") as sinks:
         failure = sinks.wait_until_ended()
-    assert f"month {name(FIRST)} is not what its topic says" in str(failure)
+    assert f"month {name(FIRST)} differs from its topic" in str(failure)
     assert "'wallet-0-2' sequence 1: amount is 7 in the tables and 3 in the topic" in str(failure)
 
 

@@ -76,7 +76,7 @@ def test_who_holds_the_lock_of_init_is_named_after_a_time(settings: Settings) ->
         backend = other.info.backend_pid
         with pytest.raises(
             Refused,
-            match=rf"no lock on the database in 0\.5 s, which the one who holds it \(backend {backend}, from",
+            match=rf"no lock on the database within 0\.5 s, which the one who holds it \(backend {backend}, from",
         ) as told:
             migrate(hasty)
         assert "\n" not in str(told.value)
@@ -89,7 +89,8 @@ def test_a_table_that_is_locked_holds_init_up_for_a_time_only(settings: Settings
     with postgres.connect(settings) as other, other.transaction():
         other.execute("CREATE TABLE wallet_migrations (name text PRIMARY KEY)")
         with pytest.raises(
-            Refused, match=r"no lock on the database in 0\.5 s, which others use: pg_stat_activity"
+            Refused,
+            match=r"no lock on the database within 0\.5 s, which other sessions use \(pg_stat_activity",
         ):
             migrate(hasty)
 

@@ -69,7 +69,7 @@ def test_a_sink_says_that_its_group_gives_it_no_share(
             reader.join(lambda partitions: reader.assign(dict.fromkeys(partitions, 0)), lambda _: None)
             wait_until(lambda: bool(reader.gather() or heard.reasons), "it is said")
             group = settings.sink_group("rejections")
-            assert heard.reasons[0].startswith(f"rejections: the group {group} has given no share")
+            assert heard.reasons[0].startswith(f"rejections: the group {group} has assigned no partitions")
             wait_until(lambda: not reader.gather() and reader._owed_since is None, "it has its share")
         finally:
             reader.leave()

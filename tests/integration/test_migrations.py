@@ -41,9 +41,9 @@ def test_several_at_once_apply_each_migration_once(settings: Settings) -> None:
 
 def test_a_database_that_is_newer_than_the_code_is_refused(settings: Settings) -> None:
     migrate(settings, [*shipped(), Migration("9999_from_the_future", "CREATE TABLE future ()")])
-    with pytest.raises(Refused, match=r"newer than this code .*9999_from_the_future"):
+    with pytest.raises(Refused, match=r"newer than this program .*9999_from_the_future"):
         migrate(settings)
-    with postgres.connect(settings) as connection, pytest.raises(Refused, match="newer than this code"):
+    with postgres.connect(settings) as connection, pytest.raises(Refused, match="newer than this program"):
         check(connection)
 
 
@@ -114,6 +114,8 @@ def test_a_user_who_may_not_make_tables_is_told_so_in_one_line(
     with postgres.connect(settings) as connection:
         database = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(database))
-    with pytest.raises(Refused, match="the owner in WALLET_POSTGRES may not: permission denied") as refused:
+    with pytest.raises(
+        Refused, match="the owner in WALLET_POSTGRES lacks a right: permission denied"
+    ) as refused:
         migrate(plain_owner)
     assert "secret" not in str(refused.value)

@@ -203,8 +203,8 @@ def test_a_balance_that_no_entry_accounts_for_is_refused(rig: Rig, sent: int) ->
     refusing = rig.start()
     assert refusing.wait() == Refused.exit_code, refusing.told()
     last = refusing.last_line()
-    assert f"partition 2: of wallet {wallet!r} `ledger` tells " in last
-    assert "Kafka has ended a transaction in a part of its topics only" in last
+    assert f"partition 2: for wallet {wallet!r} `ledger` has " in last
+    assert "Kafka has ended a transaction in only some of its topics" in last
 
 
 @pytest.mark.full

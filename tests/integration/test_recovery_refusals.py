@@ -85,7 +85,7 @@ def test_a_balance_that_is_not_its_wallets_newest_entrys_is_refused_until_it_is_
         (right._replace(balance=400, sequence=4, source_offset=4), "sequence 4 of source offset 4"),
         (right._replace(sequence=4, source_offset=0), "sequence 4 of source offset 0"),
         (right._replace(wallet_id=OTHER), "sequence 3 of source offset 3"),
-        (b"", "what is no balance"),
+        (b"", "a record that is no balance"),
     ):
         body = encode_balance(wrong) if isinstance(wrong, Balance) else wrong
         put(settings_here, topic, WALLET, None if body is None else FRAME + (body or b"?"))
@@ -93,8 +93,8 @@ def test_a_balance_that_is_not_its_wallets_newest_entrys_is_refused_until_it_is_
             if store == "lost":
                 shutil.rmtree(settings_here.state_dir)
             reason = refused(settings_here)
-            assert f"of wallet {WALLET!r} `ledger` tells sequence 3 of source offset 3" in reason
-            assert f"`balances` {told}" in reason
+            assert f"for wallet {WALLET!r} `ledger` has sequence 3 of source offset 3" in reason
+            assert f"`balances` has {told}" in reason
         put(settings_here, topic, WALLET, FRAME + encode_balance(right))
         with written_by(settings_here) as writer:
             assert store_of(writer).balance(WALLET.encode()) == right
@@ -119,8 +119,8 @@ def test_a_wallet_whose_balance_was_compacted_away_after_a_null_does_not_begin_a
     wait_until(gone, "the wallet's balance is compacted away", lambda: None)
     shutil.rmtree(settings_here.state_dir)
     reason = refused(settings_here)
-    assert f"of wallet {WALLET!r} `ledger` tells sequence 3" in reason
-    assert "`balances` nothing" in reason
+    assert f"for wallet {WALLET!r} `ledger` has sequence 3" in reason
+    assert "`balances` has nothing" in reason
 
 
 def test_a_standby_that_has_seen_a_null_is_not_taken_over(settings_here: Settings) -> None:
@@ -136,7 +136,7 @@ def test_a_standby_that_has_seen_a_null_is_not_taken_over(settings_here: Setting
         put(settings_here, topics.balances, WALLET, None)
         wait_until(lambda: followed.cursor.balances > before, "it has seen the null", lambda: None)
         standbys.stop()
-    assert "`balances` a null" in refused(settings_here)
+    assert "`balances` has a null" in refused(settings_here)
     put(settings_here, topics.balances, WALLET, FRAME + encode_balance(right[WALLET.encode()]))
     with written_by(settings_here) as writer:
         assert store_of(writer).balances({WALLET.encode(), OTHER.encode()}) == right
@@ -175,12 +175,17 @@ def test_without_the_older_part_of_its_ledger_a_store_takes_balances_as_they_are
 @pytest.mark.parametrize(
     ("topic", "value", "headers", "told"),
     [
-        ("ledger", None, (), "the record at 2 of {topic}[1] is damaged, or none of ours"),
-        ("ledger", frame(2) + b"\x48?", (), "the record at 2 of {topic}[1] is damaged, or none of ours"),
-        ("balances", FRAME + b"?", (), "`balances` what is no balance"),
+        ("ledger", None, (), "the record at 2 of {topic}[1] is damaged, or written by another program"),
+        (
+            "ledger",
+            frame(2) + b"\x48?",
+            (),
+            "the record at 2 of {topic}[1] is damaged, or written by another program",
+        ),
+        ("balances", FRAME + b"?", (), "`balances` has a record that is no balance"),
         ("rejections", b"", (("rejection.offset", b"x"),), "its rejection.offset is no offset"),
         ("rejections", b"", (("rejection.offset", b"9" * 5_000),), "its rejection.offset is no offset"),
-        ("rejections", b"", (("rejection.offset", b"70"),), "it is to go on at 71, but"),
+        ("rejections", b"", (("rejection.offset", b"70"),), "the next offset is 71, but"),
     ],
 )
 def test_a_record_of_a_topic_of_ours_that_is_damaged_is_named_in_one_line(
@@ -209,7 +214,7 @@ def test_an_offset_of_the_group_beyond_the_inputs_end_is_refused(settings_here: 
     consumer = Consumer(librdkafka(settings_here, group_id=settings_here.group))
     at = TopicPartition(Topics.of(settings_here).transactions, PARTITION, 7)
     consumer.commit(offsets=[at], asynchronous=False)
-    assert "it is to go on at 7, but" in refused(settings_here)
+    assert "the next offset is 7, but" in refused(settings_here)
     at.offset = 1
     consumer.commit(offsets=[at], asynchronous=False)
     consumer.close()

@@ -185,7 +185,7 @@ def test_a_sink_that_starts_takes_over_from_a_replay_and_nothing_is_lost(
         one.begin(plan.stretches, plan.begins)
         batch = one.prepare(Move(0, 0, 1), [])
         drain(empty, "ledger")
-        with pytest.raises(Stopped, match="sink ledger was started meanwhile"):
+        with pytest.raises(Stopped, match="sink ledger was started during the replay"):
             one.write(batch)
     assert rows(empty)["transactions"] == rows(pipeline)["transactions"]
     assert counted(resumed(empty, ["ledger"])[0]) == (ALL, 0, ALL)

@@ -31,8 +31,8 @@ def test_a_command_whose_session_is_ended_says_so_in_one_line(settings: Settings
         wait_until(lambda: ending.execute(END_WAITING).fetchone() == (1,), "it waits", command.check_runs)
         assert command.wait() == 3, command.told()
     assert command.text() == (
-        "wallet: PostgreSQL could not go on: terminating connection due to administrator command; "
-        "what was begun is undone, run it again\n"
+        "wallet: PostgreSQL broke off: terminating connection due to administrator command; "
+        "the transaction is rolled back, run the command again\n"
     )
 
 

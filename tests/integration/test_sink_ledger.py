@@ -183,7 +183,7 @@ def test_a_position_beyond_the_end_of_the_topic_stops_the_sink_with_both_numbers
     publish_entries(pipeline, Ledger(0).post_many(5))
     drain(pipeline, "ledger")
     start_again_from(pipeline, 77)
-    with pytest.raises(Stopped, match=r"stands at offset 77 .* holds 0 to"):
+    with pytest.raises(Stopped, match=r"is at offset 77 .* holds 0 to"):
         drain(pipeline, "ledger")
 
 

@@ -243,7 +243,7 @@ def test_a_month_that_a_row_needs_is_waited_for_and_then_ends_the_sink(settings:
     ):
         other.execute(AS_VACUUM_DOES)
         claimed(writer, {0: 0})
-        with pytest.raises(Stopped, match=r"no lock on wallets in 0\.1 s to make 2037-10"):
+        with pytest.raises(Stopped, match=r"no lock on wallets within 0\.1 s to make 2037-10"):
             writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(far), [])))
     assert count(settings) == 0
 
@@ -258,7 +258,7 @@ def test_a_position_in_another_topic_of_the_same_name_is_refused_and_left_to_its
     with closing(Writer(settings, SINK, "another", threading.Event(), Observer())) as stranger:
         for _ in range(2):
             with pytest.raises(
-                Refused, match="see that WALLET_KAFKA and WALLET_POSTGRES belong together"
+                Refused, match="check that WALLET_KAFKA and WALLET_POSTGRES belong together"
             ) as told:
                 claimed(stranger, {0: 0, 1: 0}, other)
             assert all(name in str(told.value) for name in (*HERE, *other))
@@ -275,7 +275,7 @@ def test_positions_of_the_last_release_are_of_the_topic_that_they_are_first_clai
         )
         # One that cannot be of this topic is not taken for it.
         with pytest.raises(
-            Stopped, match=r"stands at offset 5 of test\.ledger partition 0, which holds 6 to 1000"
+            Stopped, match=r"is at offset 5 of test\.ledger partition 0, which holds 6 to 1000"
         ):
             claimed(writer, {0: 6})
         assert claimed(writer, {0: 0, 1: 0}) == {0: Position(5, 5), 1: Position(5, 5)}

@@ -127,8 +127,8 @@ def test_a_worker_whose_group_others_are_in_names_them_and_is_refused(
         worker = rig.start()
         assert worker.wait() == Refused.exit_code, worker.told()
         assert worker.last_line() == (
-            f"wallet: the group {rig.settings.group} is in use by others than workers: console-consumer at 127.0.0.1. "
-            "Stop them, or give them a group of their own"
+            f"wallet: the group {rig.settings.group} is used by programs that are not workers: "
+            "console-consumer at 127.0.0.1. Stop them, or give them another group"
         )
         assert "Traceback" not in worker.text()
         stranger.close()

@@ -146,7 +146,10 @@ def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_n
         with open_transaction(settings, ledger, again):
             worker = rig.start()
             assert worker.wait() == Refused.exit_code, worker.told()
-            assert f"of {ledger} is open, and what comes behind its source is there" in worker.last_line()
+            assert (
+                f"of {ledger} is open, but records of later source offsets are committed"
+                in worker.last_line()
+            )
         rig.start()
         rig.wait_until_posted()
         assert_exact(settings)

@@ -71,7 +71,7 @@ def test_a_batch_that_hangs_ends_its_worker_at_the_next_rebalance_and_another_go
         rig.send(500)
         follows = rig.start()
         assert hangs.wait() == Stopped.exit_code, hangs.told()
-        assert hangs.last_line() == "wallet: a batch in hand did not end within 15 s"
+        assert hangs.last_line() == "wallet: a batch in hand did not end within 15 s: start again"
         follows.wait_until_told("ready", 4)
         rig.wait_until_posted()
         assert_exact(rig.settings)
@@ -91,7 +91,7 @@ def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_me
         hangs.ask_to_stop()
         wait_until(lambda: "it is ending" in ask(address, "/ready")[1], "it says that it is ending")
         assert hangs.wait() == Stopped.exit_code, hangs.told()
-        assert hangs.last_line() == "wallet: a batch in hand did not end within 20 s"
+        assert hangs.last_line() == "wallet: a batch in hand did not end within 20 s: start again"
         rig.start()
         rig.wait_until_posted()
         assert_exact(rig.settings)

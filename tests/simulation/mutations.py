@@ -73,8 +73,8 @@ _ANYBODY = "AND %s IS NOT NULL"
 
 #: What sees them: the topics' content, a partition that is not opened, what nobody gets through.
 _OUTPUTS = "ledger$|rejections$|snapshots$"
-_DIFFERS = ".*of wallet .* `ledger` tells "
-_OPEN = ".*the record at .* is open, and what comes behind its source is there"
+_DIFFERS = ".*for wallet .* `ledger` has "
+_OPEN = ".*the record at .* is open, but records of later source offsets are committed"
 _SKIPPED = ".*has neither entry nor rejection"
 _AHEAD = ".*the store .* has seen offset "
 _NOT_THROUGH = "the last worker did not get through|the sinks did not get through"

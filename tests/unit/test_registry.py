@@ -215,7 +215,7 @@ def test_a_registry_that_does_not_let_us_in_is_told_as_that(
 ) -> None:
     registry.before = [(status, {"error_code": status * 100 + 1, "message": "who are you"})]
     with pytest.raises(
-        Refused, match=f"does not let us at .*-value: {status} who are you; is WALLET_REGISTRY_AUTH"
+        Refused, match=f"denies access to .*-value: {status} who are you: set WALLET_REGISTRY_AUTH"
     ):
         schema_ids(settings)
 
