@@ -1,4 +1,4 @@
-"""What a store takes over from the topics: what they tell of balances, and the id index from the entries."""
+"""What a store takes over from the topics: balances from both of them, the id index from the entries."""
 
 import re
 from binascii import unhexlify
@@ -34,15 +34,15 @@ _PLAIN = re.compile(
     rb".{32})",
     re.DOTALL,
 ).fullmatch
-#: Of these groups a balance's body is made: wallet_id, currency, balance, sequence, and the rest as the entry has it.
+#: The groups that make a balance's body: wallet_id, currency, balance, sequence, and the rest as the entry has it.
 _OF_BALANCE = 2, 3, 5, 4, 6
 
 
 def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
-    """Take a stretch of a partition's `ledger` and `balances` over, with the cursor, in one write.
+    """Take over a stretch of a partition's `ledger` and `balances`, with the cursor, in one write.
 
-    Takes nothing over and raises StoreAhead if the store's newest entry is not in the ledger any more, Refused if there
-    is a record that is no entry.
+    If it raises, it takes nothing over: StoreAhead if the store's newest entry is no longer in the ledger, Refused for
+    a record that is not an entry.
     """
     changes: dict[bytes, bytes] = {}
     newest: dict[bytes, re.Match[bytes] | bytes] = {}
@@ -57,7 +57,7 @@ def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
             changelog = offset + 1
             continue
         if found := plain(value):
-            # Nearly all, and there may be a billion: nothing is called here that need not be.
+            # Nearly all records come here, perhaps a billion: call nothing that is not needed.
             uuid, recorded = found.group(1, 7)
             content = digest(value[HEADER_BYTES : found.start(4)])
             posted = key + b"\0" + unhexlify(uuid.replace(b"-", b""))
@@ -78,7 +78,7 @@ def absorb(store: PartitionStore, topics: Topics, batch: list[Message]) -> None:
 
 
 def _moved(store: PartitionStore, cursor: Cursor, first: Message, last: Message) -> Cursor:
-    """The cursor after a stretch with entries. They follow their sources, and their times never go back."""
+    """The cursor after a stretch with entries. They come in the order of their sources, and times never go back."""
     store.find_newest(first.offset() or 0)
     unseen = max(cursor.unseen, entry_of(first).source_offset) if store.missed else cursor.unseen
     store.missed = False
@@ -88,7 +88,7 @@ def _moved(store: PartitionStore, cursor: Cursor, first: Message, last: Message)
 
 
 def _read(message: Message) -> tuple[bytes, Known, bytes]:
-    """Of any entry what the id index holds, key and value, and its balance's body."""
+    """Any entry's key and value for the id index, and its balance's body."""
     wallet = message.key() or b""
     try:
         parts = split_entry((message.value() or b"")[HEADER_BYTES:])
@@ -102,7 +102,7 @@ def _read(message: Message) -> tuple[bytes, Known, bytes]:
 
 
 def entry_of(message: Message) -> LedgerEntry:
-    """A record of `ledger`; raises Refused if it is no entry."""
+    """A record of `ledger`; raises Refused if it is not an entry."""
     try:
         return decode_entry((message.value() or b"")[HEADER_BYTES:])
     except ValueError as damage:
@@ -110,7 +110,7 @@ def entry_of(message: Message) -> LedgerEntry:
 
 
 def damaged(message: Message, damage: object) -> Refused:
-    """Why nobody goes on from a record of our topics that we did not write, or not so."""
+    """The error for a record in our topics that the worker did not write like this."""
     return Refused(
         f"the record at {message.offset()} of {message.topic()}[{message.partition()}] is damaged, or written by "
         f"another program ({damage}). `wallet verify` shows what differs, `wallet rebuild start` makes the topics again"

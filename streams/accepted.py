@@ -1,4 +1,4 @@
-"""The schema ids that count in a partition, as the pipeline topic holds them: see `schemas.accepted`."""
+"""The schema ids that a partition accepts, as the pipeline topic holds them: see `schemas.accepted`."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ LOOK_EVERY_S = 0.5
 
 
 def accepted_records(ids: Iterable[Accepted]) -> list[Derived]:
-    """The records that say so, on the clock of now."""
+    """The records to write for these ids, with the time of now."""
     return [Derived(one.key, one.to_json(), 0) for one in ids]
 
 
@@ -34,11 +34,11 @@ def read_accepted(
     stopping: threading.Event | None = None,
     look_at_open: Callable[[bytes, bytes], None] = lambda *_: None,
 ) -> dict[int, list[Accepted]]:
-    """What counts in each partition that keeps its ids in the topic, as of now; the newest record of a key counts.
+    """The accepted ids of each partition that keeps them in the topic; the newest record of a key counts.
 
-    Nothing is read behind a transaction that is open in the topic, so its end is waited for; `look_at_open` is given
-    key and value of its first record. Raises Refused for a record that is none of ours, Interrupted, and Stopped
-    where it does not end.
+    Waits for a transaction that is open in the topic, since nothing can be read behind it; `look_at_open` gets key and
+    value of its first record. Raises Refused for a record that this program cannot have written, Interrupted, and
+    Stopped if the transaction stays open.
     """
     topic, stopping = Topics.of(settings).pipeline, stopping or threading.Event()
 
@@ -60,7 +60,7 @@ def read_accepted(
                     f"a transaction stays open in {topic}: restart the workers, one of which may have left it open; "
                     "if it stays, find its producer with `kafka-transactions.sh find-hanging`"
                 )
-            # The first record that cannot be read is one of the transaction that keeps us from it.
+            # The first record that cannot be read belongs to the open transaction.
             first = next(message for batch in everything.read({topic: end}) for message in batch)
             look_at_open(first.key() or b"", first.value() or b"")
             if stopping.wait(LOOK_EVERY_S):
@@ -95,7 +95,7 @@ def ids_to_audit_with(
     kept: dict[int, list[Accepted]],
     partition: int,
 ) -> AcceptedIds:
-    """The ids of a partition for whoever folds it again: the topic's, or those that its writer would begin with."""
+    """The ids to fold a partition again with: the topic's, or those that its writer would begin with."""
     written = kept.get(partition, [])
     if settings.registry is None or _keeper(written, pipeline):
         return AcceptedIds(partition, written)
@@ -123,16 +123,16 @@ def ids_to_write_with(
     stopping: threading.Event,
     roll_back: Callable[[], None],
 ) -> AcceptedIds:
-    """The ids of a partition for its writer, who was made the only one before and goes on at `next_offset`.
+    """The ids of a partition for its writer, which is already the only one and continues at `next_offset`.
 
     Without a registry ids are fixed, and there is nothing to keep. `roll_back` ends what the writer's own transactional
-    id has open in the topic. Raises as `read_accepted`.
+    id has open in the topic. Raises what `read_accepted` raises.
     """
     if settings.registry is None:
         return AcceptedIds(partition)
 
     def end_ours(key: bytes, value: bytes) -> None:
-        """What is open and ours was left so by Kafka, which has ended it elsewhere: see `streams.leftovers`."""
+        """Roll back our own open transaction, which Kafka has ended in other topics: see `streams.leftovers`."""
         if not key.startswith(PREFIX) or (one := Accepted.from_record(key, value)).partition != partition:
             return
         if max(one.from_offset, one.complete_to or 0) < next_offset:
@@ -159,14 +159,14 @@ def ids_to_write_with(
 def _counted_before(
     settings: Settings, pipeline: Pipeline, writers: Writers, partition: int, stopping: threading.Event
 ) -> list[Accepted]:
-    """What counted in a partition that was written by a release that kept no ids.
+    """The ids that counted in a partition written by a release that kept no ids.
 
-    Those that the subject lists, each from the first record on that was not rejected for its id.
+    These are the ids that the subject lists, each from the first record that was not rejected for its id.
     """
     rejected = _last_rejected(settings, partition, stopping)
     try:
         listed = writers.listed(stopping)
-    except NotReachable:  # which it is only when it is to wait no longer
+    except NotReachable:  # raised only when the wait was ended
         raise Interrupted from None
     return [
         Accepted(schema_id, partition, rejected.get(schema_id, -1) + 1, writer.text)
@@ -184,7 +184,7 @@ def _last_rejected(settings: Settings, partition: int, stopping: threading.Event
             for message in batch:
                 schema_id = int.from_bytes((message.value() or b"")[1:HEADER_BYTES])
                 headers = _headers(message)
-                # More may follow there: a remark about a header.
+                # A remark about a header may follow.
                 if (headers.get("rejection.detail") or b"").startswith(
                     not_a_transactions(schema_id).encode()
                 ):
@@ -193,6 +193,6 @@ def _last_rejected(settings: Settings, partition: int, stopping: threading.Event
 
 
 def _headers(message: Message) -> dict[str, bytes | None]:
-    """Headers by name, of which the last one of a name counts: ours."""
+    """Headers by name; the last one of a name counts, which is ours."""
     found = dict(message.headers() or [])
     return {name: value for name, value in found.items() if not isinstance(value, str)}

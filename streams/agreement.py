@@ -1,9 +1,9 @@
-"""A wallet's balance is what `ledger` and `balances` both tell: its newest entry has its balance, or nobody goes on.
+"""A wallet's balance counts only if `ledger` and `balances` agree on it; otherwise the worker stops.
 
-The topics are read in any order, so what they tell is set aside first (`streams.absorb`), and compared here once both
-were read to their ends. A balance that is missing, a null, another one, or of no entry would have its wallet go on from
-what is not so: Kafka has ended a transaction in one of the topics only, or somebody else has written to them. Of what
-was deleted from the ledger before it was read, `balances` alone tells.
+The topics are read in any order, so what they hold is set aside first (`streams.absorb`), and compared here once both
+were read to their ends. A balance that is missing, null, different or without an entry would let its wallet continue
+from a wrong balance: Kafka has ended a transaction in only one of the topics, or another program has written to them.
+For entries that were deleted from the ledger before they were read, `balances` alone counts.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from schemas.codec import decode_balance
 from schemas.records import Balance
 from streams.store import CHANGE, ENTRY, PartitionStore
 
-#: Wallets that are compared together.
+#: Wallets compared together.
 STRETCH_WALLETS = 1_000
 #: Beyond every offset.
 NEVER = 2**63
 
 
 class Told(NamedTuple):
-    """What is told of a wallet, as bodies of Balance: by its entries and by `balances` (b"" for a null)."""
+    """What the topics hold of a wallet, as bodies of Balance: from its entries and from `balances` (b"" for null)."""
 
     wallet: bytes
     entry: bytes | None
@@ -31,11 +31,11 @@ class Told(NamedTuple):
 def agree(
     store: PartitionStore, *, everything_unseen: bool, compared: Callable[[int], None] = lambda _: None
 ) -> Told | None:
-    """Take over what both topics tell; returns a wallet of which they tell different things, None if there is none.
+    """Take over what both topics agree on; returns a wallet on which they differ, None if there is none.
 
-    What was agreed about before is taken for an entry that was read. `everything_unseen`: no entry is left that the
-    store has not seen, but there were others. `compared` hears of each stretch's wallets, which may be millions in all,
-    and may raise: what was compared before stays so.
+    A balance that was agreed on before counts as an entry that was read. `everything_unseen`: no entry is left that the
+    store has not seen, but there were others. `compared` is called with the number of wallets of each stretch (there
+    may be millions in all), and may raise: what was compared before stays compared.
     """
     told = _told(store)
     while stretch := [*islice(told, STRETCH_WALLETS)]:
@@ -62,9 +62,9 @@ def agree(
 
 
 def agree_on(store: PartitionStore, wallets: list[bytes]) -> None:
-    """Take over what both topics tell alike by now, of these wallets: those of which something was just set aside.
+    """Take over what both topics agree on by now, of these wallets: those of which something was just set aside.
 
-    For a copy whose topics are still written: of the others more will be told.
+    For a copy whose topics are still being written: records of the others are still to come.
     """
     entries = store.aside_of(ENTRY, wallets)
     told = store.aside_of(CHANGE, wallets)
@@ -88,7 +88,7 @@ def _told(store: PartitionStore) -> Iterator[Told]:
 
 
 def _of_unseen_entry(told: Told, before: bytes | None, unseen: int) -> Balance | None:
-    """A wallet's balance that is newer than the one before, and of an entry that was not read; None if it is not."""
+    """The wallet's balance, if it is newer than the one before and belongs to an entry that was not read; else None."""
     if told.entry is not None or not told.change:
         return None
     try:

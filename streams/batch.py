@@ -1,4 +1,4 @@
-"""The words of a fold: the records that come in, what it asks of the past, and what it puts out."""
+"""The types of a fold: what it asks of the past, and what it puts out."""
 
 from typing import NamedTuple, Protocol
 
@@ -16,7 +16,7 @@ class Derived(NamedTuple):
 
 
 class Past(Protocol):
-    """What a fold asks of the history of its partition, a batch at a time."""
+    """What a fold asks about the history of its partition, a batch at a time."""
 
     def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
         """The newest balances of those of these wallets (UTF-8 of their ids) that have one."""
@@ -26,7 +26,7 @@ class Past(Protocol):
 
 
 class Outputs:
-    """What a run of records causes, held aside until its Kafka transaction has committed."""
+    """The outputs of a run of records, kept apart until its Kafka transaction has committed."""
 
     __slots__ = (
         "balances",

@@ -1,7 +1,7 @@
-"""Bringing a partition's store up to the end of its topics, and finding where its source goes on.
+"""Bring a partition's store up to the end of its topics, and find the next offset of its source.
 
 Runs after `init_transactions` has fenced the former owner and ended its open transaction, so nothing is
-written to the partition's derived topics meanwhile: what is read-committed now is all there is.
+written to the partition's derived topics meanwhile: what is read-committed now is everything.
 """
 
 import re
@@ -29,7 +29,7 @@ from topics.names import Topics
 
 log = EventLog("streams.catchup")
 
-#: The newest records of a topic are looked for in windows that grow by this factor.
+#: The search for a topic's newest records uses windows that grow by this factor.
 TAIL_RECORDS, TAIL_GROWTH = 16, 16
 PROGRESS_EVERY_S = 2.0
 #: A store that is further behind than this is opened for filling: opening it twice takes as long as a few thousand.
@@ -60,7 +60,7 @@ class CatchUp:
         self._store = store
 
     def run(self, stopping: threading.Event) -> int:
-        """Catch the store up, then return the source offset at which this partition goes on.
+        """Catch the store up, then return the source offset at which this partition continues.
 
         Raises Interrupted, Refused (the store is ahead of Kafka, or the topics do not agree) or Stopped (no
         progress, or records that nobody handled).
@@ -72,13 +72,13 @@ class CatchUp:
             return self._position(reader)
 
     def refuse_half_ended(self, left: Leftovers, stopping: threading.Event) -> None:
-        """Refuse with Torn what Kafka left open of a transaction of which something else is to be read.
+        """Raise Torn if Kafka left a transaction open of which other records are already committed.
 
-        What it may roll back stands behind everything that is to be read, by source and by sequence. Catches the
-        store up, too. Otherwise as `run`.
+        Only records behind all committed ones, by source and by sequence, may be rolled back. Catches the store up,
+        too. Raises what `run` raises.
         """
         topics = self._topics
-        # An offset that is open, too, is not told: who asked for it would wait for ever.
+        # If the offset is open as well, Kafka does not answer for it: asking would wait for ever.
         offset_of = None if left.offset else topics.transactions
         with self._reader(topics.partitioned[1:], stopping, offset_of=offset_of) as reader:
             self._restore(reader, left.ends)
@@ -103,7 +103,7 @@ class CatchUp:
                         raise self._skipped(handled, committed)
 
     def _belongs_before(self, message: Message, handled: int) -> bool:
-        """Whether a record comes of what was handled, as far as others tell: its transaction has committed."""
+        """Whether other records show that this record's source was handled: then its transaction has committed."""
         topics, body = self._topics, (message.value() or b"")[HEADER_BYTES:]
         try:
             match message.topic():
@@ -114,12 +114,12 @@ class CatchUp:
                 case topics.snapshots:
                     return self._is_taken(decode_snapshot(body))
         except ValueError:
-            return False  # none of ours, so it will not be rolled back either
+            return False  # another program wrote it, so it will not be rolled back either
         rejected = _rejected_offset(message)
         return rejected is not None and rejected < handled
 
     def _is_taken(self, snapshot: Snapshot) -> bool:
-        """Whether the entry that caused a snapshot is there."""
+        """Whether the entry that caused a snapshot is committed."""
         balance = self._store.balance(snapshot.wallet_id.encode())
         caused_by = snapshot.sequence + (snapshot.reason == PERIOD)
         return balance is not None and balance.sequence >= caused_by
@@ -143,7 +143,7 @@ class CatchUp:
         )
 
     def _restore(self, reader: PartitionReader, still_open: Container[str] = ()) -> None:
-        """Bring the store up to the ends; one that holds what Kafka does not, or leaves open, begins anew."""
+        """Bring the store up to the ends; start from nothing if it holds what Kafka lacks or leaves open."""
         try:
             self._read_on(reader, still_open)
         except StoreAhead:
@@ -177,11 +177,11 @@ class CatchUp:
             if time.monotonic() - said > PROGRESS_EVERY_S:
                 said = time.monotonic()
                 log.info("catching_up", partition=self._partition, records=done, of_about=total)
-        if done > 1:  # the newest entry is read in any case
+        if done > 1:  # the newest entry is always read again
             log.info("caught_up", partition=self._partition, records=done)
 
     def _differs(self, told: Told) -> Torn:
-        """Why nobody goes on where the topics tell different things of a wallet."""
+        """The error for a wallet on which the topics differ."""
         return self._torn(
             f"for wallet {told.wallet.decode(errors='backslashreplace')!r} `ledger` has {_said(told.entry)}, "
             f"`balances` has {_said(told.change)}"
@@ -212,9 +212,9 @@ class CatchUp:
     def _position(self, reader: PartitionReader) -> int:
         """One past the last record of the source that was handled.
 
-        The group's committed offset says so; where it is missing (Kafka forgets an idle group's after a
-        week) or lower, the newest entry and rejection do, since each names its source. Where it is higher,
-        nothing may stand between.
+        That is the group's committed offset; where it is missing (Kafka forgets an idle group's after a
+        week) or lower, the newest entry and rejection count, since each names its source. Where it is higher,
+        there must be no records in between.
         """
         handled, is_newest = self._handled(reader)
         committed = reader.committed
@@ -241,14 +241,14 @@ class CatchUp:
     def _handled(self, reader: PartitionReader) -> tuple[int, bool]:
         """One past the highest source offset of an entry or a rejection, and whether nothing was handled behind it.
 
-        That is not known where all rejections are gone: the newest of those that were deleted may be newer.
+        The latter is not known if all rejections were deleted: the newest of them may have been newer.
         """
         rejected = self._last(reader, self._topics.rejections, _rejected_offset)
         is_newest = rejected is not None or not reader.end(self._topics.rejections).begin
         return max(self._store.cursor.source, -1 if rejected is None else rejected + 1), is_newest
 
     def _last(self, reader: PartitionReader, topic: str, of: Callable[[Message], T | None]) -> T | None:
-        """What the last record of ours in a topic says, None where there is none: looked for from the end back."""
+        """What our last record in a topic says, None if there is none; searches backwards from the end."""
         begin, end = reader.end(topic).begin, reader.end(topic).end
         window = TAIL_RECORDS
         while begin < end:
@@ -277,7 +277,7 @@ class CatchUp:
 
 
 def _said(body: bytes | None) -> str:
-    """What a topic tells of a wallet, without its money."""
+    """What a topic holds of a wallet, without its money."""
     if not body:
         return "nothing" if body is None else "a null"
     try:

@@ -1,4 +1,4 @@
-"""How a batch, a partition and a worker end: facts that those above act on, and one line for whoever reads it."""
+"""How a batch, a partition and a worker end: exceptions to act on, and one line for people."""
 
 from collections.abc import Iterable
 
@@ -25,15 +25,15 @@ class Aborted(Exception):  # noqa: N818
 
 
 class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
-    """The partition was taken away, or the worker is stopping, while its store caught up."""
+    """The partition was taken away, or the worker was stopped, while its store caught up."""
 
 
 class Torn(Refused):
-    """The topics do not agree: a part of a transaction is to be read, or a new owner wrote it while it was read."""
+    """The topics do not agree: only part of a transaction can be read, or a new owner wrote it at the same time."""
 
 
 class LeftOpen(Stopped):
-    """Kafka has ended this partition's newest transaction, and in these topics it is open."""
+    """Kafka has ended this partition's newest transaction, but it is still open in these topics."""
 
     def __init__(self, partition: int, topics: Iterable[str]) -> None:
         super().__init__(
@@ -43,11 +43,11 @@ class LeftOpen(Stopped):
 
 
 class Stuck(Stopped):
-    """A batch that does not end, so neither would a stop that waits for it: the process ends without one."""
+    """A batch does not end, and waiting for it would never end either: the process ends without an orderly stop."""
 
 
 class Replaced(Stopped):
-    """Another process has joined the group under this worker's name, so it was given its partitions."""
+    """Another process has joined the group under this worker's name, and got its partitions."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class Replaced(Stopped):
 
 
 def in_one_line(failure: BaseException, settings: Settings) -> WalletError:
-    """What ended the worker, in one line. Asks Kafka where it takes an answer to say what to do."""
+    """What ended the worker, in one line. Asks Kafka if its answer is needed to say what to do."""
     match failure:
         case WalletError():
             return failure
@@ -72,7 +72,7 @@ def in_one_line(failure: BaseException, settings: Settings) -> WalletError:
 
 
 def _of_the_group(failure: errors.KafkaError, settings: Settings) -> WalletError:
-    """What the coordinator, or a broker that is fetched from, will not have."""
+    """What the coordinator, or a broker that we fetch from, refuses."""
     group = settings.group
     match failure:
         case errors.GroupAuthorizationFailedError():
@@ -94,7 +94,7 @@ def _of_the_group(failure: errors.KafkaError, settings: Settings) -> WalletError
 
 
 def forbidden(error: KafkaError, settings: Settings, partition: int) -> Refused | None:
-    """The right that a partition's writer lacks, if that is what Kafka's answer is about."""
+    """The right that a partition's writer needs, if Kafka's answer is about a right."""
     rights = {
         KafkaError.TOPIC_AUTHORIZATION_FAILED: f"WRITE on the topics that {settings.prefix} derives "
         "(with a registry on pipeline, too), READ on others",
@@ -108,7 +108,7 @@ def forbidden(error: KafkaError, settings: Settings, partition: int) -> Refused 
 
 
 def _members(settings: Settings) -> str:
-    """Who is in the group, for people."""
+    """The members of the group, for people."""
     client = quiet_admin(settings)
     try:
         found = answered(

@@ -10,7 +10,7 @@ from pathlib import Path
 from config.errors import ConfigurationError, Refused, Stopped
 from config.folders import locked, make_private, private
 
-#: More workers than this on one machine are a mistake in somebody's configuration.
+#: More workers than this on one machine are a configuration mistake.
 MOST_WORKERS = 1_000
 
 
@@ -22,7 +22,7 @@ class _Taken(Exception):  # noqa: N818 - a fact, not a fault
 def numbered_folder(state_dir: Path) -> Iterator[Path]:
     """The lowest numbered folder that no living process holds; its lock ends with the process."""
     try:
-        make_private(state_dir)  # Prometheus may read the addresses in one that is there
+        make_private(state_dir)  # an existing one stays readable: Prometheus reads the addresses in it
     except OSError as failure:
         raise ConfigurationError(
             f"WALLET_STATE_DIR={state_dir} cannot be used: {failure.strerror}: name a folder this user can write to"
@@ -36,10 +36,9 @@ def numbered_folder(state_dir: Path) -> Iterator[Path]:
 
 
 def identity(folder: Path) -> str:
-    """The name of whoever holds this folder, the same after a restart, and no other worker's.
+    """The name of the worker that holds this folder: the same after a restart, and no other worker's.
 
-    The folder holds a part that was drawn once. Machine and path are in it, too, so that a copy of a folder is
-    somebody else.
+    The folder keeps a random part. Machine and path are in the name, too, so that a copy of a folder gets another name.
     """
     drawn = folder / "identity"
     try:

@@ -1,14 +1,14 @@
 """What Kafka leaves open of a transaction that it has ended.
 
 A broker that was away for longer than its session leads no partition for a moment when it is back. A transaction
-coordinator that ends a transaction in this moment takes its partitions for deleted ones and leaves their marks out
+coordinator that ends a transaction in this moment takes its partitions for deleted ones and leaves out their markers
 (seen with Kafka 4.3: "Couldn't find leader endpoint for partitions"). For the coordinator the transaction is over; in
-the partitions it is open, and ends as the next transaction of the same producer does that happens to touch them:
-what was rolled back could become visible beside the same batch posted again, what was committed could vanish.
+the partitions it stays open, and ends like the same producer's next transaction that happens to touch them: what was
+rolled back could become visible next to the same batch posted again, and what was committed could vanish.
 
-So a writer that opens its partition looks for such leftovers. Where nothing of their transaction is to be read, he
-rolls them back, and the records are posted again; where some of it is, he refuses (`streams.catchup`). And nothing
-is written behind a transaction that is open: whatever ended the one would end the other with it.
+So a writer that opens its partition looks for such leftovers. If nothing of their transaction can be read, it rolls
+them back, and the records are posted again; if some of it can, it refuses (`streams.catchup`). And nothing is written
+behind an open transaction: whatever ends the one would end the other with it.
 """
 
 import threading
@@ -26,7 +26,7 @@ from topics.names import Topics
 
 #: One question to the broker, and the pause before it is asked again.
 ASK_S, ASK_PAUSE_S = 10.0, 0.1
-#: An offset that is not told for so long is taken for one that is left open: to roll it back does no harm.
+#: If Kafka gives no offset for this long, the offset counts as left open: rolling it back does no harm.
 OFFSET_S = 3.0
 WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})
 #: Asks `offsets_for_times` for the end. (Kafka's LATEST_TIMESTAMP.)
@@ -48,8 +48,9 @@ class Leftovers(NamedTuple):
 class OpenTransactions:
     """Looks at what is open in one partition of the derived topics, and in the group's offset of its input.
 
-    By consumers, `committed` and `uncommitted` by the level they read at. (An admin client that asks for a group's
-    offsets may end the process by SIGSEGV while the coordinator moves, librdkafka issue 5040.) `stopping` ends waits.
+    Uses two consumers, `committed` and `uncommitted`, named for their isolation level. (An admin client that asks for a
+    group's offsets may end the process by SIGSEGV while the coordinator moves, librdkafka issue 5040.) `stopping` ends
+    waits.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class OpenTransactions:
         self._stopping = stopping
 
     def left(self) -> Leftovers:
-        """What is open although its writer has just ended whatever was.
+        """What is still open although its writer has just ended its transaction.
 
-        Raises Interrupted, and Stopped when Kafka does not tell for `WALLET_STALL_S`.
+        Raises Interrupted, and Stopped when Kafka does not answer for `WALLET_STALL_S`.
         """
         return self._told(lambda: Leftovers(self._ends(), self._is_offset_open()))
 
@@ -80,7 +81,7 @@ class OpenTransactions:
         return self._told(self._ends)
 
     def ends_now(self) -> dict[str, int]:
-        """The same, asked once: empty, too, where Kafka does not tell."""
+        """The same, asked once: also empty if Kafka does not answer."""
         try:
             return self._ends()
         except KafkaException:
@@ -93,7 +94,7 @@ class OpenTransactions:
                 return ask()
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
-            # While a broker comes and goes the client has more kinds of errors than anybody has listed.
+            # While a broker comes and goes, the client returns more kinds of errors than any list names.
             denied = error.fatal() or error.code() in DENIED
             if denied or time.monotonic() > deadline:
                 told = Stopped(
@@ -117,9 +118,9 @@ class OpenTransactions:
         return ends
 
     def _is_offset_open(self) -> bool:
-        """Whether the group's offset waits for a transaction that ends."""
+        """Whether the group's offset waits for the end of a transaction."""
         asked = [TopicPartition(self._topics.transactions, self._partition)]
-        # Who does not wait is answered in any case: a coordinator that is slow is not taken for one that waits.
+        # Ask without waiting first: so a slow coordinator is not mistaken for one that waits.
         (at,) = self._uncommitted.committed(asked, ASK_S)
         if at.error is not None:
             raise KafkaException(at.error)

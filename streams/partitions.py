@@ -1,7 +1,7 @@
 """Which partitions this worker writes, and what each is doing: opened, posting, held, fenced, let go.
 
-A partition is read from only after its writer is open, and every resume goes with a seek: `start_from`. Everything here
-runs in the event loop; what blocks runs in threads of its own.
+A partition is read from only after its writer is open, and every resume includes a seek: `start_from`. Everything here
+runs in the event loop; what blocks runs in threads.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ log = EventLog("streams.partitions")
 
 OPENING_AT_ONCE = 4
 CLOSING_AT_ONCE = 4
-#: So many partitions may be in hand for each whose batch is decided: most of a batch's time is waiting for Kafka.
+#: Batches in hand for each one being decided, since most of a batch's time is waiting for Kafka.
 COMMITTING = 4
 
 
@@ -38,11 +38,11 @@ class Run(Protocol):
 
 
 class Flow(Protocol):
-    """What fetches."""
+    """The part that fetches."""
 
     @property
     def flow_active(self) -> bool:
-        """Whether anything is fetched: not while the group shares its partitions out."""
+        """Whether anything is fetched: not while the group rebalances."""
 
     def start_from(self, tp: TP, offset: int) -> None:
         """Seek and resume."""
@@ -51,7 +51,7 @@ class Flow(Protocol):
         """Whether a run was fetched after the newest seek."""
 
     def wake(self) -> None:
-        """Look again which partitions want records."""
+        """Check again which partitions want records."""
 
 
 class Assigned:
@@ -66,7 +66,7 @@ class Assigned:
         self.held = False
         #: Opens the writer, or posts a run; None while there is nothing to do.
         self.work: asyncio.Task[None] | None = None
-        #: Looks at what is open when the partition has been quiet for long.
+        #: Checks for open transactions when the partition has been quiet for long.
         self.look: asyncio.Task[None] | None = None
 
     @property
@@ -88,8 +88,8 @@ class Partitions:
         #: Why the worker must end; Faust's own crash would log a traceback.
         self.failure: WalletError | None = None
         self.standbys = Standbys(parts)
-        # Threads: those that post batches, those that open writers, and those that let go of them. Opening may take
-        # hours; what lets go waits for nothing.
+        # Threads: those that post batches, those that open writers, and those that close them. Opening may take hours;
+        # closing must not wait behind it.
         self._posting: ThreadPoolExecutor | None = None
         self._opening: ThreadPoolExecutor | None = None
         self._closing: ThreadPoolExecutor | None = None
@@ -100,7 +100,7 @@ class Partitions:
         return one.writer.store if one is not None and one.ready else None
 
     def fail(self, failure: BaseException) -> None:
-        """End the worker because of this; the first failure is the one that is told. From any thread."""
+        """End the worker because of this; it reports the first failure only. From any thread."""
         if self.failure is None:
             self.failure = in_one_line(failure, self.parts.settings)
             log.error("ending", reason=self.failure)
@@ -126,7 +126,7 @@ class Partitions:
         await self._running.run_in_executor(self._closing, self.standbys.stop)
 
     def shut_down(self) -> None:
-        """Let the threads go; the writers were closed before."""
+        """End the threads; the writers were closed before."""
         for pool in (self._posting, self._opening, self._closing):
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -144,10 +144,10 @@ class Partitions:
                 self.fail(Stuck(f"a batch in hand did not end within {bound_s:g} s: start again"))
 
     def become(self, generation: int, source: set[TP], copies: set[int], *, unbroken: bool) -> set[TP]:
-        """Close what goes, open what comes; returns the partitions that stay. None of it is waited for.
+        """Close the partitions that go, open those that come, without waiting; returns those that stay.
 
-        `unbroken`: this worker had its part in the generation before. If not, any of its partitions may have been
-        another's meanwhile.
+        `unbroken`: this worker was also part of the generation before. If not, another worker may have had any of its
+        partitions meanwhile.
         """
         going = [one for tp, one in self.assigned.items() if tp not in source or one.fenced or not unbroken]
         for one in going:
@@ -177,7 +177,7 @@ class Partitions:
 
     def _open(self, tp: TP) -> None:
         one = self.assigned[tp] = Assigned(tp, PartitionWriter(self.parts, tp.partition))
-        # Its store may be open yet: by the writer that this worker had before, or as a copy.
+        # Its store may still be open: in the writer that this worker had before, or as a copy.
         before = [task for task in (self._leaving.get(tp), self._following) if task is not None]
         one.work = asyncio.create_task(self._opened(one, before), name=f"open-{tp.partition}")
 
@@ -213,7 +213,7 @@ class Partitions:
             self.fail(failure)
 
     async def _follow(self, copies: set[int], before: asyncio.Task[None] | None) -> None:
-        """Have these copies followed and no others, once the writers that had their stores are closed."""
+        """Follow these copies and no others, once the writers that had their stores are closed."""
         leaving = [task for tp, task in self._leaving.items() if tp.partition in copies]
         await asyncio.gather(*leaving, *([before] if before is not None else []))
         try:
@@ -230,7 +230,7 @@ class Partitions:
     def wants(self, tp: TP) -> bool:
         """Whether a partition's writer is open and has nothing in hand: only then is it fetched from."""
         one = self.assigned.get(tp)
-        # Nothing after a failure: the worker has not ended yet, and what it would go on from may be wrong.
+        # Nothing after a failure: the worker has not ended yet, and it might continue from a wrong state.
         return self.failure is None and one is not None and one.ready and not one.busy and not one.held
 
     def take(self, tp: TP, run: Run) -> None:
@@ -238,7 +238,7 @@ class Partitions:
         one = self.assigned.get(tp)
         current = self.flow.is_current(tp, run)
         if one is not None and current and one.ready and one.busy:
-            # Cannot be: a busy partition is not fetched from. Nobody would seek, so what is dropped here were skipped.
+            # Cannot be: a busy partition is not fetched from. No seek would follow, so dropping it would skip records.
             self.fail(
                 Stopped(
                     f"partition {tp.partition}: records came while others were being posted: report this bug"
@@ -246,7 +246,7 @@ class Partitions:
             )
             return
         if one is None or not current or not self.wants(tp):
-            # Cannot be lost: whoever changed any of these seeks before the partition is fetched from again.
+            # Loses nothing: any change of these is followed by a seek before the next fetch.
             log.info("run_dropped", partition=tp.partition, offset=run.records[0].offset)
             return
         one.work = asyncio.create_task(self._posted(one, run), name=f"post-{tp.partition}")
@@ -259,8 +259,8 @@ class Partitions:
             return
         except Fenced:
             self._fenced(one)
-        except Exception as failure:  # noqa: BLE001 - crash only: whoever takes over goes on
-            # Its store may lack what Kafka has: another batch, before the worker has ended, would begin where that was.
+        except Exception as failure:  # noqa: BLE001 - crash only: the next owner continues
+            # Its store may be behind Kafka: another batch before the worker has ended would start from an old state.
             one.ready = False
             self.fail(failure)
         else:
@@ -271,7 +271,7 @@ class Partitions:
             one.look = asyncio.create_task(self._look_back(one), name=f"look-{one.tp.partition}")
 
     async def _look_back(self, one: Assigned) -> None:
-        """Look at what the newest transaction has left open, should no other come that would."""
+        """Check whether the newest transaction was left open, if no later batch does."""
         await asyncio.sleep(self.parts.settings.transaction_timeout_s)
         position = one.writer.next_offset
         left = await self._running.run_in_executor(self._closing, one.writer.left_open)
@@ -280,7 +280,7 @@ class Partitions:
             self.fail(LeftOpen(one.tp.partition, left))
 
     def _hold(self, one: Assigned, ahead: Source) -> None:
-        """Stop a partition whose next record is ahead of the clock, and look again after a while."""
+        """Stop a partition whose next record is ahead of the clock, and try again after a while."""
         again_in_s = self.parts.settings.retry_wait_s
         log.error(
             "partition_stopped",
@@ -301,8 +301,8 @@ class Partitions:
     def _fenced(self, one: Assigned) -> None:
         """Another process writes this partition now.
 
-        Usually the group has given it away and this worker is about to hear of it: the rebalance then drops
-        the partition, or opens it anew. If none comes, two workers think that it is theirs: this one ends.
+        Usually the group has given it away and this worker is about to learn it: the rebalance then drops
+        the partition, or opens it again. If none comes, two workers think that they own it: this one ends.
         """
         one.fenced, one.ready = True, False
         log.warning("fenced", partition=one.tp.partition)

@@ -23,7 +23,7 @@ class WriterParts:
     pipeline: Pipeline
     writers: Writers
     stopping: threading.Event
-    #: Set while the group shares its partitions out: a batch that has written nothing yet is abandoned.
+    #: Set during a rebalance: a batch that has written nothing yet is abandoned.
     rebalancing: threading.Event
     ids: SchemaIds
     memory: StoreMemory

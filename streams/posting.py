@@ -1,7 +1,7 @@
 """The fold of one partition: records in, entries, rejections, snapshots and balances out.
 
-Pure like `wallet.apply`, which decides about every record that decodes, but for those that the compiled loop
-finds nothing special about. What it reads of the past comes through `Past`, what it decides leaves as `Outputs`.
+Pure like `wallet.apply`, which decides every record that decodes, except the plain ones that the compiled loop
+decides itself. What it reads of the past comes through `Past`, what it decides leaves as `Outputs`.
 The worker folds what it fetches, an audit or a rebuild folds what the topic holds, and both get the same bytes.
 """
 
@@ -27,8 +27,8 @@ from streams.wallet import Known, Policy, Posted, apply, snapshots
 from topics.source import Headers, Sizes, Source
 
 FIRST_PREVIOUS_HASH = bytes(32)
-#: Records taken from bytes to entries together: so many that a look-up is cheap, so few that what they become
-#: is still in the processor's cache at the next step.
+#: Records taken from bytes to entries together: enough to make a look-up cheap, few enough that they are
+#: still in the processor's cache at the next step.
 STRETCH_RECORDS = 500
 
 #: Remarks behind a detail, for people.
@@ -44,7 +44,7 @@ _new = tuple.__new__
 class Fold:
     """Folds the records of one partition, batch by batch; in Python throughout where `codec` is.
 
-    Who watches it by a subclass needs such a codec, since the compiled loop calls no method.
+    A subclass that overrides methods needs such a codec, since the compiled loop calls no method.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Fold:
         """
         out = Outputs(next_offset, recorded_ms)
         for start in range(0, len(records), STRETCH_RECORDS):
-            # A copy, because what is compiled takes lists only, and keeps to what it was given.
+            # A copy, because the compiled code takes only lists.
             self._post_stretch([*records[start : start + STRETCH_RECORDS]], out)
         if records:
             out.next_offset = records[-1].offset + 1
@@ -123,9 +123,9 @@ class Fold:
         balances: dict[bytes, Balance],
         out: Outputs,
     ) -> int:
-        """Post what comes from `at` on as long as nothing is special about it, where that is compiled.
+        """Post the plain records from `at` on, if the loop for that is compiled.
 
-        Returns where the first one is that `_decide` must look at.
+        Returns the index of the first one that `_decide` must judge.
         """
         if self._post_compiled is not None:
             at, out.recorded_ms = self._post_compiled(
@@ -144,7 +144,7 @@ class Fold:
         return at
 
     def _read_all(self, records: list[Source]) -> tuple[list[Order | Rejected], list[bytes | None]]:
-        """What each record holds, and of an order its key in the id index."""
+        """What each record holds, and the key in the id index of each order."""
         if self._read_compiled is None:
             read = [self._read(record) for record in records]
             return read, [posted_id(one[1], one[0]) if isinstance(one, Order) else None for one in read]
@@ -156,7 +156,7 @@ class Fold:
         return orders, ids
 
     def _read(self, record: Source) -> Order | Rejected:
-        """From bytes to what decides, or the reason why they are no transaction: all that needs no history."""
+        """From bytes to an order, or the reason why they are no transaction: everything that needs no history."""
         _, _, key, value, headers = record
         if key and value and not headers and len(key) + len(value) <= self.max_record_bytes:
             order = self.codec.usual_order(value)
@@ -192,11 +192,11 @@ class Fold:
     ) -> Rejected | None:
         """Give a transaction its entry, or say why it is not accepted.
 
-        `known` and `balances` are what the past holds; what this batch did before is in `out`.
+        `known` and `balances` come from the past; what this batch has done so far is in `out`.
         """
         wallet = order[1]
         before = out.balances.get(wallet) or balances.get(wallet)
-        # A wallet with a balance here has passed this test before: its key is hashed until then only.
+        # A wallet that has a balance here passed this test before, so its key is hashed only once.
         if before is None and (home := partition_of(wallet, self.partitions)) != self.partition:
             return Rejected(Reason.MISROUTED, f"the key belongs to partition {home}")
         posted = posted_id(wallet, order[0])

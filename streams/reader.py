@@ -1,4 +1,4 @@
-"""Reading one partition of some topics up to their ends, and no further: what catching up is made of."""
+"""Read one partition of some topics up to their ends, and no further: the basis of catching up."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from topics.cluster import Offsets, passes
 from topics.consuming import consume, ready
 
 BATCH_RECORDS = 10_000
-#: `consume` waits so long for a full batch; at the end of a topic that is time lost.
+#: How long `consume` waits for a full batch; at the end of a topic that time is lost.
 READ_WAIT_S = 0.05
 #: One question to the broker, and the pause before it is asked again.
 ASK_S, ASK_PAUSE_S = 10.0, 0.1
@@ -26,20 +26,20 @@ T = TypeVar("T")
 
 
 class Progress:
-    """How far a recovery is, for metrics and the watchdog, which read it from other threads."""
+    """How far a recovery is; metrics and the watchdog read it from other threads."""
 
     def __init__(self) -> None:
         self.records = 0
-        #: What the store was behind when it began, marks of transactions included.
+        #: Records that the store was behind when recovery began, transaction markers included.
         self.behind = 0
-        #: Wallets of which it was compared what was read.
+        #: Wallets compared so far.
         self.compared = 0
 
 
 class PartitionReader:
     """Reads partition `partition` of these topics. Blocking; `stopping` ends it early.
 
-    `offset_of`: the topic whose offset of the group is asked for, too. `group`: another than the worker's.
+    `offset_of`: also ask for the group's offset of this topic. `group`: use this group instead of the worker's.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class PartitionReader:
             )
         )
         #: The group's offset, None where it has none. Asked for before the ends: if a successor commits
-        #: meanwhile, his entries lie before those ends, and nothing looks skipped.
+        #: meanwhile, its entries lie before those ends, and nothing looks skipped.
         self.committed = self._committed(offset_of) if offset_of else None
         self._ends = {topic: self._known_end(topic) for topic in topics}
 
@@ -86,7 +86,7 @@ class PartitionReader:
         return self._ends[topic]
 
     def compared(self, wallets: int) -> None:
-        """So many wallets were compared after they were read; raises Interrupted where that is to end."""
+        """Count wallets that were compared after reading; raises Interrupted when stopped."""
         if self._stopping.is_set():
             raise Interrupted
         self._progress.compared += wallets
@@ -112,7 +112,7 @@ class PartitionReader:
         return offset if offset >= 0 else None
 
     def _asked(self, ask: Callable[[], T | None], what: str) -> T:
-        """What the broker answers; while leaders move or nobody answers, it is asked again."""
+        """The broker's answer; asks again while leaders move or nobody answers."""
         deadline = time.monotonic() + self._stall_s
         reason = "no answer"
         while not self._stopping.is_set():
@@ -155,7 +155,7 @@ class PartitionReader:
                 raise self._stopped(f"no records came from {', '.join(unfinished)} for {self._stall_s:g} s")
 
     def _is_end(self, message: Message) -> bool:
-        """Whether an event says that a topic was read to its known end; markers may stand there."""
+        """Whether an event says that a topic was read to its known end, where there may be markers."""
         error, topic = message.error(), message.topic() or ""
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
             return (message.offset() or 0) >= self._ends[topic].end

@@ -1,7 +1,7 @@
 """Warm copies: stores of partitions that other workers write, kept close behind their topics.
 
-A worker that takes a partition over then reads, and compares, what was written since a moment ago, instead of the
-whole history. One thread and one consumer follow all standby partitions of a worker; nothing is decided here.
+A worker that takes over such a partition then reads and compares only the last moments instead of the whole history.
+One thread and one consumer follow all standby partitions of a worker; nothing is decided here.
 """
 
 import threading
@@ -26,7 +26,7 @@ ASK_S = 10.0
 
 
 class Standbys:
-    """The standby stores of one worker; `follow` and `stop` block, and take turns."""
+    """The standby stores of one worker; `follow` and `stop` block, and exclude each other."""
 
     def __init__(self, parts: WriterParts) -> None:
         self._parts = parts
@@ -82,7 +82,7 @@ class Standbys:
             self._thread.start()
 
     def _run(self, stores: dict[int, PartitionStore], stopping: threading.Event) -> None:
-        """Follow until told to stop; what goes wrong is told and tried again, never ends the worker."""
+        """Follow until stopped; an error is logged and retried, it never ends the worker."""
         while not stopping.is_set():
             try:
                 self._follow(stores, stopping)
@@ -122,7 +122,7 @@ class Standbys:
             reader.close()
 
     def _start_of(self, reader: Consumer, partition: int, store: PartitionStore) -> list[TopicPartition]:
-        """Where to follow a partition's two topics from: the store's cursor, or what is left of them."""
+        """Where to follow a partition's two topics from: the store's cursor, or the topic's begin if that is later."""
         topics, cursor = self._parts.topics, store.cursor
         begins = []
         for topic in (topics.ledger, topics.balances):
@@ -134,7 +134,7 @@ class Standbys:
         ]
 
     def _take(self, messages: list[Message], stores: dict[int, PartitionStore]) -> bool:
-        """Take it over; False if one copy begins anew."""
+        """Take it over; False if one copy must start from nothing."""
         by_partition: dict[int, list[Message]] = {}
         for message in messages:
             if (error := message.error()) is not None:
@@ -150,7 +150,7 @@ class Standbys:
         return True
 
     def _look(self, reader: Consumer, stores: dict[int, PartitionStore]) -> None:
-        """How far behind each copy is, from what the broker told with its last answers."""
+        """How far behind each copy is, according to the broker's last answers."""
         for partition in stores:
             behind = 0
             for at in reader.position(

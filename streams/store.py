@@ -1,7 +1,7 @@
 """The local state of one partition: RocksDB with balances, the id index and a cursor.
 
 Everything here can be rebuilt from `balances` and `ledger`, so nothing is synced to disk: after a machine
-failed the store is merely behind, as its cursor says, and catches up. What it must never be is ahead: a
+failure the store is merely behind, as its cursor says, and catches up. But it must never be ahead: a
 batch is written only after its Kafka transaction has committed, in one WriteBatch with the cursor.
 """
 
@@ -36,19 +36,19 @@ log = EventLog("streams.store")
 #: A store of format 1 is taken over: it has nothing set aside, but its entries may be ahead of its balances.
 FORMAT, OLDER_FORMAT = 2, 1
 BALANCE, POSTED, CURSOR, IDENTITY = b"b", b"i", b"m:cursor", b"m:identity"
-#: What `ledger` and `balances` tell of wallets, until `streams.agreement` has compared it.
+#: What `ledger` and `balances` hold of wallets, until `streams.agreement` has compared it.
 ENTRY, CHANGE = b"e", b"c"
 _CURSOR, _OLDER_CURSOR = Struct(">qqqqq"), Struct(">qqqq")
 _KNOWN = Struct(">32sq")
 Found = list[bytes | None]
-#: No entry yet: every timestamp of a record is later.
+#: No entry yet: earlier than every record's timestamp.
 BEFORE_TIME = -(2**63)
 
 
 class Cursor(NamedTuple):
     """What the store has seen: next offsets of the topics, one past the newest entry's source, its recorded_at (ms).
 
-    `unseen`: entries of sources below this may be missing among those that were set aside.
+    `unseen`: entries of sources below this may be missing from those set aside.
     """
 
     ledger: int = 0
@@ -83,8 +83,8 @@ class StoreMemory:
     def open(self, path: Path, *, filling: bool = False) -> Rdict:
         """Open a database with these options, a new one or one that is there already.
 
-        They are named for the column family, too: of a database that is there rocksdict would otherwise take
-        those that RocksDB saved, which hold neither the filters nor the bounds of memory.
+        They are given for the column family, too: for an existing database rocksdict would otherwise use the options
+        that RocksDB saved, which have neither the filters nor the bounds of memory.
 
         `filling`: writes are appended and sorted later, in the background, which takes a tenth of the time;
         looking a key up would take long.
@@ -108,7 +108,7 @@ class StoreMemory:
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_manager(self.write_buffers)
-        # The newest ids are in memory yet: a filter there spares the search for those that are new.
+        # The newest ids are still in memory: a filter there saves the search for ids that are new.
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(0.1)
         options.set_max_open_files(256)
@@ -131,14 +131,14 @@ class PartitionStore:
         self._cache: dict[bytes, Balance] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._opened()
-        #: Where the newest entry must be found again before anything is taken over; None: it was found.
+        #: The offset where the newest entry must be found again before anything is taken over; None: it was found.
         self.newest_entry: int | None = None
-        #: Whether entries were deleted before they were read, and none behind them was read yet.
+        #: Whether entries were deleted before they were read, and no later one has been read yet.
         self.missed = False
         try:
             self._load()
         except BaseException:
-            # Whatever it was, a full disk say: left open, it would keep the next attempt from opening it.
+            # Whatever it was (a full disk, say): left open, it would make the next attempt to open it fail.
             self._db.close()
             raise
 
@@ -148,7 +148,7 @@ class PartitionStore:
             self.cursor = _cursor(self._db.get(CURSOR))
         except WalletError:
             raise
-        except Exception as failure:  # noqa: BLE001 - of rocksdict, or because what is there is damaged
+        except Exception as failure:  # noqa: BLE001 - from rocksdict, or because the store is damaged
             raise self._unreadable(failure) from None
 
     def _unreadable(self, failure: Exception) -> Refused:
@@ -168,19 +168,19 @@ class PartitionStore:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Writes are much quicker within this block, in which nobody may look anything up."""
+        """Writes are much faster within this block, but look-ups are not allowed."""
         self.close()
         self._db = self._opened(filling=True)
         yield
-        # Not after a failure: whoever meets it closes the store.
+        # Not after a failure: the caller then closes the store.
         self.close()
         self._db = self._opened()
 
     def clear(self) -> None:
-        """Begin anew, with nothing: what was here will be read from Kafka."""
+        """Empty the store: its content will be read from Kafka again."""
         log.warning("store_cleared", path=self.path, seen=self.cursor.ledger)
         self.close()
-        # Renamed first: a folder of which only a part was deleted is not to be taken for a store.
+        # Renamed first, so that a partly deleted folder is not mistaken for a store.
         gone = self.path.with_name(f"{self.path.name}.gone")
         rmtree(gone, ignore_errors=True)
         self.path.rename(gone)
@@ -191,14 +191,14 @@ class PartitionStore:
         self._cache.clear()
 
     def first_to_read(self, begin: int) -> int:
-        """Where to read the ledger from, which begins there: the newest entry in here comes first, once more."""
+        """Where to read the ledger from, given its begin: the newest entry in the store is read once more."""
         newest = self.cursor.ledger - 1
         self.newest_entry = newest if newest >= begin else None
         self.missed = self.cursor.ledger < begin
         return max(newest, begin)
 
     def find_newest(self, entry: int) -> None:
-        """This is the first entry that was read; raises StoreAhead if it is not the newest one here."""
+        """Check the first entry that was read; raises StoreAhead if it is not the store's newest one."""
         if self.newest_entry is not None and entry != self.newest_entry:
             raise StoreAhead
         self.newest_entry = None
@@ -235,7 +235,7 @@ class PartitionStore:
     def balances(self, wallets: set[bytes]) -> dict[bytes, Balance]:
         """The newest balances of those of these wallets that have one."""
         cache = self._cache
-        # Each is looked up once: who asks by the table may do so while the writer's thread evicts.
+        # Look each up only once: another thread may ask through the table while the writer's thread evicts.
         found = {wallet: balance for wallet in wallets if (balance := cache.get(wallet)) is not None}
         missing = [wallet for wallet in wallets if wallet not in found]
         for wallet, value in self.bodies(missing).items():
@@ -266,8 +266,8 @@ class PartitionStore:
     ) -> None:
         """Take over a committed batch with the cursor: all of it or nothing.
 
-        `changelog` holds the same balances as Avro bodies. Raises Stopped when the disk does not take it, which
-        loses nothing: all of it is in Kafka.
+        `changelog` holds the same balances as Avro bodies. Raises Stopped when the disk refuses it, which
+        loses nothing: Kafka has everything.
         """
         batch = WriteBatch(raw_mode=True)
         _put(batch, BALANCE, changelog)
@@ -283,7 +283,7 @@ class PartitionStore:
     ) -> None:
         """Take over a stretch of the topics with the cursor, as `write` does; balances count once confirmed.
 
-        Both are bodies of Balance: what the newest entries tell, and what `balances` tells, b"" for a null.
+        Both are bodies of Balance: from the newest entries, and from `balances` (b"" for null).
         """
         batch = WriteBatch(raw_mode=True)
         _put(batch, ENTRY, entries)
@@ -302,7 +302,7 @@ class PartitionStore:
             yield key[1:], value
 
     def confirm(self, first: bytes, last: bytes, changelog: dict[bytes, bytes], cursor: Cursor) -> None:
-        """Take these balances over in place of all that was set aside from one wallet to another, as `write` does."""
+        """Replace everything set aside in a range of wallets with these balances, as `write` does."""
         batch = WriteBatch(raw_mode=True)
         _put(batch, BALANCE, changelog)
         for prefix in (ENTRY, CHANGE):
@@ -312,7 +312,7 @@ class PartitionStore:
             self._cache.pop(wallet, None)
 
     def confirm_each(self, changelog: dict[bytes, bytes]) -> None:
-        """Take these balances over in place of what was set aside of just these wallets, as `write` does."""
+        """Replace what was set aside of just these wallets with these balances, as `write` does."""
         batch = WriteBatch(raw_mode=True)
         _put(batch, BALANCE, changelog)
         for wallet in changelog:
@@ -350,7 +350,7 @@ class PartitionStore:
         try:
             self._db.flush()
         except DbClosedError:
-            return  # it was closed to be opened anew, which failed
+            return  # it was closed to be opened again, which failed
         except Exception as failure:  # noqa: BLE001 - rocksdict raises no other class
             # A full disk, say. What is not flushed is in RocksDB's log, or will be read from Kafka again.
             log.warning("store_not_flushed", path=self.path, reason=failure)

@@ -1,7 +1,7 @@
-"""One Kafka transaction a batch: everything that a run of records causes becomes visible at once, or never.
+"""One Kafka transaction per batch: all outputs of a run of records become visible together, or never.
 
 Replaces Faust's producer and offset commit. Each input partition has its own librdkafka producer whose
-transactional id is `<group>-<partition>`: whoever opens it last fences every earlier owner (KIP-98), and the
+transactional id is `<group>-<partition>`: opening it fences every earlier owner (KIP-98), and the
 input offsets travel in the same transaction, sent with the metadata of a consumer that never joins.
 """
 
@@ -30,10 +30,10 @@ OPEN_TRY_S = 5.0
 #: One attempt to add the input's offsets to a transaction, and the pause before the next.
 SEND_OFFSETS_TRY_S = 5.0
 RETRY_PAUSE_S = 0.1
-#: A broker that was away has been so for longer than this.
+#: A broker that goes away stays away for longer than this.
 LOOK_BACK_S = 0.5
-#: A request to commit that is answered sooner was sent once: where a connection breaks, librdkafka sends it again by
-#: itself, but not before.
+#: A commit request that is answered sooner was sent only once: if a connection breaks, librdkafka sends it again, but
+#: not before this.
 SENT_AGAIN_S = 0.8 * RETRY_BACKOFF_MS / 1_000
 
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
@@ -69,11 +69,11 @@ class PartitionProducer:
         self._open_transactions = open_transactions
         #: Held for what takes a processor, not for what waits for Kafka.
         self._working = working
-        #: When the last commit was asked for; None: no transaction of this producer has committed.
+        #: When the last commit was requested; None: no transaction of this producer has committed.
         self._committed_at: float | None = None
-        #: Whether a request to commit may still be on its way although its transaction has ended: it was sent twice. It
-        #: would end the next one of this producer, half written, since librdkafka lacks the client's part of KIP-890; a
-        #: new producer has a newer epoch, for which Kafka refuses it.
+        #: Whether a commit request may still be on its way although its transaction has ended: it was sent twice. It
+        #: would end this producer's next transaction half written, since librdkafka does not have the client's part of
+        #: KIP-890. A new producer has a newer epoch, so Kafka refuses that request.
         self.is_spent = False
         self._failed: KafkaError | None = None
         self._next_offsets: dict[str, int] = {}
@@ -90,7 +90,7 @@ class PartitionProducer:
     def open(self, stopping: threading.Event) -> None:
         """Fence the former owner and wait until its open transaction has ended.
 
-        Raises Interrupted when `stopping` is set meanwhile, and Stopped when Kafka does not take it.
+        Raises Interrupted when `stopping` is set meanwhile, and Stopped when Kafka refuses it.
         """
         deadline = time.monotonic() + self._settings.stall_s
         while not stopping.is_set():
@@ -121,16 +121,16 @@ class PartitionProducer:
     ) -> Written:
         """Write a batch in one transaction, with the schema ids that it uses first. Returns once it has committed.
 
-        Raises Aborted when nothing of it will ever be seen, Fenced when the partition has a new writer, and
-        Stopped when the outcome is not known or not to be mended here: then only recovery may go on.
+        Raises Aborted when nothing of it will ever be visible, Fenced when the partition has a new writer, and
+        Stopped when the outcome is unknown or cannot be repaired here: then only recovery may continue.
         """
         self._failed, self._next_offsets = None, {}
         try:
             self._producer.begin_transaction()
             offsets = [TopicPartition(self._topics.transactions, self._partition, next_offset)]
             if look_back := self._is_to_look_back():
-                # Kafka takes them only once the transaction before has ended. Not always first: whoever asks for the
-                # group's offsets waits for those that are in a transaction.
+                # Kafka accepts them only once the transaction before has ended. Not always first: requests for the
+                # group's offsets wait while they are in a transaction.
                 self._send_offsets(offsets)
                 self._look_back()
             with self._working:
@@ -140,8 +140,8 @@ class PartitionProducer:
                 self._produce(self._topics.snapshots, snapshots)
                 self._produce(self._topics.balances, balances)
             if not look_back:
-                # The records first: while the transaction before has not all its marks, librdkafka asks again for their
-                # partitions after 20 ms, and for the offsets only after RETRY_BACKOFF_MS.
+                # Records first: until the transaction before has all its markers, librdkafka retries their partitions
+                # after 20 ms, but the offsets only after RETRY_BACKOFF_MS.
                 self._flush()
                 self._send_offsets(offsets)
             self._committed_at = time.monotonic()
@@ -149,7 +149,7 @@ class PartitionProducer:
         except (KafkaException, SystemError) as failure:
             self._end_failed(error_in(failure))
         if self._failed is not None:
-            # Cannot be: a transaction with a failed message does not commit.
+            # Cannot be: a transaction with a failed record does not commit.
             raise Stopped(
                 f"partition {self._partition}: committed although a record failed: {self._failed.str()}: report this"
             )
@@ -158,10 +158,10 @@ class PartitionProducer:
         )
 
     def roll_back_leftovers(self, topics: list[str]) -> None:
-        """End in these topics and in the group's offsets whatever is open of this transactional id.
+        """End what this transactional id has open in these topics and in the group's offsets.
 
-        By a transaction that touches them all and is rolled back: its marks end what came before it, too. Raises
-        Fenced and Stopped as `write` does.
+        Touches them all in one transaction and rolls it back: its markers end what came before, too. Raises Fenced and
+        Stopped as `write` does.
         """
         try:
             self._producer.begin_transaction()
@@ -181,18 +181,18 @@ class PartitionProducer:
                 ) from None
 
     def _is_to_look_back(self) -> bool:
-        """Whether the transaction before may be open: only a broker that was away leaves it so."""
+        """Whether the transaction before may be open, which happens only after a broker was away."""
         return self._committed_at is not None and time.monotonic() - self._committed_at >= LOOK_BACK_S
 
     def _look_back(self) -> None:
-        """Write nothing behind a transaction that Kafka has ended and left open: see `streams.leftovers`."""
+        """Raise LeftOpen if Kafka has left the transaction before open: see `streams.leftovers`."""
         if left := self._open_transactions.ends():
-            # Who was fenced is told so here, and has seen what his successor is writing.
+            # This raises if the writer was fenced: then what is open is its successor's.
             self._producer.abort_transaction(self._settings.transaction_timeout_s)
             raise LeftOpen(self._partition, left)
 
     def _produce(self, topic: str, records: list[Derived]) -> None:
-        # Reports of two records tell where the transaction stands in the topic; one of each would cost as much again.
+        # Two delivery reports show where the transaction is in the topic; one per record would double the cost.
         self._queue(topic, records[:1], self._reported, self._partition)
         self._queue(topic, records[1:-1], None, self._partition)
         self._queue(topic, records[max(1, len(records) - 1) :], self._reported, self._partition)
@@ -219,9 +219,9 @@ class PartitionProducer:
             self._next_offsets[topic] = offset + 1
 
     def _send_offsets(self, offsets: list[TopicPartition]) -> None:
-        """Add the input offsets; sent twice they are the same, so one that is not answered is repeated.
+        """Add the input offsets; sending them twice changes nothing, so a request without an answer is repeated.
 
-        In short tries, for all of them must fit into the time that the broker gives the transaction.
+        In short tries, since all of them must fit into the broker's transaction time-out.
         """
         deadline = time.monotonic() + self._settings.transaction_timeout_s
         metadata = self._offsets_of.consumer_group_metadata()
@@ -238,12 +238,12 @@ class PartitionProducer:
                 return
 
     def _flush(self) -> int:
-        """Send what is queued; how many records are not confirmed in time."""
+        """Send what is queued; returns how many records were not confirmed in time."""
         try:
             return self._producer.flush(self._settings.transaction_timeout_s)
         except SystemError:
-            # confluent-kafka (2.16) may fail here without saying why, as when this producer was fenced: what ends the
-            # transaction says it.
+            # confluent-kafka (2.16) may fail here without a reason, as when this producer was fenced: the call that
+            # ends the transaction gives the reason.
             return 0
 
     def _commit(self) -> None:
@@ -261,13 +261,13 @@ class PartitionProducer:
                     raise
                 log.warning("commit_wait", partition=self._partition, reason=error.name())
             else:
-                # Nothing else tells that librdkafka has sent it again: it logs what it takes for an idle connection's
-                # end at no level that is read, and calls no `error_cb`.
+                # Only the time shows that librdkafka has sent it again: it logs the closed connection at a
+                # level that is off, and calls no `error_cb`.
                 self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
                 return
 
     def _end_failed(self, error: KafkaError) -> None:
-        """Say what became of a transaction that did not commit; roll it back where that is possible."""
+        """Raise what became of a transaction that did not commit; roll it back if possible."""
         if error.code() == KafkaError._FATAL:
             error = self._fatal()
         if error.code() in FENCED:
@@ -296,8 +296,8 @@ class PartitionProducer:
         return KafkaError(KafkaError._FATAL)
 
     def close(self) -> None:
-        """Let go without waiting: an open transaction is ended by the next owner, or by its time-out."""
-        # A producer that was fenced complains about being closed; the C layer as SystemError.
+        """Close without waiting: the next owner, or the time-out, ends an open transaction."""
+        # A fenced producer raises when it is closed; the C layer raises SystemError.
         with suppress(KafkaException, SystemError):
             self._producer.purge()
             self._producer.close()

@@ -1,4 +1,4 @@
-"""How a worker stands: its partitions, its stores, its place in the group. Read from the worker, by nobody below it."""
+"""A worker's state: its partitions, its stores, its group membership. Only the worker uses this module."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from vitals.watchdog import Look, Standing
 
 
 class Vitals:
-    """How a worker stands, for its watchdog, readiness and metrics. Reads only, from other threads."""
+    """A worker's state, for its watchdog, readiness and metrics. Only reads, from other threads."""
 
     role = "worker"
 
@@ -25,10 +25,10 @@ class Vitals:
         self.oldest = Incoming(self._parts.settings, self._parts.topics.transactions)
 
     def standings(self) -> list[Standing]:
-        """How each partition of this worker stands; one that ends is judged no more, for its end is bounded."""
+        """The state of each partition of this worker; none while it is ending, since its end is bounded."""
         partitions = [] if self._ending else self._partitions()
         topic = self._parts.topics.transactions
-        # Only a few partitions are opened at a time: the others wait for those, so they are judged as one.
+        # Only a few partitions are opened at a time, and the others wait for them: judge them as one.
         recovered = (
             sum(each.writer.recovery.records + each.writer.recovery.compared for each in partitions),
             sum(each.ready for each in partitions),
@@ -56,7 +56,7 @@ class Vitals:
             return "the group to give it to its new owner"  # which has its own deadline
         return self._parts.writers.waits_for
 
-    def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
+    def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is reported elsewhere
         """What the group's coordinator says, partitions that are being opened, and those that wait for something."""
         if self._ending:
             return [f"it is ending: {self._partitions_of.failure or 'it was stopped'}"]

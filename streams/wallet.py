@@ -3,8 +3,8 @@
 No I/O, no clock and no Faust in here: the same arguments give the same answer on every machine and in
 every replay, which is what lets an audit or a rebuild come to the same cent years later.
 
-The compiled loop (`post_usual` in schemas/_native.c) knows the rules of the plainest case once more: who changes one
-here changes it there.
+The compiled loop (`post_usual` in schemas/_native.c) has its own copy of the rules of the plainest case: change them
+in both places.
 """
 
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ _new = tuple.__new__
 
 
 class Known(NamedTuple):
-    """What the id index holds of a transaction id of this wallet: the content posted under it, and when."""
+    """What the id index holds for a transaction id of this wallet: the content posted under it, and when."""
 
     content: bytes
     recorded_ms: int
@@ -61,7 +61,7 @@ def apply(
 ) -> Posted | Rejected:
     """Decide what one transaction does to its wallet.
 
-    `balance` is None for a wallet that has no entry yet, `order` is what decides of the transaction, and
+    `balance` is None for a wallet that has no entry yet, `order` is the deciding part of the transaction, and
     `known` what was posted under its id before, if anything; `recorded_ms` is when it would be recorded. The
     reasons are tried in the order of `Reason`. A credit is posted even when the balance stays negative.
     """

@@ -1,4 +1,4 @@
-"""Running a worker: what `wallet worker` does, from the first look at the cluster to the last partition."""
+"""Run a worker: what `wallet worker` does, from the first check of the cluster to the last partition."""
 
 import asyncio
 import gc
@@ -29,11 +29,11 @@ from vitals.health import observed
 
 log = EventLog("streams.worker")
 
-#: So long a batch in hand may take to end. One that waits for Kafka for longer is rolled back, and posted by the next.
+#: How long a batch in hand may take to end. If it waits longer for Kafka, it is rolled back; the next owner posts it.
 CLOSE_S = 20.0
-#: Leaving the group takes milliseconds; what takes longer than this hangs.
+#: Leaving the group takes milliseconds; if it takes longer than this, it hangs.
 STOP_S = 5.0
-#: Python's threads take turns after so long; four times the default, since each turn costs the caches.
+#: Python's thread switch interval: four times the default, since each switch costs the caches.
 SWITCH_S = 0.02
 
 
@@ -48,7 +48,7 @@ def run(settings: Settings) -> int:
     client = quiet_admin(settings)
     rights.require(client, _needed(settings, topics), {settings.group: rights.READ})
     cluster, ledger_topic_id = identity(client, topics.ledger)
-    # Never subscribes: it lends its group metadata to the transactions, which is how offsets join them.
+    # Never subscribes: transactions use its group metadata to include the offsets.
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
     uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
     spare_the_collector()
@@ -79,13 +79,13 @@ def run(settings: Settings) -> int:
 
 def _needed(settings: Settings, topics: Topics) -> rights.Needed:
     both = rights.READ | rights.WRITE
-    # With a registry, the ids that were accepted are written beside the pipeline record.
+    # With a registry, the accepted ids are written to the pipeline topic.
     own = {topics.transactions: rights.READ, topics.pipeline: both if settings.registry else rights.READ}
     return own | dict.fromkeys(topics.partitioned[1:], both)
 
 
 def spare_the_collector() -> None:
-    """Look for cyclic garbage far less often: a batch makes tuples by the 10,000, and no cycles."""
+    """Collect cyclic garbage far less often: a batch makes tens of thousands of tuples, and no cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
@@ -107,7 +107,7 @@ async def _run(parts: WriterParts) -> int:
         loop.add_signal_handler(number, told_to_stop, number)
     compiled = native.post is not None
     log.info("starting", prefix=parts.settings.prefix, folder=parts.folder, compiled=compiled)
-    # Watched and heard to the end: why it ends is told first, and its port is closed last.
+    # Watched to the end: the reason is logged first, and its port closes last.
     with observed(parts.settings, Vitals(app.manager)):
         await _until_stopped(app, stop)
         await _end(app, ended_by(signals))
@@ -118,7 +118,7 @@ async def _run(parts: WriterParts) -> int:
 
 
 async def _until_stopped(app: LedgerApp, stop: asyncio.Event) -> None:
-    """Return when a signal came, a writer failed, or the app crashed or did not start; why, the partitions say."""
+    """Return when a signal came, a writer failed, or the app crashed or did not start; `partitions` knows why."""
     starting = asyncio.create_task(app.start())
     ends = [asyncio.create_task(end) for end in (stop.wait(), _failed(app))]
     await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
@@ -137,12 +137,12 @@ async def _failed(app: LedgerApp) -> None:
 
 
 async def _end(app: LedgerApp, code: int) -> None:
-    """Let go of everything, within bounds."""
+    """Close everything, in bounded time."""
     partitions = app.partitions
     end_within(END_S, lambda: partitions.failure, code)
     if isinstance(partitions.failure, Stuck):
         end_now(partitions.failure)
-    # 1. Batches in hand end, writers close. 2. The group is left, so that the partitions move at once.
+    # 1. Finish batches in hand, close writers. 2. Leave the group, so that the partitions move at once.
     if not await _ended_within(app.manager.close(), CLOSE_S):
         partitions.fail(Stuck(f"a batch in hand did not end within {CLOSE_S:g} s: start again"))
         end_now(partitions.failure)
@@ -152,9 +152,9 @@ async def _end(app: LedgerApp, code: int) -> None:
 
 
 async def _ended_within(ending: Coroutine[Any, Any, None], bound_s: float) -> bool:
-    """Whether an ending came to an end; what went wrong in it is told and does not keep the process alive.
+    """Whether it ended in time; an error in it is logged and does not keep the process alive.
 
-    Faust's hangs when it is told to stop while it joins a group.
+    Faust's stop hangs if it comes while Faust joins a group.
     """
     task = asyncio.create_task(ending)
     done, _ = await asyncio.wait([task], timeout=bound_s)

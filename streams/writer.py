@@ -1,8 +1,8 @@
 """The one writer of a partition: its store, its transactional producer and its fold, batch after batch.
 
 This is the path of an event from top to bottom: a run of records comes in, the fold decides, one Kafka
-transaction commits what it decided, and only then the store takes it over. Blocking code, run in a thread
-of its own; which partitions there are is for `streams.partitions` to know.
+transaction commits what it decided, and only then the store takes it over. Blocking code that runs in a
+thread; `streams.partitions` knows which partitions there are.
 """
 
 import threading
@@ -29,10 +29,10 @@ from topics.source import Source
 
 log = EventLog("streams.writer")
 
-#: How often what is left open is rolled back, and looked at again.
+#: How often to roll back what is left open, and check again.
 END_TRIES = 3
-#: How often a partition whose topics do not agree is looked at, and the pause between: while a broker comes back, one
-#: of them may tell an end that the others have passed.
+#: How often to check a partition whose topics do not agree, and the pause between: while a broker comes back, one of
+#: them may report an end that the others have passed.
 TORN_LOOKS, TORN_PAUSE_S = 5, 2.0
 
 
@@ -59,11 +59,11 @@ class PartitionWriter:
         return self._store
 
     def open(self) -> None:
-        """Become the partition's writer; afterwards `next_offset` says where its source goes on.
+        """Become the partition's writer; afterwards `next_offset` is the next offset of its source.
 
         The order is the correctness: 1. fence the former owner and end its transaction, also where Kafka did
-        not, 2. catch the store up with what he committed, 3. find the position, 4. the schema ids that he accepted.
-        Only then may a record be read.
+        not, 2. catch the store up with what it committed, 3. find the position, 4. read the schema ids that it
+        accepted. Only then may a record be read.
         """
         started = time.monotonic()
         self._take_over()
@@ -150,7 +150,7 @@ class PartitionWriter:
 
     @contextmanager
     def _unless_fenced(self) -> Iterator[None]:
-        """Whoever was fenced meanwhile may have seen half of what his successor wrote, which says nothing."""
+        """Raise Fenced instead of Torn: a fenced writer may just have seen half of its successor's transaction."""
         try:
             yield
         except Torn:
@@ -167,7 +167,7 @@ class PartitionWriter:
         may have been sent twice. Raises Fenced, Stopped, and Interrupted when the partition was taken away between
         the two.
         """
-        # A schema id that was unknown to the registry then may be known to it by the time of these records.
+        # The registry may know by now a schema id that it did not know for earlier records.
         self._parts.writers.forget_unknown()
         records = [record for record in records if record.offset >= self.next_offset]
         records, ahead = self._until_ahead(records)
@@ -184,10 +184,9 @@ class PartitionWriter:
     def _post_again(self, records: list[Source]) -> None:
         """Post a run that was rolled back, with a new producer.
 
-        The old one may lose records now: librdkafka gives the sequence numbers of records that an abort throws
-        away to the next ones, also where a record was written already and only the broker's answer was lost. The
-        broker takes the next one for its repetition, confirms it, and drops it. Those of a new producer begin
-        anew.
+        The old one may lose records now: after an abort, librdkafka reuses the sequence numbers of the records it
+        threw away, even if a record was already written and only the broker's answer was lost. The broker then
+        takes the next record for a repetition, confirms it, and drops it. A new producer starts new numbers.
         """
         self._renew()
         records = [record for record in records if record.offset >= self.next_offset]
@@ -198,9 +197,9 @@ class PartitionWriter:
             raise Stopped(f"partition {self.partition}: rolled back twice in a row: {reason}") from None
 
     def _renew(self) -> None:
-        """Go on with a new producer.
+        """Continue with a new producer.
 
-        To open it fences whoever has taken the partition over meanwhile, so what he committed comes first.
+        Opening it fences any worker that took the partition over meanwhile, so first take over what that one committed.
         """
         if self._producer is None or self._store is None:
             raise Stopped(f"partition {self.partition} was closed with a batch in hand: report this bug")
@@ -222,7 +221,7 @@ class PartitionWriter:
         try:
             with self._parts.working:
                 outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
-        except NotReachable:  # the registry, while a rebalance begins, which waits for this batch
+        except NotReachable:  # the registry is away, and a rebalance waits for this batch
             raise Interrupted from None
         # 2. One Kafka transaction: entries, rejections, snapshots, balances, the source's next offset, and the schema
         # ids that were accepted for it.
@@ -251,11 +250,11 @@ class PartitionWriter:
         return records, None
 
     def left_open(self) -> dict[str, int]:
-        """Topics in which something is open, which after a while of quiet nothing should be; by their ends."""
+        """Topics in which a transaction is open, with their ends; after a quiet while there should be none."""
         return self._open_transactions.ends_now()
 
     def close(self) -> None:
-        """Let go of producer and store. Does not wait for Kafka."""
+        """Close producer and store. Does not wait for Kafka."""
         producer, store = self._producer, self._store
         self._producer = self._store = self._fold = None
         if producer is not None:

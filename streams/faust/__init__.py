@@ -1,11 +1,11 @@
-"""All that knows Faust and aiokafka: what a worker takes from them, and what it puts in the place of their parts.
+"""All code that depends on Faust and aiokafka: what a worker uses of them, and which of their parts it replaces.
 
 `transport` replaces how Faust fetches: a run of records is one event. `rebalance` replaces its recovery, `table` the
-stores of its tables. `assignor` and `group` replace, each by naming a class anew, how Faust shares partitions out and
-how aiokafka talks to the group's coordinator. All of that leans on parts that neither calls public.
+stores of its tables. `assignor` and `group` each replace a class, to change how Faust assigns partitions and how
+aiokafka talks to the group's coordinator. All of that depends on parts that are not public.
 """
 
 from streams.faust.versions import refuse_others
 
-# Here, because some of it counts from the moment that its module is read.
+# Here, because some replacements take effect as soon as their module is imported.
 refuse_others()

@@ -1,4 +1,4 @@
-"""The Faust app: its source, its table and its agent, where a reader who knows Faust looks for them."""
+"""The Faust app: its source, its table and its agent, where a reader who knows Faust expects them."""
 
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ HEARTBEAT_S = 0.5
 
 
 class Raw(faust.Schema[Any, Any]):
-    """Hands runs of records through as they are: decoding is the fold's, where bad input gets its reason."""
+    """Passes runs of records through unchanged: the fold decodes them, where bad input gets its reason."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
         """The key as it is."""
@@ -54,7 +54,7 @@ class LedgerApp(faust.App):
 
     @property
     def manager(self) -> TableManager:
-        """What stands for Faust's recovery."""
+        """The replacement of Faust's recovery."""
         return cast("TableManager", self.tables)
 
     @property
@@ -70,12 +70,12 @@ def create_app(parts: WriterParts) -> LedgerApp:
         parts,
         broker=[f"kafka://{server}" for server in settings.kafka.split(",")],
         broker_client_id=f"{settings.prefix}-worker",
-        # A worker that is back before its session has ended has its partitions back at once, and disturbs no other.
+        # A worker that is back before its session ends gets its partitions back at once, and disturbs no other.
         consumer_group_instance_id=identity(parts.folder),
         broker_credentials=credentials(settings),
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=HEARTBEAT_S,
-        # A coordinator that has restarted may forget who waits to join: then the question is asked again.
+        # A restarted coordinator may forget which members wait to join: then they ask again.
         broker_request_timeout=max(30.0, settings.session_timeout_s + 10),
         broker_rebalance_timeout=max(60.0, 2 * settings.transaction_timeout_s),
         broker_max_poll_records=settings.batch_records,

@@ -1,8 +1,8 @@
 """Which worker writes a partition, and which one keeps a warm copy of it.
 
 Faust's assignor knows both and promotes a warm copy when a worker is gone. With standbys it lets a worker
-hold up to ⌈partitions / workers⌉, which leaves late comers with nothing; here the shares differ by one at
-most, and a worker loses a partition only when it has too many.
+hold up to ⌈partitions / workers⌉, which can leave the last worker with nothing; here the shares differ by one
+at most, and a worker loses a partition only when it has too many.
 """
 
 from collections.abc import MutableMapping
@@ -16,7 +16,7 @@ class EvenAssignor(CopartitionedAssignor):
     """Shares that differ by one partition at most."""
 
     def get_assignment(self) -> MutableMapping[str, CopartitionedAssignment]:
-        """Take away what is too much, then let Faust place it: with a standby first, else in turn."""
+        """Take away surplus partitions, then let Faust assign them: to a standby first, otherwise in turn."""
         larger_shares = self.num_partitions - self.min_capacity * self._num_clients
         by_size = sorted(self._client_assignments.values(), key=lambda one: -len(one.actives))
         for one in by_size:
@@ -38,7 +38,7 @@ class EvenAssignor(CopartitionedAssignor):
         return len(assignment.actives) >= self.min_capacity + (taken < larger_shares)
 
 
-# Faust's PartitionAssignor names the class in one place and offers no other way in.
+# Faust's PartitionAssignor uses this class by name and offers no other hook.
 partition_assignor.CopartitionedAssignor = EvenAssignor  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""How aiokafka logs in to Kafka: the settings of librdkafka, in the words of Faust."""
+"""How aiokafka logs in to Kafka: librdkafka's settings as Faust's credentials."""
 
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT

@@ -1,7 +1,7 @@
 """This worker's membership of its group: what the coordinator said last, and what to do when it refuses.
 
-aiokafka keeps such news for whoever calls its `getmany`, and joins no more until it was heard. Here nobody calls
-that, so a worker that was refused would do nothing for ever, silently.
+aiokafka reports such an error from `getmany`, and does not join again until then. Here nothing calls `getmany`, so a
+refused worker would silently do nothing for ever.
 """
 
 import threading
@@ -14,20 +14,20 @@ from aiokafka.consumer import consumer, group_coordinator
 from config.settings import Settings
 from streams.endings import Replaced, in_one_line
 
-#: aiokafka leaves a group for good when nothing was fetched for so long, which for a spare worker, and for one whose
-#: partitions recover, is right. Whether a worker makes progress is for the watchdog to judge.
+#: aiokafka leaves a group for good when nothing was fetched for this long, but a spare worker, or one whose partitions
+#: recover, rightly fetches nothing. The watchdog judges whether a worker makes progress.
 IDLE_MAY_BE_MS = float("inf")
-#: Kafka's answer to a member whose name another one has taken; aiokafka does not know it.
+#: Kafka's answer to a member after another one took its name; aiokafka does not know this code.
 FENCED_INSTANCE_ID = 82
 
 
 class Membership:
-    """Where a worker stands with its group; written by the thread that talks to the coordinator, read by others."""
+    """A worker's state in its group; written by the thread that talks to the coordinator, read by others."""
 
     def __init__(self, settings: Settings, fail: Callable[[BaseException], None]) -> None:
         self._settings = settings
         self._fail = fail
-        #: Whether the worker has its share, which may be nothing, and no rebalance is under way.
+        #: Whether the worker has its partitions (maybe none), and no rebalance is under way.
         self.joined = False
         self._ever_joined = False
         self._answered_at = time.monotonic()
@@ -42,12 +42,12 @@ class Membership:
         self.joined = self._ever_joined = True
 
     def seeks_its_share(self) -> None:
-        """The share that there was counts no more."""
+        """The assignment of before no longer counts."""
         self.joined = False
 
     def refused(self, reason: BaseException) -> None:
-        """The coordinator will not have this member: the worker ends, and says why."""
-        # Who else is in the group is asked of the broker: not in the thread that talks to it.
+        """The coordinator refuses this member: the worker ends, and says why."""
+        # Asks the broker for the group's members: not in the thread that talks to the coordinator.
         threading.Thread(target=self._end, args=(reason,), name="refused", daemon=True).start()
 
     def _end(self, reason: BaseException) -> None:
@@ -66,9 +66,9 @@ class Membership:
 
 
 class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc]
-    """aiokafka's client of the coordinator, which tells a Membership what it hears."""
+    """aiokafka's client of the coordinator, which reports to a Membership."""
 
-    #: Given before anything is subscribed to, so before the group is joined.
+    #: Set before the first subscription, so before the group is joined.
     membership: Membership
     member_id: str
     _group_instance_id: str | None
@@ -95,9 +95,9 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
         return answer
 
     def reset_generation(self) -> None:
-        """Forget the generation, but the member's id only where the coordinator does not know it when it joins.
+        """Forget the generation; forget the member's id only if the coordinator does not know it on joining.
 
-        With its id a worker that was replaced by another of the same name is fenced; without, it would fence that one.
+        With its id, a worker that another of the same name replaced is fenced; without, it would fence that one.
         """
         member_id = self.member_id
         super().reset_generation()
@@ -119,7 +119,7 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
         return answered
 
     async def _coordination_routine(self) -> None:
-        """Be a member. aiokafka's ends for good at what it does not expect, a moment without any broker for example."""
+        """Be a member. aiokafka's routine ends for good on an unexpected error, such as a moment without any broker."""
         try:
             await super()._coordination_routine()
         except Exception as failure:
@@ -132,5 +132,5 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
         return waiting
 
 
-# aiokafka names the class in one place and offers no other way in; it has no other user in this process.
+# aiokafka uses this class by name and offers no other hook; nothing else in this process uses it.
 consumer.GroupCoordinator = GroupCoordinator

@@ -1,4 +1,4 @@
-"""The `TableManager` that replaces Faust's recovery: what the group gives and takes, in the order that is exact.
+"""The `TableManager` that replaces Faust's recovery: opens and closes partitions in the only safe order.
 
 Faust resumes the source before it seeks, compares offsets with `>=` and ignores errors while it recovers;
 on ordinary restarts that loses events or applies them twice. Here the order is:
@@ -6,7 +6,7 @@ on ordinary restarts that loses events or applies them twice. Here the order is:
   revoked    finish or abort the batch in hand; nothing new is taken
   going      close the writer: its store and its producer
   kept       the writer stays open; its source is sought again, because Faust clears its queues
-  assigned   open a writer (fence, catch up, find the position), each partition by itself
+  assigned   open a writer (fence, catch up, find the position), each partition independently
   then       seek, flow_control.resume, consumer.resume_flow, and resume the partition last
 """
 
@@ -19,12 +19,12 @@ from streams.faust.group import Membership
 from streams.faust.transport import Consumer
 from streams.partitions import Partitions
 
-#: A batch in hand is waited for until so long before the group gives this worker up.
+#: Stop waiting for a batch in hand this long before the group expels this worker.
 GIVEN_UP_AFTER_S = 5.0
 
 
 class TableManager(FaustTableManager):
-    """Tells the partitions of this worker what the group says."""
+    """Passes on to this worker's partitions what the group says."""
 
     def __init__(self, app: AppT, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
@@ -39,12 +39,12 @@ class TableManager(FaustTableManager):
         await self._update_channels()
 
     async def _update_channels(self) -> None:
-        """Replaces Faust's, which subscribes to the changelogs: the writers read them by themselves."""
+        """Replaces Faust's, which subscribes to the changelogs: here the writers read them."""
         self._tables_finalized.set()
         self._tables_registered.set()
 
     async def wait_until_recovery_completed(self) -> bool:
-        """Partitions recover each by itself; the app does not wait for all of them."""
+        """Each partition recovers independently; the app does not wait for all of them."""
         return False
 
     async def close(self) -> None:
@@ -67,14 +67,14 @@ class TableManager(FaustTableManager):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Close what goes, keep what stays, open what comes, and let the flow run again."""
+        """Close partitions that go, keep those that stay, open those that come, and resume the flow."""
         unbroken = generation_id == self._generation + 1
         self._generation = generation_id
         topic = self.partitions.parts.topics.transactions
         source = {tp for tp in assigned if tp.topic == topic}
         copies = {tp.partition for tp in self.app.assignor.assigned_standbys() if tp.topic == topic}
         copies -= {tp.partition for tp in source}
-        # Nothing of this is waited for: until this returns, the group hears nothing of this worker.
+        # Wait for nothing here: until this returns, the group hears nothing from this worker.
         kept = self.partitions.become(generation_id, source, copies, unbroken=unbroken)
         # The order that works (resuming clears the queues of Faust's streams, so it comes before any fetch):
         self.app.flow_control.resume()

@@ -1,9 +1,9 @@
 """The running balances as a Faust table: one value type, one codec, one topic.
 
 Replaces `faust.Table`'s store and changelog. The values live in the writers' RocksDB stores and are written
-there only after the transaction that published them, so there is nothing to set here: a balance changes by
-a transaction in the input, and in no other way. The worker asks it nothing: it is how Faust's assignor knows which
-copies to place where, and where code that somebody adds to the app asks for a balance, from any thread.
+there only after the transaction that published them, so there is nothing to set here: a balance changes only
+by a transaction in the input. The worker itself does not read it: Faust's assignor uses it to place warm copies,
+and code that you add to the app can read balances from it, from any thread.
 """
 
 from collections.abc import Callable

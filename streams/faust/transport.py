@@ -29,12 +29,12 @@ from topics.source import Source
 
 #: A fetch that finds nothing ends after this long at the latest.
 FETCH_WAIT_S = 0.1
-#: A partition that is not part of what a broker was asked for waits for so long: until it answers, or its records come.
+#: How long a broker may hold a fetch. A partition that is not part of it waits until the fetch is answered.
 BROKER_WAIT_MS = 20
 
 
 class Run(NamedTuple):
-    """Records of one partition in the order of the log, fetched after the seek that `epoch` counts."""
+    """Records of one partition in the order of the log, fetched after seek number `epoch`."""
 
     epoch: int
     records: list[Source]
@@ -52,7 +52,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._woken = False
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        """Replaces the consumer that Faust makes: read-committed, and never starting from a guess."""
+        """Replaces Faust's consumer: read-committed, and never starts at a guessed offset."""
         settings = cast("Transport", transport).settings
         conf = self.app.conf
         bounds = Bounds(settings.batch_bytes, settings.max_record_bytes)
@@ -79,22 +79,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
     async def on_start(self) -> None:
-        """Faust's, after which the group's coordinator is listened to."""
+        """Start as Faust does, then connect the coordinator to the Membership."""
         await super().on_start()
         coordinator = self._ensure_consumer()._coordinator
         cast("GroupCoordinator", coordinator).membership = cast("Transport", self.transport).membership
 
     async def on_thread_stop(self) -> None:
-        """Faust's, without what aiokafka lets through while a broker is away.
+        """Stop as Faust does, but swallow aiokafka's CancelledError while a broker is away.
 
         Its fetcher cancels a fetch that waits for its next attempt, and is then cancelled itself: the thread would
-        end with a traceback, and never say that it has ended.
+        end with a traceback, and never report that it has ended.
         """
         with suppress(asyncio.CancelledError):
             await super().on_thread_stop()
 
     def seek_before_next_fetch(self, tp: TP, offset: int) -> None:
-        """Have the next fetch start at `offset`; whatever was fetched before it is stale from now on."""
+        """Let the next fetch start at `offset`; everything fetched before is stale from now on."""
         with self._lock:
             epoch = self._epochs.get(tp, 0) + 1
             self._epochs[tp] = epoch
@@ -105,7 +105,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return self._epochs.get(tp, 0)
 
     async def fetch(self, partitions: frozenset[TP], max_records: int) -> dict[TP, Run]:
-        """Fetch what there is of these partitions, after the seeks that are waiting."""
+        """Fetch available records of these partitions, after making the waiting seeks."""
         return cast("dict[TP, Run]", await self.call_thread(self._fetch, partitions, max_records))
 
     async def _fetch(self, partitions: frozenset[TP], max_records: int) -> dict[TP, Run]:
@@ -121,7 +121,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 if not fetched and await self._records_came(fetching):
                     fetched = await self._aside.take(fetching, partitions, max_records)
         except NoOffsetForPartitionError:
-            # aiokafka looked for a committed offset before recovery had sought the partition; it has by now.
+            # aiokafka looked for a committed offset before recovery had made its seek, which it has by now.
             fetched = {}
         except KafkaError as refused:  # a right that was taken away, say
             cast("Transport", self.transport).membership.refused(refused)
@@ -129,7 +129,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
 
     async def _records_came(self, fetching: Any) -> bool:
-        """Wait for records; False when a partition has become free instead, of which there may be some already."""
+        """Wait for records; False when a partition has become free instead, which may have records already."""
         if not self._woken:
             waiter = fetching._create_fetch_waiter()
             await asyncio.wait([waiter], timeout=FETCH_WAIT_S)
@@ -140,7 +140,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return not woken
 
     def wake(self) -> None:
-        """End a fetch that waits: a partition has become free that is no part of it. From any thread."""
+        """End a waiting fetch, because a partition that is not part of it has become free. From any thread."""
         self.thread_loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
@@ -151,7 +151,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 fetching._notify(waiter)
 
     def _seek(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, int]:
-        """Make the seeks that are waiting; returns how many were asked for on each partition up to these."""
+        """Make the waiting seeks; returns how many seeks each partition has had so far."""
         with self._lock:
             waiting, self._seeks = self._seeks, {}
             epochs = dict(self._epochs)
@@ -165,7 +165,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Consumer(driver.Consumer):
-    """Delivers runs of records; lets no partition that is busy or paused take part in a fetch."""
+    """Delivers runs of records; leaves busy and paused partitions out of a fetch."""
 
     _thread: ConsumerThread
 
@@ -181,7 +181,7 @@ class Consumer(driver.Consumer):
         return asyncio.Event()
 
     def wake(self) -> None:
-        """Look again which partitions want records: one has become free."""
+        """Check again which partitions want records: one has become free."""
         self._freed.set()
         self._thread.wake()
 
@@ -193,7 +193,7 @@ class Consumer(driver.Consumer):
         self.wake()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Ends the rebalance when its callbacks have run; Faust's recovery service did that."""
+        """End the rebalance when its callbacks have run; in Faust the recovery service does that."""
         await super().on_partitions_assigned(assigned, generation_id)
         self.app.on_rebalance_end()
 
@@ -202,7 +202,7 @@ class Consumer(driver.Consumer):
 
         Replaces Faust's, which drops records of a partition that was paused while the fetch waited, with
         the position already moved past them. Here a run is dropped only if a newer seek is waiting (a
-        resume always seeks), or if the partition is paused and so will be sought when it resumes.
+        resume always seeks), or if the partition is paused and will seek when it resumes.
         """
         if not self.flow_active:
             await self.wait_for_stopped(self.can_resume_flow.wait())
