@@ -1,4 +1,4 @@
-"""Many balances at once, for holding them against somebody else's."""
+"""Many balances at once, to compare them with another system's."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +15,7 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the tables say of it: minor units; both None for a wallet without any entry."""
+    """Its balance in the tables, in minor units; both None for a wallet without any entry."""
 
     balance: int | None
     currency: str | None

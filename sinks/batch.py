@@ -1,4 +1,4 @@
-"""What one transaction of PostgreSQL writes: records with their rows, and the positions that move with them."""
+"""What one PostgreSQL transaction writes: records with their rows, and the positions that move with them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from sinks.tables import copy, reconcile
 
 
 class Batch(NamedTuple):
-    """Records to write, the moves of the positions of all their partitions, and where the others stand."""
+    """Records to write, the moves of all their partitions' positions, and the positions of the others."""
 
     moves: Sequence[Move]
     fresh: Sequence[Record]
@@ -28,11 +28,11 @@ class Batch(NamedTuple):
 
     @property
     def partitions(self) -> set[int]:
-        """All partitions whose positions are looked at."""
+        """All partitions whose positions are checked."""
         return {move.partition for move in self.moves} | self.others.keys()
 
     def only(self, partitions: Collection[int]) -> "Batch":
-        """The part of the batch that is of these partitions."""
+        """The part of the batch in these partitions."""
         return Batch(
             [move for move in self.moves if move.partition in partitions],
             [record for record in self.fresh if record.partition() in partitions],
@@ -53,9 +53,9 @@ class Prepared(NamedTuple):
     replayed: Rows
 
     def put(self, connection: Connection) -> int:
-        """Compare what may be there already, then copy what is new; returns for how many records rows were added.
+        """Compare rows that may exist already, then copy the new ones; returns for how many records rows were added.
 
-        Within the caller's transaction. Raises Stopped for a row that differs.
+        Runs in the caller's transaction. Raises Stopped for a row that differs.
         """
         added = 0
         for table, rows in self.replayed.tables:
@@ -72,9 +72,9 @@ def prepare(sink: Sink, batch: Batch) -> Prepared:
 
 
 def write_or_compare(sink: Sink, prepared: Prepared, transaction: Callable[[Prepared], None]) -> None:
-    """Write by this transaction; where rows that should be new are there, do it again and compare all of them.
+    """Write by this transaction; if rows that should be new exist already, do it again and compare all of them.
 
-    That is so after somebody has reset a position.
+    This happens after somebody has reset a position.
     """
     try:
         transaction(prepared)

@@ -1,6 +1,6 @@
-"""Two databases' ledgers, side by side: what `wallet rebuild diff` asks each of them.
+"""Compare two databases' ledgers: what `wallet rebuild diff` asks each of them.
 
-Every question takes a cut: of each source partition the offset before which records count. All questions of one
+Every question takes a cut: for each source partition, the offset before which records count. All questions of one
 `looking` see one state, and answers come by server-side cursors, so memory is bounded whatever the tables hold.
 """
 
@@ -16,14 +16,14 @@ from psycopg.rows import class_row
 from config.settings import Settings
 from sinks.postgres import READER, Connection, connect
 
-#: Rows that come over at a time.
+#: Rows fetched at a time.
 FETCHED = 5_000
-#: Entries are grouped by wallet in so much memory before the server takes to its disk.
+#: Memory for grouping entries by wallet before the server uses its disk.
 WORK_MEM = "64MB"
 
 #: Every entry before the cut, archive included; partitions are numbered from 0, arrays from 1.
 _BEFORE = sql.SQL("source_offset < (%(cut)s::bigint[])[source_partition + 1]")
-#: What an entry is hashed from, besides its sequence: with the same input its own hash, which covers everything.
+#: What an entry's digest covers besides its sequence: with the same input its own hash, which covers everything.
 _SAME_INPUT = sql.SQL("hash")
 _COPIED_INPUT = sql.SQL(
     "transaction_id, type::text, amount, currency, occurred_at, group_id, metadata, balance, recorded_at"
@@ -42,7 +42,7 @@ class WalletSummary(NamedTuple):
 
 
 class ComparedEntry(NamedTuple):
-    """One entry, as far as two ledgers may be expected to agree on it."""
+    """One entry: the fields on which two ledgers should agree."""
 
     wallet_id: str
     sequence: int

@@ -1,14 +1,14 @@
-"""Runs sinks: each one a thread, a consumer of its topic's group and a connection to Postgres.
+"""Run sinks: each one a thread, a consumer of its topic's group and a connection to PostgreSQL.
 
-One batch from top to bottom: records are gathered from Kafka's queue (`sinks.topic`), told apart by position
+One batch from top to bottom: records are gathered from Kafka's queue (`sinks.topic`), divided by position
 into new ones and ones written before (`_batch`), made into rows (`prepare`), written with their positions
-in one transaction (`sinks.writer`), and only then told to the group, for tools that show lag. Where a sink
-really stands is in Postgres. While one batch is being written, by a thread of its own, the next one is
-gathered and prepared; no more than these two are in memory.
+in one transaction (`sinks.writer`), and only then committed to the group, for tools that show lag. The
+positions that count are in PostgreSQL. While a thread writes one batch, the next one is gathered and
+prepared; no more than these two are in memory.
 
-Before every batch, and every few seconds without one, a sink looks whether its positions are as it left them.
-Where they are not, another owner took them, or the database went back in time: then it leaves its group and
-joins anew, to be told what is its own, and goes on from the positions that it finds.
+Before every batch, and every few seconds without one, a sink checks that its positions are as it left them.
+If not, another owner took them, or the database was restored from a backup: then the sink leaves its group,
+joins it again to get its partitions, and continues from the positions that it finds.
 """
 
 import os
@@ -46,7 +46,7 @@ log = EventLog("sinks.consumer")
 NAMES = ("ledger", "snapshots", "rejections", "archive")
 
 JOIN_S = 0.2
-#: How often a sink that writes nothing looks at its positions.
+#: How often a sink that writes nothing checks its positions.
 LOOK_EVERY_S = 3.0
 
 
@@ -57,10 +57,10 @@ def run(
     open_input: OpenInput,
     observer: Observer | None = None,
 ) -> None:
-    """Run these sinks until `stop` is set, which one that fails does too; raises the first failure.
+    """Run these sinks until `stop` is set, which a failing sink also sets; raises the first failure.
 
-    `open_input` is how the archive looks at the input.
-    Raises WalletErrors only, among them NotReachable at the start and Stopped when a sink must not go on.
+    `open_input` is how the archive reads the input.
+    Raises only WalletErrors, such as NotReachable at the start and Stopped when a sink must not continue.
     """
     topics = Topics.of(settings)
     sinks: dict[str, Sink] = {
@@ -106,9 +106,9 @@ def _require(settings: Settings, sinks: Sequence[Sink]) -> None:
 
 
 def _checked(settings: Settings, sinks: Sequence[Sink], stop: Event) -> Settings | None:
-    """The settings with the pipeline's once Kafka is as it must be and lets us read; None if told to stop before that.
+    """The settings with the pipeline's, once Kafka is as needed and we may read; None if stopped before that.
 
-    librdkafka cannot be interrupted, so a thread asks, which is left behind then: nothing has begun.
+    librdkafka cannot be interrupted, so a thread asks; on a stop it is left behind, since nothing has begun.
     """
     failures: list[BaseException] = []
     found: list[Settings] = []
@@ -123,7 +123,7 @@ def _checked(settings: Settings, sinks: Sequence[Sink], stop: Event) -> Settings
     thread = Thread(target=look, name="sink-check", daemon=True)
     thread.start()
     while thread.is_alive() and not stop.is_set():
-        # In short pieces, so that the main thread goes on to hear signals.
+        # In short pieces, so that the main thread still gets signals.
         thread.join(JOIN_S)
     if failures:
         raise failures[0]
@@ -131,7 +131,7 @@ def _checked(settings: Settings, sinks: Sequence[Sink], stop: Event) -> Settings
 
 
 class _Running:
-    """One sink in a thread of its own. Until it has connected it owns nothing, and may be left behind."""
+    """One sink in its own thread. Until it has connected it owns nothing, and may be left behind."""
 
     def __init__(
         self, settings: Settings, sink: Sink, stop: Event, observer: Observer, failures: list[BaseException]
@@ -146,7 +146,7 @@ class _Running:
         self._thread.start()
 
     def wait(self) -> None:
-        """Return when it has ended, or is told to stop while it waits for PostgreSQL at its start."""
+        """Return when it has ended, or when it is stopped while it waits for PostgreSQL at its start."""
         while self._thread.is_alive() and (self._connected.is_set() or not self._stop.is_set()):
             self._thread.join(JOIN_S)
 
@@ -162,7 +162,7 @@ class _Running:
 
 
 class Consumption:
-    """One sink's way from joining its group to leaving it."""
+    """One sink's life, from joining its group to leaving it."""
 
     def __init__(self, settings: Settings, sink: Sink, stop: Event, observer: Observer) -> None:
         self._settings = settings
@@ -179,7 +179,7 @@ class Consumption:
         self._look_at_s = 0.0
 
     def run(self) -> None:
-        """Read and write until told to stop; then leave the group, with nothing begun left undone."""
+        """Read and write until stopped; then finish what is in hand and leave the group."""
         try:
             self._topic.join(self._assigned, self._revoked)
             while not self._stop.is_set():
@@ -195,7 +195,7 @@ class Consumption:
                     self._join_anew()
             self._finish()
         finally:
-            # The one in hand is finished even if the next one failed: what was begun is not lost.
+            # The batch in hand is finished even if the next one failed.
             self._hand.shutdown()
             self._topic.leave()
             self._writer.close()
@@ -204,7 +204,7 @@ class Consumption:
         return self._in_hand is not None and not self._in_hand[1].done()
 
     def _batch(self, records: Iterable[Record]) -> Batch | None:
-        """Split by position; what is of a partition that we do not own any more falls out."""
+        """Split by position; drops records of partitions that we no longer own."""
         fresh: list[Record] = []
         replayed: list[Record] = []
         next_offsets = self._holdings.next_offsets
@@ -242,7 +242,7 @@ class Consumption:
         self._look_at_s = time.monotonic() + LOOK_EVERY_S
 
     def _look(self) -> None:
-        """Have a look at the positions, from time to time."""
+        """Check the positions from time to time."""
         if not self._holdings.positions or time.monotonic() < self._look_at_s:
             return
         nothing = Batch([], [], [], self._holdings.next_offsets)
@@ -250,7 +250,7 @@ class Consumption:
         self._look_at_s = time.monotonic() + LOOK_EVERY_S
 
     def _finish(self) -> None:
-        """Wait until what is in hand is written; raises what kept it from being written."""
+        """Wait until the batch in hand is written; raises the error if it cannot be."""
         while self._in_hand:
             (batch, writing), self._in_hand = self._in_hand, None
             try:
@@ -266,11 +266,11 @@ class Consumption:
                     self._tell_reached()
 
     def _tell_reached(self) -> None:
-        """Tell where this sink stands in Postgres; to be called while nothing is in hand."""
+        """Report this sink's positions in PostgreSQL; call it only while nothing is in hand."""
         self._observer.reached(self._sink.name, self._holdings.next_offsets)
 
     def _join_anew(self) -> None:
-        """Ask the group what is ours: who was expelled must not claim by itself, it would steal."""
+        """Ask the group for our partitions: an expelled member that claimed them itself would steal them."""
         self._finish()
         self._holdings.astray = False
         self._topic.join_anew(self._assigned, self._revoked)
@@ -295,7 +295,7 @@ class Consumption:
         return self._writer.claim(logs, self._origin) or {}
 
     def _revoked(self, partitions: list[int]) -> None:
-        """Finish what is in hand, so that the next owner begins after it."""
+        """Finish the batch in hand, so that the next owner begins after it."""
         try:
             self._finish()
         finally:

@@ -1,4 +1,4 @@
-"""What a sink holds of its topic: its partitions, where each stands, and what became of those it lost."""
+"""The partitions that a sink holds, their positions, and what became of those it lost."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -14,13 +14,13 @@ log = EventLog("sinks.consumer")
 
 #: How many session time-outs the group has to take a partition from us that another owner has.
 FENCED_SESSIONS = 3
-#: Whoever waited in vain has so many times that long to be fenced again. Two pipelines that write to one database
-#: take its positions from each other within two or three; what happened last year is another story.
+#: A second fence counts only within this many times that long after the first. Two pipelines that write to one database
+#: take its positions from each other within two or three; a fence of last year is unrelated.
 REMEMBERED = 10
 
 
 class Holdings:
-    """The partitions of one sink that are its own. Asks nobody: others say what it gets and loses."""
+    """The partitions that one sink owns. Asks neither Kafka nor PostgreSQL: its caller reports gains and losses."""
 
     def __init__(self, settings: Settings, sink: Sink, observer: Observer) -> None:
         self._sink = sink
@@ -30,9 +30,9 @@ class Holdings:
         self.positions: dict[int, Position] = {}
         #: Whether partitions were lost that only the group can give back.
         self.astray = False
-        #: Partitions that another owner took, and until when the group may still say that they are ours.
+        #: Partitions that another owner took, and until when the group may still assign them to us.
         self._fenced: dict[int, float] = {}
-        #: Those of which it has said so for too long before, and until when that counts.
+        #: Those that it has assigned to us for too long before, and until when that counts.
         self._waited_in_vain: dict[int, float] = {}
 
     @property
@@ -45,7 +45,7 @@ class Holdings:
         self.positions |= found
 
     def move(self, partition: int, next_offset: int) -> None:
-        """A batch up to there is in hand."""
+        """A batch up to this offset is in hand."""
         high_offset = max(next_offset, self.positions[partition].high_offset)
         self.positions[partition] = Position(next_offset, high_offset)
 
@@ -58,9 +58,9 @@ class Holdings:
     def lose(self, lost: Lost) -> None:
         """Let go of partitions that another owner took, or that are not where we left them.
 
-        The former the group should take from us, too; of the latter it must say that they are ours: it may
-        have expelled us long ago. They are not paused, for a pause would outlive a rebalance: what still
-        comes of them falls out.
+        The group should take the former from us, too; it must assign us the latter again, since it may have
+        expelled us long ago. They are not paused, since a pause would outlive a rebalance: records that still
+        come from them are dropped.
         """
         name = self._sink.name
         if lost.fenced:
@@ -68,7 +68,7 @@ class Holdings:
         for partition in sorted(lost.fenced):
             log.warning("fenced", sink=name, partition=partition)
             self.positions.pop(partition, None)
-            # Joining anew may take a while; meanwhile nothing is written, so patience costs nothing.
+            # Joining again may take a while; nothing is written meanwhile, so waiting costs nothing.
             self._fenced[partition] = time.monotonic() + self._patience_s
         for partition, at in sorted(lost.moved.items()):
             left = self.positions.pop(partition, None)
@@ -77,11 +77,11 @@ class Holdings:
             self.astray = True
 
     def check_fences(self) -> None:
-        """Have patience with the group, ask it anew when that ends, and raise Stopped the second time soon after."""
+        """Wait for the group to take fenced partitions; then join again, and raise Stopped if that fails once more."""
         now = time.monotonic()
         late = [partition for partition, deadline in self._fenced.items() if now > deadline]
         if late and all(self._waited_in_vain.get(partition, now) <= now for partition in late):
-            # A backup that was restored may name an owner that lives and has another share by now.
+            # A restored backup may name an owner that lives and has other partitions by now.
             self._waited_in_vain |= dict.fromkeys(late, now + REMEMBERED * self._patience_s)
             self.astray = True
         elif late:

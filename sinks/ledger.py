@@ -1,4 +1,4 @@
-"""The ledger's way into `wallets` and `transactions`."""
+"""Write the ledger to `wallets` and `transactions`."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,7 @@ TRANSACTIONS = Table(
 
 
 class LedgerSink:
-    """Every entry becomes a row of `transactions`, a wallet's first one also a row of `wallets`."""
+    """Every entry becomes a row of `transactions`; a wallet's first one also becomes a row of `wallets`."""
 
     name = "ledger"
     role = WRITER

@@ -1,6 +1,6 @@
-"""What the sinks of a process tell of themselves: rows, batches, positions, and what they wait for.
+"""Metrics and readiness of a process's sinks: rows, batches, positions, and what they wait for.
 
-It hears of each batch once it is in Postgres, and asks Postgres by itself whether it answers.
+It hears of each batch once it is in PostgreSQL, and itself checks whether PostgreSQL answers.
 """
 
 import time
@@ -35,9 +35,9 @@ ATTEMPTS_FAILED = Counter(
 )
 FENCES = Counter("wallet_sink_fences", "Partitions that another owner took.", ["sink"])
 
-#: What a sink waits for is said again at each attempt; besides the pause between two, one takes so long.
+#: How long one attempt takes at most; at each one the sink repeats what it waits for.
 ATTEMPT_S = 30.0
-#: A sign of life that takes longer is none.
+#: PostgreSQL counts as away if a check takes longer.
 SIGN_OF_LIFE_S = 5.0
 CLOSE_S = 0.5
 #: The sink whose rows bring balances up to date.
@@ -45,14 +45,14 @@ LEDGER = "ledger"
 
 
 class Vitals(Observer):
-    """How the sinks of one process stand, for its watchdog, readiness and metrics.
+    """The state of one process's sinks, for its watchdog, readiness and metrics.
 
-    Each sink has a thread of its own, and health has others: dicts are replaced, never changed, so that
+    Each sink has its own thread, and health has others: dicts are replaced, never changed, so that
     they can be read without the lock.
     """
 
     role = "sink"
-    #: Sinks read what is ours.
+    #: None: sinks read our own topics, not the input.
     oldest = None
 
     def __init__(self, settings: Settings, topics: Mapping[str, str]) -> None:
@@ -70,26 +70,26 @@ class Vitals(Observer):
             for counter in (RECORDS, ATTEMPTS_FAILED, FENCES):
                 counter.labels(sink)
 
-    # -- what the sinks tell, from their threads
+    # -- called by the sinks, from their threads
 
     def reached(self, sink: str, offsets: Mapping[int, int]) -> None:
-        """Partitions of this sink, each with the next offset to write; no others are its own."""
+        """Remember the partitions of this sink (all of them), each with the next offset to write."""
         with self._writing:
             self._positions = self._positions | {sink: dict(offsets)}
 
     def assigned(self, sink: str, partitions: Collection[int]) -> None:  # noqa: ARG002 - Observer's signature
-        """It waits for nothing any more."""
+        """Forget what it waited for: it has its partitions."""
         self.goes_on(sink)
 
     def wrote(self, sink: str, records: int, seconds: float) -> None:
-        """Count a batch that is in."""
+        """Count a batch that is written."""
         RECORDS.labels(sink).inc(records)
         BATCH.labels(sink).observe(records)
         BATCH_SECONDS.labels(sink).observe(seconds)
         self.goes_on(sink)
 
     def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
-        """Count the rows of a batch that is in, and remember how new its newest record is."""
+        """Count the rows of a batch that is written, and remember how new its newest record is."""
         for table, rows in tables:
             ROWS.labels(sink, table.name).inc(len(rows))
         if sink == LEDGER and newest_ms is not None:
@@ -111,10 +111,10 @@ class Vitals(Observer):
             with self._writing:
                 self._waits = {name: wait for name, wait in self._waits.items() if name != sink}
 
-    # -- what health asks, from its threads
+    # -- called by health, from its threads
 
     def standings(self) -> list[Standing]:
-        """How each partition of each sink stands; asks Postgres on the way whether it answers."""
+        """The state of each partition of each sink; also checks whether PostgreSQL answers."""
         self._probe()
         return [
             Standing(sink, self._topics[sink], partition, position, None, self._postgres or self._wait(sink))
@@ -122,8 +122,8 @@ class Vitals(Observer):
             for partition, position in sorted(offsets.items())
         ]
 
-    def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is told
-        """Postgres that does not answer, sinks that have not joined their group or wait for something."""
+    def not_ready(self, look: Look) -> list[str]:  # noqa: ARG002 - of the protocol; Kafka's silence is reported elsewhere
+        """Why the process is not ready: PostgreSQL is away, or a sink has no partitions yet or waits for something."""
         reasons = [self._postgres] if self._postgres else []
         for sink in self._topics:
             if sink not in self._positions:
@@ -133,7 +133,7 @@ class Vitals(Observer):
         return reasons
 
     def families(self) -> Iterable[Metric]:
-        """Whether Postgres answers, the partitions of each sink, and how new the newest balance is."""
+        """Whether PostgreSQL answers, the partitions of each sink, and how new the newest balance is."""
         answers = gauge("wallet_sink_postgres_answers", "1 if PostgreSQL answered when last asked, else 0.")
         answers.add_metric([], float(self._postgres is None))
         count = gauge("wallet_sink_partitions", "Partitions of a sink in this process.", ("sink",))
@@ -148,13 +148,13 @@ class Vitals(Observer):
         return [answers, count, newest]
 
     def _wait(self, sink: str) -> str | None:
-        """What a sink said last that it waits for, unless it has said nothing for long."""
+        """What a sink waits for according to its last report, unless that is long ago."""
         reason, said = self._waits.get(sink, ("", 0.0))
         recent = time.monotonic() - said < self._settings.retry_wait_s + ATTEMPT_S
         return reason if reason and recent else None
 
     def _probe(self) -> None:
-        """Ask Postgres for a sign of life, on a connection of its own, and remember what comes of it."""
+        """Check on a separate connection that PostgreSQL answers, and remember the result."""
         with self._asking:
             if self._closed:
                 return
@@ -171,7 +171,7 @@ class Vitals(Observer):
                 self._postgres = None
 
     def close(self) -> None:
-        """Ask Postgres no more. A question that is not answered yet is left alone: ending must not wait for it."""
+        """Stop asking PostgreSQL. A check that is still unanswered is left alone: ending must not wait for it."""
         self._closed = True
         if self._asking.acquire(timeout=CLOSE_S):
             try:

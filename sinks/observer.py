@@ -1,4 +1,4 @@
-"""What a sink tells while it runs: for readiness, metrics and progress bars."""
+"""What a sink reports while it runs: for readiness, metrics and progress bars."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -6,28 +6,28 @@ from sinks.tables import TableRows
 
 
 class Observer:
-    """Hears what the sinks do, from their threads; override what is of interest."""
+    """Hears what the sinks do, from their threads; override what you need."""
 
     def assigned(self, sink: str, partitions: Collection[int]) -> None:
         """The partitions this sink now owns, all of them; it is ready."""
 
     def reached(self, sink: str, offsets: Mapping[int, int]) -> None:
-        """The partitions of this sink, all of them, each with its next offset as it is in Postgres."""
+        """The partitions of this sink, all of them, each with its next offset as it is in PostgreSQL."""
 
     def wrote(self, sink: str, records: int, seconds: float) -> None:
-        """A batch is in Postgres."""
+        """A batch is in PostgreSQL."""
 
     def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
-        """The rows of a batch that is in Postgres; the timestamp of its newest record that is new."""
+        """The rows of a batch that is in PostgreSQL; the timestamp of its newest record that is new."""
 
     def fenced(self, sink: str, partitions: Collection[int]) -> None:
         """Another owner took these partitions."""
 
     def waiting(self, sink: str, reason: str) -> None:
-        """Postgres or Kafka is away; said again at each attempt, until `goes_on`, `wrote` or `assigned`."""
+        """PostgreSQL or Kafka is away; repeated at each attempt, until `goes_on`, `wrote` or `assigned`."""
 
     def goes_on(self, sink: str) -> None:
-        """What it waited for is there again."""
+        """What it waited for is back."""
 
 
 class Observers(Observer):

@@ -1,9 +1,9 @@
-"""Where a sink stands in each partition, kept in Postgres beside its rows, and whose that is.
+"""A sink's position in each partition and its owner, kept in PostgreSQL with the rows.
 
-A position has one owner: one assignment of one process. Claiming it fences whoever had it before, since
-every write moves the position `WHERE owner = mine AND next_offset = expected` in the transaction of its
-rows. Who finds a position otherwise than it left it asks whose it is now (`told_apart`): another's who lives,
-or of a database that went back in time.
+A position has one owner: one assignment of one process. Claiming it fences the owner before, since every
+write moves the position `WHERE owner = mine AND next_offset = expected` in the transaction of its rows. An
+owner that finds a changed position asks why (`told_apart`): another living owner took it, or the database was
+restored from a backup.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ class Move(NamedTuple):
 
 
 class Fenced(Exception):  # noqa: N818 - the name is the message
-    """Positions that are not this owner's to move: nothing was written."""
+    """Positions that do not belong to this owner: nothing was written."""
 
     def __init__(self, partitions: Collection[int]) -> None:
         super().__init__(f"partitions {sorted(partitions)} are not as their owner left them")
@@ -39,8 +39,8 @@ class Fenced(Exception):  # noqa: N818 - the name is the message
 class Lost(Exception):  # noqa: N818 - the name is the message
     """Positions that are not as this owner left them: nothing was written.
 
-    `fenced` are those that another owner took, one that lives. `moved` are the others, with where they stand
-    now, None where there is no row: the database was restored from a backup, or somebody set them.
+    `fenced` are those that another living owner took. `moved` are the others, with their offsets now, None
+    where there is no row: the database was restored from a backup, or somebody set them.
     """
 
     def __init__(self, fenced: Collection[int], moved: Mapping[int, int | None]) -> None:
@@ -50,7 +50,7 @@ class Lost(Exception):  # noqa: N818 - the name is the message
 
 
 class Holder(NamedTuple):
-    """Whose position it is: the sink, its topic, and the assignment that owns it."""
+    """The owner of a position: the sink, its topic, and the assignment."""
 
     sink: str
     topic: str
@@ -58,7 +58,7 @@ class Holder(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What offsets are of, whatever its name: the ids that Kafka gave the cluster and the topic."""
+    """What offsets refer to, independent of names: Kafka's ids of the cluster and the topic."""
 
     cluster_id: str
     topic_id: str
@@ -74,9 +74,9 @@ class Log(NamedTuple):
 def claim(connection: Connection, holder: Holder, origin: Origin, partition: int, log: Log) -> Position:
     """Take the position over and return it; a partition never read starts at the beginning of its log.
 
-    Waits for a batch that the former owner is committing: it holds the row. Takes nothing over, and raises Refused
-    for a position in another topic, Stopped for one outside of this one's log. Positions that an earlier release
-    left do not say of which topic they are: then it is this one.
+    Waits for a batch that the former owner is committing: it holds the row. Raises Refused for a position in another
+    topic, and Stopped for one outside of this topic's log; then nothing is taken over. Positions of an earlier release
+    do not say which topic they belong to: then it is this one.
     """
     row = connection.execute(
         """
@@ -107,7 +107,7 @@ def claim(connection: Connection, holder: Holder, origin: Origin, partition: int
 
 
 def refuse_other_topic(connection: Connection, holder: Holder, origin: Origin) -> None:
-    """Raise Refused where this sink has a position that is of another cluster, or of another topic of this name."""
+    """Raise Refused if this sink has a position in another cluster, or in another topic of this name."""
     others = connection.execute(
         """
         SELECT cluster_id, topic_id FROM sink_positions
@@ -124,16 +124,16 @@ def refuse_other_topic(connection: Connection, holder: Holder, origin: Origin) -
 
 
 def session_name(sink: str, owner: str) -> str:
-    """The application_name of an owner's session: at most 63 characters, or Postgres would cut it."""
+    """The application_name of an owner's session: at most 63 characters, or PostgreSQL would cut it."""
     return f"wallet sink {sink} {owner.rpartition(':')[2]}"
 
 
 def end_hung_sessions(connection: Connection, role: Role, holder: Holder, open_for_s: float) -> int:
-    """End sessions of this sink's owners whose transaction is open for so long; returns how many.
+    """End sessions of this sink's owners whose transaction is open for longer; returns how many.
 
     A process that is suspended in the middle of a COPY would keep its locks for ever: the server waits for
-    its bytes, and no time-out of PostgreSQL interrupts that. Needs the login of that session, so the role is
-    laid down for it.
+    its bytes, and no time-out of PostgreSQL interrupts that. Needs the rights of that session's login, so it
+    runs as the login instead of the role.
     """
     owners = connection.execute(
         "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s", holder
@@ -160,11 +160,11 @@ def owned(connection: Connection, holder: Holder) -> dict[int, int]:
 
 
 def told_apart(connection: Connection, holder: Holder, left_at: Mapping[int, int]) -> Lost:
-    """What became of positions that are not as this owner left them.
+    """Why positions are not as this owner left them: fenced or moved.
 
-    A position that is lower than it was left, or gone, went back with its database, whoever owned it then.
-    So did one whose owner has no session: it is not a member of the group any more, or soon comes back and
-    is fenced. Being wrong there costs a rebalance and no more, for nobody claims but by the group's leave.
+    A position that is lower than it was left, or gone, was moved with its database, whatever its owner then.
+    So was one whose owner has no session: it is no longer a member of the group, or soon comes back and is
+    fenced. A wrong answer costs only a rebalance, since a sink claims only what the group assigns to it.
     """
     found = {
         partition: (next_offset, owner)
@@ -193,7 +193,7 @@ def told_apart(connection: Connection, holder: Holder, left_at: Mapping[int, int
 
 
 def advance(connection: Connection, holder: Holder, moves: Sequence[Move]) -> None:
-    """Move positions within the caller's transaction; raises Fenced if one of them is not ours to move."""
+    """Move positions within the caller's transaction; raises Fenced if one of them is not ours."""
     if not moves:
         return
     cursor = connection.execute(

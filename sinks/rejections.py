@@ -1,4 +1,4 @@
-"""The rejections' way into `rejections`: whatever bytes came, unchanged, with the reason."""
+"""Write rejections to `rejections`: the bytes as they came, with the reason."""
 
 from collections.abc import Sequence
 

@@ -1,8 +1,8 @@
-"""One sink's records once more: compared with the rows that are there, and inserted where they are missing.
+"""Replay one sink's records: compare them with existing rows, and insert those that are missing.
 
-A batch from top to bottom: its rows are made by the sink itself, then in one Postgres transaction 1. the replay's
-cursor is held, 2. the sink's position is moved, or only shown to be ours still, 3. rows below the highest offset
-that was ever written are compared, and rows beyond it go in by COPY, 4. the cursor is moved.
+A batch from top to bottom: the sink makes its rows, then in one PostgreSQL transaction 1. the replay's cursor is
+locked, 2. the sink's position is moved, or only checked to be still ours, 3. rows below the highest offset ever
+written are compared, and rows beyond it go in by COPY, 4. the cursor is moved.
 """
 
 import os
@@ -32,7 +32,7 @@ log = EventLog("sinks.replay")
 
 
 def unfinished(settings: Settings, sink: Sink) -> list[Stretch]:
-    """The last replay of a sink if it has not come to its end; none otherwise."""
+    """The last replay of a sink if it is unfinished; none otherwise."""
     with connect(settings, READER) as connection:
         check(connection)
         found = replay_positions.stretches(connection, Holder(sink.name, sink.topic, ""))
@@ -40,7 +40,7 @@ def unfinished(settings: Settings, sink: Sink) -> list[Stretch]:
 
 
 def positions_of(settings: Settings, sink: Sink) -> dict[int, Position]:
-    """The positions of a sink, of the partitions in which it has one."""
+    """A sink's positions, by partition."""
     with connect(settings, READER) as connection:
         check(connection)
         rows = connection.execute(
@@ -73,19 +73,19 @@ class Replay:
         self._connection.close()
 
     def begin(self, wanted: Sequence[Stretch], begins: Mapping[int, int]) -> None:
-        """Own the sink's positions and note what is to be replayed, all or nothing.
+        """Take the sink's positions and record what to replay, all or nothing.
 
-        Raises Refused while the sink or another replay of it lives, while an earlier one is unfinished, and for
+        Raises Refused while the sink or another replay of it runs, while an earlier one is unfinished, and for
         a stretch that would leave a hole behind the sink's position.
         """
         self._take(begins, wanted)
 
     def resume(self, begins: Mapping[int, int]) -> list[Stretch]:
-        """Own the sink's positions again and return the replay that is unfinished; raises Refused as `begin`."""
+        """Take the sink's positions again and return the unfinished replay; raises Refused as `begin` does."""
         return self._take(begins, None)
 
     def abandon(self) -> None:
-        """Forget an unfinished replay; what it inserted stays. Raises Refused while one lives."""
+        """Forget an unfinished replay; what it inserted stays. Raises Refused while one runs."""
         replay_positions.refuse_if_living(self._connection, self._holder)
         replay_positions.forget(self._connection, self._holder)
 
@@ -131,10 +131,10 @@ class Replay:
         return prepare(self._sink, Batch([move], fresh, replayed))
 
     def write(self, prepared: Prepared) -> None:
-        """Write a batch, or find that it is in.
+        """Write a batch, or find that it is already written.
 
-        Raises Stopped for a row that differs and when a sink has taken over, NotReachable when Postgres stays
-        away for longer than `WALLET_STARTUP_WAIT_S`, or was away when told to stop.
+        Raises Stopped for a row that differs and when a sink has taken over, NotReachable when PostgreSQL stays
+        away for longer than `WALLET_STARTUP_WAIT_S`, or is away when the replay is stopped.
         """
         patience = Patience(self._settings.retry_wait_s, self._settings.startup_wait_s, self._stop)
         while True:
@@ -166,7 +166,7 @@ class Replay:
         position = self._positions[partition]
         moved = Position(max(position.next_offset, next_offset), max(position.high_offset, next_offset))
         with self._connection.transaction():
-            # 1. Where the replay is. An attempt before may have committed although its answer never came.
+            # 1. The replay's cursor. An earlier attempt may have committed although its answer never came.
             stand = replay_positions.cursor(self._connection, self._holder, partition)
             if stand == next_offset != expected:
                 self._positions[partition] = moved
@@ -177,7 +177,7 @@ class Replay:
                     f"not {expected}): was the database restored? Check it, give this replay up with --abandon, "
                     "and start another"
                 )
-            # 2. The sink's position, moved where the replay goes beyond it: who has been replaced writes nothing.
+            # 2. The sink's position, moved if the replay goes beyond it: a replaced owner writes nothing.
             own = Move(partition, position.next_offset, moved.next_offset)
             positions.advance(self._connection, self._holder, [own])
             # 3. The rows.
@@ -187,7 +187,7 @@ class Replay:
         self._positions[partition] = moved
 
     def stretches(self) -> list[Stretch]:
-        """Where the replay is, as Postgres has it; raises NotReachable while that is away."""
+        """The replay's progress in PostgreSQL; raises NotReachable while that is away."""
         try:
             if self._connection.closed:
                 self._connection = self._connect(wait_s=0)
@@ -212,12 +212,12 @@ class Replay:
 
 
 class Trial:
-    """What a replay would find: rows are compared as it does, and none is written."""
+    """A dry run: compares rows as a replay does, and writes none."""
 
     def __init__(self, settings: Settings, sink: Sink) -> None:
         self._sink = sink
         self._holder = Holder(sink.name, sink.topic, "")
-        # Comparing needs a temporary table, and that the right of a writer.
+        # Comparing needs a temporary table, which needs a writer's right.
         self._connection = _checked(connect(settings, WRITER, name="wallet replay, dry run"))
         try:
             positions.refuse_other_topic(self._connection, self._holder, origin_of(settings, sink))
@@ -230,7 +230,7 @@ class Trial:
         self._connection.close()
 
     def running(self) -> str | None:
-        """Who would be in the way, if anybody."""
+        """What is running that would make a replay refuse, if anything."""
         try:
             replay_positions.refuse_if_living(self._connection, self._holder)
         except Refused as refusal:
@@ -260,7 +260,7 @@ def _checked(connection: Connection) -> Connection:
 
 
 def told_unfinished(sink: str, stretches: Sequence[Stretch]) -> str:
-    """One line that says where an unfinished replay stands, and what to do about it."""
+    """One line that says how much of an unfinished replay is left, and what to do about it."""
     left = sum(one.to_offset - one.next_offset for one in stretches)
     return (
         f"a replay of sink {sink} is unfinished, with {left} offsets left: continue with "

@@ -1,8 +1,8 @@
-"""Where a replay of a sink stands, kept in Postgres beside the sink's own position, and who may begin one.
+"""The progress of a sink's replay, kept in PostgreSQL with the sink's own position, and when one may begin.
 
 A replay owns its sink's positions as the sink would, so the two fence each other: it is refused while the sink
-lives, and a sink that is started meanwhile takes the positions and the replay's next batch is refused. Its own
-cursor is in `sink_replays` (migration 0008), so the sink's position never goes back.
+runs, and a sink that is started during the replay takes the positions, so the replay's next batch is refused. Its
+own cursor is in `sink_replays` (migration 0008), so the sink's position never goes back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from sinks import positions
 from sinks.positions import Holder, Move, Origin, Position
 from sinks.postgres import WRITER, Connection, as_login
 
-#: What the owner of a position begins with when it is a replay: `replay:host:pid:uuid`.
+#: The prefix of a position's owner when it is a replay: `replay:host:pid:uuid`.
 REPLAY = "replay:"
 
 
@@ -54,7 +54,7 @@ class Session(NamedTuple):
 
 
 def living(connection: Connection, holder: Holder) -> list[Session]:
-    """Sessions of this sink, and of replays of it, other than this one; not one that only just connects."""
+    """Sessions of this sink and of its replays, other than this one; may miss a session that is connecting."""
     owners = {
         positions.session_name(holder.sink, owner): owner
         for (owner,) in connection.execute(
@@ -89,9 +89,9 @@ def take(
 ) -> dict[int, Position]:
     """Become the owner of these partitions; must run in a transaction.
 
-    Raises Refused while another lives, and for positions in another topic.
+    Raises Refused while another owner runs, and for positions in another topic.
 
-    `begins` are the first offsets of their logs, where a position that was never there begins.
+    `begins` are the first offsets of their logs, where a new position begins.
     """
     # 1. The rows are locked: a sink that claims them does so before the look or after this transaction.
     connection.execute(
@@ -109,7 +109,7 @@ def take(
         where,
     ).fetchall()
     positions.refuse_other_topic(connection, holder, origin)
-    # 2. Whoever has claimed them has its session since before that.
+    # 2. An owner that claimed them connected before that, so its session shows.
     refuse_if_living(connection, holder)
     # 3. Now they are ours.
     connection.execute(
@@ -145,7 +145,7 @@ def begin(connection: Connection, holder: Holder, wanted: Sequence[Stretch]) -> 
 
 
 def forget(connection: Connection, holder: Holder) -> None:
-    """Take away what is known of the last replay."""
+    """Delete the record of the last replay."""
     connection.execute("DELETE FROM sink_replays WHERE sink = %s AND topic = %s", holder[:2])
 
 

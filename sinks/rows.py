@@ -2,7 +2,7 @@
 
 Our own records are canonical (DESIGN section 4), so this reads them by position: at 40,000 rows a second
 building `uuid.UUID`, `datetime` and `LedgerEntry` would cost more than COPY itself. Damaged bytes raise ValueError,
-whatever they are: those that a row cannot be made of, and those that PostgreSQL would refuse in one.
+whatever they are: those that make no row, and those that PostgreSQL would refuse in one.
 
 A row of binary COPY is its number of fields, then each field as its length (-1: null) and bytes, all big
 endian (PostgreSQL manual, "COPY", Binary Format). A timestamptz is microseconds since 2000-01-01 UTC, a
@@ -55,7 +55,7 @@ _LEAST_MS, _MOST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 
 def _damage_is_a_value_error(read: Callable[P, T]) -> Callable[P, T]:
-    """Bytes that end too early, indexes out of range, numbers that fit no column: the same for who reads."""
+    """Turn bytes that end too early, bad indexes and numbers that fit no column into a ValueError."""
 
     @wraps(read)
     def reading(*args: P.args, **kwargs: P.kwargs) -> T:

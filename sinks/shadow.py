@@ -1,4 +1,4 @@
-"""What `wallet rebuild` asks of two databases besides their rows: which they are, who works in them, and an end."""
+"""What `wallet rebuild` asks a database besides its rows: its identity and sessions; and dropping its tables."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from config.errors import Refused, WalletError
 from config.settings import Settings
 from sinks.postgres import Connection, connect, one_line
 
-#: Dropping waits so long for whoever reads.
+#: How long dropping waits for sessions that read.
 LOCK_TIMEOUT = "5s"
 #: Tables, partitioned tables, views, materialised views and sequences of ours, those of extensions left out.
 _RELATIONS = """
@@ -35,7 +35,7 @@ _DROPS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "S"
 
 
 class Session(NamedTuple):
-    """Somebody who is connected to a database."""
+    """A session in a database."""
 
     name: str
     address: str
@@ -52,7 +52,7 @@ def connect_shadow(settings: Settings) -> Connection:
 
 
 def identity(connection: Connection) -> str:
-    """What tells this database from every other one, however it is reached: server and number."""
+    """What identifies this database, however you connect to it: server and number."""
     row = connection.execute(
         """
         SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -70,7 +70,7 @@ def tables(connection: Connection) -> list[str]:
 
 
 def topics_of_sinks(connection: Connection) -> set[str]:
-    """The topics that the rows of this database came from; none where there are no tables of ours."""
+    """The topics that the rows of this database came from; none if our tables do not exist."""
     if "sink_positions" not in tables(connection):
         return set()
     return {topic for (topic,) in connection.execute("SELECT DISTINCT topic FROM sink_positions").fetchall()}
@@ -98,8 +98,8 @@ def idle_s(connection: Connection) -> float | None:
 def drop_everything(connection: Connection) -> list[str]:
     """Drop all tables, views, routines and types of the schema `public`, in one transaction; returns their names.
 
-    The database itself stays: it was there before us. Raises Refused where somebody reads, or where this user
-    does not own everything.
+    The database itself stays: we did not make it. Raises Refused if other sessions use the tables, or if this
+    user does not own all of them.
     """
     dropped: list[str] = []
     try:
@@ -112,7 +112,7 @@ def drop_everything(connection: Connection) -> list[str]:
                 connection.execute(drop.format(sql.SQL(_DROPS[kind]), sql.Identifier("public", name)))
                 dropped.append(name)
             for (signature,) in connection.execute(_ROUTINES).fetchall():
-                # PostgreSQL's own spelling of a name with its arguments, which no quoting would leave whole.
+                # PostgreSQL's own spelling of a name with its arguments, which quoting would break.
                 connection.execute(f"DROP ROUTINE IF EXISTS {signature} CASCADE".encode())
                 dropped.append(signature)
             for (name,) in connection.execute(_TYPES).fetchall():

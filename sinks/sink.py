@@ -1,4 +1,4 @@
-"""What the consumer asks of a sink: its topic, and rows for a run of records."""
+"""What the consumer needs from a sink: its topic, and rows for a run of records."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -19,7 +19,7 @@ else:
 
 
 class Rows(NamedTuple):
-    """What some records become: rows by table, in writing order, and the days that need a month partition.
+    """Rows of some records by table, in writing order, and the days that need a month partition.
 
     Days are counted from the epoch, UTC.
     """
@@ -29,7 +29,7 @@ class Rows(NamedTuple):
 
 
 class Sink(Protocol):
-    """One topic's way into its tables. A sink is pure: the same records give the same rows."""
+    """Turns one topic's records into rows of its tables. A sink is pure: the same records give the same rows."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ def body_of(record: Record) -> bytes:
 
 
 def damaged(record: "Message[Any, Any]", error: Exception) -> Stopped:
-    """The error for a record of ours that cannot be read: nobody but a program of ours may write there."""
+    """The error for an unreadable record in a topic that only this pipeline's worker may write to."""
     return Stopped(
         f"{record.topic()} partition {record.partition()} offset {record.offset()} does not decode "
         f"({error}): another program than this pipeline's worker wrote it"

@@ -1,4 +1,4 @@
-"""The snapshots' way into `transaction_snapshots`."""
+"""Write snapshots to `transaction_snapshots`."""
 
 from collections.abc import Sequence
 

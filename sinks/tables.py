@@ -17,14 +17,14 @@ log = EventLog("sinks.tables")
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
-#: What a record came from, in the tables that tell it.
+#: The source of a record, in the tables that have it.
 SOURCE = ("source_partition", "source_offset")
-#: As much of a value as an error message shows.
+#: Characters of a value that an error message shows.
 SHOWN_CHARACTERS = 200
 
 
 class Differs(Stopped):
-    """A row that is not what its topic says. `versions` are contents, for who asks for them: no log shows them."""
+    """A row that differs from its topic. `versions` holds both contents for callers; logs never show them."""
 
     def __init__(self, told: str, versions: str) -> None:
         super().__init__(told)
@@ -35,9 +35,9 @@ class Differs(Stopped):
 class Table:
     """A table as its sink sees it.
 
-    `identity` is what a record is known by when it comes again. `index` is the columns of the index that
-    finds it fastest: more than the identity where the table is partitioned. `archive` has the same columns.
-    `refers_to` is the table of its foreign key.
+    `identity` recognises a record that comes again. `index` are the columns of the index that finds it
+    fastest: more than the identity if the table is partitioned. `archive` has the same columns. `refers_to`
+    is the table of its foreign key.
     """
 
     name: str
@@ -58,7 +58,7 @@ TableRows = tuple[Table, Sequence[bytes]]
 
 
 def refuse_missing_rights(connection: Connection, tables: Iterable[str]) -> None:
-    """Raise Refused naming what a sink's role may not do that its sink will do."""
+    """Raise Refused naming the rights that a sink needs and its role does not have."""
     wanted = [(table, right) for table in tables for right in ("SELECT", "INSERT")]
     wanted += [("sink_positions", right) for right in ("SELECT", "INSERT", "UPDATE")]
     names, rights = zip(*wanted, strict=True)
@@ -76,14 +76,14 @@ def refuse_missing_rights(connection: Connection, tables: Iterable[str]) -> None
 
 
 def copy(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
-    """Add rows that are new; a row that is there raises psycopg's UniqueViolation. Must run in a transaction."""
+    """Add new rows; one that exists already raises psycopg's UniqueViolation. Must run in a transaction."""
     if rows:
         _lock_in_order(connection, table)
         _copy_into(connection, table.name, table.columns, rows)
 
 
 def reconcile(connection: Connection, table: Table, rows: Sequence[bytes]) -> int:
-    """Compare rows with what is there: equal is a no-op, missing is added, different raises Stopped.
+    """Compare rows with the table: equal ones are skipped, missing ones added, a different one raises Stopped.
 
     Must run in a transaction. Returns how many were missing.
     """
@@ -111,7 +111,7 @@ def count_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -
 
 
 def _keep_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
-    """Leave in a temporary table `incoming` those of the rows that are nowhere; raises Stopped for a difference."""
+    """Keep in a temporary table `incoming` the rows that the table lacks; raises Stopped for a difference."""
     connection.execute(
         sql.SQL("CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
             _columns("{}", table.columns), sql.Identifier(table.name)
@@ -131,9 +131,9 @@ def _keep_missing(connection: Connection, table: Table, rows: Sequence[bytes]) -
 
 
 def _lock_in_order(connection: Connection, table: Table) -> None:
-    """Lock what a table refers to before the table, as whoever makes and moves months does.
+    """Lock the table that this one refers to first, in the same order as making and moving months does.
 
-    Its foreign key would lock it after the rows are in: then each of the two could hold what the other one waits for.
+    The foreign key would lock it only after the rows are in: then the two could deadlock.
     """
     if table.refers_to:
         connection.execute(
@@ -150,7 +150,7 @@ def _copy_into(connection: Connection, name: str, columns: Sequence[str], rows: 
 
 
 def _forget_equal(connection: Connection, table: Table, place: str) -> None:
-    """Take out of `incoming` what is there already, found by the index, in every column the same."""
+    """Delete from `incoming` the rows that the table has already, found by the index, equal in every column."""
     connection.execute(
         sql.SQL("DELETE FROM incoming AS i USING {} AS t WHERE {} AND ({}) IS NOT DISTINCT FROM ({})").format(
             sql.Identifier(place),
@@ -162,7 +162,7 @@ def _forget_equal(connection: Connection, table: Table, place: str) -> None:
 
 
 def _refuse_different(connection: Connection, table: Table, place: str) -> None:
-    """Raise Stopped if a row of the same identity is there: were it equal, it would be forgotten."""
+    """Raise Stopped if a row of the same identity exists: an equal one was deleted from `incoming` before."""
     found = connection.execute(
         sql.SQL(
             "SELECT to_jsonb(t.*)::text, to_jsonb(i.*)::text FROM incoming AS i JOIN {} AS t ON {} LIMIT 1"
@@ -174,7 +174,7 @@ def _refuse_different(connection: Connection, table: Table, place: str) -> None:
 
 
 def _differs(table: Table, place: str, there: Mapping[str, object], came: Mapping[str, object]) -> Differs:
-    """Names the row by what it is known by and by its source, and which columns differ."""
+    """Name the row by its identity and its source, and the columns that differ."""
     known_by = dict.fromkeys((*table.identity, *SOURCE))
     named = ", ".join(f"{name}={came[name]!r}" for name in known_by if name in came)
     columns = [name for name in table.columns if there[name] != came[name]]

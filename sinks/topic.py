@@ -23,17 +23,17 @@ from topics.names import Topics
 
 log = EventLog("sinks.topic")
 
-#: A rebalance waits for so long at most for a member that does not ask for records, since it waits for PostgreSQL.
-#: It leaves its group then, and is fenced if somebody else takes over. Not longer: after a broker's restart Kafka 4.3
-#: may remember members that are gone, and nothing but this ends the wait for them (docs/reliability.md).
+#: How long a rebalance waits at most for a member that does not poll because it waits for PostgreSQL. Then the member
+#: leaves its group, and is fenced if another takes over. Not longer: after a broker's restart Kafka 4.3 may remember
+#: members that are gone, and only this time-out ends the wait for them (docs/reliability.md).
 REBALANCE_S = 60.0
-#: A group that gives no share for longer than that and a session is told to readiness so often, and to the log.
+#: How often to report, to readiness and to the log, that the group has assigned no partitions for longer than that.
 OWED_SAY_S, OWED_LOG_S = 5.0, 60.0
 ASK_S, ASK_AGAIN_S = 10.0, 1.0
-#: How long is waited for a batch's first record, and for others while the batch before is being written.
+#: How long to wait for a batch's first record, and for others while the batch before is being written.
 IDLE_S, GATHERED_S = 0.2, 1.0
 STEP_S = 0.005
-#: Leaving the group takes milliseconds, and finishing the batch in hand as long as PostgreSQL takes.
+#: Leaving the group takes milliseconds, plus the time that PostgreSQL needs for the batch in hand.
 LEAVE_S = 15.0
 #: Answers of Kafka that waiting does not change.
 FINAL = frozenset(
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class TopicReader:
-    """Reads one sink's topic as a member of its group. What it reads from is told it, by `assign`."""
+    """Reads one sink's topic as a member of its group. `assign` says where to read from."""
 
     def __init__(self, settings: Settings, sink: Sink, stop: Event, observer: Observer) -> None:
         self._settings = settings
@@ -60,10 +60,10 @@ class TopicReader:
         self._away = False
         self._failure: BaseException | None = None
         self._upstreams = Topics.of(settings).is_upstreams(sink.topic)
-        #: Partitions that were taken away since the last slice: what was gathered of them is stale.
+        #: Partitions that were taken away since the last slice: their gathered records are stale.
         self._let_go: set[int] = set()
         self._share: set[int] = set()
-        #: Since when the group owes this member its share; None when it has given one, be it none at all.
+        #: Since when the group owes this member an assignment; None once it has given one, even an empty one.
         self._owed_since: float | None = None
         self._owed_said_at = self._owed_logged_at = float("-inf")
         self._admin: AdminClient | None = None
@@ -86,9 +86,9 @@ class TopicReader:
         )
 
     def join(self, assigned: Rebalance, revoked: Rebalance) -> None:
-        """Join the group; the two are called with partition numbers from within `gather` and `leave`.
+        """Join the group; `gather` and `leave` call the two with partition numbers.
 
-        What they raise is raised by `gather`.
+        `gather` raises what they raise.
         """
 
         def call(rebalance: Rebalance, partitions: list[TopicPartition]) -> None:
@@ -127,7 +127,7 @@ class TopicReader:
         self.join(assigned, revoked)
 
     def leave(self) -> None:
-        """Leave the group, so that others take over at once; or after its session, if that does not work."""
+        """Leave the group, so that others take over at once; if that fails, they do after the session time-out."""
         if not self._left():
             log.warning(
                 "stop_hangs",
@@ -144,21 +144,21 @@ class TopicReader:
         return not closing.is_alive()
 
     def assign(self, offsets: Mapping[int, int]) -> None:
-        """Read these partitions, too, each from its offset; to be called while they are being assigned."""
+        """Also read these partitions, each from its offset; call it while they are being assigned."""
         self._consumer.incremental_assign(self._partitions(offsets))
 
     def tell_group(self, offsets: Mapping[int, int]) -> None:
-        """Commit offsets to the group, for tools that show lag; nothing of ours reads them."""
+        """Commit offsets to the group, for tools that show lag; our own code does not read them."""
         try:
             self._consumer.commit(offsets=self._partitions(offsets), asynchronous=True)
         except KafkaException as error:
             log.debug("group_not_told", sink=self._sink.name, reason=str(error))
 
     def gather(self, is_writing: Callable[[], bool] = lambda: False) -> list[Record]:
-        """Records for one batch; none where none come for a while.
+        """Records for one batch; none if none come for a while.
 
         The first one waits for others for `WALLET_SINK_WAIT_MS`, and while the batch before is being written; no more
-        come than a batch may have. Raises Stopped for an error of Kafka that waiting does not mend.
+        come than a batch may have. Raises Stopped for an error of Kafka that waiting does not cure.
         """
         self._say_owed()
         gathered = list(self._consumer.consume(1, IDLE_S))
@@ -170,7 +170,7 @@ class TopicReader:
             wanted = min(slice_of(upstreams=self._upstreams), most_rows - len(gathered))
             left_s = STEP_S if is_writing() else min(STEP_S, soon - time.monotonic())
             some = self._consumer.consume(wanted, max(0.0, left_s))
-            # A partition may have gone and come back while this was waited for, from an earlier position.
+            # While we waited, a partition may have gone and come back from an earlier position.
             gathered = [record for record in gathered if record.partition() not in self._let_go]
             self._let_go.clear()
             gathered += some
@@ -179,7 +179,7 @@ class TopicReader:
             if len(some) < wanted and now >= (at_last if is_writing() else soon):
                 break
         if self._failure:
-            # Before any error among the records: librdkafka assigns by itself where a callback did not.
+            # Before any error among the records: if a callback did not assign, librdkafka does.
             raise self._failure
         return [record for record in gathered if not self._is_error(record)]
 
@@ -188,7 +188,7 @@ class TopicReader:
         asked = TopicPartition(self._sink.topic, partition)
 
         def ask() -> Log:
-            # The stubs leave out that a time-out is told by None.
+            # The stubs do not say that a time-out returns None.
             ends = cast("tuple[int, int] | None", self._consumer.get_watermark_offsets(asked, ASK_S))
             if ends is None:
                 raise NotReachable("no answer in time")
@@ -197,14 +197,14 @@ class TopicReader:
         return self._told(ask, f"the offsets of {asked.topic} {partition}")
 
     def origin(self) -> Origin:
-        """Which cluster and which topic this is, as Kafka knows them; waits as `log` does."""
+        """Kafka's ids of this cluster and this topic; waits as `log` does."""
         return self._told(lambda: Origin(*identity(self._asker(), self._sink.topic)), "its id")
 
     def is_still(self, origin: Origin) -> bool:
-        """Whether what was gathered up to now came from this topic; False if told to stop before Kafka answered.
+        """Whether the records gathered so far came from this topic; False if stopped before Kafka answered.
 
-        A topic that is made again while it is read is read on from the old offsets, and nothing says so. An id never
-        comes back: whoever finds it unchanged has read no other. Raises Refused where it is another one.
+        If a topic is made again, a consumer silently continues from the old offsets. A topic id never comes back: if it
+        is unchanged, no other topic was read. Raises Refused if it has changed.
         """
         while True:
             try:
@@ -252,7 +252,7 @@ class TopicReader:
         return True
 
     def _say_owed(self) -> None:
-        """Say that the group gives no share, which no client tells: a coordinator may be out of order for good."""
+        """Report that the group assigns no partitions, which no client does: its coordinator may be down for good."""
         now = time.monotonic()
         if self._owed_since is None or now < max(
             self._owed_since + self._owed_s, self._owed_said_at + OWED_SAY_S
@@ -273,7 +273,7 @@ class TopicReader:
         return _patience_s(self._settings) + self._settings.session_timeout_s
 
     def _client_error(self, error: KafkaError) -> None:
-        """librdkafka goes on trying by itself."""
+        """Only report it: librdkafka keeps trying."""
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._say_away(error.str())
 
@@ -288,5 +288,5 @@ class TopicReader:
 
 
 def _patience_s(settings: Settings) -> float:
-    """How long the group waits for a member that is at work, in seconds: no write is given up sooner."""
+    """How long the group waits for a busy member, in seconds: never less than a write may take."""
     return max(REBALANCE_S, 2 * settings.postgres_timeout_s, settings.session_timeout_s)

@@ -1,8 +1,8 @@
-"""The Postgres side of a sink: a batch's rows and its positions in one transaction, tried until it is in.
+"""The PostgreSQL side of a sink: writes a batch's rows and positions in one transaction, until it succeeds.
 
-Postgres may go away at any line here. Nothing is lost and nothing comes twice, because after every failure
-the positions are read again: they say whether the batch is in. It may also come back with another content,
-restored from a backup; then positions are not as they were left, and `Lost` says so before anything is written.
+PostgreSQL may go away at any line here. Nothing is lost and nothing comes twice, because after every failure
+the positions are read again: they show whether the batch is written. It may also come back restored from a
+backup; then positions are not as they were left, and `Lost` says so before anything is written.
 """
 
 import time
@@ -31,7 +31,7 @@ log = EventLog("sinks.writer")
 
 T = TypeVar("T")
 
-#: How often the months ahead are looked at, and how soon again where a lock was in the way.
+#: How often to check the months ahead, and how soon again if a lock was in the way.
 MONTHS_EVERY_S, MONTHS_AGAIN_S = 3_600.0, 60.0
 
 
@@ -63,14 +63,14 @@ class Writer:
         self._connection.close()
 
     def claim(self, logs: Mapping[int, Log], origin: Origin) -> dict[int, Position] | None:
-        """Become the owner of these partitions of this topic and return their positions; None if told to stop.
+        """Become the owner of these partitions of this topic and return their positions; None if stopped.
 
         Raises what `positions.claim` raises.
         """
         return self._until_done(lambda: self._claim(logs, origin))
 
     def _claim(self, logs: Mapping[int, Log], origin: Origin) -> dict[int, Position]:
-        # What this session has seen may be gone: the database may have been restored from a backup since.
+        # The months seen by this session may be gone: the database may have been restored from a backup since.
         check(self._connection)
         self._months.clear()
         self._months_ahead_at_s = float("-inf")
@@ -86,7 +86,7 @@ class Writer:
             raise
 
     def write(self, prepared: Prepared) -> bool:
-        """Write a batch, waiting for Postgres as long as it takes; False if told to stop meanwhile.
+        """Write a batch, waiting for PostgreSQL as long as it takes; False if stopped meanwhile.
 
         Raises Lost when a position is not as it was left, Stopped when the rows contradict the tables.
         """
@@ -101,14 +101,14 @@ class Writer:
         return bool(written)
 
     def look(self, batch: Batch) -> bool:
-        """Look, without writing, whether the positions are as they were left; raises Lost if they are not.
+        """Check, without writing, that the positions are as they were left; raises Lost if they are not.
 
-        Waits for Postgres as `write` does; False if told to stop meanwhile.
+        Waits for PostgreSQL as `write` does; False if stopped meanwhile.
         """
         return self._until_done(lambda: self._positions_of(batch)) is not None
 
     def _positions_of(self, batch: Batch) -> dict[int, int]:
-        """Where the batch's partitions stand, each of them before it or behind it."""
+        """The positions of the batch's partitions, each of them before the batch or behind it."""
         next_offsets = positions.owned(self._connection, self._holder)
         left_at = dict(batch.others) | {move.partition: move.expected for move in batch.moves}
         moved_to = {move.partition: move.next_offset for move in batch.moves}
@@ -121,7 +121,7 @@ class Writer:
         return next_offsets
 
     def _write_what_is_missing(self, prepared: Prepared) -> bool:
-        """One attempt. The one before may have committed although its answer never came."""
+        """One attempt. An earlier one may have committed although its answer never came."""
         batch = prepared.batch
         next_offsets = self._positions_of(batch)
         missing = {m.partition for m in batch.moves if next_offsets[m.partition] == m.expected}
@@ -138,7 +138,7 @@ class Writer:
         # In transactions of their own: they lock wallets, and must not hold that lock while rows are copied.
         self._make_months(prepared.fresh.days, prepared.replayed.days)
         with self._connection.transaction():
-            # 1. The positions: a zombie is refused before it writes, and who takes a partition over waits
+            # 1. The positions: a zombie is refused before it writes, and a new owner of a partition waits
             #    for this transaction.
             positions.advance(self._connection, self._holder, prepared.batch.moves)
             # 2. The rows.
@@ -157,7 +157,7 @@ class Writer:
         make_months(self._connection, compared, self._settings, unless_sealed=True)
 
     def _until_done(self, attempt: Callable[[], T]) -> T | None:
-        """Try until it works; while Postgres is away, wait with growing pauses and on new connections."""
+        """Try until it works; while PostgreSQL is away, wait with growing pauses and on new connections."""
         patience, away = Patience(self._settings.retry_wait_s, stop=self._stop), False
         while True:
             try:
@@ -183,7 +183,7 @@ class Writer:
         try:
             self._connection = self._connect(wait_s=0)
         except (ConfigurationError, Refused) as refusal:
-            # It was right before: a backup that is put in the database's place may be there in a moment.
+            # It was right before: a backup that replaces the database may be restored in a moment.
             raise NotReachable(str(refusal)) from None
 
     def _connect(self, wait_s: float) -> Connection:

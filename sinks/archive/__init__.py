@@ -1,1 +1,1 @@
-"""Old months: complete, sealed beside their topic, and moved without copying a row."""
+"""Archive old months: complete, sealed against their topic, and moved without copying a row."""

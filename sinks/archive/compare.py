@@ -1,7 +1,7 @@
-"""A month's rows beside its topic, both in bulk: Postgres adds up its blocks while Kafka is being read.
+"""Compare a month's rows with its topic in bulk: PostgreSQL adds up its blocks while Kafka is being read.
 
-A block is the entries of `BLOCK` source offsets of one partition. Of each, both sides tell how many entries there
-are, their signed sum, and SHA-256 of their hashes in order; only where that differs anything is looked at one by one.
+A block is the entries of `BLOCK` source offsets of one partition. For each block both sides give the number of entries,
+their signed sum, and SHA-256 of their hashes in order; entries are compared one by one only if those differ.
 """
 
 from bisect import bisect_left
@@ -21,11 +21,11 @@ from sinks.postgres import Connection
 from sinks.sink import damaged
 from topics.topic_log import TopicLog
 
-#: Source offsets in a block: 2 MB of hashes, which the server makes one value of.
+#: Source offsets in a block: 2 MB of hashes, which the server puts into one value.
 BLOCK = 65_536
-#: While only Postgres is waited for, `advance` hears so from time to time: it may want to stop.
+#: How often to call `advance` while waiting only for PostgreSQL: it may want to stop.
 TELL_EVERY_S = 0.5
-#: A server that does not take a cancellation will not answer the question either.
+#: How long to wait for a cancellation: a server that does not take it will not answer the query either.
 CANCEL_S = 5.0
 
 #: All of a month is read, whatever the server's statistics say, and sorted in few passes.
@@ -41,7 +41,7 @@ Advance = Callable[[int], None]
 
 
 class Sums(NamedTuple):
-    """What one side says of a block."""
+    """One side's sums of a block."""
 
     entries: int
     amount: int
@@ -49,7 +49,7 @@ class Sums(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What one side says of a month: each block, and a hash over all entries' hashes in their order."""
+    """One side's sums of a month: each block, and a hash over all entries' hashes in their order."""
 
     blocks: Mapping[BlockKey, Sums]
     hash: bytes
@@ -85,9 +85,9 @@ def both_sides(
     ends: Mapping[int, int],
     advance: Advance,
 ) -> tuple[Side, TopicSide]:
-    """Add up a month in Postgres and, between these offsets, in the topic at the same time.
+    """Add up a month in PostgreSQL and, between these offsets, in the topic at the same time.
 
-    `advance` hears how many offsets are read. Raises Stopped for an entry of the topic that is damaged.
+    Calls `advance` with the number of offsets read. Raises Stopped for an entry of the topic that is damaged.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="archive-rows") as hand:
         rows = hand.submit(row_side, connection, month)
@@ -113,7 +113,7 @@ def row_side(connection: Connection, month: Month) -> Side:
             GROUP BY 1, 2 ORDER BY 1, 2
         ) TO STDOUT (FORMAT binary)
     """  # noqa: S608 - COPY takes no parameters; these are numbers and times of ours
-    # Rolled back, for an audit asks within a transaction of its own: the settings must not stay in that.
+    # Rolled back, since an audit runs this within its own transaction, in which the settings must not stay.
     with connection.transaction(force_rollback=True), connection.cursor() as cursor:
         cursor.execute(WHOLE_MONTH)
         with cursor.copy(query.encode()) as stream:
@@ -199,7 +199,7 @@ class _Adding:
 
 
 def _named(messages: Sequence[Message], error: Exception) -> Stopped:
-    """The first of these that the strict reader cannot read, or, were there none, what is wrong with them together."""
+    """The first of these that the strict reader cannot read; if there is none, what is wrong with them together."""
     for message in messages:
         try:
             decode_entry((message.value() or b"")[HEADER_BYTES:])
@@ -213,7 +213,7 @@ def _named(messages: Sequence[Message], error: Exception) -> Stopped:
 
 
 def first_difference(rows: Side, topic: Side) -> BlockKey | None:
-    """The first block of which the two say something else."""
+    """The first block in which the two differ."""
     return next(
         (
             block

@@ -1,8 +1,8 @@
-"""Whether a month is complete: no entry of it can come any more, and every one that came is in Postgres.
+"""Whether a month is complete: no more entries of it can come, and every one that came is in PostgreSQL.
 
-Most partitions say so by themselves: recorded_at never decreases within one, so behind the first entry of a later
-month no earlier one follows. A partition that went quiet needs more: nothing that the workers have not decided yet,
-and nothing that upstream may still send, may become an entry of the month.
+For most partitions the ledger shows it: recorded_at never decreases within one, so no entry of the month follows the
+first entry of a later month. A quiet partition needs more: nothing that the workers have not decided yet, and nothing
+that upstream may still send, may become an entry of the month.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from topics.topic_log import TopicLog
 
 
 class Completeness(NamedTuple):
-    """Where a month begins and ends in the ledger, by partition, and why it is not complete: nothing if it is."""
+    """Where a month begins and ends in the ledger, by partition, and the reasons why it is not complete, if any."""
 
     begins: Mapping[int, int]
     ends: Mapping[int, int]
@@ -38,10 +38,10 @@ def look(
     month: Month,
     begins: Mapping[int, int],
 ) -> Completeness:
-    """Ask Kafka and Postgres about a month; `begins` is one past the newest sealed entry, by partition.
+    """Ask Kafka and PostgreSQL about a month; `begins` is one past the newest sealed entry, by partition.
 
     The order of the questions is the correctness: 1. what workers have decided, 2. how far the ledger goes,
-    3. what of it is in Postgres. What is decided in 1. stands in the ledger of 2., committed or open.
+    3. what of it is in PostgreSQL. What was decided in 1. is in the ledger of 2., committed or open.
     """
     partitions = range(settings.partitions)
     # 1.
@@ -73,7 +73,7 @@ def look(
 
 
 def _not_written(ledger: TopicLog, partition: int, position: int | None, end: int) -> str | None:
-    """Why not all before `end` is in Postgres, as far as the ledger sink's position says it."""
+    """Why not everything before `end` is in PostgreSQL, according to the ledger sink's position."""
     if position is None:
         return "the ledger sink has never read it: run `wallet sink ledger`"
     if position >= end or ledger.first_from(partition, position, end) is None:
@@ -84,7 +84,7 @@ def _not_written(ledger: TopicLog, partition: int, position: int | None, end: in
 def _to_come(
     settings: Settings, connection: Connection, ledger: TopicLog, open_input: OpenInput, month: Month
 ) -> dict[int, str]:
-    """Partitions in which entries of the month may still come, if the ledger does not say otherwise, and why."""
+    """Partitions in which entries of the month may still come, unless the ledger shows otherwise, and why."""
     partitions = range(settings.partitions)
     waits_s = settings.archive_grace_s - (datetime.now(UTC) - month.ends).total_seconds()
     if waits_s > 0:
@@ -104,7 +104,7 @@ def _to_come(
         closing(TopicLog(settings, topic, settings.sink_group("archive"))) as ends,
         closing(open_input(settings, topic)) as incoming,
     ):
-        # Not for as long as a worker's transaction may be open: a sink that is told to stop waits for this look.
+        # Not as long as a worker's transaction may be open: a stopping sink waits for this look.
         decided = group_offsets.offsets(settings, topic, partitions, patience_s=ASK_S)
         for partition in partitions:
             log = ends.log(partition)
@@ -125,7 +125,7 @@ def _to_come(
 def _appended_after(undecided: First, month: Month) -> bool:
     """Whether this record and all that follow it have the broker's time, and are of a later month.
 
-    A record of imported history says nothing of the next one: if it is rejected, that may be older.
+    A record of imported history says nothing about the next one: if it is rejected, the next may be older.
     """
     return undecided.by_broker and undecided.timestamp_ms >= to_ms(month.ends)
 
@@ -133,7 +133,7 @@ def _appended_after(undecided: First, month: Month) -> bool:
 def _decided_by_outcomes(connection: Connection, ledger: TopicLog, partition: int) -> int:
     """One past the newest input that has an outcome, where the group's offset is gone (after a week of idleness).
 
-    A partition is decided in its order, so all before it is decided; as recovery does it (DESIGN section 5).
+    A partition is decided in its order, so everything before it is decided; recovery does the same (DESIGN section 5).
     """
     log = ledger.log(partition)
     entry = ledger.last_before(partition, log.begin, log.stable)

@@ -1,6 +1,6 @@
-"""What a seal needs of ledger entries, read from framed values by the 100,000: signed amounts, source offsets.
+"""What a seal needs of ledger entries, read from many framed values at once: signed amounts, source offsets.
 
-Our own records are canonical (DESIGN section 4), so both stand where they can be found without decoding the rest.
+Our own records are canonical (DESIGN section 4), so both can be found without decoding the rest.
 Damaged values raise ValueError, IndexError or TypeError.
 """
 
@@ -10,7 +10,7 @@ from schemas.avro import long_of
 from schemas.codec import HEADER_BYTES
 from schemas.entries import HASH_BYTES
 
-#: Behind the frame: the length of the transaction id, its 36 characters, and the length of the wallet id.
+#: After the frame: the length of the transaction id, its 36 characters, and the length of the wallet id.
 _WALLET_LENGTH = HEADER_BYTES + 1 + 36
 _CONTINUES = 128
 
@@ -49,7 +49,7 @@ def hashes(values: Sequence[bytes]) -> bytes:
 
 
 def _after_long_wallet(value: bytes) -> int:
-    """Where the type stands behind a wallet id of 64 bytes or more."""
+    """The index of the type after a wallet id of 64 bytes or more."""
     length = _long_at(value, _WALLET_LENGTH)
     return _WALLET_LENGTH + 2 + length
 

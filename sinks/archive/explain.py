@@ -1,4 +1,4 @@
-"""Which rows of a month are not what the topic or its seal says, looked at one by one in a single block."""
+"""Find which rows of a month differ from its topic or its seal, one by one in a single block."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,7 +18,7 @@ NAMED = 3
 
 
 class Mismatch(Stopped):
-    """A month is not what its topic or its seal says; the message names the rows."""
+    """A month differs from its topic or its seal; the message names the rows."""
 
 
 class Version(NamedTuple):
@@ -43,7 +43,7 @@ def refuse_difference(
     topic: TopicSide,
     ends: Mapping[int, int],
 ) -> None:
-    """Raise Mismatch, naming rows of the first block that differs, unless both sides are the same."""
+    """Raise Mismatch, naming rows of the first block that differs, unless both sides are equal."""
     block = first_difference(rows, topic.side)
     if block is None:
         return
@@ -79,7 +79,7 @@ def _shown(value: object) -> object:
 
 
 def _rows(connection: Connection, month: Month, block: BlockKey) -> tuple[dict[int, Version], list[int]]:
-    """Rows by source offset, and the offsets of which there are several."""
+    """Rows by source offset, and the offsets that have several rows."""
     partition, number = block
     found = connection.execute(
         """

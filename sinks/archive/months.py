@@ -1,4 +1,4 @@
-"""The months of the ledger in Postgres: which have rows, where they are, and since when they may be sealed."""
+"""The months of the ledger in PostgreSQL: which have rows, where they are, and from when they may be sealed."""
 
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ FIRST_MONTH, LAST_MONTH = date(1, 1, 1), date(9998, 12, 1)
 
 
 class Month(NamedTuple):
-    """A month that has a table of its own; `first` is its first day, UTC."""
+    """A month that has its own table; `first` is its first day, UTC."""
 
     first: date
     archived: bool
@@ -26,7 +26,7 @@ class Month(NamedTuple):
 
     @property
     def ends(self) -> datetime:
-        """The first moment that is not of it."""
+        """The first moment after it."""
         return following(self.first)
 
     @property
@@ -82,7 +82,7 @@ def _has_rows(connection: Connection, month: Month) -> bool:
 
 
 def entries(connection: Connection, month: Month) -> tuple[int, bool]:
-    """About how many rows a month has, and whether that is exact: the server's estimate where it has one."""
+    """About how many rows a month has, and whether that is exact: the server's estimate if it has one."""
     row = connection.execute(
         "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
         [f"transactions_{month.first:%Y_%m}"],

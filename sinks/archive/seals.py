@@ -1,8 +1,8 @@
-"""The seals of archived months: what one covers, how it is computed, and whether a chain of them is whole.
+"""The seals of archived months: what one covers, how it is computed, and whether a chain of them is unbroken.
 
 A seal is SHA-256(seal before it, 32 zero bytes for the first ‖ what `covered` returns), so a month cannot be
-changed, taken out or put in between without every later seal changing. It depends on the topic alone: a database
-that is filled anew gets the same seals. `sealed_at` is not covered.
+changed, removed or inserted without every later seal changing. It depends on the topic alone: a database that is
+filled again gets the same seals. `sealed_at` is not covered.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def seal_of(content: Content, previous: bytes | None) -> bytes:
 def read(connection: Connection) -> list[Seal]:
     """All seals by month, which is the order in which months are sealed.
 
-    Raises Stopped for a month that no calendar here has; the owner's functions do not make one.
+    Raises Stopped for a month outside our calendar, which the owner's functions never make.
     """
     beyond = connection.execute(
         "SELECT month::text FROM archive_seals WHERE month NOT BETWEEN %s AND %s ORDER BY month LIMIT 1",
@@ -98,7 +98,7 @@ def _content(month: date, ranges: Any, entries: int, amount: Decimal, content_ha
 
 
 def add(connection: Connection, content: Content) -> tuple[Seal, int]:
-    """Seal a month in the caller's transaction, after the newest seal there is; also how many snapshots came of it.
+    """Seal a month in the caller's transaction, after the newest seal; also returns how many snapshots that added.
 
     The owner's function does it: it refuses a month that is not over, and closes the month for everybody.
     """
@@ -124,7 +124,7 @@ class Fault(NamedTuple):
 
 
 def faults(seals: Sequence[Seal]) -> list[Fault]:
-    """What is wrong with these seals, all there are, by month, as far as they tell it by themselves."""
+    """What is wrong with these seals (all of them), by month, judged without the topic."""
     found = []
     previous: bytes | None = None
     for one in seals:

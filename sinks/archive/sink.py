@@ -1,8 +1,8 @@
-"""The archive as a sink: it reads the snapshots, which tell that time goes on, and archives months that are due.
+"""The archive as a sink: it reads the snapshots, which show that time has passed, and archives months that are due.
 
-Reading them writes nothing but its position. What it has read rings a bell, and so does a schedule; a thread of its
-own hears it and does the work, so that the sink goes on reading meanwhile and stays in its group. At the start it
-looks in any case: what a process that was killed did not finish is found then.
+Reading them writes only its position. New snapshots ring a bell, and so does a schedule; another thread then does the
+work, so that the sink continues to read and stays in its group. It always looks at the start, to find work that a
+killed process did not finish.
 """
 
 import time
@@ -34,7 +34,7 @@ LOCK_WAIT = Gauge(
     "How long the newest move waited for its locks and held them: no other session waited longer.",
 )
 
-#: However many snapshots come, a look for months that are due comes no more often than this.
+#: Look for due months no more often than this, however many snapshots come.
 LEAST_PAUSE_S = 10.0
 PROGRESS_EVERY_S = 10.0
 
@@ -49,7 +49,7 @@ class ArchiveSink:
         self.topic = topic
 
     def rows(self, records: Sequence[Record]) -> Rows:  # noqa: ARG002 - the signature is the protocol's
-        """None: that they came is what counts."""
+        """None: only their arrival counts."""
         return Rows(())
 
 
@@ -60,13 +60,13 @@ class Bell(Observer):
         self.rung = Event()
 
     def wrote(self, sink: str, records: int, seconds: float) -> None:  # noqa: ARG002 - Observer's signature
-        """A batch is in."""
+        """A batch is written."""
         if sink == ArchiveSink.name:
             self.rung.set()
 
 
 class Keeper:
-    """Archives what is due, in a thread of its own, until told to stop."""
+    """Archives what is due, in its own thread, until stopped."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Keeper:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until what was begun is done; `stop` must be set."""
+        """Wait until the work in hand is done; `stop` must be set."""
         self._bell.rung.set()
         self._thread.join()
 
@@ -123,7 +123,7 @@ class Keeper:
         return Patience(self._settings.retry_wait_s, stop=self._stop)
 
     def _wait(self, soon: bool) -> None:
-        """Until the bell rings or the schedule comes, with a pause in any case; `soon`: for a pause only."""
+        """Wait for the bell or the schedule, but at least for a pause; `soon`: only for a pause."""
         every_s = self._settings.archive_every_s
         self._stop.wait(min(LEAST_PAUSE_S, every_s))
         if not (soon or self._stop.is_set()):
@@ -131,7 +131,7 @@ class Keeper:
         self._bell.rung.clear()
 
     def _look(self) -> bool:
-        """Archive what may be; whether to look again soon, since another one is at it."""
+        """Archive what may be archived; returns whether to look again soon, since another process is archiving."""
         with Archive(self._settings, "sink archive", self._open_input, wait_s=0) as archive:
             if not self._is_anything_due(archive):
                 return False
@@ -145,7 +145,7 @@ class Keeper:
             return False
 
     def _is_anything_due(self, archive: Archive) -> bool:
-        """Without a question to Kafka, so that a look is cheap."""
+        """Whether any month is due. Does not ask Kafka, so that a look is cheap."""
         return any(archive.is_due(month) and not month.archived for month in archive.months())
 
     def _count(self, sealed: Sequence[Sealed], moved: Sequence[Moved]) -> None:
@@ -156,7 +156,7 @@ class Keeper:
             LOCK_WAIT.set((one.waited_ms + one.took_ms) / 1_000)
 
     def _tell(self, *what: str) -> None:
-        """Say what is waited for, once."""
+        """Log once what the archive waits for."""
         if what != self._told:
             log.info("month_waits", month=what[0], reasons="; ".join(what[1:]))
             self._told = what

@@ -1,8 +1,8 @@
-"""Archiving a month: seal it, once it is complete and its rows are its topic's; then move its whole partition.
+"""Archive a month: seal it, once it is complete and its rows equal its topic; then move its whole partition.
 
-Each of the two is one transaction, so whoever is killed leaves a month open, sealed, or archived, and the next run
-goes on from there. One at a time by an advisory lock of the session: what it did not finish, the server rolls back
-before another gets it.
+Each of the two is one transaction, so a killed process leaves a month open, sealed, or archived, and the next run
+continues from there. An advisory lock of the session lets only one process archive: the server rolls back what it did
+not finish before another gets the lock.
 """
 
 import os
@@ -43,11 +43,11 @@ FIRST_PAUSE_S = 0.5
 
 
 class LocksTaken(Stopped):
-    """A month could not be moved, for others use its tables: nothing is wrong, and it may work later."""
+    """A month could not be moved because other sessions use its tables: nothing is wrong, and it may work later."""
 
 
 class Moved(NamedTuple):
-    """A move that was done: the longest that anybody can have waited for it is the two together."""
+    """A finished move: no other session waited longer than the two times together."""
 
     month: Month
     waited_ms: float
@@ -65,14 +65,14 @@ class Sealed(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A month that is not sealed, and why not; no reason: it may be."""
+    """A month that is not sealed, and why not; without reasons it may be sealed."""
 
     month: Month
     reasons: Collection[str]
 
 
 class Archive:
-    """One session with Postgres, and Kafka's ledger topic. Not for several threads; a context manager."""
+    """One session with PostgreSQL, and Kafka's ledger topic. A context manager, for one thread."""
 
     def __init__(
         self,
@@ -86,13 +86,13 @@ class Archive:
         self._settings = settings
         self._open_input = open_input
         self._ledger: TopicLog | None = None
-        # At most 63 characters, or Postgres would cut it.
+        # At most 63 characters, or PostgreSQL would cut it.
         name = f"wallet {doing} {socket.gethostname()[:30]}:{os.getpid()}"
         self.connection = connect(settings, role, wait_s=wait_s, name=name)
         try:
             check(self.connection)
-            with suppress(psycopg.errors.InvalidParameterValue):  # a server's system may not be able to
-                # Of a killed one the server would finish a long statement first, and keep its lock as long.
+            with suppress(psycopg.errors.InvalidParameterValue):  # some servers' systems cannot
+                # For a killed client the server would finish a long statement first, and keep the lock until then.
                 self.connection.execute("SET client_connection_check_interval = '1s'")
         except BaseException:
             self.connection.close()
@@ -111,21 +111,21 @@ class Archive:
 
     @property
     def ledger(self) -> TopicLog:
-        """The ledger topic; connects when it is first asked for, since most looks find nothing that is due."""
+        """The ledger topic; connects on first use, since most looks find nothing due."""
         if self._ledger is None:
             self._ledger = TopicLog(
                 self._settings, Topics.of(self._settings).ledger, self._settings.sink_group("archive")
             )
         return self._ledger
 
-    # -- one at a time
+    # -- the lock
 
     def is_ours(self) -> bool:
-        """Take the lock that only one session has; it is let go when the session ends."""
+        """Take the lock that only one session can have; it is released when the session ends."""
         return self.connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() == (True,)
 
     def holder(self) -> str:
-        """Who has it, for people. Asked by the login itself: the role does not see where others come from."""
+        """The session that has the lock, for people. Asks as the login: the role does not see others' addresses."""
         with as_login(self.connection, ARCHIVER):
             return lock_holder(self.connection, LOCK) or "a session that has just ended"
 
@@ -144,7 +144,7 @@ class Archive:
         return month.due_at(self._settings) <= datetime.now(UTC)
 
     def completeness(self, month: Month) -> Completeness:
-        """Whether all of it is there, and where it lies in the topic."""
+        """Whether it is complete, and where it is in the topic."""
         begins: dict[int, int] = {}
         for seal in self.seals().values():
             if seal.content.month < month.first:
@@ -157,7 +157,7 @@ class Archive:
     # -- sealing
 
     def seal(self, month: Month, found: Completeness, advance: Advance) -> Sealed:
-        """Seal a month that is complete, after all before it are; raises Mismatch where it is not its topic's."""
+        """Seal a complete month, after all before it are sealed; raises Mismatch if it differs from its topic."""
         started = time.monotonic()
         rows, topic = both_sides(self.connection, self.ledger, month, found.begins, found.ends, advance)
         refuse_difference(self.connection, self.ledger, month, rows, topic, found.ends)
@@ -177,10 +177,10 @@ class Archive:
     # -- moving
 
     def move(self, month: Month, stop: Event | None = None) -> Moved | None:
-        """Move a sealed month to the archive, trying until the locks are to be had; None if it is there.
+        """Move a sealed month to the archive, trying until it gets the locks; None if it is there already.
 
-        Readers and writers wait for no longer than `WALLET_LOCK_TIMEOUT_MS` and the change itself, at a time;
-        between two attempts they get growing pauses. Raises LocksTaken after `WALLET_STARTUP_WAIT_S`.
+        One attempt makes readers and writers wait at most `WALLET_LOCK_TIMEOUT_MS` and the change itself; pauses
+        between attempts grow. Raises LocksTaken after `WALLET_STARTUP_WAIT_S`.
         """
         patience = Patience(self._settings.retry_wait_s, self._settings.startup_wait_s, stop, FIRST_PAUSE_S)
         while True:
@@ -213,14 +213,14 @@ class Archive:
                 )
                 return moved
 
-    # -- all of it
+    # -- sealing and moving
 
     def work(
         self, advance_of: Callable[[Month, int], Advance], stop: Event, only: date | None = None
     ) -> tuple[list[Sealed], list[Moved], Waiting | None]:
-        """Seal and move what may be, the oldest first, up to the first month that has to wait, or after `only`.
+        """Seal and move months, the oldest first, up to the first that has to wait, or up to `only`.
 
-        `advance_of` is told a month and how many offsets it has, and hears how many are read.
+        `advance_of` gets a month and its number of offsets; what it returns is called with how many are read.
         """
         sealed, moved = list[Sealed](), list[Moved]()
         known = self.seals()
@@ -242,7 +242,7 @@ class Archive:
         return sealed, moved, None
 
     def not_due(self, month: Month) -> str:
-        """Why it is too young."""
+        """Why it is too recent."""
         return (
             f"it is due on {month.due_at(self._settings):%Y-%m-%d}, {self._settings.archive_after_days} days after "
             "its end (WALLET_ARCHIVE_AFTER_DAYS)"

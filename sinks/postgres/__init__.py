@@ -1,4 +1,4 @@
-"""PostgreSQL: its sessions, and what is asked of its tables."""
+"""PostgreSQL: its sessions, and queries of its tables."""
 
 from sinks.postgres.questions import (
     SinkPosition,

@@ -1,4 +1,4 @@
-"""Whole databases on the server of WALLET_POSTGRES: made and dropped for demonstrations and tests.
+"""Create and drop whole databases on the server of WALLET_POSTGRES, for demonstrations and tests.
 
 A database cannot be created or dropped within a transaction; connections are in autocommit already.
 """
@@ -24,7 +24,7 @@ def create(settings: Settings, name: str) -> Settings:
 
 
 def drop(settings: Settings, name: str) -> None:
-    """Drop a database, whoever is connected to it; nothing happens where it is gone."""
+    """Drop a database, even if sessions are connected to it; does nothing if it does not exist."""
     with connect(settings) as connection:
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         connection.execute(statement)

@@ -1,6 +1,6 @@
-"""WALLET_POSTGRES before it is used, and what servers say of it: what waiting does not change is said at once.
+"""Check WALLET_POSTGRES, and report at once a server's refusal that waiting does not change.
 
-No message shows a part that may be secret, and none quotes what the DSN's parser says, for that shows the DSN.
+No message shows a part that may be secret, and none quotes the DSN's parser, since that shows the DSN.
 """
 
 import re
@@ -12,7 +12,7 @@ from psycopg import conninfo
 from config.errors import ConfigurationError, Refused, WalletError
 
 FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-#: What libpq and servers say of a setting that is wrong. They give no SQLSTATE for a connection that was refused.
+#: What libpq and servers say about a wrong setting. They give no SQLSTATE for a refused connection.
 _WRONG = re.compile(
     r'password authentication failed|no password supplied|role ".*" does not exist|database ".*" does not exist'
     r"|no pg_hba|statement pooling mode"
@@ -25,7 +25,7 @@ _PORTS = re.compile(r"[0-9,]*")
 
 
 def checked(dsn: str) -> str:
-    """The DSN; raises ConfigurationError for one that cannot be meant."""
+    """The DSN; raises ConfigurationError for one that cannot be right."""
     try:
         parts = conninfo.conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:
@@ -47,7 +47,7 @@ def checked(dsn: str) -> str:
 
 
 def refusal(reason: str) -> WalletError | None:
-    """What a server's, or libpq's, refusal of a connection comes to; None where asking again may help."""
+    """The error for a refused connection; None if trying again may help."""
     if _NO_RIGHT.search(reason):
         return Refused(f"the user of WALLET_POSTGRES lacks a right: {reason}: GRANT it")
     if _WRONG.search(reason):

@@ -1,10 +1,10 @@
-"""Advisory locks, which keep two of a kind from working at once: who has one, for people."""
+"""Advisory locks, which let only one process do a job: which session has one, for people."""
 
 from sinks.postgres.sessions import Connection
 
 
 def holder(connection: Connection, lock: int) -> str | None:
-    """The session that has this lock, as far as the one who asks may see it; None if it has just ended."""
+    """The session that has this lock, as far as this one may see it; None if it has just ended."""
     row = connection.execute(
         """
         SELECT a.application_name, a.usename, a.pid, coalesce(host(a.client_addr), 'an address that is not told')

@@ -1,4 +1,4 @@
-"""Read-only sessions in which all questions see one state."""
+"""Read-only sessions in which all queries see one state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from sinks.postgres.sessions import READER, Connection, connect
 
 @contextmanager
 def looking(settings: Settings) -> Iterator[Connection]:
-    """A read-only transaction that sees what was there at its first question.
+    """A read-only transaction that sees the state at its first query.
 
     Raises Refused for a database of another version.
     """
@@ -20,11 +20,11 @@ def looking(settings: Settings) -> Iterator[Connection]:
         check(connection)
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        # Whoever set one for the database did not think of an audit.
+        # A time-out that is set for the database would be too short for an audit.
         connection.execute("SET statement_timeout = 0")
         with connection.transaction():
-            # First of all, as whoever moves months does: an audit that has read rows for an hour is not to be the
-            # victim of a deadlock.
+            # First of all, as moving a month does: otherwise a deadlock could end an audit that has read rows for
+            # an hour.
             if connection.execute("SELECT to_regclass('wallets') IS NOT NULL").fetchone() == (True,):
                 connection.execute("LOCK TABLE wallets IN ACCESS SHARE MODE")
             yield connection

@@ -1,7 +1,7 @@
-"""Brings a database to the tables this code knows: numbered SQL files, each run once, in order.
+"""Bring a database to the tables that this program needs: numbered SQL files, each run once, in order.
 
-The files are config/migrations/NNNN_name.sql. Each runs in a transaction of its own together with the row
-that records it, under a lock, so any number of `wallet init` may run at once.
+The files are config/migrations/NNNN_name.sql. Each runs in its own transaction together with the row that
+records it, under a lock, so any number of `wallet init` may run at once.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ RECORD_TABLE = """
 """
 
 
-#: Rights of the database itself, set at every init: they are in no dump. Whoever may log in to the server is not let in
-#: for that alone: a session here can hold locks.
+#: Rights of the database itself, set at every init, since a dump does not contain them. A login to the server alone
+#: must not open this database: a session here can hold locks.
 DATABASE_RIGHTS = """
     REVOKE CONNECT, TEMPORARY ON DATABASE {database} FROM PUBLIC;
     GRANT CONNECT ON DATABASE {database} TO wallet_writer, wallet_reader, wallet_archiver;
@@ -61,9 +61,9 @@ def shipped() -> list[Migration]:
 def migrate(settings: Settings, migrations: list[Migration] | None = None) -> list[str]:
     """Apply what is missing and make the coming months; returns the names applied now.
 
-    `migrations` is what the code ships, unless a test says otherwise. Raises Refused for a database that
-    is newer than the code, differs from it, does not let its owner do this, or in which others hold the locks
-    for `WALLET_STARTUP_WAIT_S`.
+    `migrations` are those of this release, except in tests. Raises Refused for a database that is newer than the
+    program, differs from it, does not let its owner do this, or in which other sessions hold the locks for
+    `WALLET_STARTUP_WAIT_S`.
     """
     known = shipped() if migrations is None else migrations
     with connect(settings) as connection:
@@ -94,7 +94,7 @@ def migrate(settings: Settings, migrations: list[Migration] | None = None) -> li
 
 
 def check(connection: Connection) -> None:
-    """Raise Refused unless the database holds exactly the migrations of this code."""
+    """Raise Refused unless the database has exactly the migrations of this program."""
     known = shipped()
     exists = connection.execute("SELECT to_regclass('wallet_migrations') IS NOT NULL").fetchone()
     recorded = _recorded(connection) if exists and exists[0] else {}
@@ -104,7 +104,7 @@ def check(connection: Connection) -> None:
 
 
 def _apply_missing(connection: Connection, known: list[Migration], wait_s: float) -> Iterator[str]:
-    """Apply one migration a transaction, reading anew each time what others may have applied meanwhile."""
+    """Apply one migration per transaction, reading each time what others may have applied meanwhile."""
     while True:
         with connection.transaction():
             connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{round(wait_s * 1_000)}ms"])
@@ -127,7 +127,7 @@ def _apply_missing(connection: Connection, known: list[Migration], wait_s: float
 
 
 def _in_the_way(connection: Connection) -> str:
-    """Who keeps `wallet init` waiting, as far as it can be seen."""
+    """What `wallet init` waits for, as far as it can be seen."""
     if other := holder(connection, LOCK):
         return f"which {other} holds"
     return "which other sessions use (pg_stat_activity shows their transactions)"

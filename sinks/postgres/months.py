@@ -1,8 +1,8 @@
-"""Makes the monthly partitions of `transactions`: ahead of need, and for whatever month rows are of.
+"""Make the monthly partitions of `transactions`: ahead of need, and for every month that rows belong to.
 
-A month is made in a transaction of its own by the owner's function `make_month`. That needs a short lock
-on `wallets`, for the foreign key; who writes meanwhile is not made to wait longer than
-`WALLET_LOCK_TIMEOUT_MS` at a time.
+A month is made in its own transaction by the owner's function `make_month`. That needs a short lock on
+`wallets`, for the foreign key; sessions that write meanwhile wait at most `WALLET_LOCK_TIMEOUT_MS` at a
+time.
 """
 
 import random
@@ -22,7 +22,7 @@ from sinks.postgres.sessions import Connection, one_line
 log = EventLog("sinks.months")
 
 LONGEST_PAUSE_S = 1.0
-#: Somebody else's lock is in the way.
+#: Another session's lock is in the way.
 BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
@@ -39,9 +39,9 @@ def coming_months(ahead: int, today: date | None = None) -> list[date]:
 
 
 def make_months_ahead(connection: Connection, settings: Settings) -> bool:
-    """Make this month and `WALLET_MONTHS_AHEAD` more; False where a lock was not to be had just now.
+    """Make this month and `WALLET_MONTHS_AHEAD` more; False if another session holds the lock now.
 
-    No row needs them yet, so nobody waits for them: a VACUUM of `wallets` may take hours.
+    No row needs them yet, so this does not wait: a VACUUM of `wallets` may take hours.
     """
     for month in coming_months(settings.months_ahead):
         try:
@@ -59,8 +59,8 @@ def make_months(
 ) -> list[date]:
     """Make the partitions of these months; returns those that were missing.
 
-    The connection must not be in a transaction. Raises Stopped when a lock is not to be had within
-    `WALLET_STARTUP_WAIT_S`, or for a sealed month, which `unless_sealed` passes over.
+    The connection must not be in a transaction. Raises Stopped if it gets no lock within
+    `WALLET_STARTUP_WAIT_S`, or for a sealed month, which `unless_sealed` skips.
     """
     return [month for month in sorted(months) if _make(connection, month, settings, unless_sealed)]
 

@@ -1,8 +1,8 @@
-"""Whether what stands between us and PostgreSQL keeps a session together.
+"""Check that a pooler between us and PostgreSQL keeps our session.
 
-Roles, session locks, temporary tables and time-outs belong to a session. A pooler that hands the server's sessions
-on after each transaction (pgbouncer: pool_mode=transaction) would take them from us, and our role would stay behind
-with whoever comes next. That shows only when others are busy there, so it is looked for before anything is set.
+Roles, session locks, temporary tables and time-outs belong to a session. A pooler that passes the server's sessions
+on after each transaction (pgbouncer: pool_mode=transaction) would take them from us, and leave our role to the next
+client. That shows only while other clients are busy, so we check it before anything is set.
 """
 
 import select
@@ -14,9 +14,9 @@ from psycopg.pq import ExecStatus
 
 from config.errors import ConfigurationError
 
-#: Others who use the pooler meanwhile may hide it once, not every time.
+#: Other clients of the pooler may hide it once, not every time.
 LOOKS = 5
-#: A pooler whose sessions are all taken lets us wait for one: it keeps them for those who have them.
+#: A pooler whose sessions are all taken makes us wait for one: then it keeps sessions for their clients.
 ANSWER_S = 5.0
 
 REFUSAL = (
@@ -28,16 +28,16 @@ REFUSAL = (
 def refuse_shared_sessions(connection: psycopg.Connection[Any], dsn: str) -> None:
     """Raise ConfigurationError where this connection does not keep one session of the server to itself.
 
-    Costs one question; and a second connection where a pooler stands between, which is when another process
-    answers than the one that we were told at the start. Nothing may have been set in the session yet.
+    Costs one query; with a pooler also a second connection. There is a pooler if another process answers than the
+    one named at the start. Nothing may have been set in the session yet.
     """
     if _answering(connection) == connection.info.backend_pid:
         return
     with closing(psycopg.Connection.connect(dsn, autocommit=True)) as other:
         for _ in range(LOOKS):
             ours = _answering(connection)
-            # Under transaction pooling `other` gets the session that we have just let go, or we get another
-            # one while it has that.
+            # Under transaction pooling `other` gets the session that we have just released, or we get
+            # another one while it has ours.
             theirs = _held(other)
             if theirs is None:
                 return

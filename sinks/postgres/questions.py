@@ -1,4 +1,4 @@
-"""What the command line reads from the tables, as `wallet_reader`."""
+"""Queries of the command line, as `wallet_reader`."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -113,9 +113,9 @@ def positions(settings: Settings) -> list[SinkPosition]:
 
 
 def written(settings: Settings) -> dict[tuple[str, int], SinkPosition]:
-    """How far the rows of each topic and partition are in the tables.
+    """Up to which offset the rows of each topic and partition are in the tables.
 
-    The archive is left out: it reads the snapshots, which are another sink's, and writes no row of them.
+    The archive is left out: it reads the snapshots, which another sink writes, and writes no rows of them.
     """
     return {(at.topic, at.partition): at for at in positions(settings) if at.sink != "archive"}
 

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, and what its errors mean.
 
 Sessions run in UTF8 and UTC, with our schema as the only search path, whatever the server, the database, the login
-or the environment set; in autocommit: whoever needs a transaction says so with `connection.transaction()`.
+or the environment set; and in autocommit: open a transaction with `connection.transaction()`.
 """
 
 from collections.abc import Iterator
@@ -36,8 +36,8 @@ PARAMETERS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-#: What statements and answers of ours mean depends on these; anybody may have set them otherwise, for the server,
-#: the database, the login, in PGOPTIONS or in the DSN. The encoding is said at the start: it rules every byte.
+#: The meaning of our statements and their answers depends on these, which may be set differently for the server, the
+#: database, the login, in PGOPTIONS or in the DSN. The encoding is set at the start: it applies to every byte.
 ENCODING = "UTF8"
 MEANING = {
     "timezone": "UTC",
@@ -49,13 +49,13 @@ MEANING = {
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "array_nulls": "on",
-    # Who waited for a lock must see what the other did meanwhile.
+    # After waiting for a lock, a statement must see what its holder did.
     "default_transaction_isolation": "read committed",
     # Rows that a policy hides must be an error, not missing.
     "row_security": "off",
 }
-#: A writer says so when it waits for another's lock; and when its machine vanishes, the server lets go of
-#: its locks within half a minute, not after the two hours that are TCP's default.
+#: A writer reports when it waits for another's lock; and when its machine vanishes, the server releases its locks
+#: within half a minute, not after TCP's default of two hours.
 WRITER_LIMITS = {
     "lock_timeout": "5s",
     "tcp_keepalives_idle": "10",
@@ -64,8 +64,8 @@ WRITER_LIMITS = {
 }
 
 
-#: Errors after which the same may work: also the server's answer to a process that was suspended in the middle
-#: of a transaction, and that of a server which is a standby just now.
+#: Errors after which the same may work later: also a server's answer to a process that was suspended in the middle
+#: of a transaction, and that of a server that is a standby right now.
 PASSING = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -109,9 +109,9 @@ def one_line(error: psycopg.Error) -> str:
 
 
 def reason_to_wait(error: psycopg.Error | NotReachable, connection: Connection, doing: str) -> str:
-    """Why the same may work later, in one line.
+    """The reason of an error after which the same may work later, in one line.
 
-    Raises Refused where a right is missing, and Stopped for anything else that waiting does not change.
+    Raises Refused if a right is missing, and Stopped for anything else that waiting does not change.
     """
     if isinstance(error, NotReachable):
         return str(error)
@@ -174,7 +174,7 @@ def _take(connection: Connection, role: Role) -> None:
 
 @contextmanager
 def as_login(connection: Connection, role: Role) -> Iterator[None]:
-    """Lay the session's role down for a while: the login sees more of its own sessions, and may end them."""
+    """Drop the session's role for a while: the login sees more of its own sessions, and may end them."""
     connection.execute("RESET ROLE")
     try:
         yield

@@ -1,8 +1,8 @@
-"""Connections that notice when PostgreSQL says nothing any more: it is suspended, or its machine is.
+"""Connections that notice when PostgreSQL or its machine is suspended.
 
-TCP does not tell, for the kernel of a suspended server goes on to acknowledge what comes. A long statement is silent,
-too. So after a while of silence the server is asked for a new connection: one that answers is at work, and one that
-does not is held to be away, as if the connection had broken.
+TCP does not show it, since the kernel of a suspended server still acknowledges what comes. A long statement is silent,
+too. So after a while of silence we ask the server for a new connection: if it answers it is working, and if not it
+counts as away, as if the connection had broken.
 """
 
 import time
@@ -19,19 +19,19 @@ log = EventLog("sinks.silence")
 
 T = TypeVar("T")
 
-#: Behind a server's FATAL, in its own language, libpq sets two spaces; it sets none so in what it says itself.
+#: libpq puts two spaces after a server's FATAL (in the server's language), but not in its own messages.
 SAID = ":  "
 
 
 class Attended(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose every wait ends with psycopg's OperationalError once the server is held to be away."""
+    """A connection whose every wait ends with psycopg's OperationalError once the server counts as away."""
 
-    #: For so long the server may be silent before it is asked; set by who connects, with how to connect.
+    #: How long the server may be silent before we ask it; `connect` sets this and how to connect.
     silence_s = float("inf")
     place: tuple[str, Mapping[str, Any]] = ("", {})
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Whatever psycopg does with a server goes through here."""
+        """All of psycopg's exchanges with a server go through here."""
         return super().wait(self._attended(gen), interval, timeout)
 
     def _attended(self, gen: PQGen[T]) -> PQGen[T]:
@@ -57,7 +57,7 @@ class Attended(psycopg.Connection[tuple[Any, ...]]):
                 log.debug("postgres_takes_long", silent_for_s=self.silence_s)
         except psycopg.OperationalError as error:
             if SAID in str(error):
-                return  # it lives, whatever it says: too many clients, for example
+                return  # it is alive, whatever it answers: too many clients, for example
             self.pgconn.finish()
             raise psycopg.OperationalError(
                 f"the server was silent for {self.silence_s:g} s and answers no new connection either"
