@@ -1,8 +1,8 @@
 """Which schema ids count in a partition, and from which record on.
 
-What decides must be in the log, for a registry's versions come and go: an id that was accepted is written to the
-pipeline topic in the transaction of the first batch that uses it, and counts from then on, whatever becomes of it in
-the registry. Whoever folds the partition again reads it there.
+What decides must be in the log, since a registry's versions come and go: an accepted id is written to the pipeline
+topic in the transaction of the first batch that uses it, and counts from then on, whatever becomes of it in the
+registry. Folding the partition again reads it there.
 """
 
 import json
@@ -12,18 +12,17 @@ from dataclasses import asdict, dataclass
 from config.errors import Refused
 from schemas.writers import NotATransaction, WriterSchema, writer_schema
 
-#: Answers whose schema an id is, None where it is not a Transaction's.
+#: Returns the schema of an id, None if it is not a Transaction's.
 Ask = Callable[[int], WriterSchema | None]
 PREFIX = b"schema:"
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A schema id that counts in a partition from a source offset on; `schema` stands for itself, without references.
+    """A schema id that counts in a partition from a source offset on; `schema` is complete, without references.
 
-    The pipeline's own id has a record in each partition, too: the one that says that the ids of this partition are
-    kept in the topic at all. Below its `complete_to` the registry was asked, or is not to be asked, by others than
-    the writer: only what stands in the topic counts there.
+    The pipeline's own id has a record in each partition, too: it says that this partition keeps its ids in the topic
+    at all. Below its `complete_to` only the ids in the topic count, and the registry must not be asked.
     """
 
     schema_id: int
@@ -40,12 +39,12 @@ class Accepted:
     def to_json(self) -> bytes:
         """The record's value."""
         fields = {name: value for name, value in asdict(self).items() if value is not None}
-        # In ASCII: a schema's text may hold half of a surrogate pair, which is no UTF-8.
+        # In ASCII: a schema's text may hold half of a surrogate pair, which is not valid UTF-8.
         return json.dumps(fields).encode()
 
     @classmethod
     def from_record(cls, key: bytes, value: bytes) -> "Accepted":
-        """Read a record; raises Refused for what this code has not written."""
+        """Read a record; raises Refused for one that this program cannot have written."""
         try:
             one = cls(**json.loads(value))
             numbers = (one.schema_id, one.partition, one.from_offset, one.complete_to or 0)
@@ -61,10 +60,9 @@ class Accepted:
 
 
 class AcceptedIds:
-    """What a fold asks about the ids of one partition: the topic's answer, else the registry's.
+    """Answers a fold's questions about the ids of one partition: from the topic, else from the registry.
 
-    Without `ask` nothing counts but what was written. What is accepted anew waits in `unwritten` for the batch that
-    uses it.
+    Without `ask` only the ids in the topic count. A newly accepted id waits in `unwritten` for the batch that uses it.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class AcceptedIds:
         self.unwritten: list[Accepted] = []
 
     def __call__(self, schema_id: int, offset: int) -> WriterSchema | None:
-        """The schema of this id for the record at this source offset, None where it does not count."""
+        """The schema of this id for the record at this source offset, None if it does not count."""
         if (known := self._accepted.get(schema_id)) is not None:
             return writer_schema(known.schema) if offset >= known.from_offset else None
         if self._ask is None or offset < self._asked_from:
@@ -88,6 +86,6 @@ class AcceptedIds:
         return writer
 
     def accept(self, one: Accepted) -> None:
-        """Let an id count; it is to be written with the next batch."""
+        """Let an id count; the next batch writes it."""
         self._accepted[one.schema_id] = one
         self.unwritten.append(one)

@@ -1,6 +1,6 @@
-"""Avro's primitives: canonical writing, and a strict reader that is the judge of what is legal.
+"""Avro's primitives: canonical writing, and a strict reader that judges what is legal.
 
-Strict is the Avro specification taken by its word, which fastavro does not do: an index out of range, a
+Strict means the Avro specification to the letter, which fastavro does not enforce: an index out of range, a
 varint beyond 64 bits, bytes left over and a block whose size is wrong are errors here.
 Legal but unusual encodings, such as overlong varints and blocks with sizes, are read.
 """
@@ -79,7 +79,7 @@ class Reader:
         # Only items that occupy no bytes can be more than the bytes. Without a bound, a few bytes could
         # announce 2**62 of them.
         self._items_left = len(body)
-        #: How many records the value that is being read lies within; kept by who reads nested records.
+        #: How many records the current value is nested in; maintained by the code that reads nested records.
         self.depth = 0
 
     @property
@@ -88,7 +88,7 @@ class Reader:
         return self._at
 
     def end(self) -> None:
-        """There must be nothing left."""
+        """Check that nothing is left."""
         if self._at != len(self._body):
             raise IllegalAvro(f"{len(self._body) - self._at} bytes left over")
 
@@ -150,9 +150,9 @@ class Reader:
             raise IllegalAvro(f"a string that is not UTF-8 ({error.reason} at byte {error.start})") from None
 
     def items(self) -> Iterator[None]:
-        """One turn for each item of an array or a map; the caller reads the item in its turn.
+        """One step per item of an array or a map; the caller reads the item in each step.
 
-        A negative count is followed by the block's size in bytes, which must be right.
+        After a negative count comes the block's size in bytes, which must be right.
         """
         while count := self.long():
             block_end = None

@@ -1,7 +1,7 @@
-"""Between the bytes of Kafka and the records of `schemas.records`: the wire format and the worker's decoder.
+"""Convert between Kafka's bytes and the records of `schemas.records`: the wire format and the worker's decoder.
 
-`TransactionCodec.order` says what a value is: a transaction's deciding part with its canonical bytes, or why it is
-none. The functions for our own records come from `schemas.entries`.
+`TransactionCodec.order` decodes a value: to a transaction's deciding part with its canonical bytes, or to the reason
+why it is none. The functions for our own records come from `schemas.entries`.
 """
 
 from binascii import unhexlify
@@ -83,7 +83,7 @@ def not_a_transactions(schema_id: int) -> str:
 
 
 def content_digest(body: bytes, transaction: Transaction) -> bytes:
-    """What two postings of one transaction id must share to be duplicates: SHA-256 of the canonical bytes
+    """What two records with one transaction id must share to be duplicates: SHA-256 of the canonical bytes
     with metadata sorted by key. `body` is the canonical encoding of `transaction`.
     """
     if len(transaction.metadata) > 1:
@@ -117,31 +117,30 @@ class TransactionCodec:
     """Decodes values of the transactions topic, judging UNDECODABLE and INVALID (DESIGN section 4).
 
     `schema_id` is the pipeline's schema, version 1 of Transaction. `writers` is asked about every other id, with the
-    offset of the record that has it, and answers with the producer's own schema, or None where the id does not count
-    as a Transaction's. Without `compiled`
-    it does everything in Python, and so does a fold that decodes by it: an audit must not repeat what it checks.
+    record's offset, and returns the producer's own schema, or None if the id does not count as a Transaction's. Without
+    `compiled` it does everything in Python, and so does a fold that uses it: an audit must not run the code it checks.
     """
 
     def __init__(
         self, schema_id: int, writers: Callable[[int, int], WriterSchema | None], *, compiled: bool = True
     ) -> None:
         self.compiled = compiled
-        #: What values in the pipeline's schema begin with.
+        #: The first bytes of values in the pipeline's schema.
         self.frame = frame(schema_id)
         self._usual = usual_reader(self.frame)
-        #: The fast path of `order`: None for what it cannot judge.
+        #: The fast path of `order`; returns None for what it cannot judge.
         self.usual_order = usual_order(self.frame) if compiled else usual_order_in_python(self.frame)
         self._writers = writers
 
     def order(self, value: bytes | None, offset: int = 0) -> Order | Rejected:
-        """What of a record's value decides about it; `decode` gives all of it. Raises what `writers` raises."""
+        """The deciding part of a record's value; `decode` returns all of it. Raises what `writers` raises."""
         if value and (usual := self.usual_order(value)):
             return usual
         decoded = self.decode(value, offset)
         return decoded if isinstance(decoded, Rejected) else order_of(*decoded)
 
     def decode(self, value: bytes | None, offset: int = 0) -> Decoded | Rejected:
-        """What the value of the record at this source offset is. Raises only what `writers` raises."""
+        """The value of the record at this source offset, decoded. Raises only what `writers` raises."""
         if value:
             usual = self._usual(value)
             if usual and usual[1] == len(value):

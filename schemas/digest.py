@@ -1,8 +1,8 @@
-"""SHA-256 of short values: copying a function that was looked up once takes a third less time than a look-up each."""
+"""SHA-256 of short values: copying one empty hash takes a third less time than making a new one for each value."""
 
 from hashlib import sha256
 
-#: Makes a hash that nothing was put into yet.
+#: Makes an empty hash.
 new_sha256 = sha256().copy
 
 

@@ -1,6 +1,6 @@
 """Our own records as Avro bodies: ledger entries, balances and snapshots, written and read back.
 
-What these functions read was written by them, canonically; damaged bytes raise ValueError, they are never
+These functions read only what they wrote, canonically; damaged bytes raise ValueError, they are never
 rejected. Bodies are without the five bytes of the wire format.
 """
 
@@ -15,17 +15,17 @@ from schemas.usual import usual_reader
 from schemas.versions import SchemaName
 
 HASH_BYTES = 32
-#: What a wallet's first entry is chained to.
+#: The previous hash of a wallet's first entry.
 NO_HASH = bytes(HASH_BYTES)
 
-#: What the three records share in form: five numbers, then the hash.
 _new = tuple.__new__
 _usual = usual_reader(b"")
+#: The three kinds of record share this form: five numbers, then the hash.
 _NUMBERS_AND_HASH = re.compile(rb"([\x80-\xff]{0,9}+[\0-\x7f])" * 5 + rb"(.{32})", re.DOTALL).match
 
 
 class EntryParts(NamedTuple):
-    """A LedgerEntry with the slice of the body that is its transaction, which the content's digest is of."""
+    """A LedgerEntry with the slice of its body that is the transaction, from which the content's digest is made."""
 
     transaction: Transaction
     transaction_body: bytes
@@ -134,7 +134,7 @@ def decode_balance(body: bytes) -> Balance:
 
 
 def encode_snapshot(balance: Balance, reason: int, write: Longs = longs) -> bytes:
-    """A Snapshot's body: the balance's, then why."""
+    """A Snapshot's body: the balance's, then the reason."""
     return encode_balance(balance, write) + long_bytes(reason)
 
 
@@ -149,7 +149,7 @@ def decode_snapshot(body: bytes) -> Snapshot:
     return Snapshot(wallet_id, currency, *numbers, reason)
 
 
-#: The decoder of every released version, by schema and version: what was once written stays readable.
+#: The decoder of every released version, by schema and version: everything ever written stays readable.
 DECODERS: Mapping[
     tuple[SchemaName, int], Callable[[bytes], Transaction | LedgerEntry | Balance | Snapshot]
 ] = {

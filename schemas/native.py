@@ -1,6 +1,6 @@
-"""What of the fold is compiled (`_native.c`); None where it is not. Then everything works all the same, slower.
+"""The compiled parts of the fold (`_native.c`); None if they are not compiled, which is only slower.
 
-One that was compiled from another version's source is left alone: `make setup` compiles it anew.
+A build from another version's source is not used: `make setup` compiles it again.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Which partition a key belongs to: Java's default partitioner, `murmur2_random` in librdkafka.
 
-librdkafka's own default is another one and puts nine of ten keys elsewhere.
+librdkafka's own default differs and puts nine of ten keys elsewhere.
 """
 
 import struct
@@ -25,5 +25,5 @@ def murmur2(key: bytes) -> int:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key among so many."""
+    """The partition of a key in a topic with `partitions` partitions."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

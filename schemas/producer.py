@@ -1,10 +1,10 @@
-"""For producers in Python: send transactions as the contract asks, with confirmed delivery.
+"""For producers in Python: send transactions as the contract requires, with confirmed delivery.
 
     with TransactionProducer(settings) as producer:
         producer.send(transaction(transaction_id=..., wallet_id="alice", type="CREDIT", amount=1_250,
                                   currency="EUR", occurred_at=datetime.now(UTC)))
 
-Leaving the block waits until Kafka has confirmed every one, and raises Undelivered if it has not.
+Leaving the block waits until Kafka has confirmed every transaction, and raises Undelivered if it has not.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,12 +22,12 @@ from schemas.rules import broken_rule
 from topics.clients import librdkafka
 from topics.names import Topics
 
-#: Transactions on their way, at most; `send` waits when there are more.
+#: The most unconfirmed transactions; `send` waits when there are more.
 BUFFERED = 50_000
 #: Failures after which `send` gives up instead of adding to them.
 FAILURES = 1_000
 DELIVERY_TIMEOUT_S = 120.0
-#: What the protocol adds to key and value, generously.
+#: The most that the protocol adds to key and value.
 FRAMING_BYTES = 4_096
 #: Any partition: the partitioner chooses.
 PARTITION_UA = -1
@@ -39,7 +39,7 @@ class InvalidTransaction(WalletError, ValueError):  # noqa: N818 - the name is t
 
 
 class Failure(NamedTuple):
-    """A transaction that Kafka did not confirm, what the caller named it, and why."""
+    """A transaction that Kafka did not confirm, the caller's name for it, and why."""
 
     transaction: Transaction
     reference: str
@@ -69,7 +69,7 @@ def transaction(
     group_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Transaction:
-    """A Transaction from what people have at hand; raises InvalidTransaction, saying what is wrong."""
+    """A Transaction from ordinary Python values; raises InvalidTransaction, saying what is wrong."""
     if type not in TYPES:
         raise InvalidTransaction(f"type {type!r} is neither CREDIT nor DEBIT")
     if isinstance(amount, bool) or not isinstance(amount, int):
@@ -94,7 +94,7 @@ def queue(
     partition: int = PARTITION_UA,
     headers: Sequence[tuple[str, bytes | None]] = (),
 ) -> None:
-    """Give a record to the producer; waits while its buffer is full. `told` hears what became of it."""
+    """Give a record to the producer; waits while its buffer is full. Calls `told` with its delivery report."""
     while True:
         try:
             producer.produce(topic, value, key, partition, on_delivery=told, headers=[*headers])
@@ -107,8 +107,8 @@ def queue(
 class TransactionProducer:
     """Sends transactions to the pipeline's input topic: acks=all, idempotent, Java's partitioner.
 
-    Transactions of one wallet stay in the order in which they were sent. Connects when it is made; raises
-    what `schema_ids` raises. For one thread.
+    Transactions of one wallet stay in the order in which they were sent. Connects at once; raises what
+    `schema_ids` raises. For one thread.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -160,7 +160,7 @@ class TransactionProducer:
     def flush(self) -> None:
         """Wait until every transaction is confirmed or has failed; raises Undelivered if one has.
 
-        What was raised is forgotten: the next flush speaks of later transactions only.
+        It then forgets those failures: the next flush reports only later transactions.
         """
         while self._producer.flush(_POLL_S):
             pass
@@ -171,7 +171,7 @@ class TransactionProducer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Flush; an exception that is on its way already is not replaced by Undelivered."""
+        """Flush; Undelivered does not replace an exception that is already being raised."""
         try:
             self.flush()
         except Undelivered:

@@ -1,8 +1,7 @@
 """The records of the pipeline, as frozen tuples.
 
-Amounts and balances are int minor units. Times are kept as the int that the schema holds (`_us` micro-,
-`_ms` milliseconds since the epoch, UTC) with an aware `datetime` beside it as a property: a batch of
-thousands is folded without building one.
+Amounts and balances are int minor units. Times are the schema's ints (`_us` micro-, `_ms` milliseconds since
+the epoch, UTC), with an aware `datetime` as a property: a batch of thousands is folded without building one.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -42,7 +41,7 @@ class Reason(StrEnum):
     INSUFFICIENT_FUNDS = "INSUFFICIENT_FUNDS"
 
 
-#: Characters of a rejection's detail, at most: it travels in a header.
+#: The most characters of a rejection's detail, since it travels in a header.
 DETAIL_CHARACTERS = 500
 
 
@@ -54,7 +53,7 @@ class Rejected(NamedTuple):
 
     @classmethod
     def because(cls, reason: Reason, text: str) -> "Rejected":
-        """Rejected with any text as its detail: not printable ASCII is escaped, what is long is cut."""
+        """Rejected with any text as its detail: escapes all but printable ASCII, and cuts long text."""
         detail = text[:DETAIL_CHARACTERS].encode("unicode_escape").decode("ascii")
         return cls(
             reason, detail if len(detail) <= DETAIL_CHARACTERS else detail[: DETAIL_CHARACTERS - 3] + "..."
@@ -62,7 +61,7 @@ class Rejected(NamedTuple):
 
 
 class Transaction(NamedTuple):
-    """What upstream asks for. `type` is CREDIT or DEBIT (an enum index); `amount` minor units, above zero."""
+    """What upstream requests. `type` is CREDIT or DEBIT (an enum index); `amount` is in minor units, above zero."""
 
     transaction_id: str
     wallet_id: str
@@ -80,7 +79,7 @@ class Transaction(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What of a valid transaction decides what becomes of it, and the bytes that are carried along.
+    """The part of a valid transaction that decides its outcome, and the bytes that are carried along.
 
     `transaction_id` is the UUID's 16 bytes and `wallet` the wallet id's UTF-8; `body` is the canonical encoding
     and `content` the digest that two postings of one transaction share.
@@ -113,7 +112,7 @@ class LedgerEntry(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """A wallet's newest entry in short; the value of the balance table and of its changelog."""
+    """A summary of a wallet's newest entry; the value of the balance table and of its changelog."""
 
     wallet_id: str
     currency: str
@@ -131,7 +130,7 @@ class Balance(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """A balance brought forward: the fields of Balance, then why (`reason` is an enum index)."""
+    """A balance brought forward: the fields of Balance, then the reason (an enum index)."""
 
     wallet_id: str
     currency: str

@@ -1,14 +1,14 @@
-"""Schemas that refer to others: in a registry, a named type may be a subject of its own.
+"""Schemas that refer to others: in a registry, a named type may have its own subject.
 
-What is referred to is put into the schema, each type where it is first named. The text that comes out stands for
-itself: it can be kept, and read without a registry.
+Referenced schemas are put into the schema, each type where it is first named. The result is complete: it can be kept,
+and read without a registry.
 """
 
 import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-#: Schemas that one refers to, itself or through others, at most; and what they measure with it.
+#: The most schemas that one may refer to, directly or through others; and the most bytes of all together.
 MOST_REFERENCES = 100
 SCHEMA_BYTES = 262_144
 
@@ -16,21 +16,21 @@ _NAMED = {"record", "error", "enum", "fixed"}
 
 
 class Reference(NamedTuple):
-    """One version of a subject that a schema refers to, and the name that it has there."""
+    """One version of a subject that a schema refers to, and its name in that schema."""
 
     name: str
     subject: str
     version: int
 
 
-#: The text of what is referred to, and its own references.
+#: Returns the text of a reference, and its own references.
 LookUp = Callable[[Reference], tuple[str, list[Reference]]]
 
 
 def whole(text: str, references: Iterable[Reference], look_up: LookUp) -> str:
-    """The schema with all that it refers to in it; as it is where it refers to nothing.
+    """The schema with everything it refers to put into it; unchanged if it refers to nothing.
 
-    Raises what `look_up` raises, and ValueError for a text that is no schema or refers to too many.
+    Raises what `look_up` raises, and ValueError for a text that is not a schema or refers to too many.
     """
     texts: dict[tuple[str, int], str] = {}
     waiting, size = [*references], _size(text)
@@ -62,7 +62,7 @@ def _size(text: str) -> int:
 
 
 class _Inlining:
-    """Names as Avro has them: one without a dot belongs to the namespace that it stands in."""
+    """Resolves names as Avro does: one without a dot belongs to the namespace around it."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, str]] = {}
@@ -107,7 +107,7 @@ class _Inlining:
 
 
 def _full_name(schema: Any, namespace: str) -> tuple[str, str]:
-    """The full name of a named type, and the namespace of what stands in it."""
+    """The full name of a named type, and the namespace of the types within it."""
     name = schema["name"]
     if "." in name:
         return name, name.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""Schema ids: fixed without a registry; with one (Confluent's API), those that its subjects list.
+"""Schema ids: fixed without a registry; with one (Confluent's API), the ids that its subjects list.
 
 Subjects are `<topic>-value`. Only `register`, which `wallet init` calls, writes to a registry.
 """
@@ -30,7 +30,7 @@ from topics.names import Topics
 COMPATIBILITY = "FULL_TRANSITIVE"
 #: The first pause between two attempts; doubled up to WALLET_RETRY_WAIT_S.
 FIRST_PAUSE_S = 0.1
-#: Ids remembered, of either kind.
+#: Known and unknown ids to remember, of each kind.
 REMEMBERED = 1_000
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ def schema_ids(settings: Settings) -> SchemaIds:
 
 
 def register(settings: Settings) -> SchemaIds:
-    """Register the four schemas, whose later versions must be FULL_TRANSITIVE; again changes nothing.
+    """Register the four schemas, whose later versions must be FULL_TRANSITIVE; repeating it changes nothing.
 
     Raises Refused if the registry declines one, NotReachable as `schema_ids` does.
     """
@@ -106,16 +106,16 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
 
 
 class Writers:
-    """Answers whose schema an id is by the registry: called with an id, returns its schema or None.
+    """Looks ids up in the registry: called with an id, returns its schema or None.
 
     An id counts if the input topic's subject lists it, or has listed it; without a registry only id 1 does. Ids never
     change their meaning, so schemas are remembered for the life of the process. That an id is unknown is remembered
     until `forget_unknown`, called after each fetch: a producer registers its schema before it first sends, so an
     answer is certain for records fetched before the question.
 
-    Only the registry's "no such id" makes an id unknown. While the registry is away, or declines to
-    answer, the call waits and asks again, with a warning each time, until `abandon` is set, which is `stop` unless
-    given: then it raises NotReachable. So does `listed` for what it is given.
+    Only the registry's "no such id" makes an id unknown. While the registry is away, or declines to answer, the call
+    waits and asks again, with a warning each time, until `abandon` (by default `stop`) is set: then it raises
+    NotReachable. `listed` does the same with its own `stop`.
     """
 
     def __init__(self, settings: Settings, stop: Event | None = None, abandon: Event | None = None) -> None:
@@ -124,7 +124,7 @@ class Writers:
         self._longest_pause_s = settings.retry_wait_s
         self._stop = stop or Event()
         self._abandon = abandon or self._stop
-        #: What is waited for at the moment, for readiness and the watchdog; None if nothing is.
+        #: What a call waits for at the moment, for readiness and the watchdog; None if nothing.
         self.waits_for: str | None = None
         self._known: dict[int, WriterSchema | None] = {}
         self._unknown: dict[int, None] = {}
@@ -133,7 +133,7 @@ class Writers:
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
         """The schema of this id, or None if it is not a Transaction's."""
-        # Threads share this, and one may just be forgetting what another has looked for.
+        # Threads share this, and another one may be clearing it right now.
         with suppress(KeyError):
             return self._known[schema_id]
         registry, unknown = self._registry, self._unknown
@@ -144,14 +144,14 @@ class Writers:
                 f"what schema id {schema_id} is", lambda: self._answer(registry, schema_id), self._abandon
             )
         except NotFound:
-            # Into the dict from before the question: what was forgotten meanwhile stays forgotten.
+            # Into the dict of before the question: if it was replaced meanwhile, the id stays forgotten.
             _remember(unknown, schema_id, None)
             return None
         _remember(self._known, schema_id, writer)
         return writer
 
     def forget_unknown(self) -> None:
-        """Ask again about ids that were unknown; to be called after records are fetched, before decoding."""
+        """Ask again about ids that were unknown; call it after fetching records, before decoding them."""
         self._unknown = {}
 
     def listed(self, stop: Event) -> dict[int, WriterSchema]:
@@ -208,7 +208,7 @@ def usable(text: str) -> WriterSchema:
 
 
 def writers(settings: Settings, stop: Event | None = None, abandon: Event | None = None) -> Writers:
-    """What TransactionCodec asks about schema ids other than the pipeline's."""
+    """What TransactionCodec asks about schema ids other than the pipeline's own."""
     return Writers(settings, stop, abandon)
 
 

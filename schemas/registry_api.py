@@ -1,8 +1,8 @@
 """The calls of Confluent's registry API that the project makes, over the standard library.
 
-The client that comes with confluent-kafka retries and caches inside and takes 0.7 s to import. Here a call
-is one request, and its failure one of three: the registry says that it has no such thing, it declines, or
-it is away.
+The client in confluent-kafka retries and caches internally and takes 0.7 s to import. Here a call is one
+request that fails in one of three ways: the registry says that it has no such thing, it declines, or it is
+away.
 """
 
 import base64
@@ -20,7 +20,7 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from schemas.references import Reference, whole
 
-#: For a connection, for each piece of an answer, and for all of them together.
+#: The time-out of a connection, of each piece of an answer, and of all pieces together.
 TIMEOUT_S = 10.0
 ANSWER_BYTES = 2**20
 PIECE_BYTES = 65_536
@@ -45,11 +45,11 @@ class Declined(Exception):  # noqa: N818 - the name is the message
 
 
 class NotAllowed(Declined):
-    """The registry does not know who asks, or does not let him do it."""
+    """The registry does not know this user, or does not allow the request."""
 
 
 class RegistryAway(Exception):  # noqa: N818 - the name is the message
-    """No answer, or none that a registry would give; trying again may help."""
+    """No answer, or not a registry's answer; trying again may help."""
 
 
 class Version(NamedTuple):
@@ -68,7 +68,7 @@ class Registry(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> "Registry | None":
-        """The registry of these settings, if there is one; connects when it is first asked."""
+        """The registry of these settings, if there is one; connects on the first call."""
         if settings.registry is None:
             return None
         parts = urlsplit(settings.registry)
@@ -84,22 +84,22 @@ class Registry(NamedTuple):
         return self._ask("GET", f"/schemas/ids/{schema_id}/versions?deleted=true", _subjects)
 
     def schema(self, schema_id: int) -> str:
-        """The text of a schema with all that it refers to in it.
+        """The text of a schema with everything it refers to put into it.
 
-        Raises NotFound if there is no such id, ValueError where its references cannot be put together.
+        Raises NotFound if there is no such id, ValueError if its references cannot be resolved.
         """
         return self.whole(
             self._ask("GET", f"/schemas/ids/{schema_id}", lambda answer: _version(schema_id, answer))
         )
 
     def whole(self, version: Version) -> str:
-        """As `schema`, of a version that was asked for."""
+        """The same as `schema`, for a version that was already fetched."""
 
         def referred(reference: Reference) -> tuple[str, list[Reference]]:
             try:
                 found = self.version(reference.subject, reference.version)
             except NotFound as error:
-                # Nobody can delete what is referred to, so this is no answer about the schema that was asked for.
+                # A referenced schema cannot be deleted, so this says nothing about the schema itself.
                 raise RegistryAway(
                     f"{self.url} has no version {reference.version} of {reference.subject}, which schema id "
                     f"{version.schema_id} refers to: {error}"
@@ -109,13 +109,13 @@ class Registry(NamedTuple):
         return whole(version.text, version.references, referred)
 
     def id_of(self, subject: str, text: str) -> int:
-        """The id of a schema under its subject, also of a deleted version; raises NotFound if it never was there."""
+        """The id of a schema under its subject, also of a deleted version; raises NotFound if never registered."""
         return self._ask(
             "POST", f"/subjects/{quote(subject, '')}?deleted=true", _id, schema=text, schemaType="AVRO"
         )
 
     def register(self, subject: str, text: str, references: list[Reference] | None = None) -> int:
-        """Register a schema, unless it is there already, and return its id; raises Declined."""
+        """Register a schema, unless it exists already, and return its id; raises Declined."""
         path = f"/subjects/{quote(subject, '')}/versions"
         more = {"references": [one._asdict() for one in references]} if references else {}
         return self._ask("POST", path, _id, schema=text, schemaType="AVRO", **more)
@@ -131,7 +131,7 @@ class Registry(NamedTuple):
         return self._ask("GET", path, lambda answer: _version(_id(answer), answer))
 
     def set_compatibility(self, subject: str, level: str) -> None:
-        """What later versions of a subject must be to earlier ones."""
+        """Set how later versions of a subject must be compatible with earlier ones."""
         self._ask("PUT", f"/config/{quote(subject, '')}", lambda _: None, compatibility=level)
 
     def _ask(self, method: str, path: str, read: Callable[[Any], T], **body: Any) -> T:
@@ -160,12 +160,12 @@ class _StayHere(HTTPRedirectHandler):
         return None
 
 
-#: What reading an answer may raise that is not a registry's.
+#: What reading an answer that is not a registry's may raise.
 _UNREADABLE = (LookupError, TypeError, ValueError, ArithmeticError, RecursionError)
 
 
 def _all_of(response: HTTPResponse | HTTPError) -> bytes:
-    """An answer's body; OSError where it is too large, or comes too slowly."""
+    """An answer's body; raises OSError if it is too large, or comes too slowly."""
     deadline = time.monotonic() + TIMEOUT_S
     body = b""
     while piece := response.read1(PIECE_BYTES):
@@ -198,7 +198,7 @@ def _version(schema_id: int, answer: Any) -> Version:
 
 
 def _failure(error: HTTPError) -> Exception:
-    """What an answer that is not 2xx means. A proxy's or a wrong path's 404 has no code of the registry's."""
+    """What an answer other than 2xx means. The 404 of a proxy or a wrong path has no error code of the registry."""
     with error:
         try:
             answer = json.loads(_all_of(error))

@@ -1,4 +1,4 @@
-"""The rules of a Transaction beyond its schema, for the worker that judges and the producer that sends.
+"""The rules of a Transaction beyond its schema, for the worker that decides and the producer that sends.
 
 They are part of the contract (DESIGN section 4): a record that breaks one is rejected as INVALID.
 """
@@ -48,7 +48,7 @@ def _broken_money(transaction: Transaction) -> str | None:
 
 
 def broken_name(name: str, text: str | None) -> str | None:
-    """What is wrong with the id of a wallet or a group, if anything; none at all is nothing wrong."""
+    """What is wrong with the id of a wallet or a group, if anything; a missing id is fine."""
     if text is None:
         return None
     if not 1 <= len(text) <= NAME_CHARACTERS:

@@ -31,7 +31,7 @@ _USUAL = rb"""
     (\x00?)                                                            # no metadata
 """
 _LENGTH = tuple(bytes([2 * n]) for n in range(64))
-#: The continuation bits of eight bytes whose sevens are added up.
+#: The continuation bits of eight bytes, subtracted when their seven-bit groups are added up.
 _CONTINUED = sum(0x80 << 7 * n for n in range(7))
 _DEBIT = b"\2"
 
@@ -49,8 +49,8 @@ def _matcher(header: bytes) -> Callable[[bytes], re.Match[bytes] | None]:
 def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
     """A function that reads what decides about the transaction after `header`, to the end of the value.
 
-    It returns None where the transaction is not canonical, valid and usual, or has metadata that its digest
-    must sort first. Times and groups are checked, but nobody who decides asks what they are.
+    It returns None if the transaction is not canonical, valid and usual, or has metadata that its digest must
+    sort first. Times and groups are checked but not returned, since the decision does not need them.
     """
     usual = native.usual
     if usual is None:
@@ -63,7 +63,7 @@ def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
 
 
 def usual_order_in_python(header: bytes) -> Callable[[bytes], Order | None]:
-    """The same where nothing is compiled."""
+    """The same without compiled code."""
     match_usual, skipped = _matcher(header), len(header)
 
     def read(value: bytes) -> Order | None:

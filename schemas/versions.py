@@ -13,7 +13,7 @@ NAMES: tuple[SchemaName, ...] = get_args(SchemaName)
 
 
 class SchemaIds(NamedTuple):
-    """The ids in front of the bodies that a pipeline writes."""
+    """The schema ids in front of the bodies that a pipeline writes."""
 
     transaction: int
     ledger_entry: int
@@ -21,7 +21,7 @@ class SchemaIds(NamedTuple):
     snapshot: int
 
 
-#: Those of a pipeline without a registry.
+#: The ids of a pipeline without a registry.
 FIXED_IDS = SchemaIds(1, 2, 3, 4)
 
 

@@ -18,15 +18,15 @@ from schemas.avro import IllegalAvro, Reader
 from schemas.records import TYPES, Transaction
 from schemas.versions import schema_text
 
-#: Records within records, at most: a schema may contain itself.
+#: The deepest nesting of records: a schema may contain itself.
 DEPTH = 64
-#: Schemas that are remembered as they are read.
+#: Parsed schemas to remember.
 REMEMBERED = 1_000
-#: Microseconds of one unit of occurred_at; a plain long is taken for what our own schema says.
+#: Microseconds of one unit of occurred_at; a plain long counts as our own schema's unit.
 UNITS_US = {None: 1, "timestamp-micros": 1, "timestamp-millis": 1_000}
 #: Left out before fastavro sees a schema: with them it returns datetimes, which cannot hold every value.
 _LOGICAL = {"logicalType", "precision", "scale"}
-#: What a text that is no schema, or none of a record, raises on its way.
+#: What parsing a text raises that is not a schema, or not of a record.
 _UNUSABLE = (
     SchemaParseException,
     UnknownType,
@@ -67,10 +67,10 @@ class WriterSchema:
 
     @property
     def hides(self) -> str | None:
-        """What this schema may keep from us: one of our fields under another name; None where it cannot.
+        """Why this schema may hide one of our fields under another name; None if it cannot.
 
-        Fields that we do not know are ignored where all of ours are there. Where `group_id` or `metadata` is not, the
-        one that we do not know may be it.
+        Unknown fields are ignored if all of ours are there. If `group_id` or `metadata` is missing, an unknown field
+        may be it.
         """
         if self._missing and self._unknown:
             named = ", ".join(sorted(self._unknown))
@@ -84,7 +84,7 @@ class WriterSchema:
             fields: Any = fastavro.schemaless_reader(BytesIO(body), self._schema, _OURS)
         except (SchemaResolutionError, LookupError, TypeError, ValueError, EOFError) as error:
             raise IllegalAvro("its schema's value cannot be read as a Transaction") from error
-        # By the keys as they came: a dict would hide one that came twice.
+        # By the keys as they came: a dict would hide a duplicate.
         metadata = tuple((key, fields["metadata"][key]) for key in keys)
         return Transaction(
             fields["transaction_id"],
@@ -98,7 +98,7 @@ class WriterSchema:
         )
 
     def _walk(self, body: bytes) -> list[str]:
-        """Raise IllegalAvro unless the body is legal to its last byte; the keys of its metadata."""
+        """Raise IllegalAvro unless the body is legal to its last byte; returns the keys of its metadata."""
         reader = Reader(body)
         keys: list[str] = []
         for name, walk in self._walks:
@@ -151,7 +151,7 @@ _PRIMITIVES: dict[str, Walk] = {
 
 
 def _walk_of(schema: Any, named: dict[str, Walk]) -> Walk:
-    """How to read a schema's bytes; `named` collects the records, enums and fixed that it declares."""
+    """The reader of a schema's bytes; `named` collects the records, enums and fixed types that it declares."""
     if isinstance(schema, str):
         return _PRIMITIVES.get(schema) or _named(schema, named)
     if isinstance(schema, list):
@@ -175,7 +175,7 @@ def _walk_of(schema: Any, named: dict[str, Walk]) -> Walk:
 
 
 def _named(name: str, named: dict[str, Walk]) -> Walk:
-    # Looked up when it is read: a record may name itself before it is complete.
+    # Looked up at reading time: a record may name itself before it is complete.
     def walk(reader: Reader) -> object:
         return named[name](reader)
 
