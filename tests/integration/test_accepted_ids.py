@@ -323,7 +323,7 @@ def test_a_record_in_the_topic_that_is_none_of_ours_is_refused(scene: Scene) -> 
     producer.produce(scene.topics.pipeline, b"{}", b"schema:7:0", 0)
     assert producer.flush(30) == 0
     assert read_pipeline(scene.settings)
-    with pytest.raises(Refused, match="'schema:7:0' of the pipeline topic is none"):
+    with pytest.raises(Refused, match="'schema:7:0' of the pipeline topic cannot be read"):
         read_accepted(scene.settings)
 
 

@@ -65,7 +65,7 @@ def test_a_quiet_partition_is_complete_when_nothing_of_the_month_can_come(pipeli
     assert reasons(pipeline, FIRST) == [
         (
             f"{quiet}the input {names.transactions} is open for history (CreateTime): "
-            "run `wallet init --open` when all is in"
+            "run `wallet init --open` when all is sent"
         )
     ]
     # The import is over, yet workers have not decided its last record, which is of FIRST.

@@ -349,7 +349,7 @@ def test_months_beyond_the_calendar_of_an_older_database_disturb_nobody(pipeline
 
 
 UNREADABLE = {
-    "month = '10000-01-01'": "has the month 10000-01-01, which is out of 0001-01-01 to 9998-12-01",
+    "month = '10000-01-01'": "has the month 10000-01-01, which is not from 0001-01-01 to 9998-12-01",
     """ranges = '[{"partition": 0}]'""": "cannot be read: this program writes no such ranges",
     "ranges = '7'": "cannot be read",
     "amount = 'NaN'": "cannot be read",

@@ -201,7 +201,7 @@ def test_a_topic_that_was_made_again_is_refused_by_the_sink_and_by_a_replay(pipe
     with pytest.raises(Refused, match=r"this database was filled from topic .*ledger with id"):
         drain(pipeline, "ledger")
     sink = LedgerSink(Topics.of(pipeline).ledger)
-    with pytest.raises(Refused, match=r"docs/operations/replay\.md says how"):
+    with pytest.raises(Refused, match=r"see docs/operations/replay\.md"):
         Trial(pipeline, sink)
     with (
         closing(Replay(pipeline, sink, threading.Event())) as replay,

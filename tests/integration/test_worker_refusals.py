@@ -135,7 +135,7 @@ def test_a_store_of_something_else_is_refused(
     code, line = refusal(settings_here, tmp_path)
     assert code == Refused.exit_code
     assert f"{name} {value!r} instead of" in line
-    assert "name another WALLET_STATE_DIR, or delete this one" in line
+    assert "name another WALLET_STATE_DIR, or delete this store" in line
 
 
 def test_a_damaged_store_ends_the_worker_in_one_line(settings_here: Settings, tmp_path: Path) -> None:
