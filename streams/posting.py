@@ -196,7 +196,7 @@ class Fold:
         """
         wallet = order[1]
         before = out.balances.get(wallet) or balances.get(wallet)
-        # A wallet that has a balance here passed this test before, so its key is hashed only once.
+        # A wallet that has a balance here passed this test before: its key need not be hashed again.
         if before is None and (home := partition_of(wallet, self.partitions)) != self.partition:
             return Rejected(Reason.MISROUTED, f"the key belongs to partition {home}")
         posted = posted_id(wallet, order[0])
