@@ -121,6 +121,8 @@ class PartitionProducer:
     ) -> Written:
         """Write a batch in one transaction, with the schema ids that it uses first. Returns once it has committed.
 
+        The order: 1. after a pause the offsets, then a look at what Kafka may have left open, 2. the records,
+        3. without that pause the offsets, once the records are written, 4. the commit.
         Raises Aborted when nothing of it will ever be visible, Fenced when the partition has a new writer, and
         Stopped when the outcome is unknown or cannot be repaired here: then only recovery may continue.
         """
@@ -128,22 +130,26 @@ class PartitionProducer:
         try:
             self._producer.begin_transaction()
             offsets = [TopicPartition(self._topics.transactions, self._partition, next_offset)]
+            # 1.
             if look_back := self._is_to_look_back():
                 # Kafka accepts them only once the transaction before has ended. Not always first: requests for the
                 # group's offsets wait while they are in a transaction.
                 self._send_offsets(offsets)
                 self._look_back()
+            # 2.
             with self._working:
                 self._queue(self._topics.pipeline, accepted, self._reported, 0)
                 self._produce(self._topics.ledger, entries)
                 self._produce(self._topics.rejections, rejections)
                 self._produce(self._topics.snapshots, snapshots)
                 self._produce(self._topics.balances, balances)
+            # 3.
             if not look_back:
                 # Records first: until the transaction before has all its markers, librdkafka retries their partitions
                 # after 20 ms, but the offsets only after RETRY_BACKOFF_MS.
                 self._flush()
                 self._send_offsets(offsets)
+            # 4.
             self._committed_at = time.monotonic()
             self._commit()
         except (KafkaException, SystemError) as failure:
