@@ -169,7 +169,7 @@ def test_without_the_older_part_of_its_ledger_a_store_takes_balances_as_they_are
                 assert store_of(writer).balances(set(right)) == right
     wrong = right[third.encode()]._replace(sequence=2)
     put(settings_here, topics.balances, third, FRAME + encode_balance(wrong))
-    assert f"of wallet {third!r}" in refused(settings_here)
+    assert f"for wallet {third!r}" in refused(settings_here)
 
 
 @pytest.mark.parametrize(
