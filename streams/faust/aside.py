@@ -7,6 +7,7 @@ are not unpacked need less memory: then nothing is set aside.
 
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from topics.fetching import FetchResult
@@ -23,6 +24,8 @@ class Aside:
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._records: dict[TP, list[Source]] = {}
+        #: What kept a partition from being read while there was something to return of others.
+        self._failure: KafkaError | None = None
 
     def forget(self, tp: TP) -> None:
         """Forget a partition's records: it is read from elsewhere."""
@@ -40,14 +43,29 @@ class Aside:
                     self._records.setdefault(tp, []).extend(records)
 
     async def take(self, fetcher: Any, partitions: frozenset[TP], max_records: int) -> dict[TP, list[Source]]:
-        """What was set aside of these partitions, and what came after it; at most `max_records` in all."""
+        """What was set aside of these partitions, and what came after it; at most `max_records` in all.
+
+        Raises what keeps a partition from being read, once there is nothing to return.
+        """
         room = max_records - sum(len(self._records.get(tp, ())) for tp in partitions)
         fetched: dict[TP, list[Source]] = {}
-        # Never an empty set, which aiokafka takes for "all partitions".
-        if partitions and room > 0:
-            self._bounds.left = self._bounds.batch_bytes
-            fetched = await fetcher.fetched_records(partitions, max_records=room)
-        # Only now: if the fetch fails, what was set aside must not be lost.
+        self._bounds.left = self._bounds.batch_bytes
+        failure, self._failure = self._failure, None
+        # One by one: if aiokafka fails at one partition, it loses what it has just taken of others.
+        for tp in [] if failure else [tp for tp in fetcher._records if tp in partitions]:
+            if room <= 0:
+                break
+            try:
+                taken = await fetcher.fetched_records(frozenset({tp}), max_records=room)
+            except KafkaError as refused:
+                failure = refused
+                break
+            for records in taken.values():
+                fetched[TP(*tp)] = records
+                room -= len(records)
         for tp in partitions & self._records.keys():
             fetched[tp] = [*self._records.pop(tp), *fetched.get(tp, ())]
+        if failure is not None and not fetched:
+            raise failure
+        self._failure = failure
         return fetched

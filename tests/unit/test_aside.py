@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchError
 from aiokafka.consumer.subscription_state import SubscriptionState
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 from faust.types import TP
 
@@ -53,6 +53,15 @@ class Answered(Fetcher):  # type: ignore[misc] # aiokafka has no types
             backoff=0.1,
         )
         self.next[tp] += count
+
+    def came_damaged(self, tp: TP) -> None:
+        """Records whose checksum is another's."""
+        self.came(tp, 2)
+        sent = bytearray(self._records[tp]._partition_records._records._fetched)
+        sent[-2] ^= 1
+        self._records[tp]._partition_records = SourceRecords(
+            TopicPartition(*tp), Batches(bytes(sent)), [], 0, None, self._bounds, True, 1
+        )
 
     def refuses(self, tp: TP) -> None:
         """The broker does not let us read."""
@@ -99,11 +108,30 @@ def test_a_fetch_that_fails_loses_nothing_that_was_set_aside() -> None:
         fetcher.came(BUSY, 3)
         await aside.fill(fetcher, NOTHING, 8_000)
         fetcher.refuses(FREE)
+        taken = await offsets(aside, fetcher, FREE, BUSY)
         with pytest.raises(TopicAuthorizationFailedError):
             await aside.take(fetcher, frozenset({FREE, BUSY}), 8_000)
-        return await offsets(aside, fetcher, FREE, BUSY)
+        return taken
 
     assert in_loop(play) == {BUSY: [0, 1, 2]}
+
+
+@pytest.mark.parametrize("damage", [Answered.refuses, Answered.came_damaged])
+def test_a_partition_that_cannot_be_read_loses_nothing_of_another(
+    damage: Callable[[Answered, TP], None],
+) -> None:
+    """aiokafka has taken the first one's records, and moved its position, when the second one fails."""
+
+    async def play(fetcher: Answered, aside: Aside) -> dict[TP, list[int]]:
+        fetcher.came(FREE, 3)
+        damage(fetcher, BUSY)
+        taken = await offsets(aside, fetcher, FREE, BUSY)
+        fetcher.came(FREE, 2)
+        with pytest.raises((TopicAuthorizationFailedError, CorruptRecordException)):
+            await aside.take(fetcher, frozenset({FREE, BUSY}), 8_000)
+        return taken
+
+    assert in_loop(play) == {FREE: [0, 1, 2]}
 
 
 def test_much_is_left_where_it_is_and_no_more_is_set_aside_than_may_be() -> None:
