@@ -57,7 +57,7 @@ containers: $(READY) ## The image built and docker-compose.yml played: kills, re
 
 # Each with its own tools: go; java and mvn; node and npm; cargo, cc and make. One that is lacking is named.
 clients: $(READY) ## clients/ in Go, Java, JavaScript and Rust built and tested, and all on one pipeline, verified
-	$(BIN)/pytest -n 0 --durations=0 --durations-min=1 tests/integration/test_clients.py
+	$(BIN)/pytest -n 0 --durations=0 --durations-min=1 tests/integration/test_languages.py
 
 # Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
 MONTHS := 1
