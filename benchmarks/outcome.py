@@ -1,13 +1,12 @@
 """What came out of an input: held against another's, for a figure counts only where the results are equal."""
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 
-from config.errors import Stopped
 from config.settings import Settings
 from schemas.codec import (
     HASH_BYTES,
@@ -21,12 +20,8 @@ from schemas.codec import (
 )
 from schemas.records import CREDIT
 from schemas.versions import FIXED_IDS
-from topics.clients import looking
 from topics.cluster import offsets, quiet_admin
-
-#: A slice of records is waited for so long, for the last one is not full.
-READ_AT_ONCE, LOOK_EVERY_S = 10_000, 0.1
-PATIENCE_S = 30.0
+from topics.topic_log import TopicLog
 
 #: Partition and offset of the input.
 Spot = tuple[int, int]
@@ -123,30 +118,10 @@ def read(settings: Settings, ledger: str, rejections: str, balances: str) -> Out
 
 def _messages(settings: Settings, topic: str) -> Iterator["Message[Any, Any]"]:
     places = offsets(quiet_admin(settings), {topic: settings.partitions})
-    left = {partition for (_, partition), at in places.items() if at.end > at.begin}
-    consumer = Consumer(looking(settings, f"{settings.prefix}.benchmark"))
-    try:
-        moved_s = time.monotonic()
-        consumer.assign([TopicPartition(topic, at, places[topic, at].begin) for at in left])
-        while left:
-            batch = consumer.consume(READ_AT_ONCE, LOOK_EVERY_S)
-            moved_s = time.monotonic() if batch else moved_s
-            if time.monotonic() - moved_s > PATIENCE_S:
-                raise Stopped(f"{topic} could not be read to its end")
-            for message in batch:
-                if message.error():
-                    left.discard(_ended(message))
-                else:
-                    yield message
-    finally:
-        consumer.close()
-
-
-def _ended(message: "Message[Any, Any]") -> int:
-    error = message.error()
-    if error is None or error.name() != "_PARTITION_EOF":
-        raise Stopped(f"{message.topic()} could not be read: {error}")
-    return message.partition() or 0
+    with closing(TopicLog(settings, topic)) as log:
+        for (_, partition), at in places.items():
+            for some in log.slices(partition, at.begin, at.end):
+                yield from some
 
 
 def _source(message: "Message[Any, Any]") -> Spot:

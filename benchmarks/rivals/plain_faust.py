@@ -6,30 +6,20 @@ Its tables are in memory, which is their fastest, with changelogs in Kafka. What
 not restarted.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import fastavro
 import faust
 from faust.app.base import BootStrategy
 from faust.types import EventT, StreamT
 
+from benchmarks.rivals import wallet
 from benchmarks.rivals.rival import Ready, Rival
 from local.progress import Progress
-from schemas.codec import HASH_BYTES, HEADER_BYTES, NO_HASH, frame
-from schemas.versions import FIXED_IDS, schema_text
 
-TRANSACTION, ENTRY, BALANCE = (
-    fastavro.parse_schema(json.loads(schema_text(name)))
-    for name in ("transaction", "ledger_entry", "balance")
-)
-ENTRY_HEADER, BALANCE_HEADER = frame(FIXED_IDS.ledger_entry), frame(FIXED_IDS.balance)
 Tables = Sequence[Any]
 
 
@@ -49,40 +39,17 @@ def post(event: EventT[Any], tables: Tables) -> bytes | str:
     """The entry of a transaction, or why it has none."""
     balances, ids = tables
     message = event.message
-    body = BytesIO((message.value or b"")[HEADER_BYTES:])
-    transaction: Any = fastavro.schemaless_reader(body, TRANSACTION, None)
+    transaction = wallet.transaction_in(message.value or b"")
     known = message.key + transaction["transaction_id"].encode()
     if known in ids:
         return "DUPLICATE"
-    before = balances.get(message.key)
-    last: Any = (
-        fastavro.schemaless_reader(BytesIO(before[HEADER_BYTES:]), BALANCE, None)
-        if before
-        else {"balance": 0, "sequence": 0, "hash": NO_HASH, "currency": transaction["currency"]}
-    )
-    if last["currency"] != transaction["currency"]:
-        return "CURRENCY_MISMATCH"
-    sign = 1 if transaction["type"] == "CREDIT" else -1
-    balance, sequence = last["balance"] + sign * transaction["amount"], last["sequence"] + 1
-    if not -(2**63) <= balance < 2**63:
-        return "OVERFLOW"
-    numbers = {
-        "balance": balance,
-        "sequence": sequence,
-        "recorded_at": round(message.timestamp * 1000),
-        "source_partition": message.partition,
-        "source_offset": message.offset,
-    }
-    out = BytesIO()
-    fastavro.schemaless_writer(out, ENTRY, {"transaction": transaction, "hash": NO_HASH, **numbers})
-    entry = out.getvalue()[:-HASH_BYTES]  # the hash is last
-    chained = hashlib.sha256(last["hash"] + entry).digest()
-    out = BytesIO()
-    owner = {"wallet_id": transaction["wallet_id"], "currency": transaction["currency"], "hash": chained}
-    fastavro.schemaless_writer(out, BALANCE, owner | numbers)
-    ids[known] = sequence.to_bytes(8, "big")
-    balances[message.key] = BALANCE_HEADER + out.getvalue()
-    return ENTRY_HEADER + entry + chained
+    at_ms = round(message.timestamp * 1000)
+    posted = wallet.post(transaction, balances.get(message.key), at_ms, message.partition, message.offset)
+    if isinstance(posted, str):
+        return posted
+    ids[known] = posted.sequence.to_bytes(8, "big")
+    balances[message.key] = posted.balance
+    return posted.entry
 
 
 def create_app(kafka: str, source: str, prefix: str, partitions: int, folder: str) -> App:
@@ -107,7 +74,7 @@ def create_app(kafka: str, source: str, prefix: str, partitions: int, folder: st
     tables = tuple(app.Table(name, key_type=bytes, value_type=bytes) for name in ("balances", "ids"))
 
     @app.agent(transactions)
-    async def wallet(values: StreamT[bytes]) -> None:
+    async def post_each(values: StreamT[bytes]) -> None:
         async for event in values.events():
             outcome = post(event, tables)
             if isinstance(outcome, bytes):

@@ -31,13 +31,13 @@ class Aside:
         """Forget a partition's records: it is read from elsewhere."""
         self._records.pop(tp, None)
 
-    async def fill(self, fetcher: Any, busy_but: frozenset[TP], max_records: int) -> None:
+    async def fill(self, fetcher: Any, wanted: frozenset[TP], max_records: int) -> None:
         """Set aside small fetches of all partitions except these."""
         most = min(MOST_RECORDS, max_records)
         for tp, result in list(fetcher._records.items()):
             room = most - len(self._records.get(tp, ()))
             is_little = type(result) is FetchResult and result.came_in_bytes <= MOST_BYTES
-            if tp not in busy_but and is_little and room > 0:
+            if tp not in wanted and is_little and room > 0:
                 self._bounds.left = MOST_BYTES
                 for records in (await fetcher.fetched_records(frozenset({tp}), max_records=room)).values():
                     self._records.setdefault(tp, []).extend(records)
