@@ -232,10 +232,20 @@ def import_(
     raise typer.Exit(importing.run(current(servers=not dry_run), options))
 
 
+Processes = Annotated[
+    int, typer.Option(min=1, max=64, help="Run this many processes, which start, stop and end together.")
+]
+
+
 @app.command()
-def worker() -> None:
+def worker(processes: Processes = 1) -> None:
     """Run a worker until SIGTERM or Ctrl-C. Start several to share the partitions."""
     from operations.cli.context import current
+
+    if processes > 1:
+        from operations.cli.processes import run
+
+        raise typer.Exit(run(processes, current(), "worker"))
     from streams import worker as streaming
 
     raise typer.Exit(streaming.run(current()))
@@ -247,9 +257,15 @@ def sink(
         Literal["ledger", "snapshots", "rejections", "archive", "all"],
         typer.Argument(help="Tables to fill. archive seals and moves old months; all does not include it."),
     ] = "all",
+    processes: Processes = 1,
 ) -> None:
     """Write topics to PostgreSQL until SIGTERM or Ctrl-C. Start several to share the partitions."""
     from operations.cli.context import current
+
+    if processes > 1:
+        from operations.cli.processes import run
+
+        raise typer.Exit(run(processes, current(), "sink", name))
     from sinks import consumer
     from vitals.ending import END_S, end_within, ended_by
 
