@@ -16,7 +16,7 @@ from config.settings import Settings
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from operations.rejections.listing import rejection_in
 from schemas.avro import long_of
-from schemas.entries import HASH_BYTES
+from schemas.codec import HASH_BYTES
 from topics.causes import because
 from topics.clients import looking
 from topics.cluster import offsets_of, passes, quiet_admin, read_pipeline

@@ -22,8 +22,7 @@ from console.problems import away, not_found
 from console.sending import Sender
 from console.tables import Answer
 from operations.looking import status
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import LedgerEntry, Reason
 from topics.cluster import quiet_admin
 from topics.names import Topics

@@ -10,7 +10,7 @@ from uuid import UUID
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from config.settings import Settings
-from schemas.entries import NO_HASH, chain, encode_entry, encode_snapshot, encode_transaction
+from schemas.codec import NO_HASH, chain, encode_entry, encode_snapshot, encode_transaction
 from schemas.records import CREDIT, DEBIT, INTERVAL, TYPES, Balance, LedgerEntry, Transaction
 from sinks.consumer import run
 from sinks.observer import Observer

@@ -17,7 +17,7 @@ import pytest
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from operations.setup.init import initialise
-from schemas.entries import NO_HASH, encode_entry, encode_transaction
+from schemas.codec import NO_HASH, encode_entry, encode_transaction
 from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.positions import Holder, Log, claim, session_name

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from schemas.entries import encode_snapshot
+from schemas.codec import encode_snapshot
 from schemas.records import DEBIT, INTERVAL, from_ms
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS

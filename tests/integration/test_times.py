@@ -24,8 +24,7 @@ from operations.replay.ranges import Range, plans, sinks_of
 from operations.sending.importing import run as importing
 from operations.sending.lines import to_json
 from operations.setup import init
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import CREDIT, DEBIT, LedgerEntry, Transaction, from_ms
 from sinks import postgres
 from sinks.postgres import databases, questions

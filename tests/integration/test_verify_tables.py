@@ -9,7 +9,7 @@ import pytest
 
 from audit.report import Difference
 from config.settings import Settings
-from schemas.entries import encode_entry, encode_transaction
+from schemas.codec import encode_entry, encode_transaction
 from sinks import postgres
 from sinks.postgres import Connection, questions
 from tests.conftest import _addresses

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.errors import Stopped
-from schemas.entries import NO_HASH, decode_entry, encode_entry, encode_snapshot, encode_transaction
+from schemas.codec import NO_HASH, decode_entry, encode_entry, encode_snapshot, encode_transaction
 from schemas.records import INTERVAL, TYPES, Transaction
 from sinks.ledger import LedgerSink
 from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, entry_row, rejection_row, snapshot_row
