@@ -263,8 +263,8 @@ class BalanceLane:
         late = self._wallets.told[:count] != self._wallets.sequence[:count]
         missing = {number for number in np.flatnonzero(late).tolist() if number not in self._in_flight}
         for number in [*missing]:
-            told = int(self._wallets.told[number])
-            if told in {one.sequence for one in self._wallets.suspects.get(number, ()) if one}:
+            newest = int(self._wallets.told[number])
+            if newest in {one.sequence for one in self._wallets.suspects.get(number, ()) if one}:
                 missing.discard(number)
         if missing:
             missing -= {self._wallets.number(record.key or b"") for record in newer()}

@@ -271,21 +271,21 @@ class PartitionAudit:
 
     def _is_missing(self, inputs: Inputs, missing: Longs) -> Events:
         """Report records without an outcome; returns id events of transactions, which show what is missing."""
-        lacking: list[tuple[Source, Transaction]] = []
+        unanswered: list[tuple[Source, Transaction]] = []
         for place in missing.tolist():
             record = inputs.records[place]
             what = fold.read(self._contract, self._span.partition, record)
             if isinstance(what, Reason):
                 self._rejection.at_source("conservation", "missing", record.offset, None, f"it is {what}")
             else:
-                lacking.append((record, what))
-        said = [id_and_content(what) for _, what in lacking]
+                unanswered.append((record, what))
+        said = [id_and_content(what) for _, what in unanswered]
         return events(
-            self.wallets.numbers([what.wallet_id.encode() for _, what in lacking]),
+            self.wallets.numbers([what.wallet_id.encode() for _, what in unanswered]),
             MISSING,
             *halves([one for one, _ in said]),
-            np.array([record.offset for record, _ in lacking], np.int64),
-            np.array([record.timestamp_ms for record, _ in lacking], np.int64),
+            np.array([record.offset for record, _ in unanswered], np.int64),
+            np.array([record.timestamp_ms for record, _ in unanswered], np.int64),
             contents([content for _, content in said]),
         )
 
@@ -351,8 +351,8 @@ class PartitionAudit:
             before = _time(twin.posted_ms)
             days = (self._contract.id_window_ms or 0) // DAY_MS
             ago = f"longer ago than the {days} days that this pipeline remembers"
-            told = f"{at}: the id was posted before at {before}, {ago}"
-            self._findings.add(Finding("posted again", transaction_id, told))
+            detail = f"{at}: the id was posted before at {before}, {ago}"
+            self._findings.add(Finding("posted again", transaction_id, detail))
             return
         content = "the same" if twin.same_content else "other"
         earlier = (

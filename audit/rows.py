@@ -298,8 +298,8 @@ def _rejection(*row: Any) -> bytes | None:
     reason, key, value, headers, at_us = row
     came: list[bytes | None] = []
     try:
-        told = _json(headers or b"")
-        for pair in told if isinstance(told, list) else [()]:
+        decoded = _json(headers or b"")
+        for pair in decoded if isinstance(decoded, list) else [()]:
             if not isinstance(pair, list):
                 return None
             name, content = pair

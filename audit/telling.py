@@ -106,5 +106,5 @@ def shown(value: bytes | None) -> str | None:
         text = cut.decode()
     except UnicodeDecodeError:
         text = "\0"
-    told = text if text.isprintable() else f"0x{cut.hex()}"
-    return told if len(value) <= SHOWN_BYTES else f"{told}... ({len(value)} bytes)"
+    legible = text if text.isprintable() else f"0x{cut.hex()}"
+    return legible if len(value) <= SHOWN_BYTES else f"{legible}... ({len(value)} bytes)"
