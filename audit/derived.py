@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audit import avro
-from audit.certify import Certified, Tell, frame, previous
-from audit.columns import FRAME_BYTES, HASH_BYTES, Flags, Longs, Words, balances
-from audit.contract import DAY_MS, INTERVAL, PERIOD, Balance, Contract
+from audit.certify import Certified, Tell, previous
+from audit.columns import HASH_BYTES, Flags, Longs, Words, balances
+from audit.contract import DAY_MS, FRAME_BYTES, INTERVAL, PERIOD, Balance, Contract, frame
 from audit.lanes import Reads
 from audit.matching import Matching
 from audit.wallets import Wallets, balance_at

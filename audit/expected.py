@@ -6,8 +6,8 @@ from contextlib import suppress
 import numpy as np
 
 from audit import avro, rows
-from audit.columns import FRAME_BYTES, Longs
-from audit.contract import INTERVAL
+from audit.columns import Longs
+from audit.contract import FRAME_BYTES, INTERVAL
 from audit.digests import Digests
 from audit.partition import Stretch
 from topics.names import Topics

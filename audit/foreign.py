@@ -12,7 +12,7 @@ from typing import Any, cast
 import fastavro
 
 from audit.avro import Reader, Undecodable
-from audit.contract import Transaction
+from audit.contract import TYPES, Transaction
 
 #: Records within records, at most.
 DEPTH = 64
@@ -21,7 +21,6 @@ SMALLEST_INT, LARGEST_INT = -(2**31), 2**31 - 1
 UNITS_US = {None: 1, "timestamp-micros": 1, "timestamp-millis": 1_000}
 #: Left out before fastavro sees a schema: with them it makes datetimes, which cannot hold every value.
 LOGICAL = ("logicalType", "precision", "scale")
-TYPES = ("CREDIT", "DEBIT")
 
 
 def _plain(schema: Any) -> Any:

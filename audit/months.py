@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from audit import avro
-from audit.columns import FRAME_BYTES, HASH_BYTES
-from audit.report import Differences
+from audit.columns import HASH_BYTES
+from audit.contract import FRAME_BYTES
+from audit.report import Differences, Teller
 from audit.seals import Content
-from audit.telling import Teller
 from topics.source import Source
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from audit import avro, fold
 from audit.certify import Certified, Certifier, Inputs, Judged, contents, id_and_content
-from audit.columns import FRAME_BYTES, Longs
-from audit.contract import DAY_MS, PERIOD, REJECTION_HEADERS, Contract, Reason, Transaction
+from audit.columns import Longs
+from audit.contract import DAY_MS, FRAME_BYTES, PERIOD, REJECTION_HEADERS, Contract, Reason, Transaction
 from audit.derived import BalanceLane, SnapshotLane, due
 from audit.identity import (
     CONFLICT,
@@ -32,9 +32,7 @@ from audit.identity import (
 )
 from audit.lanes import Lane, Reads, entry_sources, rejection_sources
 from audit.refusals import Refusals, rejection
-from audit.report import Covered, Differences, Finding, Findings, What
-from audit.telling import Teller
-from audit.unwitnessed import Unwitnessed
+from audit.report import Covered, Differences, Finding, Findings, Teller, What
 from audit.wallets import Wallets
 from config.times import rfc3339
 from topics.names import Topics
@@ -98,7 +96,7 @@ class PartitionAudit:
     ) -> None:
         self._without_balances = without_balances
         self._watch, self._late, self._folder = watch, late, folder / str(span.partition)
-        self._unwitnessed: Unwitnessed | None = None
+        self._unwitnessed: fold.Unwitnessed | None = None
         self._first_kept: dict[str, int] = {}
         #: What the slow fold makes of records of the stretch, and those whose rejection is gone.
         self._folded: dict[int, Source | Reason] = {}
@@ -220,7 +218,7 @@ class PartitionAudit:
         )
         self._folded, self._deleted = {}, []
         if late and self._unwitnessed is None:
-            self._unwitnessed = Unwitnessed(self._contract, self._span.partition, self._folder)
+            self._unwitnessed = fold.Unwitnessed(self._contract, self._span.partition, self._folder)
         for record in inputs.records:
             if self._unwitnessed is not None and record.offset < late:
                 self._folded[record.offset] = self._unwitnessed.outcome(record)

@@ -15,10 +15,9 @@ from psycopg import sql
 
 from audit import avro
 from audit.columns import HASH_BYTES, Entries, Flags, Longs, entries, pairs
-from audit.contract import REJECTION_HEADERS, Balance
+from audit.contract import REASONS, REJECTION_HEADERS, Balance
 from audit.copied import EPOCH_US, Connection, Copied, copied, same_bytes
 from audit.digests import Digests
-from audit.telling import REASONS
 from topics.source import Source
 
 ENTRY = (
