@@ -16,7 +16,7 @@ from config.settings import Settings
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from operations.rejections.listing import rejection_in
 from schemas.avro import long_of
-from schemas.entries import HASH_BYTES
+from schemas.codec import HASH_BYTES
 from topics.causes import because
 from topics.clients import looking
 from topics.cluster import offsets_of, passes, quiet_admin, read_pipeline
@@ -50,39 +50,30 @@ class Place:
         self.last_ms: int | None = None
 
 
-class Follower:
-    """Follows one topic in its own thread until `stop` is set; waits while Kafka is away."""
+class Follower(Thread):
+    """Follows one topic until `stop` is set; waits while Kafka is away."""
 
     def __init__(
         self, settings: Settings, topic: str, outcomes: Outcomes, outcome_of: OutcomeOf, stop: Event
     ) -> None:
+        super().__init__(name=f"console-{topic}", daemon=True)
         self._settings, self._topic, self._outcomes = settings, topic, outcomes
-        self._outcome_of, self._stop = outcome_of, stop
+        self._outcome_of, self._stopping = outcome_of, stop
         self._upstreams = Topics.of(settings).is_upstreams(topic)
         #: By partition; replaced as a whole when the follower starts over.
         self.places: dict[int, Place] = {}
-        self._thread = Thread(target=self._run, name=f"console-{topic}", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def join(self, wait_s: float) -> None:
-        """Wait for its end."""
-        self._thread.join(wait_s)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Follow, and again after a failure."""
+        while not self._stopping.is_set():
             try:
                 self._follow()
             except (WalletError, KafkaException) as error:
-                self.places = {}
                 log.warning("follower_waits", topic=self._topic, reason=str(error))
-                self._stop.wait(AGAIN_S)
             except Exception:
-                self.places = {}
                 log.exception("follower_failed", topic=self._topic)
-                self._stop.wait(AGAIN_S)
+            self.places = {}
+            self._stopping.wait(AGAIN_S)
 
     def _follow(self) -> None:
         partitions = range(self._settings.partitions)
@@ -101,7 +92,7 @@ class Follower:
         try:
             consumer.assign([TopicPartition(self._topic, at, start) for at, start in starts.items()])
             self.places = places
-            while not self._stop.is_set():
+            while not self._stopping.is_set():
                 first = consumer.poll(POLL_S)
                 if first is not None:
                     # Take what else is there, without waiting.

@@ -19,7 +19,7 @@ from operations.sending.generator import Mix, records
 from operations.setup import init
 from operations.verify import run as verify
 from operations.verify.options import Options
-from sinks import postgres
+from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
@@ -85,7 +85,7 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
         children.check()
     log.info("checking")
     report = verify.run(settings, Options())
-    return demo_table.Results(report, postgres.counts(settings), postgres.rejections_by_reason(settings))
+    return demo_table.Results(report, questions.counts(settings), questions.rejections_by_reason(settings))
 
 
 def _until_posted(demo: Run, children: Children, worker: Child) -> None:
@@ -151,5 +151,5 @@ def _stalled(done: int) -> Stopped:
 
 
 def _rows(settings: Settings) -> int:
-    rows = postgres.counts(settings)
+    rows = questions.counts(settings)
     return sum(rows[table] for table in ("transactions", "transaction_snapshots", "rejections"))

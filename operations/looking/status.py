@@ -16,7 +16,7 @@ from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, console, fits, lag_cell, table
-from sinks import postgres
+from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import Offsets, describe, offsets, quiet_admin, wait_for_kafka
 from topics.incoming import Incoming
@@ -71,8 +71,8 @@ def look(settings: Settings, client: AdminClient) -> Status:
     rejections: dict[str, int] = {}
     problem = None
     try:
-        at = {(row.sink, row.partition): row for row in postgres.positions(settings)}
-        rejections = postgres.rejections_by_reason(settings)
+        at = {(row.sink, row.partition): row for row in questions.positions(settings)}
+        rejections = questions.rejections_by_reason(settings)
     except WalletError as error:
         at, problem = {}, str(error)
     if problem is None:

@@ -20,7 +20,7 @@ from operations.rebuild.input import input_ends, list_schemas, make_topic, refus
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import SINKS, Place
 from operations.setup import init
-from sinks import postgres
+from sinks.postgres import questions
 from topics import group_offsets
 from topics.lag import LagReader
 from topics.names import Topics
@@ -174,4 +174,4 @@ def _folded(place: Place) -> dict[At, int | None]:
 
 
 def _written(settings: Settings) -> dict[At, int | None]:
-    return {at: row.next_offset for at, row in postgres.written(settings).items()}
+    return {at: row.next_offset for at, row in questions.written(settings).items()}

@@ -10,7 +10,8 @@ from config.settings import Settings
 from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.rebuild.lag import At, ends_of, lags_of, missing
 from operations.rebuild.place import SINKS, Place
-from sinks import postgres, shadow
+from sinks import shadow
+from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import describe
 from topics.lag import LagReader
@@ -134,4 +135,4 @@ def _written(place: Place) -> Mapping[At, int]:
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if "sink_positions" not in shadow.tables(connection):
             return {}
-    return {at: row.next_offset for at, row in postgres.written(place.shadow).items()}
+    return {at: row.next_offset for at, row in questions.written(place.shadow).items()}

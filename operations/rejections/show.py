@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from audit.telling import shown
+from audit.report import shown
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339

@@ -22,7 +22,7 @@ from operations.sending.files.shape import BadLine, Row
 from operations.sending.files.source import STDIN
 from operations.sending.files.temporary import room, temporary
 from operations.sending.lines import TRANSACTION, to_json, to_transaction
-from schemas.entries import decode_transaction, encode_transaction
+from schemas.codec import decode_transaction, encode_transaction
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
 

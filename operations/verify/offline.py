@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from audit.avro import Entry
-from audit.certify import frame
 from audit.columns import sources
-from audit.contract import NO_HASH, Contract
+from audit.contract import NO_HASH, Contract, frame
 from audit.groups import GroupSums
 from audit.lanes import NONE, rejection_sources
 from audit.months import Month

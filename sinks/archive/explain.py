@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from config.errors import Stopped
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import DEBIT
 from sinks.archive.compare import BLOCK, BlockKey, Side, TopicSide, first_difference
 from sinks.archive.months import Month

@@ -25,7 +25,7 @@ from operations.sending.importing.lines import Dated
 from operations.sending.importing.producer import ImportProducer
 from operations.sending.importing.run import BadLines, Options
 from operations.setup import history, init
-from schemas.entries import decode_entry, decode_transaction
+from schemas.codec import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction

@@ -16,7 +16,7 @@ from operations.replay.ranges import Range, plans, sinks_of
 from schemas.records import from_ms
 from sinks import postgres, replay
 from sinks.positions import Move
-from sinks.postgres import databases
+from sinks.postgres import databases, questions
 from sinks.replay import Replay, Trial
 from sinks.tables import Differs
 from tests.integration.replays import (
@@ -150,7 +150,7 @@ def _sessions(settings: Settings) -> bool:
 
 
 def _owners(settings: Settings) -> set[str]:
-    return {one.owner for one in postgres.positions(settings) if one.sink == "ledger"}
+    return {one.owner for one in questions.positions(settings) if one.sink == "ledger"}
 
 
 @pytest.mark.full

@@ -24,11 +24,10 @@ from operations.replay.ranges import Range, plans, sinks_of
 from operations.sending.importing import run as importing
 from operations.sending.lines import to_json
 from operations.setup import init
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import CREDIT, DEBIT, LedgerEntry, Transaction, from_ms
 from sinks import postgres
-from sinks.postgres import databases
+from sinks.postgres import databases, questions
 from sinks.postgres.migrations import migrate
 from tests.effort import examples
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
@@ -204,12 +203,12 @@ def _agree(settings: Settings, wallet: str, at: datetime, entries: Sequence[Ledg
         : len(found.entries)
     ]
     assert (found.balance, bool(found.entries)) == (right, bool(upto))
-    told = postgres.balance(settings, wallet, at)
+    told = questions.balance(settings, wallet, at)
     assert told is not None
     assert told.balance == right
-    lines = [*postgres.statement(settings, wallet, None, at + MICROSECOND)]
+    lines = [*questions.statement(settings, wallet, None, at + MICROSECOND)]
     assert [line.hash for line in lines] == [entry.hash for entry in upto]
-    after = [*postgres.statement(settings, wallet, at + MICROSECOND)]
+    after = [*questions.statement(settings, wallet, at + MICROSECOND)]
     assert [line.hash for line in lines + after] == [entry.hash for entry in mine]
     signed = sum(line.amount if line.type == "CREDIT" else -line.amount for line in after)
     assert right + signed == mine[-1].balance

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from config.errors import ConfigurationError
 from operations.cli.arguments import month_of
-from schemas.codec import decode_entry, frame
-from schemas.entries import encode_entry, encode_transaction
+from schemas.codec import decode_entry, encode_entry, encode_transaction, frame
 from schemas.records import CREDIT, DEBIT, Transaction
 from sinks.archive.entries import hashes, signed_sum, source_offset
 from sinks.archive.months import Month

@@ -26,7 +26,7 @@ from operations.sending.importing.lines import (
 )
 from operations.sending.importing.opening import OPENING, Opening
 from operations.sending.importing.spool import Spool
-from schemas.entries import decode_transaction
+from schemas.codec import decode_transaction
 from schemas.records import CREDIT, DEBIT
 
 #: 2026-11-22T10:00:00Z, the present of these tests.

@@ -19,8 +19,7 @@ from config.times import rfc3339
 from operations.cli.output import progress
 from operations.looking.time_lookup import MILLISECOND, offsets_at
 from operations.verify.cut import cuts
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, EPOCH, LedgerEntry
 from topics.cluster import Offsets, agreed, offsets_of, quiet_admin

@@ -14,7 +14,7 @@ from operations.sending.files.file import File
 from operations.sending.files.shape import BadLine, Fields, Shape
 from operations.sending.files.values import moment_of
 from operations.sending.lines import TRANSACTION, to_transaction
-from schemas.entries import encode_transaction
+from schemas.codec import encode_transaction
 from schemas.records import EPOCH, Transaction, from_ms
 
 RECORDED_AT = "recorded_at"

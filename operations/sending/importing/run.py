@@ -43,7 +43,7 @@ from operations.sending.importing.producer import BATCH_BYTES, BATCH_LINES, Impo
 from operations.sending.importing.progress import Progress
 from operations.sending.importing.spool import Spool
 from operations.sending.lines import to_json
-from schemas.entries import decode_transaction
+from schemas.codec import decode_transaction
 from schemas.records import EPOCH
 from topics import rights
 from topics.cluster import check, quiet_admin
