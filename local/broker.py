@@ -11,9 +11,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config.errors import NotReachable
-from local.kafka_jars import check_programs, java, kafka_jars
-from local.progress import Progress
-from local.server import Running, last_line
+from local.jars import check_programs, java, kafka_jars
+from local.server import Progress, Running, last_line
 
 HERE = Path(__file__).parent
 #: Small and quick to start, for a laptop with an IDE open. 210 MiB in all.

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import ConfigurationError, NotReachable, Refused
-from local.progress import Progress
-from local.server import Running, last_line
+from local.server import Progress, Running, last_line
 
 LEAST_VERSION = 15
 UNPRIVILEGED = "nobody"

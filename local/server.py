@@ -5,15 +5,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from config.errors import NotReachable
-from local.progress import Progress
 
+#: Takes one line, such as "starting Kafka".
+Progress = Callable[[str], None]
 POLL_S = 0.05
+
+
+def silent(_line: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)

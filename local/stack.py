@@ -20,12 +20,11 @@ from typing import Literal, TextIO
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.folders import private, try_lock
 from config.settings import settings
-from local import earlier, server
+from local import server
 from local.broker import Broker
 from local.database import Database
-from local.progress import Progress, silent
-from local.server import Running, Server
-from local.state import State
+from local.server import Progress, Running, Server, silent
+from local.state import State, had_address, remember_addresses
 
 DEFAULT_FOLDER = Path(".local/stack")
 LOCK_PATIENCE_S = 300.0
@@ -82,7 +81,7 @@ class Stack:
             state = state.with_free_ports(kafka="kafka" in down, postgres="postgres" in down)
             state.save(self._state_file)  # before anything uses these ports and this password
             addresses = self._addresses(state)
-            earlier.remember(self._earlier_file, [*addresses.environment.values()])
+            remember_addresses(self._earlier_file, [*addresses.environment.values()])
             self._start(state, down, progress)
             return addresses
 
@@ -117,7 +116,7 @@ class Stack:
         """Whether a server of this folder's stack had this address but no longer has it."""
         now = self.addresses
         is_now = now is not None and address in now.environment.values()
-        return not is_now and earlier.had(self._earlier_file, address)
+        return not is_now and had_address(self._earlier_file, address)
 
     def delete(self) -> None:
         """Stop both and remove the folder with all data; only digests of old addresses stay."""

@@ -13,9 +13,8 @@ import typer
 
 from config import logs
 from config.errors import ConfigurationError, WalletError
-from operations.cli.arguments import aware_time, run
+from operations.cli.arguments import Mounted, aware_time, run
 from operations.cli.exit_codes import BAD_LINES, INTERRUPTED
-from operations.cli.mounted import Mounted
 
 app = typer.Typer(
     help="A wallet ledger on an append-only log of events: Kafka, Faust and PostgreSQL.",
@@ -379,13 +378,13 @@ def verify(
     from operations.cli.context import current
     from operations.verify import offline
     from operations.verify import run as auditing
-    from operations.verify import show as verify_show
-    from operations.verify.options import Options
+    from operations.verify.report import show as show_report
+    from operations.verify.run import Options
 
     end = aware_time("--to-time", to_time)
     options = Options(partition, to_offset, end, since, save, not no_postgres, show, jobs, export)
     report = auditing.run(current(), options) if from_ is None else offline.run(from_, options)
-    raise typer.Exit(verify_show.show(report, as_json=as_json))
+    raise typer.Exit(show_report(report, as_json=as_json))
 
 
 @app.command("inspect")
@@ -401,13 +400,12 @@ def inspect_(
 ) -> None:
     """Show a wallet at any offset or time, from the topics alone. Exit code 1 if it has no entry."""
     from operations.cli.context import briefly
-    from operations.looking.inspect import look as inspect
-    from operations.looking.inspect import show as inspect_show
+    from operations.looking import inspect
 
     times = aware_time("--at", at), at_offset, aware_time("--effective-at", effective_at)
     place = inspect.Place(*times)
     found = inspect.look(briefly(), wallet, place, max(1, entries))
-    inspect_show.show(found, place, entries, as_json=as_json)
+    inspect.show(found, place, entries, as_json=as_json)
 
 
 @app.command()
@@ -429,7 +427,7 @@ def replay(
 ) -> None:
     """Read a sink's topic again: insert missing rows, compare the others. A dry run without --execute."""
     from operations.cli.context import current
-    from operations.replay import command as replay_command
+    from operations.replay import run as replaying
     from operations.replay.ranges import Range, duration
 
     wanted = Range(
@@ -441,9 +439,9 @@ def replay(
         to_offset,
         aware_time("--to-time", to_time),
     )
-    how = replay_command.How(execute, resume, abandon)
+    how = replaying.How(execute, resume, abandon)
     names = SINKS if name == "all" else (name,)
-    raise typer.Exit(replay_command.run(current(), names, wanted, how, as_json=as_json))
+    raise typer.Exit(replaying.run(current(), names, wanted, how, as_json=as_json))
 
 
 @app.command("archive")

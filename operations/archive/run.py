@@ -13,10 +13,9 @@ from config.errors import Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, progress, show_table, table
-from sinks.archive import months as archive_months
+from sinks.archive import seals as archive_months
 from sinks.archive.compare import Advance
-from sinks.archive.months import Month
-from sinks.archive.seals import Seal
+from sinks.archive.seals import Month, Seal
 from sinks.archive.work import Archive, Moved, Sealed
 from sinks.postgres import READER
 from topics.cluster import agreed

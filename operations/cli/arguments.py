@@ -2,15 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from typing import cast
+from importlib import import_module
+from typing import Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from config.errors import ConfigurationError
 from config.text import is_text
 
 #: UsageError: click's, or the copy of it that newer versions of typer bring.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+#: The module of each group; its `app` has the commands.
+GROUPS = {
+    "archive": "operations.archive.commands",
+    "export": "operations.export.commands",
+    "local": "operations.setup.local",
+    "rebuild": "operations.rebuild.commands",
+    "rejections": "operations.rejections.commands",
+}
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
@@ -73,3 +83,15 @@ def partitions_of(count: int, *wanted: int | None) -> list[int]:
     if named and named[-1] >= count:
         raise ConfigurationError(f"--partition {named[-1]}: the pipeline has partitions 0 to {count - 1}")
     return named or [*range(count)]
+
+
+class Mounted(TyperGroup):
+    """`wallet`: lists its groups as main.py declares them and loads their modules on demand."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The command that the first word names, and the rest of the line; a group alone shows its help."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name not in GROUPS:
+            return name, command, rest
+        group = typer.main.get_command(import_module(GROUPS[name]).app)
+        return name, group, rest or ([] if ctx.resilient_parsing else ["--help"])

@@ -1,10 +1,16 @@
-"""Child processes of a command, which never outlive it."""
+"""Child processes of a command, which never outlive it.
+
+The starter normally stops them. One that is started as `python -m operations.cli.children PID COMMAND ...` also ends
+when the starter with this pid was killed: a worker would otherwise run forever with nobody watching it.
+"""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,6 +21,7 @@ from config.errors import Stopped
 #: Seconds after which a child that was asked to stop is killed.
 STOP_S = 15.0
 LAST_LINES = 12
+LOOK_EVERY_S = 0.5
 
 
 class Child:
@@ -130,3 +137,17 @@ def stopping_on_signals() -> Iterator[None]:
     finally:
         for number, action in before.items():
             signal.signal(number, action)
+
+
+def attend(starter: int) -> None:
+    """Send this process SIGTERM once its parent is no longer its starter."""
+    while os.getppid() == starter:
+        time.sleep(LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    from operations.main import main
+
+    threading.Thread(target=attend, args=(int(sys.argv.pop(1)),), name="attended", daemon=True).start()
+    main()

@@ -27,6 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from config.errors import WalletError
 from config.logs import EventLog
 from config.times import rfc3339
 
@@ -45,6 +46,7 @@ SHOWN = 3
 log = EventLog("operations")
 
 Advance = Callable[[int], None]
+LOOK_EVERY_S = 0.3
 
 
 def as_line(value: object) -> str:
@@ -189,3 +191,22 @@ def show_report(report: "Report", *, as_json: bool) -> None:
         typer.echo("nothing to do: everything exists already")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
+
+
+def until_done(
+    title: str, total: int, look: Callable[[], int], *, stall_s: float, stalled: Callable[[int], WalletError]
+) -> None:
+    """Return once `look` says that `total` items are done.
+
+    Raises `stalled(done)` if the number has not changed for `stall_s` seconds.
+    """
+    done, moved_at = -1, time.monotonic()
+    with progress(title, total) as advance:
+        while (now := look()) < total:
+            advance(now)
+            if now != done:
+                done, moved_at = now, time.monotonic()
+            elif time.monotonic() - moved_at > stall_s:
+                raise stalled(now)
+            time.sleep(LOOK_EVERY_S)
+        advance(total)

@@ -11,8 +11,7 @@ from config.settings import Settings
 from sinks import postgres
 from sinks.archive import seals
 from sinks.archive.entries import source_offset
-from sinks.archive.months import Month, to_ms
-from sinks.archive.seals import Seal
+from sinks.archive.seals import Month, Seal, to_ms
 from sinks.postgres import READER
 from sinks.postgres.migrations import check as check_database
 from topics.names import Topics

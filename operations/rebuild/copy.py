@@ -7,21 +7,17 @@ asked for that end.
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Self
+from operator import attrgetter
+from typing import Generic, NamedTuple, Self, TypeVar
 
-from confluent_kafka import (
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition, murmur2
 
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import LARGEST_RECORD_BYTES
 from operations.rebuild.input import list_schemas
-from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
 from topics import group_offsets
 from topics.clients import of_group, transactional
@@ -30,6 +26,10 @@ from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES
 from topics.source import Sizes, Source
 
+T = TypeVar("T")
+
+#: It is not known what a partition holds next.
+UNKNOWN = None
 #: Most records in one transaction, and about how many bytes.
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
 CONSUMED = 2_000
@@ -47,7 +47,73 @@ TRY_S = 30.0
 
 log = EventLog("operations.rebuild")
 
+
+class Held(NamedTuple, Generic[T]):
+    """A record that waits for its turn: at this time, from this partition."""
+
+    order_ms: int
+    partition: int
+    record: T
+
+
 Moved = Held[Source]
+_order = attrgetter("order_ms")
+
+
+class Merge(Generic[T]):
+    """Merges partitions by time, a stretch at a time.
+
+    Within a partition the offset order stays, even if a clock went back: such a record counts as having its
+    predecessor's time.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._held: list[list[Held[T]]] = [[] for _ in range(partitions)]
+        self._highest: list[int] = [-(2**63)] * partitions
+
+    def add(self, partition: int, timestamp_ms: int, record: T) -> None:
+        """Add the next record of a partition."""
+        self._highest[partition] = max(self._highest[partition], timestamp_ms)
+        self._held[partition].append(Held(self._highest[partition], partition, record))
+
+    def waiting(self, partition: int) -> int:
+        """How many records of a partition are waiting."""
+        return len(self._held[partition])
+
+    def first(self, partition: int) -> T | None:
+        """The oldest waiting record of a partition, or None."""
+        held = self._held[partition]
+        return held[0].record if held else None
+
+    def ready(self, complete_to: Sequence[float | None]) -> list[Held[T]]:
+        """The records whose turn it is, in order; they are removed.
+
+        `complete_to` gives for each partition the time up to which nothing more can come, if known. If it is
+        UNKNOWN, only nothing older than its newest waiting record can come.
+        """
+        limit = min(
+            known if known is not UNKNOWN else held[-1].order_ms if held else float("-inf")
+            for known, held in zip(complete_to, self._held, strict=True)
+        )
+        found: list[Held[T]] = []
+        for partition, held in enumerate(self._held):
+            end = bisect_right(held, limit, key=_order)
+            found += held[:end]
+            self._held[partition] = held[end:]
+        found.sort(key=_order)  # stable, and fast for a few sorted runs
+        return found
+
+
+def placed(key: bytes | None, partition: int, before: int, after: int) -> int:
+    """The partition among `after` of a record that was in this one among `before`.
+
+    The copy must not change what a record becomes. So a misrouted record goes to a partition where its key does not
+    belong either, if there is more than one; a record without a key belongs nowhere.
+    """
+    if not key:
+        return partition % after
+    home = murmur2(key, after)
+    return home if murmur2(key, before) == partition else (home + 1) % after
 
 
 class Copy:

@@ -1,18 +1,29 @@
 """`wallet rebuild diff`: compare the shadow's ledger with the live one by wallet, explained by transaction."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
+
+import typer
+from rich.console import Console
 
 from config.logs import EventLog
-from operations.rebuild.align import Pair, aligned
+from operations.cli.exit_codes import DIFFERENCES
+from operations.cli.output import as_line, console
 from operations.rebuild.cut import CommonCut, common
 from operations.rebuild.explain import Change, Explainer
 from operations.rebuild.place import Place
 from sinks import comparison
-from sinks.comparison import WalletSummary
+from sinks.comparison import ComparedEntry, WalletSummary
 from sinks.postgres import Connection
 
+#: Most entries that wait for their counterpart; beyond that, the oldest is taken to have none.
+WAITING = 10_000
+
+#: The same transaction in both ledgers, or in one of them.
+Pair = tuple[ComparedEntry | None, ComparedEntry | None]
 #: Differing wallets that are examined at a time.
 WALLETS = 500
 #: Entries without a counterpart that are explained at a time.
@@ -21,6 +32,110 @@ EXPLAINED = 5_000
 CAUSES, CONSEQUENCES = 10, 2
 
 log = EventLog("operations.rebuild")
+
+
+def aligned(
+    live: Iterable[ComparedEntry], shadow: Iterable[ComparedEntry], *, same_input: bool
+) -> Iterator[Pair]:
+    """Pair up all entries, wallet by wallet; both sides must be ordered by wallet and sequence.
+
+    With the same input, entries are matched by source offset. A copy has other offsets; there they are matched by id
+    and order in time.
+    """
+    identity: Callable[[ComparedEntry], Hashable]
+    order: Callable[[ComparedEntry], Any]
+    if same_input:
+        identity = order = _offset
+    else:
+        identity, order = _transaction_id, _recorded_at
+    for ours, theirs in _by_wallet(live, shadow):
+        yield from _of_one(ours, theirs, identity, order)
+
+
+def _offset(entry: ComparedEntry) -> int:
+    return entry.source_offset
+
+
+def _transaction_id(entry: ComparedEntry) -> Hashable:
+    return entry.transaction_id
+
+
+def _recorded_at(entry: ComparedEntry) -> Any:
+    return entry.recorded_at
+
+
+def _by_wallet(
+    live: Iterable[ComparedEntry], shadow: Iterable[ComparedEntry]
+) -> Iterator[tuple[Iterator[ComparedEntry], Iterator[ComparedEntry]]]:
+    """The entries of each wallet on both sides; read them before moving to the next wallet."""
+    sides = [groupby(side, key=lambda entry: entry.wallet_id) for side in (live, shadow)]
+    heads = [next(side, None) for side in sides]
+    while found := [head[0] for head in heads if head]:
+        wallet_id = min(found)  # code point order is also the order of the UTF-8 bytes
+        taken = [head[1] if head and head[0] == wallet_id else iter(()) for head in heads]
+        yield taken[0], taken[1]
+        heads = [
+            next(side, None) if head and head[0] == wallet_id else head
+            for side, head in zip(sides, heads, strict=True)
+        ]
+
+
+class _Waiting:
+    """Entries of one side without a counterpart so far, by the key that matches them."""
+
+    def __init__(self, identity: Callable[[ComparedEntry], Hashable]) -> None:
+        self._identity = identity
+        self._entries: dict[Hashable, deque[ComparedEntry]] = {}
+        self._count = 0
+
+    def add(self, entry: ComparedEntry) -> ComparedEntry | None:
+        """Let it wait; returns the oldest one if there are too many."""
+        self._entries.setdefault(self._identity(entry), deque()).append(entry)
+        self._count += 1
+        return self._pop(next(iter(self._entries))) if self._count > WAITING else None
+
+    def counterpart(self, entry: ComparedEntry) -> ComparedEntry | None:
+        """The waiting entry of the other side that matches this one."""
+        known_by = self._identity(entry)
+        return self._pop(known_by) if known_by in self._entries else None
+
+    def rest(self) -> Iterator[ComparedEntry]:
+        """Those left without a counterpart."""
+        while self._entries:
+            yield self._pop(next(iter(self._entries)))
+
+    def _pop(self, known_by: Hashable) -> ComparedEntry:
+        waiting = self._entries[known_by]
+        entry = waiting.popleft()
+        if not waiting:
+            del self._entries[known_by]
+        self._count -= 1
+        return entry
+
+
+def _of_one(
+    live: Iterator[ComparedEntry],
+    shadow: Iterator[ComparedEntry],
+    identity: Callable[[ComparedEntry], Hashable],
+    order: Callable[[ComparedEntry], Any],
+) -> Iterator[Pair]:
+    ours, theirs = _Waiting(identity), _Waiting(identity)
+    a, b = next(live, None), next(shadow, None)
+    while a or b:
+        if a and (b is None or order(a) <= order(b)):
+            if found := theirs.counterpart(a):
+                yield a, found
+            elif alone := ours.add(a):
+                yield alone, None
+            a = next(live, None)
+        elif b:
+            if found := ours.counterpart(b):
+                yield found, b
+            elif alone := theirs.add(b):
+                yield None, alone
+            b = next(shadow, None)
+    yield from ((alone, None) for alone in ours.rest())
+    yield from ((None, alone) for alone in theirs.rest())
 
 
 @dataclass
@@ -147,3 +262,76 @@ class _Comparison:
 def _newest(summary: WalletSummary | None) -> WalletSummary | None:
     """What is shown, without the digest: two versions of PostgreSQL need not agree on it."""
     return summary._replace(digest=0) if summary else None
+
+
+def show(diff: Diff, *, as_json: bool) -> int:
+    """Print it; returns the exit code, 0 only if nothing differs."""
+    if as_json:
+        typer.echo(as_line(_fields(diff)))
+    else:
+        _print(diff, console())
+    return 0 if diff.equal else DIFFERENCES
+
+
+def _fields(diff: Diff) -> dict[str, object]:
+    return asdict(diff) | {
+        "equal": diff.equal,
+        "kinds": dict(diff.kinds.most_common()),
+        "shown": [
+            asdict(one) | {"live": _summary(one.live), "shadow": _summary(one.shadow)} for one in diff.shown
+        ],
+    }
+
+
+def _print(diff: Diff, output: Console) -> None:
+    lines = [
+        f"live {diff.live}, shadow {diff.shadow}: {diff.wallets:,} wallets, {diff.entries:,} live entries compared"
+    ]
+    if diff.cut.not_compared:
+        lines.append(
+            f"at most {diff.cut.not_compared:,} newer input records are not in both yet and were not compared"
+        )
+    for one in diff.shown:
+        lines += _wallet(one)
+    if more := diff.different - len(diff.shown):
+        lines.append(f"... {more:,} more wallets")
+    lines += [f"{count:,} {kind}" for kind, count in diff.kinds.most_common()]
+    for reason in sorted(diff.live_reasons | diff.shadow_reasons):
+        live, shadow = diff.live_reasons.get(reason, 0), diff.shadow_reasons.get(reason, 0)
+        if live != shadow:
+            lines.append(f"rejected as {reason}: {live:,} in live, {shadow:,} in the shadow")
+    for line in lines:
+        output.print(line, markup=False)
+    if diff.equal:
+        output.print("every wallet is the same in both", style="green")
+    else:
+        output.print(f"{diff.different:,} wallets differ", style="red")
+
+
+def _wallet(one: WalletDifference) -> list[str]:
+    lines = [f"wallet {one.wallet_id}: live {_told(one.live)}; shadow {_told(one.shadow)}"]
+    lines += [f"  {_change(change)}" for change in (*one.causes, *one.consequences)]
+    return [*lines, f"  ... {one.more_changes:,} more"] if one.more_changes else lines
+
+
+def _told(summary: WalletSummary | None) -> str:
+    if summary is None:
+        return "no entry"
+    return f"{summary.balance} {summary.currency} after {summary.entries:,} entries"
+
+
+def _summary(summary: WalletSummary | None) -> dict[str, object] | None:
+    if summary is None:
+        return None
+    return {name: value for name, value in summary._asdict().items() if name not in {"wallet_id", "digest"}}
+
+
+def _change(change: Change) -> str:
+    sign = "-" if change.type == "DEBIT" else "+"
+    told = f"{change.transaction_id} {sign}{change.amount} {change.kind}"
+    if change.detail:
+        return f"{told} ({change.detail})"
+    if change.live and change.shadow and "rejected" not in {*change.live, *change.shadow}:
+        both = ", ".join(f"{name} {value} / {change.shadow[name]}" for name, value in change.live.items())
+        return f"{told} (live / shadow: {both})"
+    return told

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from operations.rebuild.align import Pair
 from operations.rebuild.cut import CommonCut
+from operations.rebuild.diff import Pair
 from operations.rebuild.place import Place
 from operations.rejections.listing import transaction_in
 from sinks import comparison

@@ -7,8 +7,7 @@ import typer
 
 from operations.cli.arguments import aware_time
 from operations.cli.context import briefly, current
-from operations.rejections import resubmit
-from operations.rejections import show as rejections_show
+from operations.rejections import listing, resubmit
 from operations.rejections.listing import Wanted, reasons_of
 
 app = typer.Typer(
@@ -44,7 +43,7 @@ def list_them(
         aware_time("--to", to_time),
         key,
     )
-    rejections_show.show_list(briefly(), wanted, limit, as_json=as_json)
+    listing.show_list(briefly(), wanted, limit, as_json=as_json)
 
 
 @app.command("show")
@@ -54,7 +53,7 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """Show all of one rejection: headers, bytes in hex, decoded where possible."""
-    rejections_show.show_one(briefly(), partition, offset, as_json=as_json)
+    listing.show_one(briefly(), partition, offset, as_json=as_json)
 
 
 @app.command("resubmit")

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
-from operations.setup import history
+from operations.sending.importing.producer import read_progress
 from schemas import registry
 from schemas.versions import SchemaIds
 from sinks.postgres import migrations
@@ -23,8 +24,10 @@ from topics.clients import librdkafka
 from topics.cluster import (
     ASK_S,
     FoundTopic,
+    all_there,
     describe,
     input_bytes,
+    offsets,
     passes,
     quiet_admin,
     read_pipeline,
@@ -32,6 +35,9 @@ from topics.cluster import (
     specs,
     wait_for_kafka,
 )
+from topics.history import CREATE_TIME, is_open
+from topics.incoming import Incoming
+from topics.lag import First
 from topics.names import TIMESTAMP_TYPE, Topics, TopicSpec
 from topics.topic_settings import alter
 
@@ -48,6 +54,55 @@ UNANSWERED = frozenset(
 #: Being fenced is normal here, but librdkafka would log it to stderr.
 _unheard = logging.getLogger("operations.setup.init.librdkafka")
 _unheard.setLevel(logging.CRITICAL + 1)
+
+
+def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
+    """Put the input on CreateTime; returns what changed, nothing if it was open already.
+
+    Raises Refused if it holds live records: history after them could not keep its dates.
+    """
+    name = Topics.of(settings).transactions
+    if is_open(found[name]):
+        return []
+    if live := [at for at, tail in tails(client, settings).items() if tail.by_broker]:
+        raise Refused(
+            f"topic {name} holds records with the broker's time (partition {live[0]}): history after them could "
+            "not keep its dates; load it into a new pipeline with another WALLET_PREFIX"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: CREATE_TIME})
+    return [f"topic {name} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"]
+
+
+def open_to_upstream(
+    client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic], *, agreed: bool
+) -> list[str]:
+    """Put the input on LogAppendTime; returns what changed, nothing if it was there already.
+
+    Raises Refused while an import is unfinished, unless `agreed`.
+    """
+    name = Topics.of(settings).transactions
+    if not is_open(found[name]):
+        return []
+    progress = read_progress(settings)
+    if progress and not progress.finished and not agreed:
+        raise Refused(
+            f"an import is unfinished at line {progress.done} of {progress.lines}: run it again to finish it, or add "
+            "--yes to leave out the rest forever"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
+    return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
+
+
+def tails(client: AdminClient, settings: Settings) -> dict[int, First]:
+    """The newest committed record of each input partition that has one; waits for open transactions."""
+    name = Topics.of(settings).transactions
+    logs = offsets(client, {name: settings.partitions})
+    found: dict[int, First] = {}
+    with closing(Incoming(settings, name)) as incoming:
+        for (_, partition), end in all_there(client, logs).items():
+            if newest := incoming.newest(partition, logs[name, partition].begin, end):
+                found[partition] = newest
+    return found
 
 
 @dataclass(frozen=True)
@@ -117,9 +172,9 @@ def _topics(
     refuse_differences(settings, found, any_input_time=may_be_open)
     altered = _keep(client, settings, found, agreed=agreed)
     if times == "history":
-        altered += history.open_for_history(client, settings, found)
+        altered += open_for_history(client, settings, found)
     elif times == "upstream":
-        altered += history.open_to_upstream(client, settings, found, agreed=agreed)
+        altered += open_to_upstream(client, settings, found, agreed=agreed)
     return [spec.name for spec in lacking], altered
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from config.errors import WalletError
 from config.logs import masked
 from config.settings import from_environment
-from local.progress import Progress
+from local.server import Progress
 from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
 from operations.cli.context import LOCAL_PARTITIONS
 

@@ -30,9 +30,9 @@ from operations.cli.arguments import partitions_of
 from operations.cli.output import behind, progress
 from operations.export.manifest import NAME, ExportedMonth, File, Manifest, sha256_of
 from operations.sending.files.parquet import libraries
-from operations.verify import exported
 from operations.verify.judging import GROUPS, contract_of
-from operations.verify.options import Options
+from operations.verify.report import export
+from operations.verify.run import Options
 from schemas.accepted import Accepted, AcceptedIds
 from topics.names import Topics
 from topics.source import Source
@@ -223,7 +223,7 @@ def run(path: Path, options: Options) -> Report:
     report.took_s = report.folding_s = time.monotonic() - began_s
     report.folding_cpu_s = time.process_time() - began_cpu_s
     if options.export:
-        exported.write(report, str(manifest.origin.get("input topic")), "", options.export)
+        export(report, str(manifest.origin.get("input topic")), "", options.export)
     return report
 
 
@@ -255,7 +255,7 @@ def _of_months(
     report.notes.append(MONTHS_ALONE)
     report.took_s = report.folding_s = time.monotonic() - began_s
     if options.export:
-        exported.write(report, str(manifest.origin.get("input topic")), "", options.export)
+        export(report, str(manifest.origin.get("input topic")), "", options.export)
     return report
 
 

@@ -22,13 +22,11 @@ from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
 from sinks.archive import complete as archive_complete
-from sinks.archive import months as archive_months
 from sinks.archive import seals
-from sinks.archive.compare import Advance, both_sides
+from sinks.archive import seals as archive_months
+from sinks.archive.compare import Advance, Mismatch, both_sides, refuse_difference
 from sinks.archive.complete import Completeness
-from sinks.archive.explain import Mismatch, refuse_difference
-from sinks.archive.months import Month
-from sinks.archive.seals import Seal
+from sinks.archive.seals import Month, Seal
 from sinks.postgres import ARCHIVER, Role, as_login, connect
 from sinks.postgres.locks import holder as lock_holder
 from sinks.postgres.migrations import check

@@ -20,7 +20,7 @@ from operations.archive.verify import run as verify
 from operations.cli.exit_codes import DIFFERENCES
 from schemas.records import DEBIT, from_ms
 from sinks import postgres
-from sinks.archive.explain import Mismatch
+from sinks.archive.compare import Mismatch
 from sinks.postgres.looking import looking
 from tests.integration.archives import (
     EMPTY,

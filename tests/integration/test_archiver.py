@@ -20,7 +20,7 @@ from operations.looking.time_lookup import offsets_at
 from operations.setup.init import initialise
 from sinks import postgres
 from sinks.archive import seals
-from sinks.archive.explain import Mismatch
+from sinks.archive.compare import Mismatch
 from sinks.archive.seals import Content, Range, seal_of
 from sinks.postgres import Connection, migrations
 from sinks.postgres.looking import looking

@@ -19,12 +19,13 @@ from operations.rejections.listing import Wanted
 from operations.sending import generating
 from operations.sending import send as sending
 from operations.sending.generator import Mix
-from operations.sending.importing import progress as import_progress
+from operations.sending.importing import producer as import_progress
 from operations.sending.importing import run as importing
 from operations.sending.importing.lines import Dated
 from operations.sending.importing.producer import ImportProducer
 from operations.sending.importing.run import BadLines, Options
-from operations.setup import history, init
+from operations.setup import init
+from operations.setup import init as history
 from schemas.entries import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres
@@ -244,7 +245,7 @@ def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(
     killed = Worker(opened, tmp_path / "import.log", program)
     assert killed.wait() == -signal.SIGKILL, killed.told()
 
-    before = import_progress.read(opened)
+    before = import_progress.read_progress(opened)
     assert before
     assert (before.done, before.lines) == (done, 25_000)
     assert importing.run(opened, Options((path,))) == 0

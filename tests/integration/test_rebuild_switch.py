@@ -14,8 +14,8 @@ from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild import switch as rebuild_switch
-from operations.rebuild.lag import At, missing
 from operations.rebuild.place import Place, groups_of
+from operations.rebuild.status import At, missing
 from schemas.records import Transaction
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place, post

@@ -17,7 +17,7 @@ import typer
 from typer.main import get_command
 
 from operations import main
-from operations.cli.mounted import GROUPS
+from operations.cli.arguments import GROUPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

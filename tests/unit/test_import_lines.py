@@ -16,15 +16,16 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from operations.sending.files import file as import_files
 from operations.sending.importing.lines import (
+    OPENING,
     RECORDED,
     RECORDED_AT,
     Dated,
     Line,
+    Opening,
     Part,
     Reader,
     recorded_transaction,
 )
-from operations.sending.importing.opening import OPENING, Opening
 from operations.sending.importing.spool import Spool
 from schemas.entries import decode_transaction
 from schemas.records import CREDIT, DEBIT

@@ -16,8 +16,7 @@ from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.exit_codes import DIFFERENCES
-from operations.cli.output import progress
-from operations.cli.waiting import until_done
+from operations.cli.output import progress, until_done
 from operations.looking.status import look
 from operations.sending.files.file import File
 from operations.sending.files.shape import BadLine, Fields, Shape

@@ -4,19 +4,21 @@ The order matters: 1. `open` fences every other import and ends its open transac
 batches. A run that was fenced in between cannot commit.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from config.errors import NotReachable, Stopped, WalletError
+from config.errors import NotReachable, Refused, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
 from operations.sending.importing.lines import Dated
-from operations.sending.importing.progress import Progress, as_offset, group
 from schemas.codec import frame
 from schemas.producer import FRAMING_BYTES, PARTITION_UA
+from topics import group_offsets
 from topics.causes import because
 from topics.clients import of_group, transactional
 from topics.names import Topics
@@ -32,6 +34,52 @@ RETRY_PAUSE_S = 0.2
 FENCED = frozenset(
     {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED, KafkaError._FATAL}
 )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of one import; `done` and `lines` count the lines that are not empty, including bad ones.
+
+    `digest` identifies the files by content; `begun_ms` is when the import began, epoch milliseconds. These alone
+    decide which lines are bad, so a resumed import sends what it would have sent.
+    """
+
+    digest: str
+    lines: int
+    begun_ms: int
+    done: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether every line is done."""
+        return self.done >= self.lines
+
+
+def progress_group(settings: Settings) -> str:
+    """The group that keeps an import's progress; nobody joins it."""
+    return f"{settings.prefix}.import"
+
+
+def as_offset(settings: Settings, progress: Progress) -> TopicPartition:
+    """The progress as an offset to commit with the records."""
+    note = {name: value for name, value in asdict(progress).items() if name != "done"}
+    return TopicPartition(Topics.of(settings).transactions, 0, progress.done, json.dumps(note))
+
+
+def read_progress(settings: Settings) -> Progress | None:
+    """The newest committed progress; None if nothing was imported (or a week has passed)."""
+    name = progress_group(settings)
+    at = group_offsets.committed(settings, Topics.of(settings).transactions, [0], name)[0]
+    return _progress(name, at) if at.offset >= 0 else None
+
+
+def _progress(name: str, at: TopicPartition) -> Progress:
+    try:
+        return Progress(done=at.offset, **json.loads(at.metadata or ""))
+    except (ValueError, TypeError):
+        raise Refused(
+            f"the offset of group {name} was not written by an import: find out what else uses this group"
+        ) from None
 
 
 class ImportProducer:
@@ -52,7 +100,7 @@ class ImportProducer:
             )
             | {"log_level": 0}  # we report being fenced ourselves
         )
-        self._offsets_of = of_group(settings, group(settings))
+        self._offsets_of = of_group(settings, progress_group(settings))
 
     def open(self) -> None:
         """Fence another import and wait until its transaction has ended; raises NotReachable."""

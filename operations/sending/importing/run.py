@@ -25,32 +25,73 @@ from operations.sending.files.mapping import Mapping, load
 from operations.sending.files.shape import Shape
 from operations.sending.files.source import STDIN, refuse_what_is_read_once
 from operations.sending.importing import check as import_check
-from operations.sending.importing import progress as import_progress
-from operations.sending.importing import refusals as import_refusals
 from operations.sending.importing.lines import (
     EARLIEST,
+    OPENING,
     RECORDED,
     Dated,
     Line,
+    Opening,
     Part,
     Read,
     Reader,
     iso,
     recorded_transaction,
 )
-from operations.sending.importing.opening import OPENING, Opening
-from operations.sending.importing.producer import BATCH_BYTES, BATCH_LINES, ImportProducer
-from operations.sending.importing.progress import Progress
+from operations.sending.importing.producer import (
+    BATCH_BYTES,
+    BATCH_LINES,
+    ImportProducer,
+    Progress,
+    read_progress,
+)
 from operations.sending.importing.spool import Spool
 from operations.sending.lines import to_json
+from operations.setup import init as history
 from schemas.entries import decode_transaction
 from schemas.records import EPOCH
-from topics import rights
-from topics.cluster import check, quiet_admin
+from topics import retention, rights
+from topics.cluster import check, describe, quiet_admin
+from topics.history import is_open
 from topics.names import Topics
 
 #: Lines between two updates of the progress.
 STRIDE = 1_000
+
+
+def refuse_closed(client: AdminClient, settings: Settings) -> None:
+    """Raise Refused if the broker would replace the dates."""
+    name = Topics.of(settings).transactions
+    if not is_open(describe(client, [name])[name]):
+        raise Refused(
+            f"topic {name} is not open for history, so dates would not be kept: run `wallet init --history` first"
+        )
+
+
+def refuse_early(
+    client: AdminClient, settings: Settings, first: Line, recorded_ms: int, *, opening: bool
+) -> None:
+    """Compare the first line with the records in the input and the topics' retention; raises Refused.
+
+    `opening`: there are opening balances, and nothing may come before those.
+    """
+    tails = history.tails(client, settings)
+    if opening and tails:
+        raise Refused(
+            "opening balances must come first, but the input already holds records: use a new pipeline"
+        )
+    newest_ms = max((tail.timestamp_ms for tail in tails.values()), default=0)
+    if recorded_ms < newest_ms:
+        raise Refused(
+            f"{first} was recorded at {iso(recorded_ms)}, but the input holds records up to {iso(newest_ms)}: "
+            "older ones could not keep their dates; import in order of time, or into a new pipeline"
+        )
+    topics = describe(client, Topics.of(settings).partitioned)
+    if short := retention.too_short(settings, topics, time.time() * 1_000 - recorded_ms):
+        raise Refused(
+            f"topic {short} has retention.ms={retention.retention_ms(topics[short])} so Kafka would delete what was "
+            f"recorded at {iso(recorded_ms)}: set unlimited retention until the history is loaded and read"
+        )
 
 
 class BadLines(WalletError):  # noqa: N818 - the name is the message
@@ -160,7 +201,7 @@ class _Import:
         self._settings, schema_id = pipeline.rule(self._settings), pipeline.transaction_schema_id
         client = quiet_admin(self._settings)
         rights.require(client, {Topics.of(self._settings).transactions: rights.READ | rights.WRITE}, {})
-        import_refusals.refuse_closed(client, self._settings)
+        refuse_closed(client, self._settings)
         # Before we fence anybody: an import of other files may be running.
         self._done_before(digest)
         with closing(ImportProducer(self._settings, schema_id)) as producer:
@@ -185,7 +226,7 @@ class _Import:
 
     def _done_before(self, digest: str) -> Progress | None:
         """The progress of these files; raises Refused while another import is unfinished."""
-        newest = import_progress.read(self._settings)
+        newest = read_progress(self._settings)
         if newest is None or newest.digest == digest:
             return newest
         if not newest.finished:
@@ -230,7 +271,7 @@ class _Import:
                 if to_send:
                     client, spool = to_send
                     if isinstance(line.read, Dated) and self._counts.good == 1:
-                        import_refusals.refuse_early(
+                        refuse_early(
                             client, self._settings, line, line.read.recorded_ms, opening=bool(self._openings)
                         )
                     spool.add(line.read)
