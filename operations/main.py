@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from config import logs
-from config.errors import ConfigurationError, WalletError
+from config.errors import BAD_LINES, INTERRUPTED, ConfigurationError, WalletError
 from operations.cli.arguments import Mounted, aware_time, run
-from operations.cli.exit_codes import BAD_LINES, INTERRUPTED
 
 app = typer.Typer(
     help="A wallet ledger on an append-only log of events: Kafka, Faust and PostgreSQL.",

@@ -8,9 +8,8 @@ from itertools import islice
 import typer
 
 from audit.rows import contradictions
-from config.errors import WalletError
+from config.errors import DIFFERENCES, WalletError
 from config.settings import Settings
-from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import as_line, progress
 from sinks import postgres
 from sinks.archive import seals
@@ -107,16 +106,12 @@ def _told(seal: Seal, *, with_topic: bool) -> Checked:
     return Checked(f"{content.month:%Y-%m}", content.entries, seal.seal.hex(), with_topic)
 
 
-class NotKept(WalletError):  # noqa: N818 - the name is the message
-    """The topic's retention has deleted records of the month."""
-
-
 def refuse_other_than_sealed(
     connection: Connection, ledger: TopicLog | None, month: Month, content: Content, advance: Advance
 ) -> None:
     """Raise Mismatch unless rows, seal and topic agree; without `ledger`, compares only rows and seal.
 
-    Raises NotKept if the topic begins later than the month.
+    Raises WalletError if the topic begins later than the month.
     """
     if ledger is None:
         _refuse_other_rows(connection, month, content, row_side(connection, month))
@@ -131,7 +126,7 @@ def refuse_other_than_sealed(
 
 
 def _refuse_ranges(ledger: TopicLog, month: Month, content: Content) -> None:
-    """Raise Mismatch for ranges that are not in the topic, NotKept for deleted ones."""
+    """Raise Mismatch for ranges that are not in the topic, WalletError for deleted ones."""
     for at in content.ranges:
         named = f"partition {at.partition}, offsets {at.from_offset} to {at.to_offset}"
         if not 0 <= at.partition < ledger.partitions:
@@ -142,7 +137,7 @@ def _refuse_ranges(ledger: TopicLog, month: Month, content: Content) -> None:
                 f"the seal of {month.name} names {named}, which {ledger.topic} does not have: it ends at {log.stable}"
             )
         if at.from_offset < log.begin:
-            raise NotKept(
+            raise WalletError(
                 f"{ledger.topic} partition {at.partition} begins at offset {log.begin}, but {month.name} begins at "
                 f"{at.from_offset}: retention deleted the rest; use --no-kafka to compare only rows and seals"
             )

@@ -32,17 +32,16 @@ class Span(NamedTuple):
     keep: Callable[[Message], bool] | None = None
 
 
-class Logs:
-    """The topics, opened on first use."""
+class Logs(dict[str, TopicLog]):
+    """The topics by our names, opened on first use."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         self._settings, self._topics = settings, Topics.of(settings)
-        self._open: dict[str, TopicLog] = {}
 
-    def __getitem__(self, name: str) -> TopicLog:
-        if name not in self._open:
-            self._open[name] = TopicLog(self._settings, self.topic(name))
-        return self._open[name]
+    def __missing__(self, name: str) -> TopicLog:
+        log = self[name] = TopicLog(self._settings, self.topic(name))
+        return log
 
     def topic(self, name: str) -> str:
         """The topic that has this name of ours."""
@@ -51,7 +50,7 @@ class Logs:
 
     def close(self) -> None:
         """Close the opened topics."""
-        for log in self._open.values():
+        for log in self.values():
             log.close()
 
 

@@ -1,24 +1,22 @@
 """The input of a rebuild: check that it is whole, find its ends, and make the copy's topic and subjects."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
-
-from confluent_kafka import KafkaException, Producer
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from operations.rebuild.place import Place
+from operations.sending.exactly_once import ExactlyOnce
 from operations.setup.init import create, settled
 from operations.verify.cut import cuts
 from schemas.accepted import Accepted
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
 from streams.accepted import own, read_accepted
-from topics.clients import transactional
 from topics.cluster import FoundTopic, describe, input_bytes, offsets, read_pipeline
 from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics, TopicSpec
 
 log = EventLog("operations.rebuild")
-WRITE_S = 30.0
 
 
 def refuse_holes(place: Place) -> None:
@@ -149,14 +147,14 @@ def _in(partition: int, ids: Iterable[Accepted], from_offset: int | None = None)
 
 
 def _write(place: Place, records: list[Accepted]) -> None:
-    producer = Producer(transactional(place.shadow, f"{place.shadow.prefix}-init"))
-    try:
-        producer.init_transactions(WRITE_S)
-        producer.begin_transaction()
-        for one in records:
-            producer.produce(Topics.of(place.shadow).pipeline, one.to_json(), one.key, 0)
-        producer.commit_transaction(WRITE_S)
-    except KafkaException as failure:
-        raise NotReachable(
-            f"cannot write the shadow's schema ids: {failure.args[0].str()}; run it again to continue"
-        ) from None
+    writer = ExactlyOnce(
+        place.shadow,
+        f"{place.shadow.prefix}-init",
+        place.shadow.group,
+        taken_over="another command makes this shadow",
+        again="run it again to continue",
+    )
+    with closing(writer):
+        writer.open()
+        pipeline = Topics.of(place.shadow).pipeline
+        writer.write(pipeline, ((one.to_json(), one.key, 0, 0, ()) for one in records), ())

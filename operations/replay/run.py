@@ -14,9 +14,8 @@ from typing import NamedTuple
 import typer
 from confluent_kafka import Message
 
-from config.errors import ConfigurationError, Refused, WalletError
+from config.errors import INTERRUPTED, ConfigurationError, Refused, WalletError
 from config.settings import Settings
-from operations.cli.exit_codes import INTERRUPTED
 from operations.cli.output import Advance, as_line, progress, show_table, table
 from operations.replay.ranges import Plan, Range, plans, sinks_of
 from sinks import replay

@@ -5,12 +5,12 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Self
+from typing import Any
 
 from audit.contract import Contract
 from audit.expected import ExpectedRows
@@ -34,29 +34,19 @@ LOOK_S = 0.5
 GROUPS = "groups"
 
 
-class Opened:
-    """Readers of topics, opened on first use."""
+@contextmanager
+def readers(settings: Settings, max_record_bytes: int) -> Iterator[Callable[[str], Incoming]]:
+    """Readers of topics, by name, opened on first use."""
+    input_topic = Topics.of(settings).transactions
+    with ExitStack() as stack:
 
-    def __init__(self, settings: Settings, max_record_bytes: int) -> None:
-        # Derived records are larger: they add an entry's numbers or a rejection's headers.
-        self._settings, self._most_bytes = settings, 2 * max_record_bytes + GROWTH_BYTES
-        self._input_bytes = max_record_bytes
-        self._readers: dict[str, Incoming] = {}
+        @cache
+        def reader(topic: str) -> Incoming:
+            # Derived records are larger: they add an entry's numbers or a rejection's headers.
+            most_bytes = max_record_bytes if topic == input_topic else 2 * max_record_bytes + GROWTH_BYTES
+            return stack.enter_context(closing(Incoming(settings, topic, most_bytes)))
 
-    def __call__(self, topic: str) -> Incoming:
-        """The reader for a topic."""
-        if topic not in self._readers:
-            is_input = topic == Topics.of(self._settings).transactions
-            most_bytes = self._input_bytes if is_input else self._most_bytes
-            self._readers[topic] = Incoming(self._settings, topic, most_bytes)
-        return self._readers[topic]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for reader in self._readers.values():
-            reader.close()
+        yield reader
 
 
 @dataclass(frozen=True)
@@ -182,7 +172,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
             yield from records
 
     contract, done = contract_of(topics.transactions, task.pipeline, task.ids, task.accepted), 0
-    with Opened(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
+    with readers(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
         for span in spans:
             audit = PartitionAudit(
                 contract,

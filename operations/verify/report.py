@@ -19,10 +19,9 @@ from confluent_kafka import libversion
 from rich.console import Console
 
 from audit.report import SHOWN_CHARACTERS, Difference, Fields, Report
-from config.errors import ConfigurationError
+from config.errors import DIFFERENCES, ConfigurationError
 from config.folders import written_whole
 from config.times import rfc3339
-from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import as_line, console, show_table, table
 
 FORMAT = 1

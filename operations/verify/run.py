@@ -30,7 +30,7 @@ from operations.cli.output import progress
 from operations.looking.time_lookup import offsets_at
 from operations.verify import point as verify_point
 from operations.verify.cut import Cut, cuts, earlier
-from operations.verify.judging import GROUPS, Judgement, Opened, Task, judge_all
+from operations.verify.judging import GROUPS, Judgement, Task, judge_all, readers
 from operations.verify.point import Point
 from operations.verify.report import export, refuse_unwritable
 from schemas.registry import schema_ids, writers
@@ -228,7 +228,7 @@ class _Verification:
 
     def _records(self, topic: str, partition: int, end: int) -> Iterator[list[Source]]:
         """One partition of a topic, from its first record up to an offset (excluded)."""
-        with Opened(self.settings, self.pipeline.max_record_bytes) as opened:
+        with readers(self.settings, self.pipeline.max_record_bytes) as opened:
             begin = offsets_of(self.client, [(topic, partition)])[topic, partition].begin
             yield from opened(topic).runs(partition, begin, end, STRETCH_RECORDS)
 

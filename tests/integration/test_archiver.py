@@ -12,10 +12,9 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from audit import catalog
-from config.errors import Stopped
+from config.errors import DIFFERENCES, Stopped
 from config.settings import Settings
 from operations.archive.verify import run as archive_verify
-from operations.cli.exit_codes import DIFFERENCES
 from operations.looking.time_lookup import offsets_at
 from operations.setup.init import initialise
 from sinks import postgres

@@ -165,10 +165,10 @@ def test_a_copy_that_dies_anywhere_is_gone_on_with_exactly(
             write(self, batch)
             return
         # As SIGKILL leaves it: records of an open transaction are in the topic.
-        self._producer.begin_transaction()
-        for _, partition, message in batch[:50]:
-            self._produce(partition, message)
-        self._producer.flush(10)
+        self._writer._producer.begin_transaction()
+        for one in batch[:50]:
+            self._writer._produce(self._to, self._outgoing(one))
+        self._writer._producer.flush(10)
         raise InterruptedError
 
     monkeypatch.setattr(Copy, "_write", dying)

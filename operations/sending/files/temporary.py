@@ -2,19 +2,15 @@
 
 import contextlib
 import sqlite3
+import struct
 import tempfile
 from collections.abc import Iterator
-from typing import IO
 
 from config.errors import ConfigurationError
 
 BUFFER_BYTES = 1024 * 1024
-
-
-def temporary(name: str) -> IO[bytes]:
-    """A file in `TMPDIR` that is deleted when closed; raises ConfigurationError."""
-    with room():
-        return tempfile.TemporaryFile("w+b", BUFFER_BYTES, prefix=f"wallet-{name}-")
+#: A line's number, and the lengths of key and body.
+_HEAD = struct.Struct("<qHI")
 
 
 @contextlib.contextmanager
@@ -27,6 +23,35 @@ def room() -> Iterator[None]:
         raise ConfigurationError(
             f"cannot write a temporary file ({told}): set TMPDIR to a folder with room"
         ) from None
+
+
+class Spool:
+    """Lines kept on disk until they are sent (`TMPDIR`), about 100 bytes each: each has a number, a key and a body.
+
+    So a file is read to its end before anything of it is sent, and changing it meanwhile has no effect.
+    """
+
+    def __init__(self) -> None:
+        with room():
+            self._file = tempfile.TemporaryFile("w+b", BUFFER_BYTES, prefix="wallet-")  # noqa: SIM115 - `close` does
+
+    def add(self, number: int, key: bytes, body: bytes) -> None:
+        """Keep one more line."""
+        with room():
+            self._file.write(_HEAD.pack(number, len(key), len(body)) + key + body)
+
+    def lines(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """The kept lines, from the first."""
+        with room():
+            self._file.seek(0)
+        take = self._file.read
+        while head := take(_HEAD.size):
+            number, key_bytes, body_bytes = _HEAD.unpack(head)
+            yield number, take(key_bytes), take(body_bytes)
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._file.close()
 
 
 class Seen:

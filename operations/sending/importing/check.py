@@ -12,10 +12,9 @@ from typing import NamedTuple
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config.errors import ConfigurationError, NotReachable
+from config.errors import DIFFERENCES, ConfigurationError, NotReachable
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import progress, until_done
 from operations.looking.status import look
 from operations.sending.files.file import File

@@ -14,7 +14,7 @@ from config.settings import Settings
 from config.times import rfc3339
 from operations.sending.files.file import File
 from operations.sending.files.shape import BadLine, Fields, Shape
-from operations.sending.files.temporary import Seen
+from operations.sending.files.temporary import Seen, Spool
 from operations.sending.files.values import moment_of, text_of, whole_of
 from operations.sending.lines import TRANSACTION, to_transaction
 from schemas import producer
@@ -29,6 +29,8 @@ FRAME_BYTES = 5
 #: Earlier times are refused unless asked for: seconds taken for milliseconds would be in January 1970.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+#: Stand for recorded_at on a kept line without a transaction, and on a bad line.
+_NOTHING, _BAD = 0, -1
 OPENING = Shape(("wallet_id", "currency", "balance", "at"))
 #: Namespace of the ids of opening balances, which are made from the prefix, the wallet and the time.
 _NAMESPACE = uuid5(NAMESPACE_URL, "urn:wallet-ledger:opening-balance")
@@ -44,6 +46,23 @@ class Dated(NamedTuple):
 
 #: The result of a line: None if there is nothing to send, a text if something is wrong.
 Read = Dated | str | None
+
+
+def keep(spool: Spool, read: Read) -> None:
+    """Keep a line until it is sent; of a bad one, only that it existed."""
+    if isinstance(read, Dated):
+        spool.add(read.recorded_ms, read.key, read.body)
+    else:
+        spool.add(_NOTHING if read is None else _BAD, b"", b"")
+
+
+def kept(spool: Spool) -> Iterator[Read]:
+    """The kept lines, from the first."""
+    for number, key, body in spool.lines():
+        if number > 0:
+            yield Dated(key, body, number)
+        else:
+            yield None if number == _NOTHING else "told before"
 
 
 class Line(NamedTuple):

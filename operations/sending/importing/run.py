@@ -16,14 +16,14 @@ from pathlib import Path
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config.errors import ConfigurationError, Refused, WalletError
+from config.errors import BAD_LINES, BadLines, ConfigurationError, Refused
 from config.settings import Settings
-from operations.cli.exit_codes import BAD_LINES
 from operations.cli.output import SHOWN, as_line, progress
 from operations.sending.files import file as import_files
 from operations.sending.files.mapping import Mapping, load
 from operations.sending.files.shape import Shape
 from operations.sending.files.source import STDIN, refuse_what_is_read_once
+from operations.sending.files.temporary import Spool
 from operations.sending.importing import check as import_check
 from operations.sending.importing.lines import (
     EARLIEST,
@@ -36,6 +36,8 @@ from operations.sending.importing.lines import (
     Read,
     Reader,
     iso,
+    keep,
+    kept,
     recorded_transaction,
 )
 from operations.sending.importing.producer import (
@@ -45,7 +47,6 @@ from operations.sending.importing.producer import (
     Progress,
     read_progress,
 )
-from operations.sending.importing.spool import Spool
 from operations.sending.lines import to_json
 from operations.setup import init as history
 from schemas.entries import decode_transaction
@@ -92,12 +93,6 @@ def refuse_early(
             f"topic {short} has retention.ms={retention.retention_ms(topics[short])} so Kafka would delete what was "
             f"recorded at {iso(recorded_ms)}: set unlimited retention until the history is loaded and read"
         )
-
-
-class BadLines(WalletError):  # noqa: N818 - the name is the message
-    """Some lines were bad, and nothing was sent."""
-
-    exit_code = BAD_LINES
 
 
 @dataclass(frozen=True)
@@ -212,10 +207,10 @@ class _Import:
                 return 0
             if before:
                 return self._resume(producer, before)
-            with Spool() as spool:
+            with closing(Spool()) as spool:
                 self._read_all(begun_ms, lines_about, (client, spool))
                 self._refuse_bad()
-                self._send(producer, Progress(digest, self._counts.all, begun_ms), spool.reads())
+                self._send(producer, Progress(digest, self._counts.all, begun_ms), kept(spool))
         return self._tell("sent")
 
     def _reading(self) -> str:
@@ -274,7 +269,7 @@ class _Import:
                         refuse_early(
                             client, self._settings, line, line.read.recorded_ms, opening=bool(self._openings)
                         )
-                    spool.add(line.read)
+                    keep(spool, line.read)
                 if self._counts.all % STRIDE == 0:
                     advance(self._counts.all)
             advance(lines_about)
@@ -304,7 +299,7 @@ class _Import:
                 if number % STRIDE == 0:
                     advance(number)
             for batch in _batches(reads):
-                producer.write(batch, replace(begun, done=self._counts.all))
+                producer.write_lines(batch, replace(begun, done=self._counts.all))
                 advance(self._counts.all)
 
     def _counted(self, reads: Iterator[Read]) -> Iterator[Read]:
