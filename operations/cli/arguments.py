@@ -1,9 +1,9 @@
 """Command lines, and arguments that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from importlib import import_module
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -43,13 +43,11 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def aware_time(option: str, text: str | None) -> datetime | None:
+def aware_time(option: str, text: str) -> datetime:
     """An aware time in UTC. A time without a zone is refused: it would mean something else on every machine.
 
     Raises ConfigurationError.
     """
-    if text is None:
-        return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -64,10 +62,8 @@ def aware_time(option: str, text: str | None) -> datetime | None:
         ) from None
 
 
-def month_of(option: str, text: str | None) -> date | None:
+def month_of(option: str, text: str) -> date:
     """The first day of a month written as YYYY-MM."""
-    if text is None:
-        return None
     try:
         return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
     except ValueError:
@@ -95,3 +91,23 @@ class Mounted(TyperGroup):
             return name, command, rest
         group = typer.main.get_command(import_module(GROUPS[name]).app)
         return name, group, rest or ([] if ctx.resilient_parsing else ["--help"])
+
+
+def read_by(read: Callable[[str, str], object], option: str, help_: str, metavar: str = "<str>") -> Any:
+    """An option whose value `read` makes of its name and its text."""
+
+    def parser(text: str) -> object:
+        return read(option, text)
+
+    return typer.Option(option, help=help_, metavar=metavar, parser=parser)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Execute = Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")]
+Wallet = Annotated[str, typer.Argument(help="The wallet's id.")]
+At = Annotated[datetime | None, read_by(aware_time, "--at", "At this time, by recorded_at; ISO 8601.")]
+EffectiveAt = Annotated[
+    datetime | None, read_by(aware_time, "--effective-at", "At this time, by occurred_at; ISO 8601.")
+]
+From = Annotated[datetime | None, read_by(aware_time, "--from", "Start at this time; ISO 8601.")]
+To = Annotated[datetime | None, read_by(aware_time, "--to", "Stop before this time; ISO 8601.")]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from operations.cli.arguments import Execute, Json
 from operations.cli.children import stopping_on_signals
 from operations.cli.context import briefly, current
 from operations.cli.output import as_line
@@ -21,9 +22,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Prefix = Annotated[str | None, typer.Option(help="The shadow's name. Default: WALLET_REBUILD_PREFIX.")]
-Execute = Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")]
 
 
 @app.command("start")

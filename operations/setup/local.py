@@ -16,6 +16,7 @@ from config.logs import masked
 from config.settings import from_environment
 from local.server import Progress
 from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
+from operations.cli.arguments import Json
 from operations.cli.context import LOCAL_PARTITIONS
 
 app = typer.Typer(
@@ -27,7 +28,6 @@ T = TypeVar("T")
 
 
 Folder = Annotated[Path, typer.Option(help="Folder for the stack's data and logs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
