@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from types import FrameType
 from typing import NamedTuple
@@ -16,10 +17,9 @@ from confluent_kafka import Message
 
 from config.errors import INTERRUPTED, ConfigurationError, Refused, WalletError
 from config.settings import Settings
-from operations.cli.output import Advance, as_line, progress, show_table, table
+from operations.cli.output import as_line, progress, show_table, table
 from operations.replay.ranges import Plan, Range, plans, sinks_of
 from sinks import replay
-from sinks.batch import Prepared
 from sinks.positions import Move
 from sinks.replay import Replay, Trial, told_unfinished
 from sinks.replay_positions import Stretch
@@ -110,56 +110,68 @@ def _begins(settings: Settings, sink: Sink, stretches: Sequence[Stretch]) -> Map
 
 def _run(settings: Settings, sink: Sink, one: Replay, stretches: Sequence[Stretch], stop: Event) -> Outcome:
     outcome = Outcome(sink.name, sink.topic, True, stretches)
-    read_before, began_s = sum(stretch.read for stretch in stretches), time.monotonic()
-    try:
-        with closing(TopicLog(settings, sink.topic)) as log, _hand() as hand, _shown(outcome) as advance:
-            for stretch in stretches:
-                for move, messages in _batches(log, stretch, settings.sink_batch_rows, stop):
-                    batch = one.prepare(move, messages)
-                    hand(lambda batch=batch: _write(one, batch, advance))  # type: ignore[misc] # bound now
-    except WalletError as problem:
-        outcome.problem = problem
-    outcome.seconds = time.monotonic() - began_s
+
+    def write(move: Move, messages: list[Message]) -> Callable[[], None]:
+        return partial(one.write, one.prepare(move, messages))
+
+    _read(settings, outcome, write, stop)
     outcome.stretches = one.stretches()
-    outcome.records = sum(stretch.read for stretch in outcome.stretches) - read_before
+    outcome.records = sum(
+        after.read - before.read for after, before in zip(outcome.stretches, stretches, strict=True)
+    )
     return outcome
-
-
-def _write(one: Replay, prepared: Prepared, advance: Advance) -> None:
-    one.write(prepared)
-    (move,) = prepared.batch.moves
-    advance(move.next_offset - move.expected)
 
 
 def try_out(settings: Settings, plan: Plan, stop: Event) -> Outcome:
     """Read and compare what a plan covers; writes nothing."""
     outcome = Outcome(plan.sink.name, plan.sink.topic, False, plan.stretches)
     found = {stretch.partition: stretch for stretch in plan.stretches}
-    began_s = time.monotonic()
-    with closing(TopicLog(settings, plan.sink.topic)) as log, closing(Trial(settings, plan.sink)) as trial:
+    with closing(Trial(settings, plan.sink)) as trial:
         outcome.running = trial.running()
 
-        def compare(move: Move, messages: list[Message], advance: Advance) -> None:
-            so_far = found[move.partition]
-            inserted = so_far.inserted + trial.missing(messages)
-            found[move.partition] = _counted(so_far, move, len(messages), inserted)
-            advance(move.next_offset - move.expected)
+        def compare(move: Move, messages: list[Message]) -> None:
+            one, missing = found[move.partition], trial.missing(messages)
+            found[move.partition] = one._replace(
+                next_offset=move.next_offset, read=one.read + len(messages), inserted=one.inserted + missing
+            )
 
-        try:
-            with _hand() as hand, _shown(outcome) as advance:
-                for stretch in plan.stretches:
-                    for move, messages in _batches(log, stretch, settings.sink_batch_rows, stop):
-                        hand(lambda move=move, messages=messages: compare(move, messages, advance))  # type: ignore[misc] # bound now
-        except WalletError as problem:
-            outcome.problem = problem
-    outcome.seconds = time.monotonic() - began_s
+        _read(settings, outcome, lambda *batch: partial(compare, *batch), stop)
     outcome.stretches = list(found.values())
     outcome.records = sum(stretch.read for stretch in outcome.stretches)
     return outcome
 
 
-def _counted(stretch: Stretch, move: Move, records: int, inserted: int) -> Stretch:
-    return stretch._replace(next_offset=move.next_offset, read=stretch.read + records, inserted=inserted)
+def _read(
+    settings: Settings,
+    outcome: Outcome,
+    take: Callable[[Move, list[Message]], Callable[[], None]],
+    stop: Event,
+) -> None:
+    """Read the stretches; what `take` makes of a batch is done by a thread while the next batch is read."""
+    began_s, done = time.monotonic(), 0
+    total = sum(one.to_offset - one.next_offset for one in outcome.stretches)
+    title = f"{'replaying' if outcome.executed else 'comparing'} {outcome.sink}"
+    in_hand: Future[None] | None = None
+    try:
+        with (
+            closing(TopicLog(settings, outcome.topic)) as log,
+            progress(title, total) as advance,
+            ThreadPoolExecutor(1, thread_name_prefix="replay") as pool,
+        ):
+            for stretch in outcome.stretches:
+                for move, messages in _batches(log, stretch, settings.sink_batch_rows, stop):
+                    work = take(move, messages)
+                    if in_hand:
+                        in_hand.result()
+                        advance(done)
+                    in_hand = pool.submit(work)
+                    done += move.next_offset - move.expected
+            if in_hand:
+                in_hand.result()
+                advance(done)
+    except WalletError as problem:
+        outcome.problem = problem
+    outcome.seconds = time.monotonic() - began_s
 
 
 def _batches(log: TopicLog, stretch: Stretch, rows: int, stop: Event) -> Iterator[tuple[Move, list[Message]]]:
@@ -173,39 +185,6 @@ def _batches(log: TopicLog, stretch: Stretch, rows: int, stop: Event) -> Iterato
         at = next_offset
     if at < stretch.to_offset and not stop.is_set():
         yield Move(stretch.partition, at, stretch.to_offset), []
-
-
-@contextmanager
-def _hand() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """A thread that does one task at a time; handing it the next one waits for the last and raises its failure."""
-    in_hand: Future[None] | None = None
-
-    def hand(work: Callable[[], None]) -> None:
-        nonlocal in_hand
-        if in_hand:
-            in_hand.result()
-        in_hand = pool.submit(work)
-
-    with ThreadPoolExecutor(1, thread_name_prefix="replay") as pool:
-        yield hand
-        if in_hand:
-            in_hand.result()
-
-
-@contextmanager
-def _shown(outcome: Outcome) -> Iterator[Advance]:
-    """Progress in offsets; call it with how many more are done."""
-    total = sum(one.to_offset - one.next_offset for one in outcome.stretches)
-    verb = "replaying" if outcome.executed else "comparing"
-    with progress(f"{verb} {outcome.sink}", total) as advance:
-        done = 0
-
-        def more(count: int) -> None:
-            nonlocal done
-            done += count
-            advance(done)
-
-        yield more
 
 
 class How(NamedTuple):
