@@ -221,6 +221,7 @@ def import_(
     leave_out_bad: Annotated[
         bool, typer.Option("--leave-out-bad", help="Send the good lines even if others are bad.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Load an existing ledger with its own dates, exactly once. If it is interrupted, run it again to continue.
 
@@ -239,7 +240,7 @@ def import_(
         mapping,
         importing.first_day(earliest),
     )
-    raise typer.Exit(importing.run(current(servers=not dry_run), options))
+    raise typer.Exit(importing.run(current(servers=not dry_run), options, as_json=as_json))
 
 
 @app.command()

@@ -186,6 +186,11 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
         )
     )
 
+    assert importing.run(pipeline, Options(check=tmp_path / "wrong.jsonl"), as_json=True) == 8
+    compared = json.loads(capsys.readouterr().out)["balances"]
+    assert (compared["match"], compared["differ"]) == (len(known), 1)
+    assert compared["differences"][0].endswith(f"but the pipeline has {now['wallet-3']} EUR (minor units)")
+
     # What somebody's open transaction holds back is waited for.
     hasty = pipeline.model_copy(update={"stall_s": 1.0})
     foreign = as_record(transaction(9_999_998, "wallet-3"), pipeline.partitions)

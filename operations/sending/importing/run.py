@@ -7,7 +7,7 @@ cannot be sent later with its date.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from datetime import time as clock
 from itertools import islice
@@ -16,7 +16,7 @@ from pathlib import Path
 import typer
 from confluent_kafka.admin import AdminClient
 
-from config.errors import BAD_LINES, BadLines, ConfigurationError, Refused
+from config.errors import BAD_LINES, DIFFERENCES, BadLines, ConfigurationError, Refused
 from config.settings import Settings
 from operations.cli.output import SHOWN, as_line, progress
 from operations.sending.files import file as import_files
@@ -132,19 +132,30 @@ class Counts:
             self.bad += 1
 
 
-def run(settings: Settings, options: Options) -> int:
-    """Import, check, or both; returns the exit code. Raises a WalletError if that is not possible."""
+def run(settings: Settings, options: Options, *, as_json: bool = False) -> int:
+    """Import, check, or both, and print; returns the exit code. Raises a WalletError if that is not possible."""
     if not (options.files or options.opening or options.check):
         raise ConfigurationError("nothing to import: name files, --opening or --check")
     known = _files([options.check] if options.check else [], None, import_check.KNOWN)
     # Check this file before anything is sent, since that cannot be taken back.
     counts = [import_check.lines_of(file, options.earliest) for file in known]
-    code = 0
+    code, one = 0, _Import(settings, options)
+    told: dict[str, object] = {"dry_run": options.dry_run, "balances": None}
     if options.files or options.opening:
-        code = _Import(settings, options).run()
+        one.run()
+        code = BAD_LINES if one.counts.bad else 0
+    if not as_json:
+        for first in one.first:
+            typer.echo(as_line(first))
     if not options.dry_run:
         for file, lines in zip(known, counts, strict=True):
-            code = import_check.run(settings, file, lines, options.earliest) or code
+            compared = import_check.run(settings, file, lines, options.earliest, as_json=as_json)
+            told["balances"] = asdict(compared)
+            code = DIFFERENCES if compared.differ else code
+    if as_json:
+        count = one.counts
+        lines_by_result = {"good": count.good, "bad": count.bad, "zeros": count.nothing}
+        typer.echo(as_line(told | lines_by_result | {"done_before": one.done_before, "first": one.first}))
     return code
 
 
@@ -182,16 +193,19 @@ class _Import:
         mapping = load(options.mapping) if options.mapping else None
         self._files = _files(self._openings, None, OPENING)
         self._files += _files(options.files, options.form, RECORDED, mapping)
-        self._counts = Counts()
+        self.counts = Counts()
+        #: Lines that earlier runs had done, and in a dry run the first good lines, as they would be sent.
+        self.done_before, self.first = 0, list[dict[str, object]]()
 
-    def run(self) -> int:
+    def run(self) -> None:
         """1. Digest the files, 2. refuse other files, 3. fence other imports, 4. read progress, 5. check, 6. send."""
         with progress("reading bytes", import_files.size(self._files)) as advance:
             digest, lines_about = import_files.contents(self._files, advance, self._reading())
         begun_ms = int(time.time() * 1_000)
         if self._options.dry_run:
             self._read_all(begun_ms, lines_about)
-            return self._tell("would be sent")
+            self._tell("would be sent")
+            return
         pipeline = check(self._settings)
         self._settings, schema_id = pipeline.rule(self._settings), pipeline.transaction_schema_id
         client = quiet_admin(self._settings)
@@ -202,16 +216,14 @@ class _Import:
         with closing(ImportProducer(self._settings, schema_id)) as producer:
             producer.open()
             before = self._done_before(digest)
-            if before and before.finished:
-                typer.echo(f"all {before.lines} lines are already imported: nothing to do", err=True)
-                return 0
             if before:
-                return self._resume(producer, before)
+                self._resume(producer, before)
+                return
             with closing(Spool()) as spool:
                 self._read_all(begun_ms, lines_about, (client, spool))
                 self._refuse_bad()
-                self._send(producer, Progress(digest, self._counts.all, begun_ms), kept(spool))
-        return self._tell("sent")
+                self._send(producer, Progress(digest, self.counts.all, begun_ms), kept(spool))
+        self._tell("sent")
 
     def _reading(self) -> str:
         """What else decides which lines are good, apart from the files; empty by default."""
@@ -231,10 +243,14 @@ class _Import:
             )
         return None
 
-    def _resume(self, producer: ImportProducer, before: Progress) -> int:
+    def _resume(self, producer: ImportProducer, before: Progress) -> None:
+        self.done_before = before.done
+        if before.finished:
+            typer.echo(f"all {before.lines} lines are already imported: nothing to do", err=True)
+            return
         typer.echo(f"continuing at line {before.done} of {before.lines}", err=True)
         self._send(producer, before, self._rest(before))
-        return self._tell("sent, including earlier runs")
+        self._tell("sent, including earlier runs")
 
     # -- reading
 
@@ -255,29 +271,29 @@ class _Import:
 
         Compares the first good line with the input at once, not after reading everything.
         """
-        self._counts = Counts()
+        self.counts = Counts()
         with progress("checking lines", lines_about) as advance:
             for line in self._lines(begun_ms):
-                self._counts.add(line.read)
+                self.counts.add(line.read)
                 if isinstance(line.read, str):
                     typer.echo(f"{line}: {line.read}", err=True)
-                elif line.read and self._options.dry_run and self._counts.good <= SHOWN:
-                    typer.echo(as_line(_shown(line.read)))
+                elif line.read and self._options.dry_run and self.counts.good <= SHOWN:
+                    self.first.append(_shown(line.read))
                 if to_send:
                     client, spool = to_send
-                    if isinstance(line.read, Dated) and self._counts.good == 1:
+                    if isinstance(line.read, Dated) and self.counts.good == 1:
                         refuse_early(
                             client, self._settings, line, line.read.recorded_ms, opening=bool(self._openings)
                         )
                     keep(spool, line.read)
-                if self._counts.all % STRIDE == 0:
-                    advance(self._counts.all)
+                if self.counts.all % STRIDE == 0:
+                    advance(self.counts.all)
             advance(lines_about)
 
     def _refuse_bad(self) -> None:
-        if self._counts.bad and not self._options.leave_out_bad:
+        if self.counts.bad and not self._options.leave_out_bad:
             raise BadLines(
-                f"{self._counts.bad} of {self._counts.all} lines are bad and nothing was sent: fix them, or add "
+                f"{self.counts.bad} of {self.counts.all} lines are bad and nothing was sent: fix them, or add "
                 "--leave-out-bad; they cannot be sent later with their dates"
             )
 
@@ -292,29 +308,25 @@ class _Import:
 
     def _send(self, producer: ImportProducer, begun: Progress, every: Iterator[Read]) -> None:
         """Send the lines after those already done."""
-        self._counts = Counts()
+        self.counts = Counts()
         reads = self._counted(every)
         with progress("importing", begun.lines) as advance:
             for number, _ in enumerate(islice(reads, begun.done)):
                 if number % STRIDE == 0:
                     advance(number)
             for batch in _batches(reads):
-                producer.write_lines(batch, replace(begun, done=self._counts.all))
-                advance(self._counts.all)
+                producer.write_lines(batch, replace(begun, done=self.counts.all))
+                advance(self.counts.all)
 
     def _counted(self, reads: Iterator[Read]) -> Iterator[Read]:
         for read in reads:
-            self._counts.add(read)
+            self.counts.add(read)
             yield read
 
-    def _tell(self, verb: str) -> int:
-        zeros = (
-            self._counts.nothing and f", opening balances of zero, which need none: {self._counts.nothing}"
-        )
-        typer.echo(
-            f"{self._counts.good} transactions {verb}, {self._counts.bad} bad lines{zeros or ''}", err=True
-        )
-        return BAD_LINES if self._counts.bad else 0
+    def _tell(self, verb: str) -> None:
+        count = self.counts
+        zeros = f", opening balances of zero, which need none: {count.nothing}" if count.nothing else ""
+        typer.echo(f"{count.good} transactions {verb}, {count.bad} bad lines{zeros}", err=True)
 
 
 def _shown(read: Dated) -> dict[str, object]:
