@@ -70,8 +70,8 @@ def sealed(settings: Settings, wanted: Sequence[date]) -> list[Seal]:
     with postgres.connect(settings, READER, name="wallet export") as connection:
         check_database(connection)
         known = {seal.content.month: seal for seal in seals.read(connection)}
-    if faults := seals.faults([*known.values()]):
-        raise Refused(f"the chain of seals is broken at {faults[0].month:%Y-%m}: it {faults[0].reason}")
+    if told := seals.broken(known.values()):
+        raise Refused(told)
     for month in wanted:
         if month not in known:
             raise WalletError(

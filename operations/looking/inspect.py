@@ -85,8 +85,8 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
         undecided = cut.input.end - cut.source
         if place.effective_at:
             return scan.sum_until(place.effective_at, count, undecided)
-        bound = _bound(settings, scan, place)
-        newest = scan.newest_before(bound, count, _within(place))
+        bound, counts = _limits(settings, scan, place)
+        newest = scan.newest_before(bound, count, counts)
         if newest:
             last = newest[0]
             return Found(wallet_id, partition, last.transaction.currency, last.balance, newest, undecided)
@@ -105,27 +105,18 @@ def _check_offset(settings: Settings, partition: int, offset: int, there: Offset
         raise Refused(f"the worker has handled {where} only up to offset {decided}: try again later")
 
 
-def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
-    """An offset of the ledger before which all entries that count are."""
+def _limits(settings: Settings, scan: "Scan", place: Place) -> tuple[int, Callable[[LedgerEntry], bool]]:
+    """An offset of the ledger before which all entries that count are, and which of those before it count."""
     if place.at is not None:
         # Entries recorded in that same millisecond are included.
-        after = EPOCH + ((place.at - EPOCH) // MILLISECOND + 1) * MILLISECOND
-        found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
-        return scan.log.end if found is None else min(found, scan.log.end)
-    if place.at_offset is not None:
-        return scan.behind_source(place.at_offset)
-    return scan.log.end
-
-
-def _within(place: Place) -> Callable[[LedgerEntry], bool]:
-    """Whether an entry counts; the bound is only approximate."""
-    if place.at is not None:
         latest_ms = (place.at - EPOCH) // MILLISECOND
-        return lambda entry: entry.recorded_ms <= latest_ms
-    if place.at_offset is not None:
-        latest = place.at_offset
-        return lambda entry: entry.source_offset <= latest
-    return lambda _: True
+        after = EPOCH + (latest_ms + 1) * MILLISECOND
+        found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
+        bound = scan.log.end if found is None else min(found, scan.log.end)
+        return bound, lambda entry: entry.recorded_ms <= latest_ms
+    if (latest := place.at_offset) is not None:
+        return scan.behind_source(latest), lambda entry: entry.source_offset <= latest
+    return scan.log.end, lambda _: True
 
 
 class Scan:

@@ -19,10 +19,9 @@ from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
 from operations.rebuild.place import POLICIES, SINKS, Place, Record, write_record
-from operations.rebuild.status import At, ends_of, lags_of, missing
+from operations.rebuild.status import At, ends_of, handled, lags_of, missing
 from operations.setup import init
 from sinks import postgres, shadow
-from topics import group_offsets
 from topics.cluster import describe
 from topics.lag import LagReader
 from topics.names import Topics
@@ -170,9 +169,7 @@ def _done(positions: Mapping[At, int | None], ends: Ends) -> int:
 
 
 def _folded(place: Place) -> dict[At, int | None]:
-    topic = Topics.of(place.shadow).transactions
-    folded = group_offsets.offsets(place.shadow, topic, range(place.shadow.partitions), wait=False)
-    return {(topic, at): offset for at, offset in folded.items()}
+    return handled(place.shadow, Topics.of(place.shadow).transactions, place.shadow.partitions)
 
 
 def _written(settings: Settings) -> dict[At, int | None]:

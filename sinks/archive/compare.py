@@ -214,18 +214,6 @@ def _named(messages: Sequence[Message], error: Exception) -> Stopped:
     )
 
 
-def first_difference(rows: Side, topic: Side) -> BlockKey | None:
-    """The first block in which the two differ."""
-    return next(
-        (
-            block
-            for block in sorted({*rows.blocks, *topic.blocks})
-            if rows.blocks.get(block) != topic.blocks.get(block)
-        ),
-        None,
-    )
-
-
 class Mismatch(Stopped):
     """A month differs from its topic or its seal; the message names the rows."""
 
@@ -253,8 +241,9 @@ def refuse_difference(
     ends: Mapping[int, int],
 ) -> None:
     """Raise Mismatch, naming rows of the first block that differs, unless both sides are equal."""
-    block = first_difference(rows, topic.side)
-    if block is None:
+    blocks = sorted({*rows.blocks, *topic.side.blocks})
+    differing = (at for at in blocks if rows.blocks.get(at) != topic.side.blocks.get(at))
+    if (block := next(differing, None)) is None:
         return
     there, twice = _rows(connection, month, block)
     came = _entries(ledger, block, topic, ends[block[0]])
@@ -276,14 +265,15 @@ def _told(row: Version | None, entry: Version | None) -> str:
     if entry is None:
         return f"{row.named} is in the tables but not in the topic"
     names = [
-        f"{name} is {_shown(ours)} in the tables and {_shown(theirs)} in the topic"
+        f"{name} is {shown(ours)} in the tables and {shown(theirs)} in the topic"
         for name, ours, theirs in zip(Version._fields, row, entry, strict=True)
         if ours != theirs
     ]
     return f"{entry.named}: {', '.join(names)}"
 
 
-def _shown(value: object) -> object:
+def shown(value: object) -> object:
+    """A value for a message; of a hash, its beginning."""
     return f"{value.hex()[:16]}..." if isinstance(value, bytes) else value
 
 

@@ -6,7 +6,7 @@ filled again gets the same seals. `sealed_at` is not covered.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -247,6 +247,13 @@ def faults(seals: Sequence[Seal]) -> list[Fault]:
             found.append(Fault(month, "is sealed without entries"))
         previous = one.seal
     return found
+
+
+def broken(seals: Iterable[Seal]) -> str | None:
+    """The first fault of these seals (all of them) as a message; None if the chain is unbroken."""
+    for one in faults([*seals]):
+        return f"the chain of seals is broken at {one.month:%Y-%m}: it {one.reason}"
+    return None
 
 
 def _hex(seal: bytes | None) -> str:

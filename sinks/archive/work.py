@@ -23,7 +23,6 @@ from config.patience import Patience
 from config.settings import Settings
 from sinks.archive import complete as archive_complete
 from sinks.archive import seals
-from sinks.archive import seals as archive_months
 from sinks.archive.compare import Advance, Mismatch, both_sides, refuse_difference
 from sinks.archive.complete import Completeness
 from sinks.archive.seals import Month, Seal
@@ -131,7 +130,7 @@ class Archive:
 
     def months(self) -> list[Month]:
         """Months that have rows, the oldest first."""
-        return archive_months.with_rows(self.connection)
+        return seals.with_rows(self.connection)
 
     def seals(self) -> dict[date, Seal]:
         """The seals there are, by month."""
@@ -222,8 +221,8 @@ class Archive:
         """
         sealed, moved = list[Sealed](), list[Moved]()
         known = self.seals()
-        for fault in seals.faults([*known.values()]):
-            raise Mismatch(f"the chain of seals is broken at {fault.month:%Y-%m}: it {fault.reason}")
+        if told := seals.broken(known.values()):
+            raise Mismatch(told)
         for month in self.months():
             if stop.is_set() or (only and month.first > only):
                 break
