@@ -113,7 +113,7 @@ def measure(pipeline: Running, rate: int, seconds: float) -> dict[str, dict[str,
         sent = _send(pipeline.settings, rate, int(rate * seconds))
         deadline = time.monotonic() + PATIENCE_S
         while len(watchers.balances) < len(sent) or len(watchers.rows()) < len(sent):
-            pipeline.children.check()
+            pipeline.children.raise_if_ended()
             if time.monotonic() > deadline:
                 raise Stopped(f"of {len(sent)} sent, {len(watchers.balances)} balances became visible")
             time.sleep(0.2)

@@ -124,13 +124,12 @@ def init(
 ) -> None:
     """Create the topics, pipeline record, schemas, tables and roles. Running it again changes nothing."""
     from operations.cli.context import current
-    from operations.cli.output import show_report
     from operations.setup import init as initialising
 
     if history and upstream:
         raise ConfigurationError("use either --history or --open, not both")
     times: initialising.Times = "history" if history else "upstream" if upstream else "as they are"
-    show_report(initialising.initialise(current(), times, agreed=yes), as_json=as_json)
+    initialising.show(initialising.initialise(current(), times, agreed=yes), as_json=as_json)
 
 
 @app.command()

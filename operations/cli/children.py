@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -54,7 +54,7 @@ class Child:
         """Its process id, for measurements."""
         return self._process.pid
 
-    def check(self) -> None:
+    def raise_if_ended(self) -> None:
         """Raise Stopped with the child's last lines if it has ended."""
         code = self._process.poll()
         if code is None:
@@ -118,25 +118,30 @@ class Children:
         child.kill()
         self._running.remove(child)
 
-    def check(self) -> None:
+    def raise_if_ended(self) -> None:
         """Raise Stopped if one of them has ended on its own."""
         for child in self._running:
-            child.check()
+            child.raise_if_ended()
 
 
 @contextlib.contextmanager
-def stopping_on_signals() -> Iterator[None]:
+def on_signals(action: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Do this when one of these comes."""
+    before = {number: signal.signal(number, action) for number in signals}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def stopping_on_signals() -> contextlib.AbstractContextManager[None]:
     """SIGTERM and SIGHUP end the children as Ctrl-C does."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
+    return on_signals(stop, signal.SIGTERM, signal.SIGHUP)
 
 
 def attend(starter: int) -> None:

@@ -6,11 +6,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -30,9 +27,6 @@ from rich.text import Text
 from config.errors import WalletError
 from config.logs import EventLog
 from config.times import rfc3339
-
-if TYPE_CHECKING:
-    from operations.setup.init import Report
 
 #: Seconds between two log lines of the same progress.
 LOG_EVERY_S = 2.0
@@ -172,25 +166,6 @@ def _logged(title: str, total: int) -> Advance:
 def behind(advance: Advance, done: int) -> Advance:
     """Progress of one part of the work: adds the `done` of the parts before it."""
     return lambda more: advance(done + more)
-
-
-def show_report(report: "Report", *, as_json: bool) -> None:
-    """What `wallet init` did."""
-    if as_json:
-        typer.echo(as_line(asdict(report)))
-        return
-    for name in report.created:
-        typer.echo(f"created topic {name}")
-    if report.record_written:
-        typer.echo(f"wrote the pipeline record: {report.pipeline.to_json().decode()}")
-    for name in report.migrated:
-        typer.echo(f"applied migration {name}")
-    for change in report.altered:
-        typer.echo(change)
-    if not (report.created or report.altered or report.record_written or report.migrated):
-        typer.echo("nothing to do: everything exists already")
-    for warning in report.warnings:
-        typer.echo(f"warning: {warning}", err=True)
 
 
 def until_done(

@@ -1,21 +1,26 @@
 """`wallet demo`: run the whole pipeline on mixed input, kill its worker half-way, check every balance."""
 
+import re
+import shutil
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.table import Table
 
 from audit.contract import Reason
 from audit.report import Report
-from config.errors import Stopped
+from config import logs
+from config.errors import Refused, Stopped
+from config.folders import locked, private
 from config.logs import EventLog
-from config.settings import Settings
+from config.settings import Settings, from_environment
+from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Child, Children, stopping_on_signals
 from operations.cli.output import console, progress, table, until_done
-from operations.demo import place as demo_place
 from operations.sending import delivery, generating
 from operations.sending.generator import Mix, records
 from operations.setup import init
@@ -23,11 +28,18 @@ from operations.verify import run as verify
 from operations.verify.report import in_words
 from operations.verify.run import Options
 from sinks import postgres
+from sinks.postgres import databases
 from topics import group_offsets
-from topics.cluster import offsets, quiet_admin
+from topics.cluster import offsets, quiet_admin, wait_for_kafka
 from topics.names import Topics
 from topics.topic_log import TopicLog
 
+FOLDER = Path(".local/demo")
+STAMP = "%Y%m%d-%H%M%S"
+_NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
+_DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")
+#: Leftovers of other demos are removed once they are older than any demo runs.
+LEFT_BEHIND = timedelta(minutes=15)
 #: Seconds without progress after which the demo gives up; a takeover takes a session time-out.
 PATIENCE_S = 60.0
 SETTLE_S = 0.3
@@ -69,12 +81,12 @@ class Results:
 
 def run(count: int, wallets: int, *, keep: bool = False) -> int:
     """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code."""
-    settings = demo_place.somewhere()
+    settings = _somewhere()
     began = time.monotonic()
-    with demo_place.alone(), stopping_on_signals():
-        demo_place.remove_old(settings)
-        demo = Run(demo_place.new_pipeline(settings), count)
-        folder = demo_place.FOLDER.absolute() / demo.settings.prefix
+    with _alone(), stopping_on_signals():
+        _remove_old(settings)
+        demo = Run(_new_pipeline(settings), count)
+        folder = FOLDER.absolute() / demo.settings.prefix
         folder.mkdir(parents=True)
         log.info("logs_of_the_children", folder=folder)
         results = _through(demo, Mix(wallets=wallets, bad=0.03, duplicates=0.02), folder)
@@ -85,8 +97,71 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
         if keep:
             show_kept(demo.settings)
         else:
-            demo_place.remove(settings, demo.settings.prefix)
+            _remove(settings, demo.settings.prefix)
     return 0
+
+
+def _somewhere() -> Settings:
+    """The configured servers, or else the local stack, which is started if needed."""
+    settings = from_environment()
+    logs.configure(settings.log_level)
+    if context.is_placed(settings):
+        context.refuse_earlier_stack(settings)
+        return settings
+    return context.at_stack(settings, Stack().up(lambda line: log.info("local_stack", step=line)))
+
+
+def _new_pipeline(settings: Settings) -> Settings:
+    """Settings of a new pipeline with its own database; it rejects overdrafts, to show that."""
+    wait_for_kafka(settings)
+    prefix = f"demo-{datetime.now(UTC).strftime(STAMP)}"
+    own = databases.create(settings, prefix.replace("-", "_"))
+    return own.model_copy(
+        update={
+            "prefix": prefix,
+            "input": None,
+            "overdraft": "reject",
+            "state_dir": FOLDER.absolute() / prefix / "state",
+            "session_timeout_s": 6.0,
+        }
+    )
+
+
+def _alone() -> AbstractContextManager[None]:
+    """One demo at a time in a folder: each removes what older ones left."""
+    private(FOLDER, "the demo's folder")
+    return locked(
+        FOLDER / "lock",
+        lambda _: Refused("another `wallet demo` is running in this folder: wait for it, or stop it"),
+    )
+
+
+def _remove_old(settings: Settings) -> None:
+    """Remove what older demos left: topics, groups, databases and folders."""
+    wait_for_kafka(settings)
+    named = [_NAME.fullmatch(topic) for topic in quiet_admin(settings).list_topics(timeout=10).topics]
+    named += [_DATABASE.fullmatch(name) for name in databases.names(settings)]
+    named += [_NAME.fullmatch(path.name) for path in FOLDER.iterdir()]
+    stamps = {found["stamp"].replace("_", "-") for found in named if found}
+    latest = (datetime.now(UTC) - LEFT_BEHIND).strftime(STAMP)
+    for stamp in sorted(stamps):
+        if stamp < latest:
+            log.info("removing_an_older_demo", stamp=stamp)
+            _remove(settings, f"demo-{stamp}")
+
+
+def _remove(settings: Settings, prefix: str) -> None:
+    """Remove one demo's topics, groups, database and folder, as far as they exist."""
+    client = quiet_admin(settings)
+    topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
+    answers = list(client.delete_topics(topics).values()) if topics else []
+    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in ("ledger", "snapshots", "rejections"))]
+    answers += list(client.delete_consumer_groups(groups).values())
+    for answer in answers:
+        if (failure := answer.exception(30)) is not None:
+            log.debug("left_in_kafka", reason=failure)
+    databases.drop(settings, prefix.replace("-", "_"))
+    shutil.rmtree(FOLDER / prefix, ignore_errors=True)
 
 
 def _through(demo: Run, mix: Mix, folder: Path) -> Results:
@@ -103,7 +178,7 @@ def _through(demo: Run, mix: Mix, folder: Path) -> Results:
         worker = children.start("worker", "worker")
         _until_posted(demo, children, worker)
         _until_written(demo, children, demo.count + _snapshots(settings))
-        children.check()
+        children.raise_if_ended()
     log.info("checking")
     report = verify.run(settings, Options())
     return Results(report, postgres.counts(settings), postgres.rejections_by_reason(settings))
@@ -117,7 +192,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
     total = sum(at.end for at in ends.values())
 
     def posted() -> int:
-        children.check()
+        children.raise_if_ended()
         done, now = _posted(settings), time.monotonic()
         if done and not demo.began:
             demo.began = now
@@ -160,7 +235,7 @@ def _until_written(demo: Run, children: Children, total: int) -> None:
     """Follow the sinks until `total` rows are written."""
 
     def written() -> int:
-        children.check()
+        children.raise_if_ended()
         return _rows(demo.settings)
 
     until_done("writing rows", total, written, stall_s=PATIENCE_S, stalled=_stalled)
@@ -168,7 +243,7 @@ def _until_written(demo: Run, children: Children, total: int) -> None:
 
 
 def _stalled(done: int) -> Stopped:
-    return Stopped(f"no progress for {PATIENCE_S:g} s, stuck at {done}: see the logs in {demo_place.FOLDER}")
+    return Stopped(f"no progress for {PATIENCE_S:g} s, stuck at {done}: see the logs in {FOLDER}")
 
 
 def _rows(settings: Settings) -> int:

@@ -100,7 +100,7 @@ def _log_rate(what: str, records: int, took_s: float) -> None:
 def _check(running: Children) -> None:
     """Raise Stopped, with the child's last line, if the worker or the sinks have ended."""
     try:
-        running.check()
+        running.raise_if_ended()
     except Stopped as ended:
         first, *lines = str(ended).splitlines()
         raise Stopped(

@@ -4,12 +4,11 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
-from types import FrameType
 from typing import NamedTuple
 
 import typer
@@ -17,6 +16,7 @@ from confluent_kafka import Message
 
 from config.errors import INTERRUPTED, ConfigurationError, Refused, WalletError
 from config.settings import Settings
+from operations.cli.children import on_signals
 from operations.cli.output import as_line, progress, show_table, table
 from operations.replay.ranges import Plan, Range, plans, sinks_of
 from sinks import replay
@@ -47,22 +47,6 @@ class Outcome:
     def finished(self) -> bool:
         """Whether every stretch was read to the end."""
         return all(one.finished for one in self.stretches)
-
-
-@contextmanager
-def stopping() -> Iterator[Event]:
-    """An event that SIGTERM and Ctrl-C set: finish the current batch, and start no other."""
-    stop = Event()
-
-    def tell(_: int, __: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
 
 
 def execute(settings: Settings, plans: Sequence[Plan], stop: Event) -> Iterator[Outcome]:
@@ -208,7 +192,9 @@ def run(settings: Settings, names: Sequence[str], wanted: Range, how: How, *, as
     if how.abandon:
         _abandon(settings, sinks, as_json=as_json)
         return 0
-    with stopping() as stop:
+    stop = Event()
+    # Finish the current batch, and start no other.
+    with on_signals(lambda *_: stop.set(), signal.SIGTERM, signal.SIGINT):
         if how.resume:
             return show(resume(settings, sinks, stop), as_json=as_json)
         planned = plans(settings, sinks, wanted)

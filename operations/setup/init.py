@@ -4,15 +4,17 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import typer
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
+from operations.cli.output import as_line
 from operations.sending.importing.producer import read_progress
 from schemas import registry
 from schemas.versions import SchemaIds
@@ -306,3 +308,22 @@ def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:
     if open_input.is_open(found[name]):
         told.append(f"topic {name} is open for history: run `wallet init --open` before sending live records")
     return told
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """What `wallet init` did."""
+    if as_json:
+        typer.echo(as_line(asdict(report)))
+        return
+    for name in report.created:
+        typer.echo(f"created topic {name}")
+    if report.record_written:
+        typer.echo(f"wrote the pipeline record: {report.pipeline.to_json().decode()}")
+    for name in report.migrated:
+        typer.echo(f"applied migration {name}")
+    for change in report.altered:
+        typer.echo(change)
+    if not (report.created or report.altered or report.record_written or report.migrated):
+        typer.echo("nothing to do: everything exists already")
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)

@@ -76,7 +76,7 @@ class Folder:
                             f"continues at {behind_it.from_offset}: export it again into another folder"
                         )
 
-    def check(self) -> None:
+    def compare_with_manifest(self) -> None:
         """Report files that are missing or do not match the manifest."""
         for files in [*self.files.values(), *self.months.values()]:
             for one in files:
@@ -171,7 +171,7 @@ class Reader:
 
 def run(path: Path, options: Options) -> Report:
     """Verify an export and report; raises a WalletError if that is not possible."""
-    options.check_offline()
+    options.refuse_what_needs_servers()
     began_s, began_cpu_s = time.monotonic(), time.process_time()
     if not (path / NAME).is_file():
         raise ConfigurationError(f"{path} holds no export: write one with `wallet export topics {path}`")
@@ -184,7 +184,7 @@ def run(path: Path, options: Options) -> Report:
     if folder.months and not folder.files:
         return _of_months(folder, manifest, topics, contract, report, options)
     folder.refuse_gaps(partitions)
-    folder.check()
+    folder.compare_with_manifest()
     kinds = dict(
         zip((topics.transactions, topics.ledger, topics.rejections, topics.snapshots), KINDS, strict=True)
     )
@@ -236,7 +236,7 @@ def _of_months(
             "--partition needs an export of whole partitions: a seal covers all partitions; leave it out"
         )
     began_s = time.monotonic()
-    folder.check()
+    folder.compare_with_manifest()
     wallets: dict[str, Entry] = {}
     total = sum(one.records for files in folder.months.values() for one in files)
     with progress("verifying", total) as advance:

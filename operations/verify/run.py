@@ -73,7 +73,7 @@ class Options:
         """Whether an end is given."""
         return self.to_offset is not None or self.to_time is not None
 
-    def check(self) -> None:
+    def refuse_contradictions(self) -> None:
         """Raise ConfigurationError for contradictory options."""
         if self.to_offset is not None and self.partition is None:
             raise ConfigurationError("--to-offset needs one partition: add --partition N")
@@ -91,7 +91,7 @@ class Options:
             verify_point.refuse_to_replace(self.save)
         self._check_export()
 
-    def check_offline(self) -> None:
+    def refuse_what_needs_servers(self) -> None:
         """Raise ConfigurationError for options that do not work with an export."""
         if self.to_an_end or self.since or self.save or self.jobs > 1:
             raise ConfigurationError(
@@ -143,7 +143,7 @@ def finite(found: dict[str, FoundTopic]) -> frozenset[str]:
 
 def run(settings: Settings, options: Options) -> Report:
     """Verify and report; raises a WalletError if that is not possible."""
-    options.check()
+    options.refuse_contradictions()
     began = time.monotonic()
     wait_for_kafka(settings)
     pipeline = read_pipeline(settings)
@@ -319,7 +319,7 @@ class _Verification:
         if self.options.since is None:
             return None
         point = verify_point.load(self.options.since, self.work)
-        verify_point.check(point, self.settings.prefix, self.cluster, self.topic_id)
+        verify_point.refuse_another(point, self.settings.prefix, self.cluster, self.topic_id)
         if missing := [at for at in self.partitions if str(at) not in point.sources]:
             raise Refused(
                 f"the verified point does not have partition {missing[0]}: verify from the start, without --since"

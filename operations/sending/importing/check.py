@@ -95,7 +95,7 @@ def _wanted(file: File, earliest: datetime) -> Iterator[Wanted]:
 
 
 def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
-    KNOWN.check(fields)
+    KNOWN.require(fields)
     wallet_id = text_of(fields, "wallet_id")
     if broken := broken_name("wallet_id", wallet_id):
         raise BadLine(broken)

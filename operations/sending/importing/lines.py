@@ -93,7 +93,7 @@ class Part:
 
 def recorded_transaction(fields: Fields) -> tuple[Transaction, datetime]:
     """A line as in `wallet send`, with a recorded_at."""
-    RECORDED.check(fields)
+    RECORDED.require(fields)
     rest = {name: value for name, value in fields.items() if name != RECORDED_AT}
     return to_transaction(rest), moment_of(fields, RECORDED_AT)
 
@@ -173,7 +173,7 @@ class Opening:
 
     def __call__(self, fields: Fields) -> tuple[Transaction, datetime] | None:
         """A CREDIT or a DEBIT by the balance's sign, None for zero. Raises BadLine."""
-        OPENING.check(fields)
+        OPENING.require(fields)
         wallet_id, balance = text_of(fields, "wallet_id"), whole_of(fields, "balance")
         at = moment_of(fields, "at")
         if balance < 0 and self._overdraft == "reject":
