@@ -1,4 +1,4 @@
-"""What the stack remembers between commands: ports, the password, and the servers it started."""
+"""What the stack remembers between commands: ports, the password, the servers it started, and its earlier addresses."""
 
 import hashlib
 import json
@@ -99,7 +99,10 @@ def free_port(without: list[int]) -> int:
 
 
 def remember_addresses(path: Path, addresses: list[str]) -> None:
-    """Add these addresses."""
+    """Add these to all addresses that the stack ever had, to report settings that still point to an earlier one.
+
+    It keeps only digests: PostgreSQL's address contains the password. The file survives `down --delete`.
+    """
     known = _known(path)
     new = [digest for digest in map(_digest, addresses) if digest not in known]
     if new:

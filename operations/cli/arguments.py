@@ -82,7 +82,10 @@ def partitions_of(count: int, *wanted: int | None) -> list[int]:
 
 
 class Mounted(TyperGroup):
-    """`wallet`: lists its groups as main.py declares them and loads their modules on demand."""
+    """`wallet`: lists its groups as main.py declares them and loads their modules on demand.
+
+    Typer's own way of mounting would import all of them, and their libraries, for every `--help`.
+    """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """The command that the first word names, and the rest of the line; a group alone shows its help."""

@@ -220,7 +220,6 @@ def _posted(settings: Settings) -> int:
 
 
 def _snapshots(settings: Settings) -> int:
-    """How many snapshots there are."""
     topic = Topics.of(settings).snapshots
     ends = offsets(quiet_admin(settings), {topic: settings.partitions})
     with closing(TopicLog(settings, topic)) as log:

@@ -159,7 +159,6 @@ def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]
 
 
 def _drawn(status: Status, on: Console) -> Group:
-    """The status for people."""
     return Group(_table(status, on), *_lines(status))
 
 

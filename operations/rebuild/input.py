@@ -1,4 +1,4 @@
-"""The input of a rebuild: check that it is whole, find its ends, and make the copy's topic and subjects."""
+"""The input of a rebuild: check that it is whole, find its ends, make the copy's topic, take over the schema ids."""
 
 from collections.abc import Iterable
 from contextlib import closing
@@ -96,6 +96,8 @@ def list_schemas(place: Place, known: set[int] | None = None) -> int:
 def take_ids_over(place: Place) -> None:
     """Write the accepted ids to the shadow's pipeline topic, for partitions that its worker has not started.
 
+    Otherwise that worker would ask the registry, whose versions come and go, about records that the live one decided
+    long ago.
     Over the same input, these are the ids of the same partition of the live pipeline, and no others up to where that
     one is. A copy has other offsets: there, an id accepted in any partition is accepted in all, from the first record
     on. Either all of it is written or nothing.

@@ -32,6 +32,8 @@ SINKS = ("ledger", "snapshots", "rejections")
 class Record:
     """What a shadow belongs to: the live pipeline, its input topic with its id, and the shadow's own database.
 
+    It makes a prefix a shadow: one JSON record in the compacted topic `<shadow>.rebuild`, written before anything else
+    of a shadow and removed after everything else. So whatever exists under a prefix without it is not ours.
     `policies` are the shadow's, by setting, so that you need not repeat them. `switched_at` is when it became the live
     one, ISO 8601; None until then.
     """

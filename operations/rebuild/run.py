@@ -77,8 +77,6 @@ def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> None:
 
 
 def _copy_to(copy: Copy, ends: Mapping[int, int], running: Children, *, last: bool) -> None:
-    """Copy the live input up to these ends."""
-
     def left() -> int:
         return sum(end - min(copy.copied[at], end) for at, end in ends.items())
 

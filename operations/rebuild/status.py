@@ -1,4 +1,7 @@
-"""`wallet rebuild status`: how far the copy, the shadow's worker and its sinks are in each partition."""
+"""`wallet rebuild status`: how far the copy, the shadow's worker and its sinks are in each partition.
+
+A reader that is behind an end may still have every record before it: offsets also count transaction marks.
+"""
 
 from collections.abc import Mapping
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Rejections, read from the topic."""
+"""`wallet rejections list` and `show`: rejections, read from the topic, for people and for programs."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

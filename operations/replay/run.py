@@ -1,4 +1,4 @@
-"""Do a replay or a dry run: read stretches one after the other, and the next batch while one is written."""
+"""`wallet replay`: do it or try it out, stretch by stretch, reading the next batch while one is written."""
 
 import signal
 import time
@@ -47,6 +47,55 @@ class Outcome:
     def finished(self) -> bool:
         """Whether every stretch was read to the end."""
         return all(one.finished for one in self.stretches)
+
+
+class How(NamedTuple):
+    """What to do: execute, resume or abandon an unfinished replay, or nothing, which means a dry run."""
+
+    execute: bool = False
+    resume: bool = False
+    abandon: bool = False
+
+
+def run(settings: Settings, names: Sequence[str], wanted: Range, how: How, *, as_json: bool) -> int:
+    """Replay these sinks, or say what would happen; returns the exit code."""
+    if sum(how) > 1 and how != How(execute=True, resume=True):
+        raise ConfigurationError("use only one of --execute, --resume and --abandon")
+    if (how.resume or how.abandon) and not wanted.is_empty:
+        raise ConfigurationError(
+            "an unfinished replay keeps its range: use --resume or --abandon without a range"
+        )
+    sinks = sinks_of(settings, names)
+    settings = agreed(settings)
+    if how.abandon:
+        _abandon(settings, sinks, as_json=as_json)
+        return 0
+    stop = Event()
+    # Finish the current batch, and start no other.
+    with on_signals(lambda *_: stop.set(), signal.SIGTERM, signal.SIGINT):
+        if how.resume:
+            return show(resume(settings, sinks, stop), as_json=as_json)
+        planned = plans(settings, sinks, wanted)
+        if how.execute:
+            return show(execute(settings, planned, stop), as_json=as_json)
+        code = show((try_out(settings, plan, stop) for plan in planned), as_json=as_json)
+    for sink in sinks:
+        if unfinished := replay.unfinished(settings, sink):
+            typer.echo(f"note: {told_unfinished(sink.name, unfinished)}", err=True)
+    return code
+
+
+def _abandon(settings: Settings, sinks: Sequence[Sink], *, as_json: bool) -> None:
+    left = [sink for sink in sinks if replay.unfinished(settings, sink)]
+    if not left:
+        raise Refused(
+            f"{', '.join(sink.name for sink in sinks)} has no unfinished replay: nothing to abandon"
+        )
+    for sink in left:
+        with closing(Replay(settings, sink, Event())) as one:
+            one.abandon()
+    names = [sink.name for sink in left]
+    typer.echo(as_line({"abandoned": names}) if as_json else f"abandoned the replay of {', '.join(names)}")
 
 
 def execute(settings: Settings, plans: Sequence[Plan], stop: Event) -> Iterator[Outcome]:
@@ -169,55 +218,6 @@ def _batches(log: TopicLog, stretch: Stretch, rows: int, stop: Event) -> Iterato
         at = next_offset
     if at < stretch.to_offset and not stop.is_set():
         yield Move(stretch.partition, at, stretch.to_offset), []
-
-
-class How(NamedTuple):
-    """What to do: execute, resume or abandon an unfinished replay, or nothing, which means a dry run."""
-
-    execute: bool = False
-    resume: bool = False
-    abandon: bool = False
-
-
-def run(settings: Settings, names: Sequence[str], wanted: Range, how: How, *, as_json: bool) -> int:
-    """Replay these sinks, or say what would happen; returns the exit code."""
-    if sum(how) > 1 and how != How(execute=True, resume=True):
-        raise ConfigurationError("use only one of --execute, --resume and --abandon")
-    if (how.resume or how.abandon) and not wanted.is_empty:
-        raise ConfigurationError(
-            "an unfinished replay keeps its range: use --resume or --abandon without a range"
-        )
-    sinks = sinks_of(settings, names)
-    settings = agreed(settings)
-    if how.abandon:
-        _abandon(settings, sinks, as_json=as_json)
-        return 0
-    stop = Event()
-    # Finish the current batch, and start no other.
-    with on_signals(lambda *_: stop.set(), signal.SIGTERM, signal.SIGINT):
-        if how.resume:
-            return show(resume(settings, sinks, stop), as_json=as_json)
-        planned = plans(settings, sinks, wanted)
-        if how.execute:
-            return show(execute(settings, planned, stop), as_json=as_json)
-        code = show((try_out(settings, plan, stop) for plan in planned), as_json=as_json)
-    for sink in sinks:
-        if unfinished := replay.unfinished(settings, sink):
-            typer.echo(f"note: {told_unfinished(sink.name, unfinished)}", err=True)
-    return code
-
-
-def _abandon(settings: Settings, sinks: Sequence[Sink], *, as_json: bool) -> None:
-    left = [sink for sink in sinks if replay.unfinished(settings, sink)]
-    if not left:
-        raise Refused(
-            f"{', '.join(sink.name for sink in sinks)} has no unfinished replay: nothing to abandon"
-        )
-    for sink in left:
-        with closing(Replay(settings, sink, Event())) as one:
-            one.abandon()
-    names = [sink.name for sink in left]
-    typer.echo(as_line({"abandoned": names}) if as_json else f"abandoned the replay of {', '.join(names)}")
 
 
 def show(outcomes: Iterable[Outcome], *, as_json: bool) -> int:

@@ -58,55 +58,6 @@ _unheard = logging.getLogger("operations.setup.init.librdkafka")
 _unheard.setLevel(logging.CRITICAL + 1)
 
 
-def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
-    """Put the input on CreateTime; returns what changed, nothing if it was open already.
-
-    Raises Refused if it holds live records: history after them could not keep its dates.
-    """
-    name = Topics.of(settings).transactions
-    if is_open(found[name]):
-        return []
-    if live := [at for at, tail in tails(client, settings).items() if tail.by_broker]:
-        raise Refused(
-            f"topic {name} holds records with the broker's time (partition {live[0]}): history after them could "
-            "not keep its dates; load it into a new pipeline with another WALLET_PREFIX"
-        )
-    alter(client, name, {TIMESTAMP_TYPE: CREATE_TIME})
-    return [f"topic {name} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"]
-
-
-def open_to_upstream(
-    client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic], *, agreed: bool
-) -> list[str]:
-    """Put the input on LogAppendTime; returns what changed, nothing if it was there already.
-
-    Raises Refused while an import is unfinished, unless `agreed`.
-    """
-    name = Topics.of(settings).transactions
-    if not is_open(found[name]):
-        return []
-    progress = read_progress(settings)
-    if progress and not progress.finished and not agreed:
-        raise Refused(
-            f"an import is unfinished at line {progress.done} of {progress.lines}: run it again to finish it, or add "
-            "--yes to leave out the rest forever"
-        )
-    alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
-    return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
-
-
-def tails(client: AdminClient, settings: Settings) -> dict[int, First]:
-    """The newest committed record of each input partition that has one; waits for open transactions."""
-    name = Topics.of(settings).transactions
-    logs = offsets(client, {name: settings.partitions})
-    found: dict[int, First] = {}
-    with closing(Incoming(settings, name)) as incoming:
-        for (_, partition), end in all_there(client, logs).items():
-            if newest := incoming.newest(partition, logs[name, partition].begin, end):
-                found[partition] = newest
-    return found
-
-
 @dataclass(frozen=True)
 class Report:
     """What `wallet init` did; everything is empty if there was nothing to do."""
@@ -327,3 +278,53 @@ def show(report: Report, *, as_json: bool) -> None:
         typer.echo("nothing to do: everything exists already")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
+
+
+def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
+    """Put the input on CreateTime; returns what changed, nothing if it was open already.
+
+    Only the topic's setting changes: existing records keep their times.
+    Raises Refused if it holds live records: history after them could not keep its dates.
+    """
+    name = Topics.of(settings).transactions
+    if is_open(found[name]):
+        return []
+    if live := [at for at, tail in tails(client, settings).items() if tail.by_broker]:
+        raise Refused(
+            f"topic {name} holds records with the broker's time (partition {live[0]}): history after them could "
+            "not keep its dates; load it into a new pipeline with another WALLET_PREFIX"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: CREATE_TIME})
+    return [f"topic {name} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"]
+
+
+def open_to_upstream(
+    client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic], *, agreed: bool
+) -> list[str]:
+    """Put the input on LogAppendTime; returns what changed, nothing if it was there already.
+
+    Raises Refused while an import is unfinished, unless `agreed`.
+    """
+    name = Topics.of(settings).transactions
+    if not is_open(found[name]):
+        return []
+    progress = read_progress(settings)
+    if progress and not progress.finished and not agreed:
+        raise Refused(
+            f"an import is unfinished at line {progress.done} of {progress.lines}: run it again to finish it, or add "
+            "--yes to leave out the rest forever"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
+    return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
+
+
+def tails(client: AdminClient, settings: Settings) -> dict[int, First]:
+    """The newest committed record of each input partition that has one; waits for open transactions."""
+    name = Topics.of(settings).transactions
+    logs = offsets(client, {name: settings.partitions})
+    found: dict[int, First] = {}
+    with closing(Incoming(settings, name)) as incoming:
+        for (_, partition), end in all_there(client, logs).items():
+            if newest := incoming.newest(partition, logs[name, partition].begin, end):
+                found[partition] = newest
+    return found

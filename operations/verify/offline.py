@@ -281,7 +281,6 @@ def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
 
 
 def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contract]:
-    """The pipeline that the manifest describes."""
     origin = manifest.origin
     try:
         pipeline = Pipeline.from_json(json.dumps(origin["pipeline"]).encode())

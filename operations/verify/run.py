@@ -117,30 +117,6 @@ class Options:
         return {}
 
 
-def check_topics(client: AdminClient, settings: Settings, told: Differences) -> dict[str, FoundTopic]:
-    """Refuse missing topics; report settings that were changed by hand as differences."""
-    topics = Topics.of(settings)
-    found = describe(client, (*topics.partitioned, topics.pipeline))
-    for spec in specs(settings, input_bytes(settings, found)):
-        there = found.get(spec.name)
-        if there is None or there.partitions != spec.partitions:
-            raise Refused("; ".join(differences(spec, there)))
-        for text in differences(spec, there):
-            # The input may be on either time type: a history is loaded with its own times.
-            if not text.startswith(f"{topics.transactions}: message.timestamp.type "):
-                told.add(Difference(spec.name, "altered", detail=text))
-    return found
-
-
-def finite(found: dict[str, FoundTopic]) -> frozenset[str]:
-    """Topics with finite retention, which `init` allows with a warning."""
-    return frozenset(
-        name
-        for name, topic in found.items()
-        if topic.config.get("retention.ms", "-1") != "-1" or topic.config.get("retention.bytes", "-1") != "-1"
-    )
-
-
 def run(settings: Settings, options: Options) -> Report:
     """Verify and report; raises a WalletError if that is not possible."""
     options.refuse_contradictions()
@@ -210,7 +186,6 @@ class _Verification:
         return report
 
     def _tables(self, key: bytes) -> DatabaseAudit | None:
-        """Read PostgreSQL in one snapshot."""
         if not self.options.postgres:
             return None
         tables = DatabaseAudit(
@@ -278,7 +253,6 @@ class _Verification:
         )
 
     def _judge(self, task: Task, found: list[Cut]) -> Judgement:
-        """Judge every partition."""
         spans = [self._span(cut) for cut in found]
         total = sum(span.source - span.begin for span in spans)
         began_s, groups = time.monotonic(), GroupSums(self.work / GROUPS)
@@ -343,3 +317,27 @@ class _Verification:
         if self.options.save:
             verify_point.save(point, self.work, self.options.save)
             self.report.saved = str(self.options.save)
+
+
+def check_topics(client: AdminClient, settings: Settings, told: Differences) -> dict[str, FoundTopic]:
+    """Refuse missing topics; report settings that were changed by hand as differences."""
+    topics = Topics.of(settings)
+    found = describe(client, (*topics.partitioned, topics.pipeline))
+    for spec in specs(settings, input_bytes(settings, found)):
+        there = found.get(spec.name)
+        if there is None or there.partitions != spec.partitions:
+            raise Refused("; ".join(differences(spec, there)))
+        for text in differences(spec, there):
+            # The input may be on either time type: a history is loaded with its own times.
+            if not text.startswith(f"{topics.transactions}: message.timestamp.type "):
+                told.add(Difference(spec.name, "altered", detail=text))
+    return found
+
+
+def finite(found: dict[str, FoundTopic]) -> frozenset[str]:
+    """Topics with finite retention, which `init` allows with a warning."""
+    return frozenset(
+        name
+        for name, topic in found.items()
+        if topic.config.get("retention.ms", "-1") != "-1" or topic.config.get("retention.bytes", "-1") != "-1"
+    )

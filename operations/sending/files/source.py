@@ -1,4 +1,4 @@
-"""Open a file: recognise it by its first bytes, decompress gzip, and refuse other binary formats by name."""
+"""Open a file: recognise it by its first bytes, decompress gzip, refuse other binary formats by name, decode lines."""
 
 import codecs
 import contextlib
@@ -151,7 +151,10 @@ class _Inflated(io.RawIOBase):
 
 
 def lines(source: BinaryIO, encoding: str | None) -> Iterator[str]:
-    """Lines with their ends (LF, CR LF or CR); raises ConfigurationError for bytes not in the encoding."""
+    """Lines with their ends (LF, CR LF or CR); raises ConfigurationError for bytes not in the encoding.
+
+    A file has one encoding: that of its byte-order mark, the map's, or else UTF-8.
+    """
     found = _encoding(head_of(source), encoding)
     # Bytes that do not decode become surrogates, so that the error can name the line.
     text = io.TextIOWrapper(source, found, errors="surrogateescape", newline="")

@@ -1,4 +1,4 @@
-"""Temporary files, with a one-line error if there is no room for them."""
+"""What is kept on disk meanwhile, so that memory does not grow with a file; a one-line error if there is no room."""
 
 import contextlib
 import sqlite3

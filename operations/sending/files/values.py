@@ -32,6 +32,8 @@ _TOO_LARGE = 10**_DIGITS
 ISO = "iso"
 #: Units of numbers since 1970, in microseconds.
 EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
+#: Minor digits by currency, from ISO 4217. Codes that are not listed have no known minor unit: funds, metals, test
+#: codes, and former currencies.
 _BY_DIGITS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     2: (

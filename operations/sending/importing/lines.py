@@ -162,7 +162,10 @@ def iso(at_ms: int) -> str:
 
 
 class Opening:
-    """Turns rows of opening balances into transactions; remembers wallets on disk to refuse a second one."""
+    """Turns rows of opening balances into transactions: what a wallet held before the first line of its history.
+
+    Remembers wallets on disk to refuse a second one.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.prefix
