@@ -13,7 +13,7 @@ from config.decisions import Overdraft
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.setup.init import create, settled
+from operations.setup.init import create
 from sinks import shadow
 from sinks.postgres import connect
 from topics.clients import librdkafka
@@ -76,7 +76,6 @@ def write_record(settings: Settings, client: AdminClient, record: Record) -> Non
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
         create(client, [TopicSpec(topic, 1, dict(COMPACTED))], settings.replication)
-        settled(client, (topic,))
     failed: list[str] = []
     producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True))
     try:

@@ -105,7 +105,7 @@ def execute(settings: Settings, plans: Sequence[Plan], stop: Event) -> Iterator[
         begun: list[Replay] = []
         try:
             for one, plan in zip(replays, plans, strict=True):
-                one.begin(plan.stretches, plan.begins)
+                one.begin(plan.begins, plan.stretches)
                 begun.append(one)
         except WalletError:
             for one in begun:
@@ -123,7 +123,7 @@ def resume(settings: Settings, sinks: Sequence[Sink], stop: Event) -> Iterator[O
         raise Refused(f"{', '.join(found)} has no unfinished replay: nothing to resume")
     for sink in left:
         with closing(Replay(settings, sink, stop)) as one:
-            stretches = one.resume(_begins(settings, sink, found[sink.name]))
+            stretches = one.begin(_begins(settings, sink, found[sink.name]))
             yield _run(settings, sink, one, stretches, stop)
 
 

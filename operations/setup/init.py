@@ -119,7 +119,7 @@ def _topics(
     if times == "history":
         lacking = [_open(spec) if spec.name == names.transactions else spec for spec in lacking]
     create(client, lacking, settings.replication)
-    found = settled(client, everything)
+    found = describe(client, everything)
     # An input on CreateTime is allowed if WALLET_INPUT names it, or once --history has opened ours.
     may_be_open = settings.input is not None or initialised is not None or times != "as they are"
     refuse_differences(settings, found, any_input_time=may_be_open)
@@ -150,20 +150,26 @@ def _keep(
 
 
 def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -> None:
-    """Create topics; if somebody else has just created one, the check that follows judges it."""
+    """Create topics, and wait until the broker knows them, which takes a moment.
+
+    If somebody else has just created one, the check that follows judges it. Raises NotReachable.
+    """
     wanted = [
         NewTopic(
             spec.name, num_partitions=spec.partitions, replication_factor=replication, config=spec.config
         )
         for spec in topics
     ]
-    told = ""
+    names, told = {topic.topic for topic in wanted}, ""
     for _ in range(CREATE_ATTEMPTS):
-        if not wanted:
-            return
-        wanted, told = _unanswered(client, wanted)
+        wanted, told = _unanswered(client, wanted) if wanted else (wanted, told)
     if wanted:
         raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
+    deadline = time.monotonic() + ASK_S
+    while lacking := names - describe(client, names).keys():
+        if time.monotonic() > deadline:
+            raise NotReachable(f"Kafka did not create topic {min(lacking)} in time: run it again")
+        time.sleep(0.1)
 
 
 def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTopic], str]:
@@ -182,16 +188,6 @@ def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTo
                 refused = Refused(f"Kafka did not create topic {topic.topic}: {error.str()}")
                 raise because(error, refused) from None
     return left, told
-
-
-def settled(client: AdminClient, names: tuple[str, ...]) -> dict[str, FoundTopic]:
-    """The topics, once the broker knows all of them, which takes a moment after their creation."""
-    deadline = time.monotonic() + ASK_S
-    while True:
-        found = describe(client, names)
-        if len(found) == len(names) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
 
 
 def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:

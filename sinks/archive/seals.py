@@ -100,19 +100,11 @@ def entries(connection: Connection, month: Month) -> tuple[int, bool]:
     ).fetchone()
     if row and row[0] > 0:
         return row[0], False
-    return counted(connection, month)[0], True
-
-
-def counted(connection: Connection, month: Month) -> tuple[int, int]:
-    """Number of rows and sum of the signed amounts of a month, wherever it is."""
-    row = connection.execute(
-        """
-        SELECT count(*), coalesce(sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END), 0)
-        FROM wallet_entries WHERE recorded_at >= %s AND recorded_at < %s
-        """,
+    counted = connection.execute(
+        "SELECT count(*) FROM wallet_entries WHERE recorded_at >= %s AND recorded_at < %s",
         [month.starts, month.ends],
     ).fetchone()
-    return (int(row[0]), int(row[1])) if row else (0, 0)
+    return (counted[0] if counted else 0), True
 
 
 def ledger_positions(connection: Connection, topic: str) -> Mapping[int, int]:
