@@ -119,8 +119,6 @@ def java() -> Path:
 
 def kafka_jars(cache: Path, progress: Progress) -> Path:
     """The folder with the jars of pom.xml; fetches them if they are not in the cache."""
-    if not KAFKA.folder(cache).exists() and maven() is None:
-        raise _lack([MAVEN])
     return KAFKA.fetched(cache, progress, size_mb=45)
 
 

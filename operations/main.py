@@ -102,12 +102,12 @@ def _every_command(
     logs.configure()
 
 
-# Groups are declared here for the list of commands; operations/cli/mounted.py loads their modules.
+def _group(name: str, help_: str) -> None:
+    """Declare a group for the list of commands; operations/cli/arguments.py loads its module."""
+    app.command(name, help=help_)(lambda: None)
 
 
-@app.command("local")
-def _local() -> None:
-    """Run a real Kafka and PostgreSQL on this machine: up, down, status, env."""
+_group("local", "Run a real Kafka and PostgreSQL on this machine: up, down, status, env.")
 
 
 @app.command()
@@ -343,19 +343,13 @@ def statement(
     reading.show_statement(briefly(), wallet, begin, end, as_json=as_json)
 
 
-@app.command("rejections")
-def _rejections() -> None:
-    """Work with rejected records: list, show, resubmit."""
+_group("rejections", "Work with rejected records: list, show, resubmit.")
 
 
-@app.command("export")
-def _export() -> None:
-    """Write files for others: topics and sealed months as Parquet, statements as CSV or journal."""
+_group("export", "Write files for others: topics and sealed months as Parquet, statements as CSV or journal.")
 
 
-@app.command("rebuild")
-def _rebuild() -> None:
-    """Rebuild the ledger next to the live one: start, status, diff, switch, discard."""
+_group("rebuild", "Rebuild the ledger next to the live one: start, status, diff, switch, discard.")
 
 
 @app.command()
@@ -449,9 +443,7 @@ def replay(
     raise typer.Exit(replaying.run(current(), names, wanted, how, as_json=as_json))
 
 
-@app.command("archive")
-def _archive() -> None:
-    """Seal and archive old months: status, run, verify."""
+_group("archive", "Seal and archive old months: status, run, verify.")
 
 
 @app.command()

@@ -7,14 +7,10 @@ import typer
 
 from operations.archive import run as archive
 from operations.archive import verify as archive_verify
-from operations.cli.arguments import Json, month_of, read_by
+from operations.cli.arguments import Json, group, month_of, read_by
 from operations.cli.context import briefly, current
 
-app = typer.Typer(
-    help="Seal old months, move them to the archive and check them.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = group("Seal old months, move them to the archive and check them.")
 
 
 @app.command("status")

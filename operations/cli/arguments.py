@@ -96,6 +96,11 @@ class Mounted(TyperGroup):
         return name, group, rest or ([] if ctx.resilient_parsing else ["--help"])
 
 
+def group(help_: str) -> typer.Typer:
+    """A group of commands within `wallet`."""
+    return typer.Typer(help=help_, no_args_is_help=True, add_completion=False)
+
+
 def read_by(read: Callable[[str, str], object], option: str, help_: str, metavar: str = "<str>") -> Any:
     """An option whose value `read` makes of its name and its text."""
 

@@ -7,18 +7,14 @@ from typing import Annotated
 import typer
 
 from config.errors import ConfigurationError
-from operations.cli.arguments import From, Json, To, Wallet, month_of, read_by
+from operations.cli.arguments import From, Json, To, Wallet, group, month_of, read_by
 from operations.cli.context import briefly, current
 from operations.export import run as exporting
 from operations.export import statement as statements
 from operations.export.spans import TOPICS
 from operations.export.statement import STANDARD_OUTPUT, Form
 
-app = typer.Typer(
-    help="Write files for others: topics and sealed months as Parquet, statements as CSV or journal.",
-    no_args_is_help=True,
-    add_completion=False,
-)
+app = group("Write files for others: topics and sealed months as Parquet, statements as CSV or journal.")
 
 
 @app.command("topics")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from operations.cli.arguments import Execute, Json
+from operations.cli.arguments import Execute, Json, group
 from operations.cli.children import stopping_on_signals
 from operations.cli.context import briefly, current
 from operations.cli.output import as_line
@@ -16,10 +16,8 @@ from operations.rebuild import switch as rebuild_switch
 from operations.rebuild.place import Policies, find
 from operations.rebuild.run import alone
 
-app = typer.Typer(
-    help="Rebuild the ledger next to the live one from the same input, compare the two, then switch or discard.",
-    no_args_is_help=True,
-    add_completion=False,
+app = group(
+    "Rebuild the ledger next to the live one from the same input, compare the two, then switch or discard."
 )
 
 Prefix = Annotated[str | None, typer.Option(help="The shadow's name. Default: WALLET_REBUILD_PREFIX.")]

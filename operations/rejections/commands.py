@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from operations.cli.arguments import Execute, From, Json, To
+from operations.cli.arguments import Execute, From, Json, To, group
 from operations.cli.context import briefly, current
 from operations.rejections import listing, resubmit
 from operations.rejections.listing import Wanted, reasons_of
 
-app = typer.Typer(
-    help="List rejected records, show one, resubmit some.", no_args_is_help=True, add_completion=False
-)
+app = group("List rejected records, show one, resubmit some.")
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; repeatable.")]
 Partition = Annotated[int | None, typer.Option(min=0, help="Only this partition of the input.")]

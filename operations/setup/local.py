@@ -16,12 +16,10 @@ from config.logs import masked
 from config.settings import from_environment
 from local.server import Progress
 from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
-from operations.cli.arguments import Json
+from operations.cli.arguments import Json, group
 from operations.cli.context import LOCAL_PARTITIONS
 
-app = typer.Typer(
-    help="Run a real Kafka and PostgreSQL on this machine.", no_args_is_help=True, add_completion=False
-)
+app = group("Run a real Kafka and PostgreSQL on this machine.")
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -4,10 +4,10 @@ Unlike in `wallet send`, a line is also bad if its recorded_at is in the future 
 record out of order would silently get the time of the one before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import NAMESPACE_URL, uuid5
 
 from config.settings import Settings
@@ -76,11 +76,8 @@ class Line(NamedTuple):
         return f"{self.file.path}: line {self.number}"
 
 
-class Meaning(Protocol):
-    """Turns the rows of a file into transactions."""
-
-    def __call__(self, fields: Fields) -> tuple[Transaction, datetime] | None:
-        """A transaction and when it was recorded; None for a row that needs none. Raises BadLine."""
+#: Makes of a row a transaction and when it was recorded; None for a row that needs none. Raises BadLine.
+Meaning = Callable[[Fields], tuple[Transaction, datetime] | None]
 
 
 @dataclass(frozen=True)
