@@ -78,7 +78,9 @@ class ExactlyOnce:
         while True:
             try:
                 self._producer.produce(topic, value, key, partition, None, None, at_ms, [*headers])
-            except BufferError:
+            except (
+                BufferError
+            ):  # full until records are sent, or have failed after the transaction's time-out
                 self._producer.poll(0.1)
             else:
                 return

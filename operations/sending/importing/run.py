@@ -104,24 +104,29 @@ def run(settings: Settings, options: Options, *, as_json: bool = False) -> int:
     known = _files([options.check] if options.check else [], None, import_check.KNOWN)
     # Check this file before anything is sent, since that cannot be taken back.
     counts = [import_check.lines_of(file, options.earliest) for file in known]
-    code, one = 0, _Import(settings, options)
-    told: dict[str, object] = {"dry_run": options.dry_run, "balances": None}
+    one, compared = _Import(settings, options), None
     if options.files or options.opening:
         one.run()
-        code = BAD_LINES if one.counts.bad else 0
     if not as_json:
         for first in one.first:
             typer.echo(as_line(first))
     if not options.dry_run:
         for file, lines in zip(known, counts, strict=True):
             compared = import_check.run(settings, file, lines, options.earliest, as_json=as_json)
-            told["balances"] = asdict(compared)
-            code = DIFFERENCES if compared.differ else code
     if as_json:
-        count = one.counts
-        lines_by_result = {"good": count.good, "bad": count.bad, "zeros": count.nothing}
-        typer.echo(as_line(told | lines_by_result | {"done_before": one.done_before, "first": one.first}))
-    return code
+        told = {
+            "dry_run": options.dry_run,
+            "good": one.counts.good,
+            "bad": one.counts.bad,
+            "zeros": one.counts.nothing,
+            "done_before": one.done_before,
+            "first": one.first,
+            "balances": compared and asdict(compared),
+        }
+        typer.echo(as_line(told))
+    if compared and compared.differ:
+        return DIFFERENCES
+    return BAD_LINES if one.counts.bad else 0
 
 
 def first_day(text: str | None) -> datetime:
