@@ -111,7 +111,7 @@ def sink_is_through(settings: Settings, children: Children, wanted: int) -> None
             questions.counts(settings)[TABLES["ledger"]] >= wanted
         ):
             return
-        children.check()
+        children.raise_if_ended()
         now = time.monotonic()
         if done > before:
             moved_at, before = now, done

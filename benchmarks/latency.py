@@ -23,8 +23,7 @@ from benchmarks.filling import wallet_name
 from benchmarks.measurement import PATIENCE_S
 from config.errors import Stopped
 from config.settings import Settings
-from schemas.codec import body_of, encode_transaction, frame
-from schemas.entries import decode_balance, decode_entry
+from schemas.codec import body_of, decode_balance, decode_entry, encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.versions import FIXED_IDS
@@ -187,7 +186,7 @@ def _places(pipeline: Running, sent: Sent, begin: dict[tuple[str, int], int]) ->
     for is_so in (posted, written):
         deadline = time.monotonic() + PATIENCE_S
         while not is_so():
-            pipeline.children.check()
+            pipeline.children.raise_if_ended()
             if time.monotonic() > deadline:
                 raise Stopped(f"not all of {len(sent)} transactions had their rows within {PATIENCE_S:g} s")
             time.sleep(0.5)

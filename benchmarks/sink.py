@@ -26,7 +26,7 @@ def measure(place: Place, settings: Settings, sink: str, name: str, rows: int) -
             process.pid,
             lambda: moved(settings, sink),
             total,
-            children.check,
+            children.raise_if_ended,
             events=rows,
             beside=place.server_pids(),
         )

@@ -18,7 +18,7 @@ from console.freshness import sink_positions
 from console.live import Live, outcome_fields, pending_fields
 from console.problems import Problem
 from console.tables import Answer
-from operations.sending.files.currencies import MINOR_DIGITS
+from operations.sending.files.values import MINOR_DIGITS
 from schemas.records import Reason
 
 router = APIRouter(include_in_schema=False)

@@ -16,7 +16,7 @@ from config.errors import ConfigurationError, WalletError
 from config.folders import written_whole
 from config.settings import Settings
 from config.times import rfc3339
-from operations.sending.files.currencies import MINOR_DIGITS
+from operations.sending.files.values import MINOR_DIGITS
 from sinks.postgres import questions
 from sinks.postgres.questions import StatementLine
 

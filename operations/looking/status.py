@@ -25,10 +25,10 @@ from topics.names import Topics
 
 
 @dataclass(frozen=True)
-class Place:
-    """One partition at one reader: the next offset to read, the read-committed end, and the lag between them.
+class Step:
+    """One partition at one reader: the next offset to read, the end, and about how many records are left.
 
-    `position` is None if the reader has not started; `progress_at` is when it last moved, if known.
+    `position` is None if the reader has not started. The lag is 0 only if nothing is missing.
     """
 
     reader: str
@@ -37,6 +37,12 @@ class Place:
     position: int | None
     end: int
     lag: int
+
+
+@dataclass(frozen=True)
+class Place(Step):
+    """The same up to the read-committed end; `progress_at` is when the reader last moved, if known."""
+
     progress_at: datetime | None
 
 
@@ -153,7 +159,6 @@ def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]
 
 
 def _drawn(status: Status, on: Console) -> Group:
-    """The status for people."""
     return Group(_table(status, on), *_lines(status))
 
 

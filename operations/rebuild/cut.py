@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from config.errors import Refused
 from config.settings import Settings
-from operations.rebuild.lag import lags_of, missing
 from operations.rebuild.place import Place
+from operations.rebuild.status import lags_of, missing
 from operations.verify.cut import Cut, cuts, source_of
 from sinks.postgres import questions
 from topics import group_offsets

@@ -23,7 +23,7 @@ from operations.export.spans import TOPICS
 from operations.looking.status import look
 from operations.setup.init import initialise
 from operations.verify import offline
-from operations.verify.options import Options as Verify
+from operations.verify.run import Options as Verify
 from sinks import postgres
 from sinks.archive import seals
 from sinks.postgres import questions

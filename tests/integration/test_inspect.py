@@ -12,7 +12,7 @@ from psycopg import sql
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from operations.looking import balances as reading
-from operations.looking.inspect.look import Found, Place, look
+from operations.looking.inspect import Found, Place, look
 from operations.setup.init import initialise
 from schemas.records import CREDIT, DEBIT, Transaction, from_ms
 from sinks import postgres

@@ -208,7 +208,7 @@ def test_a_topic_that_was_made_again_is_refused_by_the_sink_and_by_a_replay(pipe
         closing(Replay(pipeline, sink, threading.Event())) as replay,
         pytest.raises(Refused, match="with id"),
     ):
-        replay.begin([Stretch(0, 0, 5, 0)], {0: 0})
+        replay.begin({0: 0}, [Stretch(0, 0, 5, 0)])
     assert rows(pipeline, "SELECT count(*) FROM transactions") == [(5,)]
 
 

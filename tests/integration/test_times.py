@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Message
 
 from config.settings import Settings
-from operations.looking.inspect.look import Place, look
+from operations.looking.inspect import Place, look
 from operations.looking.time_lookup import first_ms
 from operations.rebuild import run as rebuild_run
 from operations.replay.ranges import Range, plans, sinks_of

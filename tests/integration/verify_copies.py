@@ -18,8 +18,7 @@ from operations.sending.delivery import deliver
 from operations.sending.generating import fitted
 from operations.sending.generator import Mix, records
 from operations.setup.init import claim, create, initialise
-from operations.verify.options import Options
-from operations.verify.run import run
+from operations.verify.run import Options, run
 from schemas.records import CREDIT
 from sinks import postgres
 from sinks.postgres import Connection, databases, questions
