@@ -12,9 +12,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from config.times import rfc3339
 from console import tables
-from console.api import live_of, reason_in, rejection_of, source_in, stamped
+from console.api import UNKNOWN, live_of, reason_in, rejection_of, source_in, stamped
 from console.encoding import id_in, time_in, whole_in
-from console.freshness import sink_positions
 from console.live import Live, outcome_fields
 from console.problems import Problem
 from console.tables import Answer
@@ -106,22 +105,21 @@ async def _overview(live: Live) -> Answer:
     """Everything that the overview shows; unknown values are None, with the cause among the problems."""
     problems: list[str] = []
     reasons: dict[str, int] = {}
-    positions: dict[tuple[str, int], int] | None = None
+    until: Answer = UNKNOWN
     seals: list[Answer] = []
     if live.problem is not None:
         problems.append(f"Kafka does not answer: {live.problem}")
     try:
         async with live.database.asking() as connection:
-            positions = await sink_positions(connection)
+            until = await tables.complete_until(connection)
             seals = await tables.seals(connection)
         reasons = await live.reasons()
     except Problem as told:
         problems.append(told.detail)
-    until = live.complete_until(positions or {})
     partitions = []
     if live.problem is None:
         for at, (decided, end) in live.freshness.lag().items():
-            complete = until.positions.get(at, 0)
+            complete = int(until["positions"].get(str(at), 0))
             partitions.append(
                 {"partition": at, "input_end": end, "decided": decided, "worker_lag": max(0, end - decided),
                  "complete": complete, "tables_lag": max(0, end - complete)}
@@ -133,7 +131,7 @@ async def _overview(live: Live) -> Answer:
         problems.append("no worker is running: nothing is posted")
     if worker_lag > BEHIND:
         problems.append(f"workers are {worker_lag:,} records behind the input")
-    if positions is not None and tables_lag - worker_lag > BEHIND:
+    if until is not UNKNOWN and tables_lag - worker_lag > BEHIND:
         problems.append(f"the tables are {tables_lag - worker_lag:,} records behind the workers")
     return {
         "prefix": live.settings.prefix,
@@ -143,7 +141,7 @@ async def _overview(live: Live) -> Answer:
         "partitions": partitions,
         "worker_lag": worker_lag,
         "tables_lag": tables_lag,
-        "complete_until": until.fields(),
+        "complete_until": until,
         "reasons": reasons,
         "readers": status,
         "seals": len(seals),
@@ -174,7 +172,7 @@ async def wallets(
     live = live_of(request)
     async with live.database.one_state() as connection:
         found = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
-        answer = await stamped(live, connection, {"wallets": found[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallets": found[:PAGE_ROWS]})
     more = {"prefix": prefix, "after": found[PAGE_ROWS - 1]["wallet_id"]} if len(found) > PAGE_ROWS else None
     return page(
         "wallets.html",
@@ -199,7 +197,7 @@ async def wallet(
             connection, wallet_id, start, end, whole_in("before", before or None), PAGE_ROWS + 1
         )
         then = await tables.balance_at(connection, wallet_id, when, effective=False) if when else None
-        answer = await stamped(live, connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
     filters = {"from": from_, "to": to, "at": at}
     given = {name: text for name, text in filters.items() if text}
     more = given | {"before": entries[PAGE_ROWS - 1]["sequence"]} if len(entries) > PAGE_ROWS else None
@@ -225,7 +223,7 @@ async def chart(request: Request, wallet: str, from_: From = "", to: Text = "") 
         currency, _ = await tables.currency_of(connection, wallet_id)
         points = await tables.points(connection, wallet_id, time_in("from", from_), time_in("to", to), POINTS)
         answer = {"currency": currency, "digits": MINOR_DIGITS.get(currency, 0), "points": points}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 # -- groups, outcomes, rejections, seals
@@ -236,7 +234,7 @@ async def group(request: Request, group: str) -> Response:
     """The legs of a movement."""
     live, group_id = live_of(request), id_in(group, "group")
     async with live.database.one_state() as connection:
-        answer = await stamped(live, connection, await tables.group(connection, group_id))
+        answer = await stamped(connection, await tables.group(connection, group_id))
     return page(
         "group.html", **answer, prefix=live.settings.prefix, json=f"/api/v1/groups/{segment(group_id)}"
     )
@@ -276,7 +274,7 @@ async def rejections(
             found = await tables.newest_rejections(
                 connection, live.settings.partitions, wanted, PAGE_ROWS + 1
             )
-        answer = await stamped(live, connection, {"rejections": found[:PAGE_ROWS]})
+        answer = await stamped(connection, {"rejections": found[:PAGE_ROWS]})
     filters = {"reason": wanted or "", "from": from_, "to": to}
     given = {name: text for name, text in filters.items() if text}
     more = None
@@ -332,5 +330,5 @@ async def seals(request: Request) -> Response:
     """Sealed months as a chain."""
     live = live_of(request)
     async with live.database.one_state() as connection:
-        answer = await stamped(live, connection, {"seals": await tables.seals(connection)})
+        answer = await stamped(connection, {"seals": await tables.seals(connection)})
     return page("seals.html", **answer, prefix=live.settings.prefix, json="/api/v1/seals")

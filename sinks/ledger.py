@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from sinks.archive.entries import source_offset
 from sinks.postgres import WRITER
 from sinks.rows import entry_row
 from sinks.sink import Record, Rows, body_of, damaged
@@ -62,3 +63,7 @@ class LedgerSink:
             if entry.wallet:
                 wallets.append(entry.wallet)
         return Rows(((WALLETS, wallets), (TRANSACTIONS, transactions)), frozenset(days))
+
+    def source_offset(self, record: Record) -> int:
+        """The entry's source."""
+        return source_offset(record.value() or b"")

@@ -6,7 +6,7 @@ from sinks.postgres import WRITER
 from sinks.rows import Rejection, rejection_row
 from sinks.sink import Record, Rows, damaged
 from sinks.tables import Table
-from topics.rejections import appended
+from topics.rejections import appended, source_of
 
 REJECTIONS = Table(
     name="rejections",
@@ -34,6 +34,10 @@ class RejectionSink:
             except ValueError as error:
                 raise damaged(record, error) from error
         return Rows(((REJECTIONS, rows),))
+
+    def source_offset(self, record: Record) -> int | None:
+        """The rejected record."""
+        return source_of(record)
 
 
 def _rejection(record: Record) -> Rejection:

@@ -43,3 +43,6 @@ class SnapshotSink:
             except ValueError as error:
                 raise damaged(record, error) from error
         return Rows(((SNAPSHOTS, rows),))
+
+    def source_offset(self, record: Record) -> None:
+        """None: a snapshot does not say what came before it."""
