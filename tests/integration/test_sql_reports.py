@@ -206,12 +206,15 @@ def test_a_group_is_complete_only_if_every_currency_is(reader: Connection, setti
         ledger.post(wallet_id, MOST, kind=kind, currency=currency, group_id="whole")
     for wallet_id, _, currency in (whole[0], whole[2], whole[0]):
         ledger.post(wallet_id, 1, kind=DEBIT, currency=currency, group_id="open")
+    for wallet_id, kind, currency in whole[:3]:
+        ledger.post(wallet_id, 1, kind=kind, currency=currency, group_id="half")
     write(settings, ledger)
     asked = "SELECT DISTINCT currency, currency_sum, complete FROM wallet_group(%s) ORDER BY currency"
     assert reader.execute(asked, ["whole"]).fetchall() == [("EUR", 0, True), ("JPY", 0, True)]
     assert reader.execute(asked, ["open"]).fetchall() == [("EUR", -2, False), ("JPY", -1, False)]
+    assert reader.execute(asked, ["half"]).fetchall() == [("EUR", 0, False), ("JPY", 1, False)]
     found = reader.execute("SELECT group_id, currency, legs, balance FROM wallet_open_groups()").fetchall()
-    assert found == [("open", "EUR", 2, -2), ("open", "JPY", 1, -1)]
+    assert found == [("half", "JPY", 1, 1), ("open", "EUR", 2, -2), ("open", "JPY", 1, -1)]
 
 
 # -- how complete the tables are
