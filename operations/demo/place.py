@@ -17,6 +17,8 @@ from sinks.postgres import databases
 from topics.cluster import quiet_admin, wait_for_kafka
 
 FOLDER = Path(".local/demo")
+#: The process ids of the pipeline that a demo left running.
+NOTES = FOLDER / "running.json"
 STAMP = "%Y%m%d-%H%M%S"
 _NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
 _DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")

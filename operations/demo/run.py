@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import typer
+
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -13,6 +15,7 @@ from operations.cli.children import Child, Children, stopping_on_signals
 from operations.cli.output import progress
 from operations.cli.waiting import until_done
 from operations.demo import place as demo_place
+from operations.demo import running
 from operations.demo import table as demo_table
 from operations.sending import delivery, generating
 from operations.sending.generator import Mix, records
@@ -46,11 +49,15 @@ class Run:
     written: float = 0.0
 
 
-def run(count: int, wallets: int, *, keep: bool = False) -> int:
-    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code."""
+def run(count: int, wallets: int, *, keep: bool = False, run_on: bool = False) -> int:
+    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code.
+
+    `keep` leaves what it made, `run_on` also a pipeline that goes on, with a console.
+    """
     settings = demo_place.somewhere()
     began = time.monotonic()
     with demo_place.alone(), stopping_on_signals():
+        running.stop(demo_place.NOTES)
         demo_place.remove_old(settings)
         demo = Run(demo_place.new_pipeline(settings), count)
         folder = demo_place.FOLDER.absolute() / demo.settings.prefix
@@ -61,11 +68,20 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
         if not passed:
             log.error("checks_failed", logs=folder, prefix=demo.settings.prefix)
             return Stopped.exit_code
-        if keep:
+        if keep or run_on:
             demo_table.show_kept(demo.settings)
-        else:
+        if run_on:
+            demo_table.show_running(running.start(demo.settings, folder, demo_place.NOTES))
+        elif not keep:
             demo_place.remove(settings, demo.settings.prefix)
     return 0
+
+
+def stop() -> None:
+    """Stop the pipeline that a demo left running."""
+    with demo_place.alone():
+        count = running.stop(demo_place.NOTES)
+    typer.echo("the demo's pipeline is stopped" if count else "no demo's pipeline is running")
 
 
 def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:

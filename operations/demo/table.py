@@ -56,6 +56,13 @@ def show_kept(settings: Settings) -> None:
     out.print("  wallet status; wallet balance wallet-000001; wallet statement wallet-000001")
 
 
+def show_running(address: str) -> None:
+    """Say where the console is, and how to end it all."""
+    out = console()
+    out.print("\nthe pipeline goes on running until `wallet demo --stop`; its console:", markup=False)
+    out.print(f"  {address}", markup=False)
+
+
 def _figures(run: "Run", results: Results, took_s: float) -> Table:
     records, entries = results.total("records"), results.total("entries")
     rows = [
