@@ -12,10 +12,11 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
 
 from operations.sending.generator import Mix, records
+from sinks.postgres import databases
 from tests.conftest import _addresses
 from tests.integration.consoles import TOKEN, Scene, scene
 from tests.integration.pipelines import Upstream
-from tests.integration.workers import wait_until
+from tests.integration.workers import Worker, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -217,6 +218,89 @@ def test_a_rejection_is_resubmitted_once_with_a_token_and_a_confirmation(
     expect(page.get_by_role("heading", name="0 records would be sent")).to_be_visible()
     expect(page.get_by_text("skipped, resubmitted before: 1")).to_be_visible()
     expect(page.get_by_label("Token")).to_have_count(0)
+
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        ("confirm=yes&reason=CONFLICT", {}, 401),
+        ("token=wrong-token-0123456789&confirm=yes&reason=CONFLICT", {}, 401),
+        (GIVEN, {"Sec-Fetch-Site": "cross-site"}, 403),
+        (GIVEN, {"Sec-Fetch-Site": "same-site"}, 403),
+        (GIVEN, {"Origin": "https://elsewhere.example"}, 403),
+        (f"token={TOKEN}&reason=CONFLICT", {}, 400),
+        (f"token={TOKEN}&confirm=yes", {}, 400),
+        (f"token={TOKEN}&confirm=yes&reason=NONSENSE", {}, 400),
+        (GIVEN + "&x=" + "y" * 10_000, {}, 413),
+        ("{}", {"Content-Type": "application/json"}, 415),
+    ],
+)
+def test_a_form_that_is_not_ours_sends_nothing(
+    place: Scene, body: str, headers: dict[str, str], status: int
+) -> None:
+    def ends() -> list[str]:
+        return [one["end"] for one in place.console.get("/pipeline")["places"] if one["reader"] == "worker"]
+
+    before = ends()
+    answer = place.console.ask("/rejections/resubmit", "POST", body.encode(), FORM | headers)
+    assert answer.status == status
+    assert TOKEN.encode() not in answer.body
+    assert place.console.ask("/rejections/resubmit/progress.json").json["about"].get("reason") is None
+    assert ends() == before
+
+
+def test_a_console_that_is_read_only_shows_a_dry_run_and_sends_nothing(place: Scene) -> None:
+    console = place.another(console_writes=False)
+    wait_until(lambda: console.knows_kafka, "it has reached Kafka")
+    shown = console.ask("/rejections/resubmit?reason=CONFLICT")
+    assert shown.status == 200
+    assert b"This console is read-only" in shown.body
+    assert console.ask("/rejections/resubmit.json?reason=CONFLICT").json["records"] > 0
+    assert console.ask("/rejections/resubmit", "POST", GIVEN.encode(), FORM).status == 403
+
+
+def test_a_rebuild_is_followed_to_its_differences(browser: Browser, place: Scene) -> None:
+    name = f"{place.settings.prefix.replace('-', '_')}_shadow"
+    shadow = databases.create(place.settings, name)
+    changes = {"rebuild_prefix": f"{place.settings.prefix}.shadow", "rebuild_postgres": shadow.postgres}
+    settings = place.settings.model_copy(update=changes)
+
+    def command(*words: str) -> None:
+        running = Worker(settings, place.folder / "rebuild.log", ("-m", "operations", "rebuild", *words))
+        assert running.wait() == 0, running.told()
+
+    context = browser.new_context(viewport=DESK)
+    try:
+        console = place.another(**changes)
+        looked = Looked(context.new_page(), console.url)
+        wait_until(lambda: console.knows_kafka, "it has reached Kafka")
+        expect(looked.open("/rebuild").get_by_role("main")).to_contain_text("has no shadow")
+        # What was rejected for want of funds is posted in the shadow.
+        command("start", "--overdraft", "allow")
+        page = looked.open("/rebuild")
+        expect(page.get_by_text("Complete:")).to_be_visible()
+        expect(page.get_by_role("row", name=re.compile("^sink ledger 0 "))).to_be_visible()
+        page.get_by_role("link", name="Compare now").click()
+
+        def compared() -> bool:
+            page.goto(f"{console.url}/rebuild")
+            return page.get_by_role("row", name=re.compile("^wallet-")).count() > 0
+
+        wait_until(compared, "both are compared")
+        expect(page.get_by_text(re.compile(r"\d+ differ"))).to_be_visible()
+        assert Axe().run(page).violations_count == 0
+        told = console.ask("/rebuild.json").json
+        assert told["progress"]["complete"]
+        assert told["comparison"]["result"]["different"] > 0
+        assert looked.complaints == []
+    finally:
+        context.close()
+        command("discard", "--execute")
+        databases.drop(place.settings, name)
 
 
 def test_pictures_of_the_docs_are_small() -> None:
