@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers clients torture benchmark benchmark-full lock clean
+.PHONY: help setup demo check test test-full test-later containers clients torture benchmark benchmark-full benchmark-compare lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ benchmark: $(READY) ## The worker beside Kafka Streams, Quix Streams and plain F
 
 benchmark-full: $(READY) ## The same, the sink beside Kafka Connect, end to end, latency, rebuild, a million wallets
 	$(BIN)/python -m benchmarks --full
+
+benchmark-compare: $(READY) ## The fold's cost against the recorded one, which a busy machine hardly moves
+	$(BIN)/python -m benchmarks.guard compare
 
 # uv.lock is only a step on the way: it holds an index's addresses, the exported files hold none.
 lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)

@@ -15,7 +15,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from operations.rejections.listing import rejection_in
-from schemas.entries import HASH_BYTES
+from schemas.codec import HASH_BYTES
 from sinks.archive.entries import source_offset
 from topics.causes import because
 from topics.clients import looking
@@ -38,39 +38,30 @@ AGAIN_S = 1.0
 OutcomeOf = Callable[[Message], tuple[Source, Outcome] | None]
 
 
-class Follower:
-    """Follows one topic in its own thread until `stop` is set; waits while Kafka is away."""
+class Follower(Thread):
+    """Follows one topic until `stop` is set; waits while Kafka is away."""
 
     def __init__(
         self, settings: Settings, topic: str, outcomes: Outcomes, outcome_of: OutcomeOf, stop: Event
     ) -> None:
+        super().__init__(name=f"console-{topic}", daemon=True)
         self._settings, self._topic, self._outcomes = settings, topic, outcomes
-        self._outcome_of, self._stop = outcome_of, stop
+        self._outcome_of, self._stopping = outcome_of, stop
         self._upstreams = Topics.of(settings).is_upstreams(topic)
         #: By partition, the offset before which everything was seen; another dict when the follower starts over.
         self.positions: dict[int, int] = {}
-        self._thread = Thread(target=self._run, name=f"console-{topic}", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def join(self, wait_s: float) -> None:
-        """Wait for its end."""
-        self._thread.join(wait_s)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Follow, and again after a failure."""
+        while not self._stopping.is_set():
             try:
                 self._follow()
             except (WalletError, KafkaException) as error:
-                self.positions = {}
                 log.warning("follower_waits", topic=self._topic, reason=str(error))
-                self._stop.wait(AGAIN_S)
             except Exception:
-                self.positions = {}
                 log.exception("follower_failed", topic=self._topic)
-                self._stop.wait(AGAIN_S)
+            self.positions = {}
+            self._stopping.wait(AGAIN_S)
 
     def _follow(self) -> None:
         partitions = range(self._settings.partitions)
@@ -88,7 +79,7 @@ class Follower:
         try:
             consumer.assign([TopicPartition(self._topic, at, start) for at, start in starts.items()])
             self.positions = positions = dict(starts)
-            while not self._stop.is_set():
+            while not self._stopping.is_set():
                 first = consumer.poll(POLL_S)
                 if first is not None:
                     # Take what else is there, without waiting.

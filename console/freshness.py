@@ -52,25 +52,17 @@ class Partition:
     pending: tuple[int, int, int] | None = None
 
 
-class Freshness:
-    """Looks at Kafka in its own thread, and answers from memory."""
+class Freshness(Thread):
+    """Looks at Kafka until `stop` is set, and answers from memory."""
 
     def __init__(self, settings: Settings, ledger: Follower, rejections: Follower, stop: Event) -> None:
-        self._settings, self._ledger, self._rejections, self._stop = settings, ledger, rejections, stop
+        super().__init__(name="console-freshness", daemon=True)
+        self._settings, self._ledger, self._rejections, self._stopping = settings, ledger, rejections, stop
         self._names = Topics.of(settings)
         self._partitions = {at: Partition() for at in range(settings.partitions)}
         self.samples: deque[Sample] = deque(maxlen=MOST_SAMPLES)
         #: Why the last look failed; None if it did not.
         self.problem: str | None = "it was not asked yet"
-        self._thread = Thread(target=self._run, name="console-freshness", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def join(self, wait_s: float) -> None:
-        """Wait for its end."""
-        self._thread.join(wait_s)
 
     # -- answers
 
@@ -84,16 +76,17 @@ class Freshness:
 
     # -- the thread
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Look, and again after a failure."""
         sampled_at, failed = 0.0, False
-        while not self._stop.is_set():
+        while not self._stopping.is_set():
             consumer: Consumer | None = None
             try:
                 admin = quiet_admin(self._settings)
                 # It never joins this group. Ask for what is committed, without waiting for open transactions.
                 conf = looking(self._settings, self._settings.group, isolation_level="read_uncommitted")
                 consumer = Consumer(conf | {"log_level": 0})
-                while not self._stop.wait(LOOK_EVERY_S):
+                while not self._stopping.wait(LOOK_EVERY_S):
                     self._look(admin, consumer)
                     self.problem, failed = None, False
                     if time.monotonic() - sampled_at >= SAMPLE_EVERY_S:
@@ -104,7 +97,7 @@ class Freshness:
                 if not failed:
                     log.warning("freshness_not_known", reason=str(error))
                 failed = True
-                self._stop.wait(1.0)
+                self._stopping.wait(1.0)
             finally:
                 if consumer is not None:
                     consumer.close()

@@ -12,12 +12,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from config.times import rfc3339
 from console import tables
-from console.api import UNKNOWN, live_of, reason_in, rejection_of, source_in, stamped
+from console.api import UNKNOWN, OfConsole, reason_in, rejection_of, source_in, stamped
 from console.encoding import id_in, time_in, whole_in
-from console.live import Live, outcome_fields
+from console.live import Live, outcome_fields, pending_fields
 from console.problems import Problem
 from console.tables import Answer
-from operations.sending.files.currencies import MINOR_DIGITS
+from operations.sending.files.values import MINOR_DIGITS
 from schemas.records import Reason
 
 router = APIRouter(include_in_schema=False)
@@ -82,17 +82,15 @@ def problem(request: Request, told: Problem) -> Response:
 
 
 @router.get("/")
-async def overview(request: Request) -> Response:
+async def overview(live: OfConsole) -> Response:
     """Whether everything is well, in one sentence, with the figures."""
-    live = live_of(request)
     found = await _overview(live)
     return page("overview.html", **found)
 
 
 @router.get("/overview.json")
-async def overview_json(request: Request) -> Response:
+async def overview_json(live: OfConsole) -> Response:
     """The same for programs, with the last quarter of an hour for the chart."""
-    live = live_of(request)
     samples = [*live.freshness.samples]
     series = [
         {"at": rfc3339(one.at), "decided": str(one.decided), "input_end": str(one.input_end)}
@@ -164,12 +162,11 @@ async def find(q: Text = "") -> Response:
 
 @router.get("/wallets")
 async def wallets(
-    request: Request,
+    live: OfConsole,
     prefix: Annotated[str, Query(max_length=128)] = "",
     after: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Wallets whose ids begin with what was typed."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
         found = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
         answer = await stamped(connection, {"wallets": found[:PAGE_ROWS]})
@@ -186,10 +183,10 @@ async def wallets(
 
 @router.get("/wallets/{wallet}")
 async def wallet(
-    request: Request, wallet: str, from_: From = "", to: Text = "", at: Text = "", before: Text = ""
+    live: OfConsole, wallet: str, from_: From = "", to: Text = "", at: Text = "", before: Text = ""
 ) -> Response:
     """A wallet: its balance, its entries from the newest on, its balance at a time."""
-    live, wallet_id = live_of(request), id_in(wallet)
+    wallet_id = id_in(wallet)
     start, end, when = time_in("from", from_), time_in("to", to), time_in("at", at)
     async with live.database.one_state() as connection:
         newest = await tables.newest(connection, wallet_id)
@@ -216,9 +213,9 @@ async def wallet(
 
 
 @router.get("/wallets/{wallet}/chart.json")
-async def chart(request: Request, wallet: str, from_: From = "", to: Text = "") -> Response:
+async def chart(live: OfConsole, wallet: str, from_: From = "", to: Text = "") -> Response:
     """The balance over the filtered time: every entry, or evenly spread ones if there are many."""
-    live, wallet_id = live_of(request), id_in(wallet)
+    wallet_id = id_in(wallet)
     async with live.database.one_state() as connection:
         currency, _ = await tables.currency_of(connection, wallet_id)
         points = await tables.points(connection, wallet_id, time_in("from", from_), time_in("to", to), POINTS)
@@ -230,9 +227,9 @@ async def chart(request: Request, wallet: str, from_: From = "", to: Text = "") 
 
 
 @router.get("/groups/{group}")
-async def group(request: Request, group: str) -> Response:
+async def group(live: OfConsole, group: str) -> Response:
     """The legs of a movement."""
-    live, group_id = live_of(request), id_in(group, "group")
+    group_id = id_in(group, "group")
     async with live.database.one_state() as connection:
         answer = await stamped(connection, await tables.group(connection, group_id))
     return page(
@@ -241,26 +238,21 @@ async def group(request: Request, group: str) -> Response:
 
 
 @router.get("/outcomes/{partition}/{offset}")
-async def outcome(request: Request, partition: str, offset: str) -> Response:
+async def outcome(live: OfConsole, partition: str, offset: str) -> Response:
     """What became of a record of the input."""
-    live, source = live_of(request), source_in(partition, offset)
+    source = source_in(partition, offset)
     found = await live.outcome(source, 0.0)
-    where = f"{source[0]}:{source[1]}"
-    answer = outcome_fields(source, found) if found else {"source": where, "outcome": "pending"}
-    return page(
-        "outcome.html",
-        **answer,
-        prefix=live.settings.prefix,
-        json=f"/api/v1/outcomes/{source[0]}/{source[1]}",
-    )
+    answer = outcome_fields(source, found) if found else pending_fields(source)
+    json = f"/api/v1/outcomes/{source[0]}/{source[1]}"
+    return page("outcome.html", **answer, prefix=live.settings.prefix, json=json)
 
 
 @router.get("/rejections")
 async def rejections(
-    request: Request, reason: Text = "", from_: From = "", to: Text = "", after: Text = ""
+    live: OfConsole, reason: Text = "", from_: From = "", to: Text = "", after: Text = ""
 ) -> Response:
     """Rejections: the newest, or by source if a time or a place is given."""
-    live, wanted = live_of(request), reason_in(reason)
+    wanted = reason_in(reason)
     start, end = time_in("from", from_), time_in("to", to)
     place = None
     if after:
@@ -296,9 +288,9 @@ async def rejections(
 
 
 @router.get("/rejections/{partition}/{offset}")
-async def rejection(request: Request, partition: str, offset: str) -> Response:
+async def rejection(live: OfConsole, partition: str, offset: str) -> Response:
     """One rejection: its bytes, what could be decoded, and where decoding failed."""
-    live, source = live_of(request), source_in(partition, offset)
+    source = source_in(partition, offset)
     answer = await rejection_of(live, source)
     value = None if answer["value"] is None else b64decode(answer["value"])
     key = None if answer["key"] is None else b64decode(answer["key"])
@@ -326,9 +318,8 @@ async def rejection(request: Request, partition: str, offset: str) -> Response:
 
 
 @router.get("/seals")
-async def seals(request: Request) -> Response:
+async def seals(live: OfConsole) -> Response:
     """Sealed months as a chain."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
         answer = await stamped(connection, {"seals": await tables.seals(connection)})
     return page("seals.html", **answer, prefix=live.settings.prefix, json="/api/v1/seals")

@@ -10,13 +10,13 @@ from starlette.responses import JSONResponse, Response
 
 from config.errors import WalletError
 from config.settings import Settings
-from console.api import live_of
+from console.api import OfConsole
 from console.jobs import Job
 from console.live import Live
 from console.pages import page
 from console.problems import away
 from console.tables import Answer
-from operations.rebuild import diff, diff_show, status
+from operations.rebuild import diff, status
 from operations.rebuild.place import find
 
 router = APIRouter(include_in_schema=False)
@@ -28,17 +28,20 @@ LOOK_S, SERVERS_S = 20.0, 3.0
 
 
 @router.get("/rebuild")
-async def rebuild(request: Request, compare: Annotated[str, Query(max_length=10)] = "") -> Response:
+async def rebuild(
+    request: Request, live: OfConsole, compare: Annotated[str, Query(max_length=10)] = ""
+) -> Response:
     """The shadow's progress, and the newest comparison; `compare=now` begins one."""
-    live = live_of(request)
     found = await _rebuild(request, live, begin=compare == "now")
     return page("rebuild.html", **found, prefix=live.settings.prefix, json="/rebuild.json")
 
 
 @router.get("/rebuild.json")
-async def rebuild_json(request: Request, compare: Annotated[str, Query(max_length=10)] = "") -> Response:
+async def rebuild_json(
+    request: Request, live: OfConsole, compare: Annotated[str, Query(max_length=10)] = ""
+) -> Response:
     """The same for programs."""
-    return JSONResponse(await _rebuild(request, live_of(request), begin=compare == "now"))
+    return JSONResponse(await _rebuild(request, live, begin=compare == "now"))
 
 
 async def _rebuild(request: Request, live: Live, *, begin: bool) -> Answer:
@@ -77,7 +80,5 @@ def _progress(settings: Settings) -> Answer:
 
 
 def _difference(settings: Settings) -> Answer:
-    told: Answer = json.loads(
-        json.dumps(diff_show.fields(diff.run(find(settings, None), SHOWN)), default=str)
-    )
+    told: Answer = json.loads(json.dumps(diff.fields(diff.run(find(settings, None), SHOWN)), default=str))
     return told

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from config.errors import WalletError
 from config.settings import Settings
-from console.api import live_of, reason_in
+from console.api import OfConsole, reason_in
 from console.encoding import INT32_MAX, position_in, whole_in
 from console.guard import shows
 from console.jobs import Job
@@ -54,7 +54,7 @@ def wanted_in(reason: str, partition: str, from_offset: str, to_offset: str, sou
 
 @router.get("/rejections/resubmit")
 async def dry_run(
-    request: Request,
+    live: OfConsole,
     reason: Text = "",
     partition: Text = "",
     from_offset: FromOffset = "",
@@ -62,7 +62,6 @@ async def dry_run(
     source: Text = "",
 ) -> Response:
     """What would be sent, and where; a form to send it, where writes are on."""
-    live = live_of(request)
     filters = {"reason": reason, "partition": partition, "from_offset": from_offset, "to_offset": to_offset,
                "source": source}  # fmt: skip
     found = await _planned(live, wanted_in(**filters))
@@ -81,7 +80,7 @@ async def dry_run(
 
 @router.get("/rejections/resubmit.json")
 async def dry_run_json(
-    request: Request,
+    live: OfConsole,
     reason: Text = "",
     partition: Text = "",
     from_offset: FromOffset = "",
@@ -90,7 +89,7 @@ async def dry_run_json(
 ) -> Response:
     """The same for programs."""
     wanted = wanted_in(reason, partition, from_offset, to_offset, source)
-    return JSONResponse(await _planned(live_of(request), wanted))
+    return JSONResponse(await _planned(live, wanted))
 
 
 async def _planned(live: Live, wanted: Wanted) -> Answer | None:
@@ -138,9 +137,8 @@ def _outcome(planned: Plan) -> Answer:
 
 
 @router.post("/rejections/resubmit")
-async def execute(request: Request) -> Response:
+async def execute(request: Request, live: OfConsole) -> Response:
     """Send what a form names; the answer is the page that shows how far it is."""
-    live = live_of(request)
     form = await _form(request)
     _may_write(request, live.settings, form)
     if form.get("confirm") != "yes":
@@ -169,10 +167,10 @@ async def execute(request: Request) -> Response:
 
 
 @router.get("/rejections/resubmit/progress")
-async def progress(request: Request) -> Response:
+async def progress(request: Request, live: OfConsole) -> Response:
     """How far the newest resubmission of this console is."""
     return page(
-        "resubmitting.html", job=_job(request).fields(), prefix=live_of(request).settings.prefix,
+        "resubmitting.html", job=_job(request).fields(), prefix=live.settings.prefix,
         json="/rejections/resubmit/progress.json",
     )  # fmt: skip
 

@@ -22,17 +22,11 @@ MOST_DAYS = 1_000
 
 async def wallets(connection: Connection, prefix: str, after: str | None, limit: int) -> list[Answer]:
     """Wallets by the bytes of their ids."""
-    found = await rows(
-        connection,
-        """
+    query = """
         SELECT wallet_id, currency, opened_at FROM wallets
         WHERE starts_with(wallet_id, %s) AND (%s::text IS NULL OR wallet_id > %s) ORDER BY wallet_id LIMIT %s
-        """,
-        prefix,
-        after,
-        after,
-        limit,
-    )
+    """
+    found = await rows(connection, query, prefix, after, after, limit)
     return [
         {"wallet_id": wallet_id, "currency": currency, "opened_at": rfc3339(opened_at)}
         for wallet_id, currency, opened_at in found
@@ -93,21 +87,14 @@ async def statement(
 ) -> Answer:
     """Entries recorded from `start` (included) to `end` (not) behind a sequence, with the balances around them."""
     currency, _ = await currency_of(connection, wallet_id)
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {ENTRY_COLUMNS} FROM wallet_entries
         WHERE wallet_id = %s AND sequence > %s
             AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
             AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
         ORDER BY sequence LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        wallet_id,
-        after_sequence,
-        start,
-        end,
-        limit + 1,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, wallet_id, after_sequence, start, end, limit + 1)
     entries = [entry_of_row(one) for one in found[:limit]]
     if entries:
         opening = int(entries[0]["balance"]) - signed(entries[0])
@@ -152,18 +139,12 @@ async def proof(
             sequence,
         )
         after_sequence = sealed[0] if sealed else 0
-    found = await rows(
-        connection,
-        """
+    query = """
         SELECT sequence, entry, hash FROM wallet_entries
         WHERE wallet_id = %s AND sequence >= %s AND sequence <= coalesce(%s, 9223372036854775807)
         ORDER BY sequence LIMIT %s
-        """,
-        wallet_id,
-        after_sequence,
-        sequence,
-        MOST_PROOF + 2,
-    )
+    """
+    found = await rows(connection, query, wallet_id, after_sequence, sequence, MOST_PROOF + 2)
     previous = bytes(32)
     if after_sequence:
         if not found or found[0][0] != after_sequence:
@@ -233,22 +214,13 @@ async def rejections(
 ) -> list[Answer]:
     """Rejections by their source."""
     partition, offset = after or (-1, -1)
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {_REJECTION} FROM rejections
         WHERE (source_partition, source_offset) > (%s::int, %s::bigint) AND (%s::text IS NULL OR reason = %s)
             AND at >= coalesce(%s, '-infinity'::timestamptz) AND at < coalesce(%s, 'infinity'::timestamptz)
         ORDER BY source_partition, source_offset LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        partition,
-        offset,
-        reason,
-        reason,
-        start,
-        end,
-        limit,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, partition, offset, reason, reason, start, end, limit)
     return [_rejection(one) for one in found]
 
 
@@ -256,21 +228,14 @@ async def newest_rejections(
     connection: Connection, partitions: int, reason: str | None, limit: int
 ) -> list[Answer]:
     """The newest ones of all partitions, the last one first."""
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {_REJECTION} FROM generate_series(0, %s - 1) AS wanted CROSS JOIN LATERAL (
             SELECT {_REJECTION} FROM rejections
             WHERE source_partition = wanted AND (%s::text IS NULL OR reason = %s)
             ORDER BY source_offset DESC LIMIT %s
         ) AS found ORDER BY at DESC, source_partition, source_offset DESC LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        partitions,
-        reason,
-        reason,
-        limit,
-        limit,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, partitions, reason, reason, limit, limit)
     return [_rejection(one) for one in found]
 
 
@@ -314,18 +279,12 @@ async def entry_of_transaction(
     connection: Connection, wallet_id: str, transaction_id: str, before: tuple[int, int]
 ) -> Answer | None:
     """The entry under which a wallet posted this id before a source."""
-    found = await row(
-        connection,
-        f"""
+    query = f"""
         SELECT {ENTRY_COLUMNS} FROM wallet_entries
         WHERE transaction_id = %s::uuid AND wallet_id = %s AND source_partition = %s AND source_offset < %s
         ORDER BY sequence DESC LIMIT 1
-        """,  # noqa: S608 - the columns are ours
-        transaction_id,
-        wallet_id,
-        before[0],
-        before[1],
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await row(connection, query, transaction_id, wallet_id, before[0], before[1])
     return None if found is None else entry_of_row(found)
 
 
@@ -399,21 +358,14 @@ async def newest_entries(
     limit: int,
 ) -> list[Answer]:
     """A wallet's entries of a time span, newest first, before a sequence."""
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {ENTRY_COLUMNS} FROM wallet_entries
         WHERE wallet_id = %s AND sequence < coalesce(%s, 9223372036854775807)
             AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
             AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
         ORDER BY sequence DESC LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        wallet_id,
-        before,
-        start,
-        end,
-        limit,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, wallet_id, before, start, end, limit)
     return [entry_of_row(one) for one in found]
 
 
@@ -421,9 +373,7 @@ async def points(
     connection: Connection, wallet_id: str, start: datetime | None, end: datetime | None, most: int
 ) -> list[list[str]]:
     """Times and balances after entries: all of them, or about `points` evenly spread ones and the last."""
-    found = await rows(
-        connection,
-        """
+    query = """
         WITH wanted AS MATERIALIZED (
             SELECT sequence, recorded_at, balance FROM wallet_entries
             WHERE wallet_id = %s AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
@@ -431,10 +381,6 @@ async def points(
         ), range AS (SELECT min(sequence) AS first, max(sequence) AS last FROM wanted)
         SELECT recorded_at, balance FROM wanted, range
         WHERE (sequence - first) %% ((last - first) / %s + 1) = 0 OR sequence = last ORDER BY sequence
-        """,
-        wallet_id,
-        start,
-        end,
-        most,
-    )
+    """
+    found = await rows(connection, query, wallet_id, start, end, most)
     return [[rfc3339(at), str(balance)] for at, balance in found]

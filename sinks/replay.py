@@ -72,24 +72,18 @@ class Replay:
         """Close the connection."""
         self._connection.close()
 
-    def begin(self, wanted: Sequence[Stretch], begins: Mapping[int, int]) -> None:
-        """Take the sink's positions and record what to replay, all or nothing.
-
-        Raises Refused while the sink or another replay of it runs, while an earlier one is unfinished, and for
-        a stretch that would leave a hole behind the sink's position.
-        """
-        self._take(begins, wanted)
-
-    def resume(self, begins: Mapping[int, int]) -> list[Stretch]:
-        """Take the sink's positions again and return the unfinished replay; raises Refused as `begin` does."""
-        return self._take(begins, None)
-
     def abandon(self) -> None:
         """Forget an unfinished replay; what it inserted stays. Raises Refused while one runs."""
         replay_positions.refuse_if_living(self._connection, self._holder)
         replay_positions.forget(self._connection, self._holder)
 
-    def _take(self, begins: Mapping[int, int], wanted: Sequence[Stretch] | None) -> list[Stretch]:
+    def begin(self, begins: Mapping[int, int], wanted: Sequence[Stretch] | None = None) -> list[Stretch]:
+        """Take the sink's positions and record what to replay, all or nothing; returns it.
+
+        `wanted` None resumes the unfinished replay. Raises Refused while the sink or another replay of it runs, while
+        an earlier one is unfinished or none is to resume, and for a stretch that would leave a hole behind the sink's
+        position.
+        """
         replay_positions.refuse_if_living(self._connection, self._holder)
         try:
             with self._connection.transaction():

@@ -37,7 +37,7 @@ def _address_of(console: Child) -> str:
         for line in console.log.read_text("utf-8", "replace").splitlines():
             if line.startswith(LISTENING):
                 return line.split()[1]
-        console.check()
+        console.raise_if_ended()
         time.sleep(0.1)
     raise Stopped(f"the console did not listen within {LISTENS_S:g} s: see {console.log}")
 

@@ -29,13 +29,13 @@ from operations.rejections.listing import (
     transaction_in,
 )
 from operations.sending.delivery import deliver, may_send, paced
+from operations.sending.generator import Record
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights
 from topics.cluster import describe, offsets_of, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
-from topics.rejections import Headers
 from topics.source import Source
 
 #: Look for resubmitted records from this long before the first rejection: brokers' clocks differ.
@@ -70,16 +70,6 @@ class Outcome:
     not_found: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Again:
-    """A record to send."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    partition: int
-
-
 def named_in(file: Path) -> frozenset[str]:
     """Source records listed in a file, one `partition:offset` a line; # starts a comment."""
     try:
@@ -107,7 +97,7 @@ class Plan:
     settings: Settings
     #: Rejections to look at.
     count: int
-    again: Iterator[Again]
+    again: Iterator[Record]
     outcome: Outcome
 
 
@@ -169,7 +159,7 @@ def _chosen(
     done: set[str],
     options: Options,
     outcome: Outcome,
-) -> Iterator[Again]:
+) -> Iterator[Record]:
     """The records to send, in the order of the rejections; counts them and the skipped ones."""
     for rejection in rejections:
         again = None
@@ -190,7 +180,7 @@ def _chosen(
 
 def _again(
     settings: Settings, pipeline: Pipeline, rejection: Rejection, options: Options
-) -> tuple[Again | None, str]:
+) -> tuple[Record | None, str]:
     """The record to send for a rejection, or None and why."""
     key = rejection.key
     if options.key_from_wallet:
@@ -209,7 +199,7 @@ def _again(
         return None, "too large with the headers of a resubmission"
     # Where a partitioner would put it; a record without a key goes to its old partition.
     partition = rejection.partition if key is None else partition_of(key, pipeline.partitions)
-    return Again(key, rejection.value, headers, partition), ""
+    return Record(key, rejection.value, headers, partition), ""
 
 
 def _done_before(settings: Settings, since: datetime) -> set[str]:

@@ -17,7 +17,7 @@ from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
 from sinks.archive.compare import Advance
-from sinks.archive.months import Month
+from sinks.archive.seals import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
 from sinks.postgres import ARCHIVER, PASSING, lost, one_line

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from local.stack import Stack
-from schemas.entries import chain, encode_entry, encode_transaction
+from schemas.codec import chain, encode_entry, encode_transaction
 from tests.integration.pipelines import (
     Worker,
     as_record,

@@ -18,7 +18,10 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from console import encoding, guard
 from console.app import openapi
+from console.database import Database
 from console.decoding import decoded
+from console.feeds import WalletFeed
+from console.live import Live
 from console.outcomes import OVERHEAD_BYTES, Feed, Outcomes, Posted, Refused
 from console.pages import hexadecimal, moment, money, segment
 from console.problems import Problem
@@ -163,8 +166,23 @@ def test_a_slow_client_of_a_feed_costs_no_more_than_its_bound() -> None:
     async def play() -> None:
         feed = Feed(10)
         feed.add([posted(number) for number in range(25)])
-        assert feed.overflowed
         assert [source[1] for source, _ in feed.entries] == [20, 21, 22, 23, 24]
+
+    asyncio.run(play())
+
+
+def test_feeds_are_bounded_and_one_that_never_began_holds_nothing() -> None:
+    async def play() -> None:
+        settings = Settings(console_feeds=1)
+        live = Live(settings, Database(settings))
+        WalletFeed(live, "alice", None)  # its client is gone before the first event
+        assert live.outcomes._feeds == {}
+        begun = WalletFeed(live, "alice", None).events()
+        assert await anext(begun) == b"retry: 1000\n\n"
+        with pytest.raises(Problem, match="WALLET_CONSOLE_FEEDS"):
+            WalletFeed(live, "bob", None)
+        await begun.aclose()  # type: ignore[attr-defined] # it is a generator
+        WalletFeed(live, "bob", None)
 
     asyncio.run(play())
 

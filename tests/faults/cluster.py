@@ -102,7 +102,7 @@ class Cluster:
         """Start brokers that are down and return when they answer."""
         started = [node for node in nodes if not server.is_alive(self._running.get(node))]
         for node in started:
-            self._members[node].prepare(lambda _line: None)
+            self._members[node].prepare(server.silent)
             self._running[node] = server.spawn(self._members[node])
         for node in started:
             server.wait_until_ready(self._members[node], self._running[node])

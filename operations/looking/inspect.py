@@ -11,18 +11,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import typer
 from confluent_kafka import Message
+from rich.table import Table
 
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.output import progress
+from operations.cli.output import as_line, progress, show_table, table
 from operations.looking.time_lookup import MILLISECOND, offsets_at
 from operations.verify.cut import cuts
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.partitioner import partition_of
-from schemas.records import CREDIT, EPOCH, LedgerEntry
+from schemas.records import CREDIT, DEBIT, EPOCH, TYPES, LedgerEntry
 from topics.cluster import Offsets, agreed, offsets_of, quiet_admin
 from topics.names import Topics
 from topics.topic_log import TopicLog
@@ -83,8 +84,8 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
         undecided = cut.input.end - cut.source
         if place.effective_at:
             return scan.sum_until(place.effective_at, count, undecided)
-        bound = _bound(settings, scan, place)
-        newest = scan.newest_before(bound, count, _within(place))
+        bound, counts = _limits(settings, scan, place)
+        newest = scan.newest_before(bound, count, counts)
         if newest:
             last = newest[0]
             return Found(wallet_id, partition, last.transaction.currency, last.balance, newest, undecided)
@@ -103,27 +104,18 @@ def _check_offset(settings: Settings, partition: int, offset: int, there: Offset
         raise Refused(f"the worker has handled {where} only up to offset {decided}: try again later")
 
 
-def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
-    """An offset of the ledger before which all entries that count are."""
+def _limits(settings: Settings, scan: "Scan", place: Place) -> tuple[int, Callable[[LedgerEntry], bool]]:
+    """An offset of the ledger before which all entries that count are, and which of those before it count."""
     if place.at is not None:
         # Entries recorded in that same millisecond are included.
-        after = EPOCH + ((place.at - EPOCH) // MILLISECOND + 1) * MILLISECOND
-        found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
-        return scan.log.end if found is None else min(found, scan.log.end)
-    if place.at_offset is not None:
-        return scan.behind_source(place.at_offset)
-    return scan.log.end
-
-
-def _within(place: Place) -> Callable[[LedgerEntry], bool]:
-    """Whether an entry counts; the bound is only approximate."""
-    if place.at is not None:
         latest_ms = (place.at - EPOCH) // MILLISECOND
-        return lambda entry: entry.recorded_ms <= latest_ms
-    if place.at_offset is not None:
-        latest = place.at_offset
-        return lambda entry: entry.source_offset <= latest
-    return lambda _: True
+        after = EPOCH + (latest_ms + 1) * MILLISECOND
+        found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
+        bound = scan.log.end if found is None else min(found, scan.log.end)
+        return bound, lambda entry: entry.recorded_ms <= latest_ms
+    if (latest := place.at_offset) is not None:
+        return scan.behind_source(latest), lambda entry: entry.source_offset <= latest
+    return scan.log.end, lambda _: True
 
 
 class Scan:
@@ -228,3 +220,88 @@ def _entry(message: Message) -> LedgerEntry:
             "it was not written by this pipeline's worker; run `wallet verify`"
         ) from error
     return entry
+
+
+def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
+    """Print a wallet's state, and as many of its newest entries as were asked for."""
+    if as_json:
+        typer.echo(as_line(_fields(found, place, entries)))
+        return
+    if place.effective_at:
+        typer.echo(f"{found.balance} {found.currency} (minor units), by occurred_at")
+        typer.echo(f"sum of {found.counted} entries up to {rfc3339(place.effective_at)}")
+    elif not found.entries:
+        typer.echo(f"0 {found.currency} (minor units): before the wallet's first entry")
+    else:
+        newest = found.entries[0]
+        typer.echo(f"{found.balance} {found.currency} (minor units)")
+        typer.echo(f"sequence     {newest.sequence}")
+        typer.echo(f"recorded at  {rfc3339(newest.recorded_at)}")
+        typer.echo(f"source       partition {newest.source_partition}, offset {newest.source_offset}")
+        typer.echo(f"hash         {newest.hash.hex()}")
+    if found.undecided:
+        typer.echo(
+            f"note: {found.undecided} offsets of the input are not handled yet and not included", err=True
+        )
+    if entries and found.entries:
+        show_table(_table(found.entries))
+
+
+def _table(entries: Sequence[LedgerEntry]) -> Table:
+    rows = (
+        (
+            entry.sequence,
+            rfc3339(entry.recorded_at),
+            rfc3339(entry.transaction.occurred_at),
+            f"{'-' if entry.transaction.type == DEBIT else '+'}{entry.transaction.amount}",
+            entry.balance,
+            entry.transaction.transaction_id,
+            entry.transaction.group_id or "",
+        )
+        for entry in entries
+    )
+    columns = ("sequence", "recorded at", "occurred at", "amount", "balance", "transaction", "group")
+    return table(columns, rows, numbers=("sequence", "amount", "balance"))
+
+
+def _fields(found: Found, place: Place, entries: int) -> dict[str, object]:
+    newest = found.entries[0] if found.entries and not place.effective_at else None
+    return {
+        "wallet_id": found.wallet_id,
+        "partition": found.partition,
+        "currency": found.currency,
+        "balance": found.balance,
+        "at": _time(place.at),
+        "at_offset": place.at_offset,
+        "effective_at": _time(place.effective_at),
+        "counted": found.counted,
+        "sequence": newest.sequence if newest else None,
+        "recorded_at": _time(newest.recorded_at) if newest else None,
+        "source_partition": newest.source_partition if newest else None,
+        "source_offset": newest.source_offset if newest else None,
+        "hash": newest.hash.hex() if newest else None,
+        "undecided": found.undecided,
+        "entries": [_entry_fields(entry) for entry in found.entries] if entries else [],
+    }
+
+
+def _entry_fields(entry: LedgerEntry) -> dict[str, object]:
+    transaction = entry.transaction
+    return {
+        "transaction_id": transaction.transaction_id,
+        "type": TYPES[transaction.type],
+        "amount": transaction.amount,
+        "occurred_at": rfc3339(transaction.occurred_at),
+        "group_id": transaction.group_id,
+        "metadata": dict(transaction.metadata),
+        "sequence": entry.sequence,
+        "balance": entry.balance,
+        "recorded_at": rfc3339(entry.recorded_at),
+        "source_partition": entry.source_partition,
+        "source_offset": entry.source_offset,
+        "hash": entry.hash.hex(),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)
