@@ -31,8 +31,9 @@ else
 endif
 	@touch $@
 
-demo: $(READY) ## The whole pipeline on mixed input, one worker killed half-way, every balance checked
-	$(BIN)/wallet demo
+KEEP :=
+demo: $(READY) ## The whole pipeline on mixed input, every balance checked; KEEP=1 leaves it running, with a console
+	$(BIN)/wallet demo $(if $(KEEP),--run-on)
 
 check: $(READY) ## Lint and types
 	$(BIN)/ruff check
@@ -110,7 +111,8 @@ lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)
 
 EXPORT := --no-emit-project --no-annotate --no-header --format requirements-txt
 
-clean: ## Stop the local stacks and remove what was made, data included
+clean: ## Stop the local stacks and a demo that was kept, and remove what was made, data included
+	@if [ -x $(BIN)/wallet ] && [ -e .local/demo/running.json ]; then $(BIN)/wallet demo --stop; fi
 	@for folder in .local/stack .local/test-stack*/; do \
 		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
 			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done

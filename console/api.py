@@ -22,7 +22,6 @@ from console.encoding import (
     whole_in,
 )
 from console.feeds import WalletFeed
-from console.freshness import sink_positions
 from console.guard import shows
 from console.live import Live, is_duplicate, outcome_fields, pending_fields
 from console.outcomes import Outcome, Posted, Source
@@ -43,6 +42,8 @@ PROBLEM: dict[str, Any] = {
     "description": "A problem, with a sentence.",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemFields"}}},
 }
+#: How complete the tables are, where they do not answer.
+UNKNOWN: Answer = {"recorded_at": None, "positions": {}}
 #: What any request may be answered with.
 ANY: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 421, 503), PROBLEM)
 
@@ -78,9 +79,9 @@ async def live_of(request: Request) -> Live:
 OfConsole = Annotated[Live, Depends(live_of)]
 
 
-async def stamped(live: Live, connection: Connection, answer: Answer) -> Answer:
+async def stamped(connection: Connection, answer: Answer) -> Answer:
     """An answer with the positions that it stands for, read in the same state of the tables."""
-    return answer | {"complete_until": live.complete_until(await sink_positions(connection)).fields()}
+    return answer | {"complete_until": await tables.complete_until(connection)}
 
 
 def page_of(answer: Answer, more: bool, query: dict[str, object | None]) -> Answer:
@@ -108,14 +109,14 @@ async def wallets(
                 "after": found[limit - 1]["wallet_id"] if len(found) > limit else None,
             },
         )
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/wallets/{wallet}", response_model=models.Wallet)
 async def wallet(live: OfConsole, wallet: WalletId) -> Response:
     """A wallet and its newest entry."""
     async with live.database.one_state() as connection:
-        return JSONResponse(await stamped(live, connection, await tables.newest(connection, id_in(wallet))))
+        return JSONResponse(await stamped(connection, await tables.newest(connection, id_in(wallet))))
 
 
 @router.get("/wallets/{wallet}/balance", response_model=models.Balance, responses={504: PROBLEM})
@@ -136,7 +137,7 @@ async def balance(
     late = source is not None and not await live.wait_for_row(source, wait_s)
     async with live.database.one_state() as connection:
         if late:
-            until = live.complete_until(await sink_positions(connection)).fields()
+            until = await tables.complete_until(connection)
             raise Problem(504, f"the outcome of {after} is not in the tables yet", complete_until=until)
         if recorded or occurred:
             time = recorded or occurred
@@ -145,7 +146,7 @@ async def balance(
         else:
             newest = await tables.newest(connection, wallet_id)
             answer = {name: newest[name] for name in ("wallet_id", "currency", "balance", "source")}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/wallets/{wallet}/statement", response_model=models.Statement)
@@ -165,7 +166,7 @@ async def statement(
         more = answer.pop("more")
         last = answer["entries"][-1]["sequence"] if answer["entries"] else None
         answer = page_of(answer, more, {"from": from_, "to": to, "limit": limit, "after_sequence": last})
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/wallets/{wallet}/proof", response_model=models.Proof)
@@ -179,7 +180,7 @@ async def proof(
         more = answer.pop("more")
         last = answer["entries"][-1]["sequence"] if answer["entries"] else None
         answer = page_of(answer, more, {"sequence": sequence, "after_sequence": last})
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get(
@@ -206,9 +207,7 @@ async def events(
 async def group(live: OfConsole, group: Annotated[str, Path(max_length=2_000)]) -> Response:
     """The legs of a movement, and whether they sum to zero."""
     async with live.database.one_state() as connection:
-        return JSONResponse(
-            await stamped(live, connection, await tables.group(connection, id_in(group, "group")))
-        )
+        return JSONResponse(await stamped(connection, await tables.group(connection, id_in(group, "group"))))
 
 
 @router.get("/rejections", response_model=models.Rejections)
@@ -230,7 +229,7 @@ async def rejections(
         last = found[limit - 1]["source"] if more else None
         query = {"reason": wanted, "from": from_, "to": to, "limit": limit, "after": last}
         answer = page_of({"rejections": found[:limit]}, more, query)
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 def reason_in(text: str | None) -> str | None:
@@ -259,7 +258,7 @@ async def rejection_of(live: Live, source: Source) -> Answer:
         if found is None:
             raise not_found(f"the tables have no rejection of {position(*source)}")
         answer, value = found
-        return await stamped(live, connection, answer | decoded(value))
+        return await stamped(connection, answer | decoded(value))
 
 
 def source_in(partition: str, offset: str) -> Source:
@@ -380,7 +379,7 @@ async def trial_balance(live: OfConsole, at: At = None) -> Response:
     time = time_in("at", at)
     async with live.database.one_state() as connection:
         answer = {"at": time and rfc3339(time), "currencies": await tables.trial_balance(connection, time)}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/reports/daily", response_model=models.Daily)
@@ -399,16 +398,14 @@ async def daily(
     if not 0 < (end - first).days <= tables.MOST_DAYS:
         raise wrong(f"from {first} to {end} must be 1 to {tables.MOST_DAYS} days")
     async with live.database.one_state() as connection:
-        return JSONResponse(
-            await stamped(live, connection, await tables.daily(connection, wallet_id, first, end))
-        )
+        return JSONResponse(await stamped(connection, await tables.daily(connection, wallet_id, first, end)))
 
 
 @router.get("/seals", response_model=models.Seals)
 async def seals(live: OfConsole) -> Response:
     """Sealed months."""
     async with live.database.one_state() as connection:
-        return JSONResponse(await stamped(live, connection, {"seals": await tables.seals(connection)}))
+        return JSONResponse(await stamped(connection, {"seals": await tables.seals(connection)}))
 
 
 @router.get("/pipeline", response_model=models.Pipeline)
@@ -422,7 +419,6 @@ async def pipeline_fields(live: Live) -> Answer:
     answer = await live.status()
     try:
         async with live.database.asking() as connection:
-            positions = await sink_positions(connection)
+            return await stamped(connection, answer)
     except Problem:
-        positions = {}
-    return answer | {"complete_until": live.complete_until(positions).fields()}
+        return answer | {"complete_until": UNKNOWN}

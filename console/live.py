@@ -16,7 +16,7 @@ from console import finding, tables
 from console.database import Database, told
 from console.encoding import entry_of_record, position
 from console.following import Follower, followers, pipeline_settings
-from console.freshness import CompleteUntil, Freshness, sink_positions
+from console.freshness import Freshness
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from console.problems import away, not_found
 from console.sending import Sender
@@ -54,7 +54,9 @@ class Live:
         self._looking = asyncio.Semaphore(LOOKING)
         self._positions_task: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
+        #: Where the sinks are, by topic and partition; and the input offsets below which the tables are complete.
         self._positions: dict[tuple[str, int], int] = {}
+        self._complete: dict[str, str] = {}
         self._row_waiters = 0
         self._status: tuple[float, Answer] | None = None
         self._status_lock = asyncio.Lock()
@@ -109,12 +111,6 @@ class Live:
         """Why Kafka cannot be followed at the moment, or None."""
         return "it was not reached yet" if self._freshness is None else self._freshness.problem
 
-    def complete_until(self, positions: dict[tuple[str, int], int]) -> CompleteUntil:
-        """Up to where tables are complete whose sinks are at these positions."""
-        return (
-            CompleteUntil(None, {}) if self._freshness is None else self._freshness.complete_until(positions)
-        )
-
     async def wait_for_row(self, source: Source, wait_s: float) -> bool:
         """Wait; returns whether the outcome of a record is in the tables."""
         self._must_have(source)
@@ -140,7 +136,7 @@ class Live:
     def _has_row(self, source: Source) -> bool:
         outcome = self.outcomes.get(source)
         if outcome is None:
-            return self.freshness.complete_until(self._positions).has(source)
+            return int(self._complete.get(str(source[0]), 0)) > source[1]
         names = Topics.of(self.settings)
         topic = names.ledger if type(outcome) is Posted else names.rejections
         return self._positions.get((topic, source[0]), 0) > outcome.offset
@@ -149,7 +145,8 @@ class Live:
         while self._row_waiters:
             try:
                 async with self.database.asking() as connection:
-                    self._positions = await sink_positions(connection)
+                    self._positions = await tables.sink_positions(connection)
+                    self._complete = (await tables.complete_until(connection))["positions"]
             except Exception:  # noqa: BLE001 - PostgreSQL is away: waiting requests get their answer when their time is over
                 await asyncio.sleep(0.5)
             async with self._moved:

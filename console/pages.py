@@ -12,9 +12,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from config.times import rfc3339
 from console import tables
-from console.api import OfConsole, reason_in, rejection_of, source_in, stamped
+from console.api import UNKNOWN, OfConsole, reason_in, rejection_of, source_in, stamped
 from console.encoding import id_in, time_in, whole_in
-from console.freshness import sink_positions
 from console.live import Live, outcome_fields, pending_fields
 from console.problems import Problem
 from console.tables import Answer
@@ -104,22 +103,21 @@ async def _overview(live: Live) -> Answer:
     """Everything that the overview shows; unknown values are None, with the cause among the problems."""
     problems: list[str] = []
     reasons: dict[str, int] = {}
-    positions: dict[tuple[str, int], int] | None = None
+    until: Answer = UNKNOWN
     seals: list[Answer] = []
     if live.problem is not None:
         problems.append(f"Kafka does not answer: {live.problem}")
     try:
         async with live.database.asking() as connection:
-            positions = await sink_positions(connection)
+            until = await tables.complete_until(connection)
             seals = await tables.seals(connection)
         reasons = await live.reasons()
     except Problem as told:
         problems.append(told.detail)
-    until = live.complete_until(positions or {})
     partitions = []
     if live.problem is None:
         for at, (decided, end) in live.freshness.lag().items():
-            complete = until.positions.get(at, 0)
+            complete = int(until["positions"].get(str(at), 0))
             partitions.append(
                 {"partition": at, "input_end": end, "decided": decided, "worker_lag": max(0, end - decided),
                  "complete": complete, "tables_lag": max(0, end - complete)}
@@ -131,7 +129,7 @@ async def _overview(live: Live) -> Answer:
         problems.append("no worker is running: nothing is posted")
     if worker_lag > BEHIND:
         problems.append(f"workers are {worker_lag:,} records behind the input")
-    if positions is not None and tables_lag - worker_lag > BEHIND:
+    if until is not UNKNOWN and tables_lag - worker_lag > BEHIND:
         problems.append(f"the tables are {tables_lag - worker_lag:,} records behind the workers")
     return {
         "prefix": live.settings.prefix,
@@ -141,7 +139,7 @@ async def _overview(live: Live) -> Answer:
         "partitions": partitions,
         "worker_lag": worker_lag,
         "tables_lag": tables_lag,
-        "complete_until": until.fields(),
+        "complete_until": until,
         "reasons": reasons,
         "readers": status,
         "seals": len(seals),
@@ -171,7 +169,7 @@ async def wallets(
     """Wallets whose ids begin with what was typed."""
     async with live.database.one_state() as connection:
         found = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
-        answer = await stamped(live, connection, {"wallets": found[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallets": found[:PAGE_ROWS]})
     more = {"prefix": prefix, "after": found[PAGE_ROWS - 1]["wallet_id"]} if len(found) > PAGE_ROWS else None
     return page(
         "wallets.html",
@@ -196,7 +194,7 @@ async def wallet(
             connection, wallet_id, start, end, whole_in("before", before or None), PAGE_ROWS + 1
         )
         then = await tables.balance_at(connection, wallet_id, when, effective=False) if when else None
-        answer = await stamped(live, connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
     filters = {"from": from_, "to": to, "at": at}
     given = {name: text for name, text in filters.items() if text}
     more = given | {"before": entries[PAGE_ROWS - 1]["sequence"]} if len(entries) > PAGE_ROWS else None
@@ -222,7 +220,7 @@ async def chart(live: OfConsole, wallet: str, from_: From = "", to: Text = "") -
         currency, _ = await tables.currency_of(connection, wallet_id)
         points = await tables.points(connection, wallet_id, time_in("from", from_), time_in("to", to), POINTS)
         answer = {"currency": currency, "digits": MINOR_DIGITS.get(currency, 0), "points": points}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 # -- groups, outcomes, rejections, seals
@@ -233,7 +231,7 @@ async def group(live: OfConsole, group: str) -> Response:
     """The legs of a movement."""
     group_id = id_in(group, "group")
     async with live.database.one_state() as connection:
-        answer = await stamped(live, connection, await tables.group(connection, group_id))
+        answer = await stamped(connection, await tables.group(connection, group_id))
     return page(
         "group.html", **answer, prefix=live.settings.prefix, json=f"/api/v1/groups/{segment(group_id)}"
     )
@@ -268,7 +266,7 @@ async def rejections(
             found = await tables.newest_rejections(
                 connection, live.settings.partitions, wanted, PAGE_ROWS + 1
             )
-        answer = await stamped(live, connection, {"rejections": found[:PAGE_ROWS]})
+        answer = await stamped(connection, {"rejections": found[:PAGE_ROWS]})
     filters = {"reason": wanted or "", "from": from_, "to": to}
     given = {name: text for name, text in filters.items() if text}
     more = None
@@ -323,5 +321,5 @@ async def rejection(live: OfConsole, partition: str, offset: str) -> Response:
 async def seals(live: OfConsole) -> Response:
     """Sealed months as a chain."""
     async with live.database.one_state() as connection:
-        answer = await stamped(live, connection, {"seals": await tables.seals(connection)})
+        answer = await stamped(connection, {"seals": await tables.seals(connection)})
     return page("seals.html", **answer, prefix=live.settings.prefix, json="/api/v1/seals")

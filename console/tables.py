@@ -3,12 +3,12 @@
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from config.times import rfc3339
 from console.database import Connection, row, rows
-from console.encoding import ENTRY_COLUMNS, days, entry_of_row, position, signed
+from console.encoding import ENTRY_COLUMNS, entry_of_row, position, signed
 from console.problems import not_found
 
 Answer = dict[str, Any]
@@ -165,24 +165,40 @@ async def proof(
 
 async def group(connection: Connection, group_id: str) -> Answer:
     """The legs of a movement, and whether they sum to zero in every currency; Problem 404 if there are none."""
-    query = f"""
-        SELECT {ENTRY_COLUMNS} FROM wallet_entries WHERE group_id = %s
-        ORDER BY recorded_at, wallet_id, sequence LIMIT %s
-    """  # noqa: S608 - the columns are ours
-    found = await rows(connection, query, group_id, MOST_LEGS)
+    found = await rows(
+        connection,
+        f"SELECT {ENTRY_COLUMNS} FROM wallet_group(%s) LIMIT %s",  # noqa: S608 - the columns are ours
+        group_id,
+        MOST_LEGS,
+    )
     if not found:
         raise not_found(f"no entry in the tables has group {group_id!r}")
-    query = """
-        SELECT currency, sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END) FROM wallet_entries
-        WHERE group_id = %s GROUP BY currency ORDER BY currency
-    """
-    sums = await rows(connection, query, group_id)
+    sums = await rows(
+        connection,
+        "SELECT DISTINCT currency, currency_sum, complete FROM wallet_group(%s) ORDER BY currency",
+        group_id,
+    )
     return {
         "group_id": group_id,
         "legs": [entry_of_row(one) for one in found],
-        "sums": {currency: str(int(total)) for currency, total in sums},
-        "complete": all(total == 0 for _, total in sums),
+        "sums": {currency: str(int(total)) for currency, total, _ in sums},
+        "complete": sums[0][2],
     }
+
+
+async def sink_positions(connection: Connection) -> dict[tuple[str, int], int]:
+    """Next offsets of the sinks whose rows are outcomes of input records, by topic and partition."""
+    found = await rows(
+        connection,
+        "SELECT topic, partition, next_offset FROM sink_positions WHERE sink IN ('ledger', 'rejections')",
+    )
+    return {(topic, partition): offset for topic, partition, offset in found}
+
+
+async def complete_until(connection: Connection) -> Answer:
+    """Up to which time and input positions the tables are complete: every answer carries this."""
+    ((recorded_at, positions),) = await rows(connection, "SELECT * FROM wallet_complete_until()")
+    return {"recorded_at": recorded_at and rfc3339(recorded_at), "positions": positions}
 
 
 _REJECTION = "source_partition, source_offset, reason, detail, at, key"
@@ -274,61 +290,34 @@ async def entry_of_transaction(
 
 async def trial_balance(connection: Connection, at: datetime | None) -> Answer:
     """Credits, debits, balance and number of wallets of every currency, by recorded_at."""
-    query = """
-        SELECT w.currency, coalesce(s.credits, 0), coalesce(s.debits, 0), w.wallets
-        FROM (
-            SELECT currency, count(*) AS wallets FROM wallets
-            WHERE opened_at <= coalesce(%s, 'infinity'::timestamptz) GROUP BY currency
-        ) AS w LEFT JOIN (
-            SELECT currency, sum(amount) FILTER (WHERE type = 'CREDIT') AS credits,
-                sum(amount) FILTER (WHERE type = 'DEBIT') AS debits
-            FROM wallet_entries WHERE recorded_at <= coalesce(%s, 'infinity'::timestamptz) GROUP BY currency
-        ) AS s USING (currency) ORDER BY w.currency
-    """
-    found = await rows(connection, query, at, at)
     return {
         currency: {
             "credits": str(int(credits)),
             "debits": str(int(debits)),
-            "balance": str(int(credits - debits)),
+            "balance": str(int(balance)),
             "wallets": str(count),
         }
-        for currency, credits, debits, count in found  # noqa: A001 - the field's name
+        for currency, credits, debits, balance, count in await rows(  # noqa: A001 - the field's name
+            connection, "SELECT * FROM wallet_trial_balance(%s)", at
+        )
     }
 
 
 async def daily(connection: Connection, wallet_id: str, first: date, end: date) -> Answer:
     """The closing balance of every day in UTC from `first` (included) to `end` (not), days without entries too."""
     currency, opened_at = await currency_of(connection, wallet_id)
-    starts = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    found = {
-        day: (closing, entries, credits, debits)
-        for day, closing, entries, credits, debits in await rows(  # noqa: A001 - the field's name
-            connection,
-            """
-            SELECT recorded_at::date, (array_agg(balance ORDER BY sequence DESC))[1], count(*),
-                coalesce(sum(amount) FILTER (WHERE type = 'CREDIT'), 0),
-                coalesce(sum(amount) FILTER (WHERE type = 'DEBIT'), 0)
-            FROM wallet_entries WHERE wallet_id = %s AND recorded_at >= %s AND recorded_at < %s GROUP BY 1
-            """,
-            wallet_id,
-            starts,
-            starts + timedelta(days=(end - first).days),
+    closings = [
+        {
+            "day": day.isoformat(),
+            "closing": str(balance),
+            "entries": str(entries),
+            "credits": str(int(credits)),
+            "debits": str(int(debits)),
+        }
+        for day, balance, entries, credits, debits in await rows(  # noqa: A001 - the field's name
+            connection, "SELECT * FROM wallet_daily_balances(%s, %s, %s)", wallet_id, first, end
         )
-    }
-    before = await row(connection, "SELECT wallet_balance_before(%s, %s)", wallet_id, starts)
-    closing, closings = int((before[0] if before else 0) or 0), []
-    for day in days(first, end):
-        closing, entries, credits, debits = found.get(day, (closing, 0, 0, 0))  # noqa: A001
-        closings.append(
-            {
-                "day": day.isoformat(),
-                "closing": str(closing),
-                "entries": str(entries),
-                "credits": str(int(credits)),
-                "debits": str(int(debits)),
-            }
-        )
+    ]
     return {"wallet_id": wallet_id, "currency": currency, "opened_at": rfc3339(opened_at), "days": closings}
 
 

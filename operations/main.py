@@ -469,8 +469,15 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the topics and the database afterwards.")
     ] = False,
+    run_on: Annotated[
+        bool, typer.Option("--run-on", help="Keep them, and leave the pipeline running, with a console.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Only stop the pipeline that --run-on left.")] = False,
 ) -> None:
     """Run the whole pipeline on mixed input, kill its worker half-way, and check every balance."""
     from operations.demo import run as showing
 
-    raise typer.Exit(showing.run(count, wallets, keep=keep))
+    if stop:
+        showing.stop()
+        return
+    raise typer.Exit(showing.run(count, wallets, keep=keep, run_on=run_on))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sinks.archive.entries import source_offset
 from sinks.postgres import WRITER
 from sinks.rows import entry_row
 from sinks.sink import Record, Rows, body_of, made
@@ -58,3 +59,7 @@ class LedgerSink:
         return Rows(
             ((WALLETS, wallets), (TRANSACTIONS, transactions)), frozenset(entry.day for entry in entries)
         )
+
+    def source_offset(self, record: Record) -> int:
+        """The entry's source."""
+        return source_offset(record.value() or b"")

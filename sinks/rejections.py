@@ -8,7 +8,7 @@ from sinks.postgres import WRITER
 from sinks.rows import rejection_row
 from sinks.sink import Record, Rows, made
 from sinks.tables import Table
-from topics.rejections import appended
+from topics.rejections import appended, source_of
 
 REJECTIONS = Table(
     name="rejections",
@@ -29,6 +29,10 @@ class RejectionSink:
     def rows(self, records: Sequence[Record]) -> Rows:
         """One row a record."""
         return Rows(((REJECTIONS, made(records, _row)),))
+
+    def source_offset(self, record: Record) -> int | None:
+        """The rejected record."""
+        return source_of(record)
 
 
 def _row(record: Record) -> bytes:

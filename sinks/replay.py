@@ -156,7 +156,7 @@ class Replay:
 
     def _transaction(self, prepared: Prepared) -> None:
         (move,) = prepared.batch.moves
-        partition, expected, next_offset = move
+        partition, expected, next_offset = move[:3]
         position = self._positions[partition]
         moved = Position(max(position.next_offset, next_offset), max(position.high_offset, next_offset))
         with self._connection.transaction():
@@ -172,7 +172,7 @@ class Replay:
                     "and start another"
                 )
             # 2. The sink's position, moved if the replay goes beyond it: a replaced owner writes nothing.
-            own = Move(partition, position.next_offset, moved.next_offset)
+            own = move._replace(expected=position.next_offset, next_offset=moved.next_offset)
             positions.advance(self._connection, self._holder, [own])
             # 3. The rows.
             inserted = prepared.put(self._connection)

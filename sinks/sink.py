@@ -48,6 +48,9 @@ class Sink(Protocol):
     def rows(self, records: Sequence[Record]) -> Rows:
         """Rows for these records; raises Stopped for one that does not decode."""
 
+    def source_offset(self, record: Record) -> int | None:
+        """The input offset of a record that decodes; None for a sink that has not every outcome of its topic's kind."""
+
 
 def body_of(record: Record) -> bytes:
     """The Avro body of a value in Confluent's wire format; raises ValueError if it is not in it."""

@@ -38,3 +38,6 @@ class SnapshotSink:
     def rows(self, records: Sequence[Record]) -> Rows:
         """One row a record."""
         return Rows(((SNAPSHOTS, made(records, lambda record: snapshot_row(body_of(record)))),))
+
+    def source_offset(self, record: Record) -> None:
+        """None: a snapshot does not say what came before it."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import typer
 from rich.table import Table
 
 from audit.contract import Reason
@@ -21,6 +22,7 @@ from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Child, Children, stopping_on_signals
 from operations.cli.output import console, progress, table, until_done
+from operations.demo import running
 from operations.sending import delivery, generating
 from operations.sending.generator import Mix, records
 from operations.setup import init
@@ -34,6 +36,8 @@ from topics.names import Topics
 from topics.topic_log import TopicLog
 
 FOLDER = Path(".local/demo")
+#: The process ids of the pipeline that a demo left running.
+NOTES = FOLDER / "running.json"
 STAMP = "%Y%m%d-%H%M%S"
 _NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
 _DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")
@@ -78,11 +82,15 @@ class Results:
         return self.report.clean and all(one.conserved and not one.in_flight for one in self.report.covered)
 
 
-def run(count: int, wallets: int, *, keep: bool = False) -> int:
-    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code."""
+def run(count: int, wallets: int, *, keep: bool = False, run_on: bool = False) -> int:
+    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code.
+
+    `keep` leaves what it made, `run_on` also a pipeline that goes on, with a console.
+    """
     settings = _somewhere()
     began = time.monotonic()
     with _alone(), stopping_on_signals():
+        running.stop(NOTES)
         _remove_old(settings)
         demo = Run(_new_pipeline(settings), count)
         folder = FOLDER.absolute() / demo.settings.prefix
@@ -93,11 +101,20 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
         if not passed:
             log.error("checks_failed", logs=folder, prefix=demo.settings.prefix)
             return Stopped.exit_code
-        if keep:
+        if keep or run_on:
             show_kept(demo.settings)
-        else:
+        if run_on:
+            show_running(running.start(demo.settings, folder, NOTES))
+        elif not keep:
             _remove(settings, demo.settings.prefix)
     return 0
+
+
+def stop() -> None:
+    """Stop the pipeline that a demo left running."""
+    with _alone():
+        count = running.stop(NOTES)
+    typer.echo("the demo's pipeline is stopped" if count else "no demo's pipeline is running")
 
 
 def _somewhere() -> Settings:
@@ -270,6 +287,13 @@ def show_kept(settings: Settings) -> None:
     out.print(f"  export WALLET_KAFKA={settings.kafka} WALLET_PARTITIONS={settings.partitions}")
     out.print(f"  export WALLET_POSTGRES={settings.postgres.get_secret_value()}", markup=False)
     out.print("  wallet status; wallet balance wallet-000001; wallet statement wallet-000001")
+
+
+def show_running(address: str) -> None:
+    """Say where the console is, and how to end it all."""
+    out = console()
+    out.print("\nthe pipeline goes on running until `wallet demo --stop`; its console:", markup=False)
+    out.print(f"  {address}", markup=False)
 
 
 def _figures(run: Run, results: Results, took_s: float) -> Table:

@@ -155,13 +155,14 @@ def _newest(summary: WalletSummary | None) -> WalletSummary | None:
 def show(diff: Diff, *, as_json: bool) -> int:
     """Print it; returns the exit code, 0 only if nothing differs."""
     if as_json:
-        typer.echo(as_line(_fields(diff)))
+        typer.echo(as_line(fields(diff)))
     else:
         _print(diff, console())
     return 0 if diff.equal else DIFFERENCES
 
 
-def _fields(diff: Diff) -> dict[str, object]:
+def fields(diff: Diff) -> dict[str, object]:
+    """As JSON has it."""
     return asdict(diff) | {
         "equal": diff.equal,
         "kinds": dict(diff.kinds.most_common()),

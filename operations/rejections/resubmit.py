@@ -18,7 +18,7 @@ import typer
 from config.errors import ConfigurationError, NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.cli.output import as_line, progress
+from operations.cli.output import Advance, as_line, progress
 from operations.looking.time_lookup import offsets_at
 from operations.rejections.listing import (
     ATTEMPT,
@@ -90,8 +90,19 @@ def named_in(file: Path) -> frozenset[str]:
     return frozenset(named)
 
 
-def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:
-    """Resubmit what is wanted, or say what would happen; raises NotReachable if a record is not confirmed."""
+@dataclass
+class Plan:
+    """What is to be sent: `again` is taken once, and counts into `outcome` what it gives and what it skips."""
+
+    settings: Settings
+    #: Rejections to look at.
+    count: int
+    again: Iterator[Record]
+    outcome: Outcome
+
+
+def plan(settings: Settings, wanted: Wanted, options: Options) -> Plan:
+    """Look at what is wanted; sends nothing."""
     if wanted == Wanted():
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
@@ -102,16 +113,27 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)
     done = _done_before(settings, earliest) if earliest else set()
     again = _chosen(settings, pipeline, read(settings, wanted), done, options, outcome)
+    return Plan(settings, count, again, outcome)
+
+
+def send(planned: Plan, rate: float, advance: Advance) -> None:
+    """Send it, at most so many records a second; raises NotReachable if a record is not confirmed."""
+    try:
+        deliver(planned.settings, paced(planned.again, rate), advance)
+    except NotReachable as failure:
+        raise NotReachable(f"{failure}; run it again to continue") from None
+
+
+def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:
+    """Resubmit what is wanted, or say what would happen; raises NotReachable if a record is not confirmed."""
+    planned = plan(settings, wanted, options)
     if options.execute:
-        with progress("resubmitting", count) as advance:
-            try:
-                deliver(settings, paced(again, options.rate), advance)
-            except NotReachable as failure:
-                raise NotReachable(f"{failure}; run it again to continue") from None
+        with progress("resubmitting", planned.count) as advance:
+            send(planned, options.rate, advance)
     else:
-        for _ in again:
+        for _ in planned.again:
             pass
-    _show(outcome, as_json=as_json)
+    _show(planned.outcome, as_json=as_json)
 
 
 def _looked_up(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None, set[str]]:

@@ -52,6 +52,9 @@ class ArchiveSink:
         """None: only their arrival counts."""
         return Rows(())
 
+    def source_offset(self, record: Record) -> None:
+        """None: a snapshot does not say what came before it."""
+
 
 class Bell(Observer):
     """Rings when snapshots were read."""
