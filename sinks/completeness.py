@@ -13,12 +13,14 @@ The same look finds partitions of the input that are decided to their end: they 
 however old their last record is. That needs the broker's times, so it waits while a history is loaded with its own.
 """
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from threading import Event, Thread
 from typing import NamedTuple
 
 import psycopg
+from confluent_kafka.admin import AdminClient
 
 from config.errors import WalletError
 from config.logs import EventLog
@@ -32,6 +34,8 @@ from topics.names import LOG_APPEND_TIME, TIMESTAMP_TYPE, Topics
 log = EventLog("sinks.completeness")
 
 LOOK_EVERY_S = 0.5
+#: How often to ask whether the input has the broker's times, while it has not.
+ASK_TIMES_EVERY_S = 10.0
 LEAVE_S = 1.0
 
 
@@ -56,7 +60,9 @@ class Completeness(Observer):
         self._owned: dict[str, frozenset[int]] = {}
         self._lag = LagReader(settings)
         self._connection: Connection | None = None
-        self._by_broker = False
+        self._admin: AdminClient | None = None
+        #: None: the input has the broker's times, and keeps them; otherwise when to ask again.
+        self._ask_times_at: float | None = 0.0
         self._thread = Thread(target=self._run, name="sink-completeness", daemon=True)
 
     def start(self) -> None:
@@ -77,11 +83,13 @@ class Completeness(Observer):
             try:
                 self.look()
                 failed = False
-            except (WalletError, psycopg.Error) as error:
-                # The sinks report what is away; this one only looks again.
-                if not failed:
+            except Exception as error:  # noqa: BLE001 - whatever it is: rows are written without it, it looks again
+                if not failed and isinstance(error, (WalletError, psycopg.Error)):
+                    # The sinks report what is away.
                     reason = one_line(error) if isinstance(error, psycopg.Error) else str(error)
                     log.debug("completeness_not_known", reason=reason)
+                elif not failed:
+                    log.failure("completeness_not_known", error)
                 failed = True
                 if self._connection is not None:
                     self._connection.close()
@@ -126,7 +134,10 @@ class Completeness(Observer):
         lags = self._lag.look(inputs | {place: found[place].next_offset for place in following})
         for place, other in following.items():
             if _read_to_its_end(lags.get(place)):
-                self._move(connection, found[place], other.input_offset, other.recorded_at)
+                # A rejection has its record's time, before which entries may follow, unless times are the broker's.
+                says_a_time = found[place].sink != "ledger" or self._times_are_the_brokers()
+                at = other.recorded_at if says_a_time else None
+                self._move(connection, found[place], other.input_offset, at)
         for place, input_offset in idle.items():
             lag = lags.get((self._names.transactions, place[1]))
             if lag is not None and lag.end <= input_offset and self._times_are_the_brokers():
@@ -151,11 +162,14 @@ class Completeness(Observer):
 
     def _times_are_the_brokers(self) -> bool:
         """Whether the input has the broker's times; once it has, it keeps them (`wallet init --open`)."""
-        if not self._by_broker:
+        if self._ask_times_at is not None and time.monotonic() >= self._ask_times_at:
+            self._admin = self._admin or quiet_admin(self._settings)
             topic = self._names.transactions
-            config = describe(quiet_admin(self._settings), [topic])[topic].config
-            self._by_broker = config.get(TIMESTAMP_TYPE) == LOG_APPEND_TIME[TIMESTAMP_TYPE]
-        return self._by_broker
+            config = describe(self._admin, [topic])[topic].config
+            self._ask_times_at = time.monotonic() + ASK_TIMES_EVERY_S
+            if config.get(TIMESTAMP_TYPE) == LOG_APPEND_TIME[TIMESTAMP_TYPE]:
+                self._ask_times_at = None
+        return self._ask_times_at is None
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:

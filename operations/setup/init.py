@@ -118,8 +118,7 @@ def _topics(
     lacking = [spec for spec in specs(settings, input_bytes(settings, found)) if spec.name not in found]
     if times == "history":
         lacking = [_open(spec) if spec.name == names.transactions else spec for spec in lacking]
-    create(client, lacking, settings.replication)
-    found = describe(client, everything)
+    found = create(client, lacking, settings.replication, everything)
     # An input on CreateTime is allowed if WALLET_INPUT names it, or once --history has opened ours.
     may_be_open = settings.input is not None or initialised is not None or times != "as they are"
     refuse_differences(settings, found, any_input_time=may_be_open)
@@ -149,10 +148,12 @@ def _keep(
     return [str(change) for change in asked]
 
 
-def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -> None:
-    """Create topics, and wait until the broker knows them, which takes a moment.
+def create(
+    client: AdminClient, topics: Iterable[TopicSpec], replication: int, others: Iterable[str] = ()
+) -> dict[str, FoundTopic]:
+    """Create topics; returns them and the others that exist, once one answer of a broker has all of them.
 
-    If somebody else has just created one, the check that follows judges it. Raises NotReachable.
+    That takes a moment. If somebody else has just created one, the check that follows judges it. Raises NotReachable.
     """
     wanted = [
         NewTopic(
@@ -160,16 +161,17 @@ def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -
         )
         for spec in topics
     ]
-    names, told = {topic.topic for topic in wanted}, ""
+    names, told = {topic.topic for topic in wanted} | set(others), ""
     for _ in range(CREATE_ATTEMPTS):
         wanted, told = _unanswered(client, wanted) if wanted else (wanted, told)
     if wanted:
         raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
     deadline = time.monotonic() + ASK_S
-    while lacking := names - describe(client, names).keys():
+    while lacking := names - (found := describe(client, names)).keys():
         if time.monotonic() > deadline:
             raise NotReachable(f"Kafka did not create topic {min(lacking)} in time: run it again")
         time.sleep(0.1)
+    return found
 
 
 def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTopic], str]:
