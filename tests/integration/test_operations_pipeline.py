@@ -186,10 +186,20 @@ def test_the_demo_finds_everything_exact(
     for reason in ("TOO_LARGE", "OVERFLOW", "INSUFFICIENT_FUNDS", "CONFLICT", "CURRENCY_MISMATCH"):
         assert figures[reason] > 0
     address = shown.stdout.split()[-1].removeprefix("http://")
-    with urllib.request.urlopen(f"http://{address}api/v1/pipeline", timeout=30) as answer:
-        places = json.load(answer)["places"]
-    assert {place["lag"] for place in places} == {"0"}
-    assert "is stopped" in commands("demo", "--stop").stdout
+
+    def is_told_to_be_complete() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{address}api/v1/pipeline", timeout=30) as answer:
+                return {one["lag"] for one in json.load(answer)["places"]} == {"0"}
+        except urllib.error.HTTPError as away:  # until it has reached Kafka
+            away.close()
+            return False
+
+    try:
+        wait_until(is_told_to_be_complete, "the console has told that everything is in the tables")
+    finally:
+        stopped = commands("demo", "--stop").stdout
+    assert "is stopped" in stopped
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"http://{address}", timeout=30)
     assert "no demo's pipeline is running" in commands("demo", "--stop").stdout
