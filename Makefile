@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers clients torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
+.PHONY: help setup demo check test test-full test-later containers clients matrix torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ containers: $(READY) ## The image built and docker-compose.yml played: kills, re
 # Each with its own tools: go; java and mvn; node and npm; cargo, cc and make. One that is lacking is named.
 clients: $(READY) ## clients/ in Go, Java, JavaScript and Rust built and tested, and all on one pipeline, verified
 	$(BIN)/pytest -n 0 --durations=0 --durations-min=1 tests/integration/test_languages.py
+
+# One row a version, each with servers of its own; one that this machine cannot have is skipped, with the reason.
+matrix: $(READY) ## The demo with Kafka 3.9 to 4.3, PostgreSQL 15 to 18, Python 3.11 to 3.14, as far as they are there
+	$(BIN)/python -m tests.matrix
 
 # Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
 MONTHS := 1

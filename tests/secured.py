@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from config.settings import Settings
 from local import server
 from local.broker import Broker
-from local.server import Running
+from local.server import Running, Server
 from local.state import free_port
 
 ADMIN = "admin"
@@ -80,12 +80,12 @@ class SecuredBroker(Broker):
 
 
 @contextmanager
-def spawned(broker: Broker) -> Iterator[None]:
-    """A broker of a test's own kind: ready when the block begins, killed when it ends."""
-    broker.prepare(lambda _line: None)
-    started = server.spawn(broker)
+def spawned(one: Server) -> Iterator[None]:
+    """A server of a test's own kind: ready when the block begins, killed when it ends."""
+    one.prepare(lambda _line: None)
+    started = server.spawn(one)
     try:
-        server.wait_until_ready(broker, started)
+        server.wait_until_ready(one, started)
         yield
     finally:
         server.kill(started)

@@ -18,9 +18,15 @@ PATIENCE_S = 90.0
 LAST_LINES = 25
 
 
-def wait_until(condition: Callable[[], bool], what: str, worry: Callable[[], None] = lambda: None) -> None:
+def wait_until(
+    condition: Callable[[], bool],
+    what: str,
+    worry: Callable[[], None] = lambda: None,
+    *,
+    patience_s: float = PATIENCE_S,
+) -> None:
     """Look until it is so, for a bounded time; `worry` raises when waiting has become pointless."""
-    deadline, pause_s = time.monotonic() + PATIENCE_S, 0.02
+    deadline, pause_s = time.monotonic() + patience_s, 0.02
     while not condition():
         worry()
         assert time.monotonic() < deadline, f"waited in vain until {what}"
