@@ -184,6 +184,7 @@ def test_while_a_history_is_loaded_the_records_to_come_may_be_older(stands: Stan
     stand.send(1, 3)
     assert stand.look()["ledger", 1] == (3, EARLY)
     initialise(stand.settings, "upstream")
+    stand.keeper.close()
     stand.keeper = Completeness(stand.settings, Event())
     stand.own(ledger=(0, 1), rejections=(0, 1))
     assert stand.look()["ledger", 1] == (3, LATE)
