@@ -97,9 +97,9 @@ class Completeness(Observer):
 
     def close(self) -> None:
         """Close the connections."""
-        self._lag.close()
         if self._connection is not None:
             self._connection.close()
+        self._lag.close()
 
     def look(self) -> None:
         """Look once, and move what can be moved."""

@@ -169,6 +169,8 @@ class Vitals(Observer):
                 self._close_connection()
             else:
                 self._postgres = None
+            if self._closed:  # by somebody who did not wait for this
+                self._close_connection()
 
     def close(self) -> None:
         """Stop asking PostgreSQL. A check that is still unanswered is left alone: ending must not wait for it."""
