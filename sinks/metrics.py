@@ -5,7 +5,7 @@ It hears of each batch once it is in PostgreSQL, and itself checks whether Postg
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from threading import Lock
+from threading import Event, Lock
 
 import psycopg
 from prometheus_client import Counter, Histogram
@@ -64,7 +64,7 @@ class Vitals(Observer):
         self._newest_ms = 0
         self._postgres: str | None = "PostgreSQL has not been asked yet"
         self._connection: Connection | None = None
-        self._closed = False
+        self._closed = Event()
         self._writing, self._asking = Lock(), Lock()
         for sink in topics:
             for counter in (RECORDS, ATTEMPTS_FAILED, FENCES):
@@ -156,7 +156,7 @@ class Vitals(Observer):
     def _probe(self) -> None:
         """Check on a separate connection that PostgreSQL answers, and remember the result."""
         with self._asking:
-            if self._closed:
+            if self._closed.is_set():
                 return
             try:
                 if self._connection is None or self._connection.closed:
@@ -169,12 +169,12 @@ class Vitals(Observer):
                 self._close_connection()
             else:
                 self._postgres = None
-            if self._closed:  # by somebody who did not wait for this
+            if self._closed.is_set():  # by somebody who did not wait for this
                 self._close_connection()
 
     def close(self) -> None:
         """Stop asking PostgreSQL. A check that is still unanswered is left alone: ending must not wait for it."""
-        self._closed = True
+        self._closed.set()
         if self._asking.acquire(timeout=CLOSE_S):
             try:
                 self._close_connection()
