@@ -100,7 +100,7 @@ def stands(settings: Settings) -> Iterator[Stands]:
 
         def stand(times: Times = "as they are") -> Stand:
             one = Stand(settings, times)
-            made.callback(one.keeper.close)
+            made.callback(lambda: one.keeper.close())  # noqa: PLW0108 - the one it has then
             return one
 
         yield stand
