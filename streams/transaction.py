@@ -19,7 +19,7 @@ from config.settings import Settings
 from streams.batch import Derived
 from streams.endings import Aborted, Fenced, Interrupted, LeftOpen, forbidden
 from streams.leftovers import OpenTransactions
-from topics.causes import because, error_in
+from topics.causes import FENCED, because, error_in, fatal_cause
 from topics.clients import RETRY_BACKOFF_MS, transactional
 from topics.names import Topics, derived_message_bytes
 
@@ -36,7 +36,6 @@ LOOK_BACK_S = 0.5
 #: not before this.
 SENT_AGAIN_S = 0.8 * RETRY_BACKOFF_MS / 1_000
 
-FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 #: Input batches may be as large as the broker's default; the client's own limit must not be the smaller.
 INPUT_MESSAGE_BYTES = 1_048_588
 
@@ -274,8 +273,7 @@ class PartitionProducer:
 
     def _end_failed(self, error: KafkaError) -> None:
         """Raise what became of a transaction that did not commit; roll it back if possible."""
-        if error.code() == KafkaError._FATAL:
-            error = self._fatal()
+        error = fatal_cause(self._producer, error, OPEN_TRY_S)
         if error.code() in FENCED:
             raise Fenced(error.str())
         if refused := forbidden(error, self._settings, self._partition):
@@ -292,14 +290,6 @@ class PartitionProducer:
                 raise Fenced(ending.str()) from None
             raise Stopped(f"partition {self._partition}: cannot roll back: {ending.str()}") from None
         raise Aborted(error.str())
-
-    def _fatal(self) -> KafkaError:
-        """What made the producer useless: `produce` says only that something did, `abort` says what."""
-        try:
-            self._producer.abort_transaction(OPEN_TRY_S)
-        except (KafkaException, SystemError) as failure:
-            return error_in(failure)
-        return KafkaError(KafkaError._FATAL)
 
     def close(self) -> None:
         """Close without waiting: the next owner, or the time-out, ends an open transaction."""

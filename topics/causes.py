@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from config.errors import ConfigurationError, NotReachable, Refused, WalletError
 from config.settings import Settings
@@ -29,6 +29,8 @@ DENIED = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
+#: Another producer has opened the same transactional id, or Kafka has ended this one's transaction.
+FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 WHERE = "docs/operations/acls.md has what each program needs"
 #: Nobody listens, or the address is impossible.
 _AWAY = (OSError, OverflowError, ValueError)
@@ -50,6 +52,17 @@ def error_in(failure: KafkaException | SystemError) -> KafkaError:
     error = error_of(failure)
     if error is None:
         raise failure
+    return error
+
+
+def fatal_cause(producer: Producer, error: KafkaError, wait_s: float) -> KafkaError:
+    """What made a transactional producer useless: most calls say only that something did, an abort says what."""
+    if error.code() != KafkaError._FATAL:
+        return error
+    try:
+        producer.abort_transaction(wait_s)
+    except (KafkaException, SystemError) as failure:
+        return error_in(failure)
     return error
 
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
-from topics.causes import because, error_in
+from topics.causes import FENCED, because, fatal_cause
 from topics.clients import Value, of_group, transactional
 
 log = EventLog("operations.sending")
@@ -21,7 +21,6 @@ log = EventLog("operations.sending")
 #: Seconds for one attempt of a call to Kafka.
 TRY_S = 10.0
 RETRY_PAUSE_S = 0.2
-FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 
 #: Value, key, partition, time in epoch milliseconds, headers.
 Outgoing = tuple[bytes | None, bytes | None, int, int, Sequence[tuple[str, bytes | None]]]
@@ -97,19 +96,9 @@ class ExactlyOnce:
                 return
 
     def _told(self, failure: KafkaException, what: str) -> WalletError:
-        error: KafkaError = failure.args[0]
-        if error.code() == KafkaError._FATAL:
-            error = self._fatal(error)
+        error = fatal_cause(self._producer, failure.args[0], TRY_S)
         if error.code() in FENCED:
             return Stopped(
                 f"{self._taken_over}; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: {self._again}"
             )
         return because(error, NotReachable(f"{what} failed: {error.str()}; {self._again}"))
-
-    def _fatal(self, error: KafkaError) -> KafkaError:
-        """What made the producer useless: `produce` says only that something did, an abort says what."""
-        try:
-            self._producer.abort_transaction(TRY_S)
-        except (KafkaException, SystemError) as failure:
-            return error_in(failure)
-        return error
