@@ -34,6 +34,8 @@ Answer = dict[str, Any]
 MOST_WAIT_S = 30.0
 #: Seconds to wait for a request's body.
 BODY_S = 10.0
+#: What a body is that does not say it.
+JSON = "application/json"
 #: Bytes of a body beyond the largest record: for JSON escapes, spaces and names.
 BODY_FACTOR = 8
 #: How much of a too large body is read, so that its client gets the answer.
@@ -323,7 +325,7 @@ async def post(request: Request, live: OfConsole, wait_s: WaitS = 0.0) -> Respon
     token = settings.console_token.get_secret_value() if settings.console_token else None
     if not shows(request.headers.get("authorization", ""), token):
         raise Problem(401, "send the token as `Authorization: Bearer`", {"WWW-Authenticate": "Bearer"})
-    one = transaction_in(await body_of(request, BODY_FACTOR * settings.max_record_bytes))
+    one = transaction_in(await body_of(request, "transaction", JSON, BODY_FACTOR * settings.max_record_bytes))
     if wait_s and live.outcomes.is_full:
         raise Problem(
             503,
@@ -351,11 +353,10 @@ async def decided(
     raise Problem(status, found.detail, source=answer["source"], outcome="rejected", reason=found.reason)
 
 
-async def body_of(request: Request, most_bytes: int) -> bytes:
-    """A request's body; a Problem 413 for more bytes than this, 408 for one that does not come."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise Problem(415, "send the transaction as application/json")
+async def body_of(request: Request, what: str, kind: str, most_bytes: int) -> bytes:
+    """A request's body; Problem 415 for another kind, 413 for more bytes than this, 408 for one that does not come."""
+    if request.headers.get("content-type", JSON).partition(";")[0].strip().lower() != kind:
+        raise Problem(415, f"send the {what} as {kind}")
     body, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_S):

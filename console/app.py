@@ -57,6 +57,7 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     )
     app.openapi = partial(_document, app)  # type: ignore[method-assign] # as FastAPI's manual has it
     app.include_router(api.router)
+    app.state.jobs = {}
     app.include_router(resubmitting.router)
     app.include_router(rebuilding.router)
     app.include_router(pages.router)

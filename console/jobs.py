@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from threading import Thread
 from typing import Any
 
+from fastapi import Request
+
 from config.errors import WalletError
 from config.logs import EventLog
 from config.times import rfc3339
@@ -64,3 +66,9 @@ class Job:
             "result": self.result,
             "problem": self.problem,
         }
+
+
+def job_of(request: Request, name: str) -> Job:
+    """The console's one job of this name."""
+    jobs: dict[str, Job] = request.app.state.jobs
+    return jobs.setdefault(name, Job(name))

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from config.errors import WalletError
 from config.settings import Settings
 from console.api import OfConsole
-from console.jobs import Job
+from console.jobs import job_of
 from console.live import Live
 from console.pages import page
 from console.problems import away
@@ -45,10 +45,7 @@ async def rebuild_json(
 
 
 async def _rebuild(request: Request, live: Live, *, begin: bool) -> Answer:
-    state = request.app.state
-    if not hasattr(state, "comparison"):
-        state.comparison = Job("comparison")
-    job: Job = state.comparison
+    job = job_of(request, "comparison")
     settings = live.settings
     if settings.rebuild_prefix is None or settings.rebuild_postgres is None:
         why = "no rebuild is set up for this console: set WALLET_REBUILD_PREFIX and WALLET_REBUILD_POSTGRES"

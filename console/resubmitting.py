@@ -8,14 +8,15 @@ from typing import Annotated
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from config.errors import WalletError
+from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
-from console.api import OfConsole, reason_in
+from console.api import OfConsole, body_of, reason_in
 from console.encoding import INT32_MAX, position_in, whole_in
 from console.guard import shows
-from console.jobs import Job
+from console.jobs import Job, job_of
 from console.live import Live
 from console.pages import page
 from console.problems import Problem, away, wrong
@@ -32,69 +33,74 @@ SHOWN = 50
 DRY_RUN_S = 30.0
 #: Seconds that Kafka gets to answer before it counts as away.
 KAFKA_S = 3.0
-#: Bytes of a form.
-FORM_BYTES = 8_192
+#: Most bytes and fields of a form.
+FORM_BYTES, FORM_FIELDS = 8_192, 20
+FORM = "application/x-www-form-urlencoded"
 RATE = 500.0
 
-Text = Annotated[str, Query(max_length=64)]
-FromOffset = Annotated[str, Query(alias="from_offset", max_length=19)]
+Text = Annotated[str, Field(max_length=64)]
 
 
-def wanted_in(reason: str, partition: str, from_offset: str, to_offset: str, source: str) -> Wanted:
-    """Which rejections; Problem 400 for what is none."""
-    chosen = reason_in(reason or None)
-    return Wanted(
-        reasons=frozenset({chosen}) if chosen else frozenset(),
-        partition=whole_in("partition", partition or None, INT32_MAX),
-        from_offset=whole_in("from_offset", from_offset or None),
-        to_offset=whole_in("to_offset", to_offset or None),
-        named=frozenset({"{}:{}".format(*position_in("source", source))}) if source else None,
-    )
+class Filters(BaseModel):
+    """Which rejections, as an address or a form says it."""
+
+    reason: Text = ""
+    partition: Text = ""
+    from_offset: Annotated[str, Field(max_length=19)] = ""
+    to_offset: Text = ""
+    source: Text = ""
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Those that say something."""
+        return {name: text for name, text in self if text}
+
+    def wanted(self) -> Wanted | None:
+        """The same for `wallet rejections`; None where nothing is said, Problem 400 for what cannot be."""
+        if not self.given:
+            return None
+        chosen = reason_in(self.reason or None)
+        try:
+            return Wanted(
+                reasons=frozenset({chosen}) if chosen else frozenset(),
+                partition=whole_in("partition", self.partition or None, INT32_MAX),
+                from_offset=whole_in("from_offset", self.from_offset or None),
+                to_offset=whole_in("to_offset", self.to_offset or None),
+                named=frozenset({"{}:{}".format(*position_in("source", self.source))})
+                if self.source
+                else None,
+            )
+        except ConfigurationError:
+            raise wrong("from_offset is after to_offset") from None
+
+
+ByAddress = Annotated[Filters, Query()]
 
 
 @router.get("/rejections/resubmit")
-async def dry_run(
-    live: OfConsole,
-    reason: Text = "",
-    partition: Text = "",
-    from_offset: FromOffset = "",
-    to_offset: Text = "",
-    source: Text = "",
-) -> Response:
+async def dry_run(live: OfConsole, filters: ByAddress) -> Response:
     """What would be sent, and where; a form to send it, where writes are on."""
-    filters = {"reason": reason, "partition": partition, "from_offset": from_offset, "to_offset": to_offset,
-               "source": source}  # fmt: skip
-    found = await _planned(live, wanted_in(**filters))
-    given = {name: text for name, text in filters.items() if text}
     return page(
         "resubmit.html",
-        found=found,
+        found=await _planned(live, filters.wanted()),
         filters=filters,
-        given=given,
+        given=filters.given,
         reasons=[str(one) for one in Reason],
         writes=live.settings.console_writes,
         prefix=live.settings.prefix,
-        json=f"/rejections/resubmit.json?{urlencode(given)}",
+        json=f"/rejections/resubmit.json?{urlencode(filters.given)}",
     )
 
 
 @router.get("/rejections/resubmit.json")
-async def dry_run_json(
-    live: OfConsole,
-    reason: Text = "",
-    partition: Text = "",
-    from_offset: FromOffset = "",
-    to_offset: Text = "",
-    source: Text = "",
-) -> Response:
+async def dry_run_json(live: OfConsole, filters: ByAddress) -> Response:
     """The same for programs."""
-    wanted = wanted_in(reason, partition, from_offset, to_offset, source)
-    return JSONResponse(await _planned(live, wanted))
+    return JSONResponse(await _planned(live, filters.wanted()))
 
 
-async def _planned(live: Live, wanted: Wanted) -> Answer | None:
+async def _planned(live: Live, wanted: Wanted | None) -> Answer | None:
     """What would happen; None where nothing was asked for."""
-    if wanted == Wanted():
+    if wanted is None:
         return None
     settings = _briefly(live)
     try:
@@ -143,11 +149,9 @@ async def execute(request: Request, live: OfConsole) -> Response:
     _may_write(request, live.settings, form)
     if form.get("confirm") != "yes":
         raise wrong("nothing was sent: confirm it")
-    filters = {
-        name: form.get(name, "") for name in ("reason", "partition", "from_offset", "to_offset", "source")
-    }
-    wanted = wanted_in(**filters)
-    if wanted == Wanted():
+    # Without its own checks, which are of an address: `wanted` checks all that it reads.
+    filters = Filters.model_construct(None, **{name: form.get(name, "") for name in Filters.model_fields})
+    if (wanted := filters.wanted()) is None:
         raise wrong("nothing was sent: say what to resubmit")
     settings = _briefly(live)
 
@@ -161,7 +165,7 @@ async def execute(request: Request, live: OfConsole) -> Response:
         send(planned, RATE, advance)
         return _outcome(planned)
 
-    if not _job(request).start({name: text for name, text in filters.items() if text}, work):
+    if not job_of(request, "resubmission").start(filters.given, work):
         raise Problem(409, "nothing was sent: a resubmission is in hand, see /rejections/resubmit/progress")
     return RedirectResponse("/rejections/resubmit/progress", 303)
 
@@ -170,7 +174,7 @@ async def execute(request: Request, live: OfConsole) -> Response:
 async def progress(request: Request, live: OfConsole) -> Response:
     """How far the newest resubmission of this console is."""
     return page(
-        "resubmitting.html", job=_job(request).fields(), prefix=live.settings.prefix,
+        "resubmitting.html", job=job_of(request, "resubmission").fields(), prefix=live.settings.prefix,
         json="/rejections/resubmit/progress.json",
     )  # fmt: skip
 
@@ -178,15 +182,7 @@ async def progress(request: Request, live: OfConsole) -> Response:
 @router.get("/rejections/resubmit/progress.json")
 async def progress_json(request: Request) -> Response:
     """The same for programs."""
-    return JSONResponse(_job(request).fields())
-
-
-def _job(request: Request) -> Job:
-    state = request.app.state
-    if not hasattr(state, "resubmission"):
-        state.resubmission = Job("resubmission")
-    job: Job = state.resubmission
-    return job
+    return JSONResponse(job_of(request, "resubmission").fields())
 
 
 def _briefly(live: Live) -> Settings:
@@ -216,13 +212,9 @@ def _may_write(request: Request, settings: Settings, form: dict[str, str]) -> No
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a small form."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
-        raise Problem(415, "send the form as application/x-www-form-urlencoded")
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > FORM_BYTES:
-            raise Problem(413, f"the form has more than {FORM_BYTES} bytes", {"Connection": "close"})
-    found: dict[str, list[str]] = parse_qs(body.decode("latin-1"), keep_blank_values=True, max_num_fields=20)
+    body = await body_of(request, "form", FORM, FORM_BYTES)
+    try:
+        found = parse_qs(body.decode("latin-1"), keep_blank_values=True, max_num_fields=FORM_FIELDS)
+    except ValueError:
+        raise wrong(f"nothing was sent: the form has more than {FORM_FIELDS} fields") from None
     return {name: values[-1] for name, values in found.items()}

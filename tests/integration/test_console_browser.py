@@ -235,6 +235,8 @@ GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT"
         (f"token={TOKEN}&reason=CONFLICT", {}, 400),
         (f"token={TOKEN}&confirm=yes", {}, 400),
         (f"token={TOKEN}&confirm=yes&reason=NONSENSE", {}, 400),
+        (GIVEN + "&from_offset=5&to_offset=4", {}, 400),
+        (GIVEN + "&x=y" * 20, {}, 400),
         (GIVEN + "&x=" + "y" * 10_000, {}, 413),
         ("{}", {"Content-Type": "application/json"}, 415),
     ],
@@ -259,6 +261,7 @@ def test_a_console_that_is_read_only_shows_a_dry_run_and_sends_nothing(place: Sc
     shown = console.ask("/rejections/resubmit?reason=CONFLICT")
     assert shown.status == 200
     assert b"This console is read-only" in shown.body
+    assert console.ask("/rejections/resubmit?from_offset=5&to_offset=4").status == 400
     assert console.ask("/rejections/resubmit.json?reason=CONFLICT").json["records"] > 0
     assert console.ask("/rejections/resubmit", "POST", GIVEN.encode(), FORM).status == 403
 
