@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from config.errors import NotReachable
 
@@ -27,6 +28,11 @@ class Running:
 
     pid: int
     started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process that has this pid now."""
+        return cls(pid, start_time(pid) or "ended at once")
 
 
 class Server(ABC):
@@ -121,7 +127,7 @@ def spawn(server: Server) -> Running:
         ],
         setsid=True,
     )
-    return Running(pid, start_time(pid) or "ended at once")
+    return Running.of(pid)
 
 
 def wait_until_ready(server: Server, running: Running, patience_s: float = 60.0) -> None:
@@ -185,7 +191,7 @@ def _children(running: Running) -> list[Running]:
         pids = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     except OSError:  # not Linux, or gone: they end on their own once their parent is gone
         return []
-    return [Running(int(pid), start_time(int(pid)) or "ended at once") for pid in pids]
+    return [Running.of(int(pid)) for pid in pids]
 
 
 def wait_until_dead(running: Running, patience_s: float) -> bool:

@@ -1,14 +1,14 @@
 """A demo's pipeline that goes on running after it, with a console, until `wallet demo --stop`."""
 
 import json
-import os
 import signal
 import time
-from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from config.errors import Stopped
 from config.settings import Settings
+from local.server import Running, is_alive, kill, send, wait_until_dead
 from operations.cli import context
 from operations.cli.children import STOP_S, Child, Children
 
@@ -27,7 +27,7 @@ def start(settings: Settings, folder: Path, notes: Path) -> str:
         children.start("kept sink", "sink", "all"),
         children.start("kept console", "console"),
     ]
-    notes.write_text(json.dumps([child.pid for child in started]))
+    notes.write_text(json.dumps([asdict(Running.of(child.pid)) for child in started]))
     return _address_of(started[-1])
 
 
@@ -46,30 +46,13 @@ def stop(notes: Path) -> int:
     """Stop what `start` left running; returns how many processes that were."""
     if not notes.exists():
         return 0
-    pids = [pid for pid in json.loads(notes.read_text()) if _is_ours(pid)]
-    for pid in pids:
-        _tell(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_S
-    while time.monotonic() < deadline and any(_is_ours(pid) for pid in pids):
-        time.sleep(0.1)
-    for pid in pids:
-        if _is_ours(pid):
-            _tell(pid, signal.SIGKILL)
+    running = [
+        one for one in (Running(**fields) for fields in json.loads(notes.read_text())) if is_alive(one)
+    ]
+    for one in running:
+        send(one, signal.SIGTERM)
+    for one in running:
+        if not wait_until_dead(one, STOP_S):
+            kill(one)
     notes.unlink()
-    return len(pids)
-
-
-def _is_ours(pid: int) -> bool:
-    """Whether this process runs and is one of ours: ids come again."""
-    try:
-        os.kill(pid, 0)
-        command = Path(f"/proc/{pid}/cmdline")
-        # Without /proc (macOS) the id must do.
-        return not command.parent.parent.exists() or b"\0operations\0" in command.read_bytes()
-    except OSError:
-        return False
-
-
-def _tell(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
+    return len(running)
