@@ -42,7 +42,14 @@ class WalletFeed:
         self._sequence: int | None = None
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The events' bytes, until the console ends or the client disconnects."""
+        """The events' bytes, until the console ends or the client disconnects.
+
+        The bound counts here: only what has begun is sure to end. So of many that were let in at the same moment those
+        beyond it end at once, and their clients come back.
+        """
+        if self._live.outcomes.feeds_are_full:
+            yield BEGIN
+            return
         feed = self._live.outcomes.follow(self._key, MOST_QUEUED)
         try:
             async for event in self._events(feed):

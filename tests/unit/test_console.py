@@ -183,6 +183,12 @@ def test_feeds_are_bounded_and_one_that_never_began_holds_nothing() -> None:
             WalletFeed(live, "bob", None)
         await begun.aclose()  # type: ignore[attr-defined] # it is a generator
         WalletFeed(live, "bob", None)
+        # Let in at the same moment, one of them goes on.
+        first, second = (WalletFeed(live, name, None).events() for name in ("alice", "bob"))
+        assert await anext(first) == b"retry: 1000\n\n"
+        assert [part async for part in second] == [b"retry: 1000\n\n"]
+        assert [*live.outcomes._feeds] == [b"alice"]
+        await first.aclose()  # type: ignore[attr-defined]
 
     asyncio.run(play())
 
