@@ -9,7 +9,7 @@ import multiprocessing
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from statistics import quantiles
@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from benchmarks.end_to_end import Running
 from benchmarks.filling import wallet_name
 from benchmarks.measurement import PATIENCE_S
+from benchmarks.outcome import messages
 from config.errors import Stopped
 from config.settings import Settings
 from schemas.codec import body_of, decode_balance, decode_entry, encode_transaction, frame
@@ -31,7 +32,6 @@ from sinks.postgres import READER, connect
 from topics.clients import librdkafka
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
-from topics.topic_log import TopicLog
 
 #: Not counted: the sender connects.
 WARM_UP_S = 5.0
@@ -172,14 +172,21 @@ def _look_at_rows(settings: Settings, stop: Event, out: Connection) -> None:
 
 def _places(pipeline: Running, sent: Sent, begin: dict[tuple[str, int], int]) -> dict[Spot, int]:
     """Offset in the ledger of each transaction's entry, by its place in the input; all have their rows now."""
+    settings = pipeline.settings
+    ledger = Topics.of(settings).ledger
+    read_to = {partition: offset for (topic, partition), offset in begin.items() if topic == ledger}
     places: dict[Spot, int] = {}
 
     def posted() -> bool:
-        places.update(_places_in_ledger(pipeline.settings, begin))
+        for message in messages(settings, ledger, read_to):
+            partition, offset = message.partition() or 0, message.offset() or 0
+            entry = decode_entry(body_of(message.value() or b"", FIXED_IDS.ledger_entry))
+            places[entry.source_partition, entry.source_offset] = offset
+            read_to[partition] = offset + 1
         return all((partition, offset) in places for _, _, partition, offset in sent)
 
     def written() -> bool:
-        with connect(pipeline.settings, READER) as connection:
+        with connect(settings, READER) as connection:
             positions: dict[int, int] = dict(connection.execute(POSITIONS).fetchall())
         return all(positions[at[0]] > place for at, place in places.items())
 
@@ -190,20 +197,6 @@ def _places(pipeline: Running, sent: Sent, begin: dict[tuple[str, int], int]) ->
             if time.monotonic() > deadline:
                 raise Stopped(f"not all of {len(sent)} transactions had their rows within {PATIENCE_S:g} s")
             time.sleep(0.5)
-    return places
-
-
-def _places_in_ledger(settings: Settings, begin: dict[tuple[str, int], int]) -> dict[Spot, int]:
-    """Offset in the ledger of each transaction's entry, by its place in the input."""
-    ledger = Topics.of(settings).ledger
-    ends = offsets(quiet_admin(settings), {ledger: settings.partitions})
-    places: dict[Spot, int] = {}
-    with closing(TopicLog(settings, ledger)) as log:
-        for (topic, partition), found in ends.items():
-            for some in log.slices(partition, begin[topic, partition], found.end):
-                for message in some:
-                    entry = decode_entry(body_of(message.value() or b"", FIXED_IDS.ledger_entry))
-                    places[entry.source_partition, entry.source_offset] = message.offset() or 0
     return places
 
 

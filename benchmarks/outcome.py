@@ -1,8 +1,9 @@
 """What came out of an input: held against another's, for a figure counts only where the results are equal."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
@@ -102,12 +103,12 @@ def _off(outcome: Outcome) -> list[str]:
 def read(settings: Settings, ledger: str, rejections: str, balances: str) -> Outcome:
     """What these topics hold, read-committed; they have the pipeline's number of partitions."""
     outcome = Outcome()
-    for message in _messages(settings, ledger):
+    for message in messages(settings, ledger):
         outcome.enter(body_of(message.value() or b"", FIXED_IDS.ledger_entry))
-    for message in _messages(settings, rejections):
+    for message in messages(settings, rejections):
         outcome.rejected.add(_source(message))
     header = frame(FIXED_IDS.balance)
-    for message in _messages(settings, balances):
+    for message in messages(settings, balances):
         # A rival may keep other things in the same changelog.
         value = message.value()
         if value and value.startswith(header):
@@ -116,11 +117,14 @@ def read(settings: Settings, ledger: str, rejections: str, balances: str) -> Out
     return outcome
 
 
-def _messages(settings: Settings, topic: str) -> Iterator["Message[Any, Any]"]:
+def messages(
+    settings: Settings, topic: str, begin: Mapping[int, int] = MappingProxyType({})
+) -> Iterator["Message[Any, Any]"]:
+    """What a topic holds now, read-committed, of each partition from `begin` on (else all)."""
     places = offsets(quiet_admin(settings), {topic: settings.partitions})
     with closing(TopicLog(settings, topic)) as log:
         for (_, partition), at in places.items():
-            for some in log.slices(partition, at.begin, at.end):
+            for some in log.slices(partition, begin.get(partition, at.begin), at.end):
                 yield from some
 
 
