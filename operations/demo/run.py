@@ -1,6 +1,7 @@
 """`wallet demo`: run the whole pipeline on mixed input, kill its worker half-way, check every balance."""
 
 import re
+import shlex
 import shutil
 import time
 from contextlib import AbstractContextManager, closing
@@ -283,9 +284,10 @@ def show_kept(settings: Settings) -> None:
     """Say how to look around in what was kept."""
     out = console()
     out.print("\nkept: a demo started more than 15 minutes from now removes it. To look around:")
-    out.print(f"  export WALLET_PREFIX={settings.prefix} WALLET_OVERDRAFT={settings.overdraft}")
-    out.print(f"  export WALLET_KAFKA={settings.kafka} WALLET_PARTITIONS={settings.partitions}")
-    out.print(f"  export WALLET_POSTGRES={settings.postgres.get_secret_value()}", markup=False)
+    variables = context.environment(settings)
+    for name in ("PREFIX", "OVERDRAFT", "KAFKA", "PARTITIONS", "POSTGRES"):
+        # Past rich, which would break a long line that is to be copied.
+        typer.echo(f"  export WALLET_{name}={shlex.quote(variables[f'WALLET_{name}'])}")
     out.print("  wallet status; wallet balance wallet-000001; wallet statement wallet-000001")
 
 

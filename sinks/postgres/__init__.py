@@ -75,6 +75,13 @@ PASSING = (
     NotReachable,
 )
 
+#: A table, column or function is missing.
+UNDEFINED = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+)
+
 
 def connect(
     settings: Settings, role: Role | None = None, *, wait_s: float | None = None, name: str = "wallet"
@@ -127,6 +134,11 @@ def lost(failure: Exception) -> WalletError | None:
     if isinstance(failure, psycopg.errors.InsufficientPrivilege):
         return Refused(
             f"the user of WALLET_POSTGRES lacks a right: {failure.diag.message_primary}: run `wallet init`, or GRANT it"
+        )
+    if isinstance(failure, UNDEFINED):
+        return Refused(
+            f"the database of WALLET_POSTGRES lacks something: {failure.diag.message_primary or one_line(failure)}: "
+            "run `wallet init`, or set WALLET_POSTGRES to the pipeline's database"
         )
     if isinstance(failure, psycopg.DataError):
         return Refused(

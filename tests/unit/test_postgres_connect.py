@@ -1,11 +1,12 @@
 """What is said when there is no Postgres, or a wrong DSN; never with its password."""
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
-from config.errors import ConfigurationError, NotReachable
+from config.errors import ConfigurationError, NotReachable, Refused
 from config.settings import Settings
-from sinks.postgres import connect
+from sinks.postgres import connect, lost
 
 
 def test_a_server_that_does_not_answer_is_waited_for_and_named_without_the_password(
@@ -60,3 +61,9 @@ def test_an_option_that_is_wrong_is_told_at_once_though_nobody_answers(
         connect(plain_settings.model_copy(update={"postgres": dsn}), wait_s=3_600)
     assert said in str(failed.value)
     assert "sesame" not in str(failed.value)
+
+
+def test_a_database_without_the_pipelines_tables_is_named_in_one_line() -> None:
+    told = lost(psycopg.errors.UndefinedTable('relation "wallets" does not exist'))
+    assert isinstance(told, Refused)
+    assert 'relation "wallets" does not exist: run `wallet init`' in str(told)
