@@ -6,6 +6,8 @@ them. Blocking; run it in a thread.
 
 from contextlib import closing
 
+from confluent_kafka import Message
+
 from config.settings import Settings
 from console.following import posted_in, refused_in
 from console.outcomes import Outcome, Source
@@ -13,9 +15,6 @@ from topics.cluster import offsets_of, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.topic_log import TopicLog
-
-#: Below this many offsets, read them all instead of halving further.
-SMALL = 200
 
 
 def outcome_of(settings: Settings, source: Source) -> Outcome | None:
@@ -42,21 +41,13 @@ def is_record(settings: Settings, source: Source) -> bool | None:
 def _in_topic(settings: Settings, topic: str, source: Source) -> Outcome | None:
     read = posted_in if topic == Topics.of(settings).ledger else refused_in
     partition = source[0]
+
+    def is_behind(message: Message) -> bool:
+        found = read(message)
+        return found is None or found[0] >= source
+
     with closing(TopicLog(settings, topic, f"{settings.prefix}.console")) as log:
-        low, high = log.log(partition)[:2]
-        while high - low > SMALL:
-            middle = (low + high) // 2
-            message = log.first_from(partition, middle, high)
-            found = read(message) if message is not None else None
-            if message is None or found is None or found[0] > source:
-                high = middle
-            elif found[0] == source:
-                return found[1]
-            else:
-                low = (message.offset() or 0) + 1
-        for messages in log.slices(partition, low, high):
-            for message in messages:
-                found = read(message)
-                if found is not None and found[0] >= source:
-                    return found[1] if found[0] == source else None
-    return None
+        begin, end = log.log(partition)[:2]
+        message = log.first_from(partition, log.boundary(partition, begin, end, is_behind), end)
+    found = None if message is None else read(message)
+    return found[1] if found is not None and found[0] == source else None

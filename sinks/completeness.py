@@ -28,7 +28,7 @@ from config.settings import Settings
 from sinks.observer import Observer
 from sinks.postgres import WRITER, Connection, connect, one_line
 from topics.cluster import describe, quiet_admin
-from topics.lag import Lag, LagReader, Place
+from topics.lag import Lag, LagReader, Oldest, OpenInput, Place
 from topics.names import LOG_APPEND_TIME, TIMESTAMP_TYPE, Topics
 
 log = EventLog("sinks.completeness")
@@ -53,14 +53,17 @@ class Reached(NamedTuple):
 class Completeness(Observer):
     """Follows the other sink in the partitions of this process, in a thread of its own, until stopped."""
 
-    def __init__(self, settings: Settings, stop: Event) -> None:
-        self._settings, self._stop = settings, stop
+    def __init__(self, settings: Settings, stop: Event, open_input: OpenInput) -> None:
+        self._settings, self._stop, self._open_input = settings, stop, open_input
         self._names = Topics.of(settings)
         self._topics = {"ledger": self._names.ledger, "rejections": self._names.rejections}
         self._owned: dict[str, frozenset[int]] = {}
         self._lag = LagReader(settings)
         self._connection: Connection | None = None
         self._admin: AdminClient | None = None
+        self._input: Oldest | None = None
+        #: By partition, an offset of the input and the end before which nothing is behind it; None: there is a record.
+        self._looked: dict[int, tuple[int, int | None]] = {}
         #: None: the input has the broker's times, and keeps them; otherwise when to ask again.
         self._ask_times_at: float | None = 0.0
         self._thread = Thread(target=self._run, name="sink-completeness", daemon=True)
@@ -100,6 +103,8 @@ class Completeness(Observer):
         if self._connection is not None:
             self._connection.close()
         self._lag.close()
+        if self._input is not None:
+            self._input.close()
 
     def look(self) -> None:
         """Look once, and move what can be moved."""
@@ -140,8 +145,21 @@ class Completeness(Observer):
                 self._move(connection, found[place], other.input_offset, at)
         for place, input_offset in idle.items():
             lag = lags.get((self._names.transactions, place[1]))
-            if lag is not None and lag.end <= input_offset and self._times_are_the_brokers():
+            if self._is_decided(place[1], input_offset, lag) and self._times_are_the_brokers():
                 self._move(connection, found[place], input_offset, newest)
+
+    def _is_decided(self, partition: int, offset: int, lag: Lag | None) -> bool:
+        """Whether the input has no record from this offset to its end, where transactions may have left their marks."""
+        if lag is None or lag.stable_end < lag.end:
+            return False
+        if lag.end <= offset or self._looked.get(partition) == (offset, lag.end):
+            return True
+        if self._looked.get(partition) == (offset, None):
+            return False
+        self._input = self._input or self._open_input(self._settings, self._names.transactions)
+        decided = self._input.first(partition, offset, lag.end) is None
+        self._looked[partition] = offset, lag.end if decided else None
+        return decided
 
     def _other(self, topic: str) -> str:
         return self._names.rejections if topic == self._names.ledger else self._names.ledger

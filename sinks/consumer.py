@@ -60,7 +60,7 @@ def run(
 ) -> None:
     """Run these sinks until `stop` is set, which a failing sink also sets; raises the first failure.
 
-    `open_input` is how the archive reads the input.
+    `open_input` is how the input is read: by the archive, and to know what is complete.
     Raises only WalletErrors, such as NotReachable at the start and Stopped when a sink must not continue.
     """
     topics = Topics.of(settings)
@@ -81,7 +81,7 @@ def run(
     settings = checked
     vitals = Vitals(settings, {sink.name: sink.topic for sink in wanted})
     bell = Bell()
-    follows = Completeness(settings, stop) if {"ledger", "rejections"} & set(names) else None
+    follows = Completeness(settings, stop, open_input) if {"ledger", "rejections"} & set(names) else None
     observers = Observers(vitals, bell, *(one for one in (follows, observer) if one))
     failures: list[BaseException] = []
     keeper = Keeper(settings, open_input, bell, stop, vitals, failures) if "archive" in names else None

@@ -75,8 +75,12 @@ class Log(NamedTuple):
     end: int
 
 
-def claim(connection: Connection, holder: Holder, origin: Origin, partition: int, log: Log) -> Position:
+def claim(
+    connection: Connection, holder: Holder, origin: Origin, partition: int, partitions: int, log: Log
+) -> Position:
     """Take the position over and return it; a partition never read starts at the beginning of its log.
+
+    `partitions` is how many the pipeline has.
 
     Waits for a batch that the former owner is committing: it holds the row. Raises Refused for a position in another
     topic, and Stopped for one outside of this topic's log; then nothing is taken over. Positions of an earlier release
@@ -85,16 +89,17 @@ def claim(connection: Connection, holder: Holder, origin: Origin, partition: int
     row = connection.execute(
         """
         INSERT INTO sink_positions AS p (
-            sink, topic, partition, next_offset, high_offset, owner, cluster_id, topic_id
-        ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            sink, topic, partition, next_offset, high_offset, owner, partitions, cluster_id, topic_id
+        ) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
         ON CONFLICT (sink, topic, partition) DO UPDATE
-        SET owner = excluded.owner, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id
+        SET owner = excluded.owner, partitions = excluded.partitions,
+            cluster_id = excluded.cluster_id, topic_id = excluded.topic_id
         WHERE p.next_offset BETWEEN %s AND %s
             AND coalesce(p.cluster_id, excluded.cluster_id) = excluded.cluster_id
             AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id
         RETURNING next_offset, high_offset
         """,
-        [holder.sink, holder.topic, partition, log.begin, log.begin, holder.owner, *origin, *log],
+        [holder.sink, holder.topic, partition, log.begin, log.begin, holder.owner, partitions, *origin, *log],
     ).fetchone()
     if row is None:
         refuse_other_topic(connection, holder, origin)

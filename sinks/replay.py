@@ -138,7 +138,7 @@ class Replay:
                 self._write(prepared)
             except (psycopg.Error, NotReachable) as error:
                 doing = f"the replay of {self._sink.name} cannot write"
-                reason = reason_to_wait(error, self._connection, doing)
+                reason = reason_to_wait(error, doing, self._connection)
                 log.warning("waiting_for_postgres", reason=reason)
                 if not patience.pause():
                     raise NotReachable(f"PostgreSQL is away: {reason}") from None

@@ -76,7 +76,9 @@ class Writer:
         self._months_ahead_at_s = float("-inf")
         try:
             return {
-                partition: positions.claim(self._connection, self._holder, origin, partition, log)
+                partition: positions.claim(
+                    self._connection, self._holder, origin, partition, self._settings.partitions, log
+                )
                 for partition, log in logs.items()
             }
         except psycopg.errors.LockNotAvailable:
@@ -166,7 +168,7 @@ class Writer:
                 result = attempt()
             except (psycopg.Error, NotReachable) as error:
                 doing = f"sink {self._sink.name} cannot write its rows"
-                reason = reason_to_wait(error, self._connection, doing)
+                reason = reason_to_wait(error, doing, self._connection)
                 if not away:
                     log.warning("waiting_for_postgres", sink=self._sink.name, reason=reason)
                 self._observer.waiting(self._sink.name, reason)

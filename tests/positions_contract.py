@@ -17,15 +17,15 @@ Opens = Callable[[], Connection]
 
 
 def a_first_claim_begins_where_the_log_begins(opens: Opens) -> None:
-    assert claim(opens(), MINE, HERE, 0, LOG) == Position(5, 5)
+    assert claim(opens(), MINE, HERE, 0, 2, LOG) == Position(5, 5)
     assert owned(opens(), MINE) == {0: 5}
 
 
 def a_later_claim_keeps_what_was_reached_and_fences_who_had_it(opens: Opens) -> None:
     mine, others = opens(), opens()
-    claim(mine, MINE, HERE, 0, LOG)
+    claim(mine, MINE, HERE, 0, 2, LOG)
     advance(mine, MINE, [Move(0, 5, 9)])
-    assert claim(others, OTHERS, HERE, 0, LOG) == Position(9, 9)
+    assert claim(others, OTHERS, HERE, 0, 2, LOG) == Position(9, 9)
     with pytest.raises(Fenced):
         advance(mine, MINE, [Move(0, 9, 10)])
     assert owned(mine, MINE) == {}
@@ -34,26 +34,26 @@ def a_later_claim_keeps_what_was_reached_and_fences_who_had_it(opens: Opens) -> 
 
 def another_topic_of_this_name_is_refused_and_takes_nothing_over(opens: Opens) -> None:
     mine, others = opens(), opens()
-    claim(mine, MINE, HERE, 0, LOG)
+    claim(mine, MINE, HERE, 0, 2, LOG)
     for elsewhere in (Origin("cluster", "another id"), Origin("another cluster", "topic id")):
         with pytest.raises(Refused, match="this database was filled from topic topic with id topic id"):
-            claim(others, OTHERS, elsewhere, 0, LOG)
+            claim(others, OTHERS, elsewhere, 0, 2, LOG)
     assert owned(mine, MINE) == {0: 5}
 
 
 def a_position_outside_of_the_log_stops_and_takes_nothing_over(opens: Opens) -> None:
     mine, others = opens(), opens()
-    claim(mine, MINE, HERE, 0, LOG)
+    claim(mine, MINE, HERE, 0, 2, LOG)
     for log in (Log(6, 100), Log(0, 4)):
         with pytest.raises(Stopped, match="is at offset 5 of topic partition 0"):
-            claim(others, OTHERS, HERE, 0, log)
+            claim(others, OTHERS, HERE, 0, 2, log)
     assert owned(mine, MINE) == {0: 5}
 
 
 def an_advance_from_where_the_position_is_not_moves_none(opens: Opens) -> None:
     mine = opens()
     for partition in (0, 1):
-        claim(mine, MINE, HERE, partition, LOG)
+        claim(mine, MINE, HERE, partition, 2, LOG)
     with pytest.raises(Fenced), mine.transaction():
         advance(mine, MINE, [Move(0, 5, 6), Move(1, 4, 6)])
     assert owned(mine, MINE) == {0: 5, 1: 5}
@@ -61,7 +61,7 @@ def an_advance_from_where_the_position_is_not_moves_none(opens: Opens) -> None:
 
 def what_is_rolled_back_has_moved_nothing(opens: Opens) -> None:
     mine = opens()
-    claim(mine, MINE, HERE, 0, LOG)
+    claim(mine, MINE, HERE, 0, 2, LOG)
 
     def moved_in_vain() -> None:
         with mine.transaction():

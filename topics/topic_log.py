@@ -7,7 +7,7 @@ So its answer is only where the search starts.
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -106,7 +106,24 @@ class TopicLog:
         if found is None or found.timestamp()[1] >= at_ms:
             return found
         low = (found.offset() or 0) + 1
-        return (self._by_halves if self._in_order else self._by_reading)(partition, at_ms, low, end)
+        if self._in_order:
+            low = self.boundary(partition, low, end, lambda message: message.timestamp()[1] >= at_ms)
+            return self.first_from(partition, low, end)
+        return self._by_reading(partition, at_ms, low, end)
+
+    def boundary(self, partition: int, low: int, high: int, is_behind: Callable[[Message], bool]) -> int:
+        """The offset from `low` to `high` just after the last committed record for which `is_behind` is false.
+
+        A binary search: `is_behind` must be true for all records after one for which it is.
+        """
+        while low < high:
+            middle = (low + high) // 2
+            found = self.first_from(partition, middle, high)
+            if found is None or is_behind(found):
+                high = middle
+            else:
+                low = (found.offset() or 0) + 1
+        return low
 
     def _hint(self, partition: int, at_ms: int, end: int) -> int:
         """An offset before which nothing has that time or a later one, neither records nor marks."""
@@ -117,19 +134,6 @@ class TopicLog:
         except KafkaException as error:
             raise self._away(partition, error.args[0].str()) from None
         return hint.offset if hint.offset >= 0 else end
-
-    def _by_halves(self, partition: int, at_ms: int, low: int, high: int) -> Message | None:
-        latest = None
-        while low < high:
-            middle = (low + high) // 2
-            found = self.first_from(partition, middle, high)
-            if found is None:
-                high = middle
-            elif found.timestamp()[1] >= at_ms:
-                high, latest = middle, found
-            else:
-                low = (found.offset() or 0) + 1
-        return latest
 
     def _by_reading(self, partition: int, at_ms: int, begin: int, end: int) -> Message | None:
         for messages in self.slices(partition, begin, end):

@@ -130,16 +130,13 @@ def _rejections(logs: Logs, partition: int, begin: int, end: int, month: Month) 
 
 
 def _first_of(rejections: TopicLog, partition: int, low: int, high: int, source: int) -> int:
-    """Where the first rejection of this input offset or a later one is."""
-    while low < high:
-        middle = (low + high) // 2
-        found = rejections.first_from(partition, middle, high)
-        named = None if found is None else source_of(found)
-        if found is None or named is None or named >= source:
-            high = middle
-        else:
-            low = (found.offset() or 0) + 1
-    return low
+    """Where rejections of this input offset and later ones begin."""
+
+    def is_behind(rejection: Message) -> bool:
+        named = source_of(rejection)
+        return named is None or named >= source
+
+    return rejections.boundary(partition, low, high, is_behind)
 
 
 def _snapshots(logs: Logs, partition: int, month: Month) -> Span:

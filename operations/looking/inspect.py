@@ -31,8 +31,6 @@ from topics.topic_log import TopicLog
 MICROSECOND = timedelta(microseconds=1)
 #: Stretches of the backward scan, in offsets: the first one, and the factor by which they grow.
 FIRST_STRETCH, GROWTH = 2_000, 4
-#: Below this many offsets, read them all instead of halving further.
-SMALL = 1_000
 
 
 @dataclass(frozen=True)
@@ -84,13 +82,12 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
         undecided = cut.input.end - cut.source
         if place.effective_at:
             return scan.sum_until(place.effective_at, count, undecided)
-        bound, counts = _limits(settings, scan, place)
-        newest = scan.newest_before(bound, count, counts)
+        bound = _bound(settings, scan, place)
+        newest = scan.newest_before(bound, count)
         if newest:
             last = newest[0]
             return Found(wallet_id, partition, last.transaction.currency, last.balance, newest, undecided)
-        # By offset, a few later entries may lie before the bound.
-        first = scan.first_from(max(log.begin, bound - SMALL))
+        first = scan.first_from(bound)
         scan.refuse_deleted()
         return Found(wallet_id, partition, first.transaction.currency, 0, (), undecided)
 
@@ -104,18 +101,15 @@ def _check_offset(settings: Settings, partition: int, offset: int, there: Offset
         raise Refused(f"the worker has handled {where} only up to offset {decided}: try again later")
 
 
-def _limits(settings: Settings, scan: "Scan", place: Place) -> tuple[int, Callable[[LedgerEntry], bool]]:
-    """An offset of the ledger before which all entries that count are, and which of those before it count."""
+def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
+    """The offset of the ledger before which the entries that count are."""
     if place.at is not None:
         # Entries recorded in that same millisecond are included.
         latest_ms = (place.at - EPOCH) // MILLISECOND
         after = EPOCH + (latest_ms + 1) * MILLISECOND
         found = offsets_at(settings, [scan.partition], after, scan.topic)[scan.partition]
-        bound = scan.log.end if found is None else min(found, scan.log.end)
-        return bound, lambda entry: entry.recorded_ms <= latest_ms
-    if (latest := place.at_offset) is not None:
-        return scan.behind_source(latest), lambda entry: entry.source_offset <= latest
-    return scan.log.end, lambda _: True
+        return scan.log.end if found is None else min(found, scan.log.end)
+    return scan.log.end if place.at_offset is None else scan.behind_source(place.at_offset)
 
 
 class Scan:
@@ -126,9 +120,7 @@ class Scan:
         self._topic_log = topic_log
         self._wallet_id, self._key = wallet_id, wallet_id.encode()
 
-    def newest_before(
-        self, bound: int, count: int, counts: Callable[[LedgerEntry], bool]
-    ) -> list[LedgerEntry]:
+    def newest_before(self, bound: int, count: int) -> list[LedgerEntry]:
         """The newest entries of the wallet before this offset, newest first."""
         newest: list[LedgerEntry] = []
         end, stretch = bound, FIRST_STRETCH
@@ -136,7 +128,7 @@ class Scan:
             while end > self.log.begin and len(newest) < count:
                 begin = max(self.log.begin, end - stretch)
                 found: deque[LedgerEntry] = deque(maxlen=count - len(newest))
-                found.extend(filter(counts, self._entries(begin, end)))
+                found.extend(self._entries(begin, end))
                 newest += reversed(found)
                 end, stretch = begin, stretch * GROWTH
                 advance(bound - end)
@@ -179,20 +171,11 @@ class Scan:
         return Found(self._wallet_id, self.partition, currency, balance, entries, undecided, counted)
 
     def behind_source(self, source_offset: int) -> int:
-        """An offset of the ledger, just after the last entry of this source offset or an earlier one.
-
-        Source offsets grow with the ledger's, so a binary search finds it; a few later entries may lie before it.
-        """
-        low, high = self.log.begin, self.log.end
-        while high - low > SMALL:
-            middle = (low + high) // 2
-            there = self._topic_log.first_from(self.partition, middle, high)
-            if there and _entry(there).source_offset <= source_offset:
-                low = middle
-            else:
-                high = middle
-        # Between these two are transaction marks and at most a few entries.
-        return high
+        """The ledger's offset just after the last entry of this source offset or an earlier one."""
+        log = self.log
+        return self._topic_log.boundary(
+            self.partition, log.begin, log.end, lambda message: _entry(message).source_offset > source_offset
+        )
 
     def _entries(self, begin: int, end: int, title: str | None = None) -> Iterator[LedgerEntry]:
         """The wallet's entries in order, with progress if there is a title."""

@@ -12,7 +12,7 @@ from threading import Event, Thread
 import psycopg
 from prometheus_client import Counter, Gauge
 
-from config.errors import NotReachable, Stopped
+from config.errors import NotReachable
 from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
@@ -20,7 +20,7 @@ from sinks.archive.compare import Advance
 from sinks.archive.seals import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
-from sinks.postgres import ARCHIVER, PASSING, lost, one_line
+from sinks.postgres import ARCHIVER, reason_to_wait
 from sinks.sink import Record, Rows
 from topics.lag import OpenInput
 
@@ -104,12 +104,13 @@ class Keeper:
             while not self._stop.is_set():
                 try:
                     soon = self._look()
-                except (*PASSING, LocksTaken, psycopg.Error) as error:
+                except (psycopg.Error, NotReachable, LocksTaken) as error:
                     if self._stop.is_set():
                         return
-                    reason = one_line(error) if isinstance(error, psycopg.Error) else str(error)
-                    if not isinstance(error, (*PASSING, LocksTaken)):
-                        raise lost(error) or Stopped(f"the archive cannot continue: {reason}") from error
+                    if isinstance(error, LocksTaken):
+                        reason = str(error)
+                    else:
+                        reason = reason_to_wait(error, "the archive cannot continue")
                     log.warning("archive_waits", reason=reason)
                     self._observer.waiting(ArchiveSink.name, reason)
                     patience.pause()

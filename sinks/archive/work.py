@@ -26,7 +26,7 @@ from sinks.archive import seals
 from sinks.archive.compare import Advance, Mismatch, both_sides, refuse_difference
 from sinks.archive.complete import Completeness
 from sinks.archive.seals import Month, Seal
-from sinks.postgres import ARCHIVER, Role, as_login, connect
+from sinks.postgres import ARCHIVER, BUSY, Role, as_login, connect
 from sinks.postgres.locks import holder as lock_holder
 from sinks.postgres.migrations import check
 from topics.lag import OpenInput
@@ -189,7 +189,7 @@ class Archive:
                     ).fetchone()
                 if not row or row[0] is None:
                     return None
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
+            except BUSY as busy:
                 if patience.ended:
                     raise LocksTaken(
                         f"no locks within {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: "

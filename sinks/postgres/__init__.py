@@ -75,6 +75,8 @@ PASSING = (
     NotReachable,
 )
 
+#: Another session's lock is in the way.
+BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 #: A table, column or function is missing.
 UNDEFINED = (
     psycopg.errors.UndefinedTable,
@@ -115,16 +117,18 @@ def one_line(error: psycopg.Error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def reason_to_wait(error: psycopg.Error | NotReachable, connection: Connection, doing: str) -> str:
+def reason_to_wait(
+    error: psycopg.Error | NotReachable, doing: str, connection: Connection | None = None
+) -> str:
     """The reason of an error after which the same may work later, in one line.
 
-    Raises Refused if a right is missing, and Stopped for anything else that waiting does not change.
+    Raises Refused if a right or a table is missing, and Stopped for anything else that waiting does not change.
     """
     if isinstance(error, NotReachable):
         return str(error)
-    if isinstance(error, psycopg.errors.InsufficientPrivilege) and (refused := lost(error)):
+    if isinstance(error, (psycopg.errors.InsufficientPrivilege, *UNDEFINED)) and (refused := lost(error)):
         raise refused from error
-    if isinstance(error, PASSING) or connection.closed:
+    if isinstance(error, PASSING) or (connection is not None and connection.closed):
         return one_line(error)
     raise Stopped(f"{doing}: {one_line(error)}") from error
 

@@ -17,13 +17,11 @@ from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from schemas.records import EPOCH
-from sinks.postgres import Connection, one_line
+from sinks.postgres import BUSY, Connection, one_line
 
 log = EventLog("sinks.months")
 
 LONGEST_PAUSE_S = 1.0
-#: Another session's lock is in the way.
-BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
 def months_of(days: Iterable[int]) -> set[date]:

@@ -15,12 +15,13 @@ from sinks import postgres
 from sinks.completeness import Completeness
 from tests.ledgers import NOVEMBER_MS, ends
 from topics.clients import librdkafka
+from topics.incoming import Incoming
 from topics.lag import Lag, Place
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 
-EARLY, LATE = from_ms(NOVEMBER_MS), from_ms(NOVEMBER_MS + 60_000)
+EARLY, LATE, LATER, LATEST = (from_ms(NOVEMBER_MS + minutes * 60_000) for minutes in range(4))
 
 
 class Stand:
@@ -29,7 +30,7 @@ class Stand:
     def __init__(self, settings: Settings, times: Times = "as they are") -> None:
         initialise(settings, times)
         self.settings, self.names = settings, Topics.of(settings)
-        self.keeper = Completeness(settings, Event())
+        self.keeper = Completeness(settings, Event(), Incoming)
         self.own(ledger=(0, 1), rejections=(0, 1))
 
     def own(self, **sinks: tuple[int, ...]) -> None:
@@ -176,6 +177,22 @@ def test_one_with_a_record_of_the_input_to_come_does(stands: Stands) -> None:
     assert stand.look()["ledger", 1] == (3, EARLY)
 
 
+def test_marks_of_transactions_at_the_end_of_the_input_are_no_records_to_come(stands: Stands) -> None:
+    stand = stands()
+    for sink in ("ledger", "rejections"):
+        stand.set(sink, 0, 1, EARLY)
+        stand.set(sink, 1, 4, LATE)
+    with stand.transaction(stand.names.transactions):
+        assert stand.look()["ledger", 0] == (1, EARLY)
+    assert ends(stand.settings, stand.names.transactions)[0] == 2
+    assert stand.look()["ledger", 0] == (1, LATE)
+    stand.set("ledger", 1, 5, LATER)
+    assert stand.look()["ledger", 0] == (1, LATER)
+    stand.set("ledger", 1, 6, LATEST)
+    stand.send(0, 1)
+    assert stand.look()["ledger", 0] == (1, LATER)
+
+
 def test_while_a_history_is_loaded_the_records_to_come_may_be_older(stands: Stands) -> None:
     stand = stands("history")
     for sink in ("ledger", "rejections"):
@@ -185,7 +202,7 @@ def test_while_a_history_is_loaded_the_records_to_come_may_be_older(stands: Stan
     assert stand.look()["ledger", 1] == (3, EARLY)
     initialise(stand.settings, "upstream")
     stand.keeper.close()
-    stand.keeper = Completeness(stand.settings, Event())
+    stand.keeper = Completeness(stand.settings, Event(), Incoming)
     stand.own(ledger=(0, 1), rejections=(0, 1))
     assert stand.look()["ledger", 1] == (3, LATE)
 

@@ -244,7 +244,7 @@ def another_owner(settings: Settings) -> Iterator[Callable[[], object]]:
     holder = Holder("ledger", f"{settings.prefix}.ledger", "the new owner")
     with postgres.connect(settings, name=session_name(holder.sink, holder.owner)) as connection:
         yield partial(
-            claim, connection, holder, origin_of(settings, LedgerSink(holder.topic)), 0, Log(0, 1_000)
+            claim, connection, holder, origin_of(settings, LedgerSink(holder.topic)), 0, 1, Log(0, 1_000)
         )
 
 

@@ -193,7 +193,7 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over
     holder = Holder(SINK.name, SINK.topic, "host:1:hung")
     name = session_name(SINK.name, holder.owner)
     with closing(postgres.connect(brief, postgres.WRITER, name=name)) as hung:
-        claim(hung, holder, HERE, 0, Log(0, 10))
+        claim(hung, holder, HERE, 0, 4, Log(0, 10))
         hung.execute("BEGIN")
         advance(hung, holder, [Move(0, 0, 10)])
         hung.pgconn.exec_(b"COPY wallets FROM STDIN")

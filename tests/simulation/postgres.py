@@ -23,9 +23,11 @@ from tests.simulation.processes import Process, Stage
 
 LOCK_TRIES = 5
 _CLAIM = (
-    "INSERT INTO sink_positions AS p ( sink, topic, partition, next_offset, high_offset, owner, cluster_id, topic_id ) "
-    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (sink, topic, partition) DO UPDATE "
-    "SET owner = excluded.owner, cluster_id = excluded.cluster_id, topic_id = excluded.topic_id "
+    "INSERT INTO sink_positions AS p "
+    "( sink, topic, partition, next_offset, high_offset, owner, partitions, cluster_id, topic_id ) "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (sink, topic, partition) DO UPDATE "
+    "SET owner = excluded.owner, partitions = excluded.partitions, "
+    "cluster_id = excluded.cluster_id, topic_id = excluded.topic_id "
     "WHERE p.next_offset BETWEEN %s AND %s AND coalesce(p.cluster_id, excluded.cluster_id) = excluded.cluster_id "
     "AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id RETURNING next_offset, high_offset"
 )
@@ -238,7 +240,7 @@ class Session:
 
     def _execute(self, text: str, parameters: list[Any]) -> Answer:
         if text == _CLAIM:
-            return self._claim(*parameters[2:4], *parameters[5:])
+            return self._claim(*parameters[2:4], *parameters[5:6], *parameters[7:])
         if text.startswith(_ADVANCE):
             return self._advance(text.removeprefix(_ADVANCE).split(" RETURNING ")[0], parameters)
         if text.startswith("SELECT pg_terminate_backend"):
