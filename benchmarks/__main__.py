@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -17,6 +18,7 @@ from benchmarks import (
     machine,
     plots,
     rebuild,
+    scale,
     sink,
     sink_contest,
     table,
@@ -24,7 +26,9 @@ from benchmarks import (
     worker,
     worker_contest,
 )
+from benchmarks.filling import transactions
 from benchmarks.id_index import BATCH_IDS
+from benchmarks.load_contest import LoadContest
 from benchmarks.measurement import Measurement
 from benchmarks.place import Place, log, own_stack
 from benchmarks.rivals import kafka_streams, plain_faust, quix
@@ -46,6 +50,9 @@ class What(StrEnum):
     END = "end"
     LATENCY = "latency"
     MILLION = "million"
+    GROWTH = "growth"
+    HOT = "hot"
+    SCALE = "scale"
     REBUILD = "rebuild"
     IDS = "ids"
     TAKEOVER = "takeover"
@@ -53,10 +60,12 @@ class What(StrEnum):
 
 #: The worker beside three others, in five minutes.
 DEFAULT = frozenset({What.STREAMS, What.QUIX, What.PLAIN})
-#: Ten million ids, and stopping workers, take minutes: only when named.
-FULL = frozenset(What) - {What.IDS, What.TAKEOVER}
+#: Ten million ids, stopping workers, millions of records, and many workers take minutes each: only when named.
+FULL = frozenset(What) - {What.IDS, What.TAKEOVER, What.GROWTH, What.SCALE}
 ENGINES = {What.STREAMS: kafka_streams.RIVAL, What.QUIX: quix.RIVAL, What.PLAIN: plain_faust.RIVAL}
 MILLION = 1_000_000
+#: The share of the transactions that one wallet gets.
+HOT = 0.9
 LATENCY_S = 60.0
 RATES = (500, 5_000)
 
@@ -92,6 +101,9 @@ class Session:
             ({What.SNAPSHOTS}, self._snapshots),
             ({What.END, What.LATENCY}, self._at_once),
             ({What.MILLION}, self._million),
+            ({What.GROWTH}, self._growth),
+            ({What.HOT}, self._hot),
+            ({What.SCALE}, self._scale),
             ({What.IDS}, self._ids),
             ({What.TAKEOVER}, self._takeover),
         ]
@@ -147,7 +159,28 @@ class Session:
     def _million(self, _: set[What]) -> None:
         events = MILLION + MILLION // 5
         settings = worker.filled(self._place, "million", events, MILLION)
-        self._add(worker.measure(self._place, settings, "worker, a million wallets", events))
+        measured = worker.measure(self._place, settings, "worker, a million wallets", events)
+        note = f"starts again, with its stores, in {worker.start_s(self._place, settings):.1f} s"
+        self._add(replace(measured, note=note))
+
+    def _growth(self, _: set[What]) -> None:
+        """What the last half of an input costs: by then the wallets, few or a million, are all open."""
+        name, few = "worker, a million wallets", f"{self._wallets:,} wallets"
+        loads = [
+            [*transactions(2 * MILLION, wallets, self._place.settings.partitions)]
+            for wallets in (MILLION, self._wallets)
+        ]
+        self._compare([LoadContest(self._place, "growth", name, few, *loads)])
+
+    def _hot(self, _: set[What]) -> None:
+        name, even = f"worker, one wallet has {HOT:.0%}", "all wallets alike"
+        partitions = self._place.settings.partitions
+        loads = [[*transactions(self._events, self._wallets, partitions, hot)] for hot in (HOT, 0.0)]
+        self._compare([LoadContest(self._place, "hot", name, even, *loads)])
+
+    def _scale(self, _: set[What]) -> None:
+        for measured in scale.measure(self._place, self._events, self._wallets):
+            self._add(measured)
 
     def _ids(self, _: set[What]) -> None:
         for measured in id_index.measure(self._place, self._id_count):

@@ -20,10 +20,11 @@ def wallet_name(number: int) -> str:
     return f"wallet-{number:07d}"
 
 
-def transactions(count: int, wallets: int, partitions: int) -> Iterator[Record]:
+def transactions(count: int, wallets: int, partitions: int, hot: float = 0.0) -> Iterator[Record]:
     """`count` records: each wallet is opened once, in order; from then on they come by chance.
 
-    Half are credits, none is a duplicate. The same arguments give the same records.
+    The first wallet gets the share `hot` of these, and the rest is spread evenly. Half are credits,
+    none is a duplicate. The same arguments give the same records.
     """
     dice = random.Random(SEED)
     header = frame(FIXED_IDS.transaction)
@@ -35,7 +36,8 @@ def transactions(count: int, wallets: int, partitions: int) -> Iterator[Record]:
             home = partition_of(key, partitions)
             keys.append((wallet, key, home))
         else:
-            wallet, key, home = keys[int(dice.random() * wallets)]
+            is_hot = hot and dice.random() < hot
+            wallet, key, home = keys[0 if is_hot else int(dice.random() * wallets)]
         kind = CREDIT if dice.random() < 0.5 else DEBIT
         digits = f"{dice.getrandbits(128):032x}"
         one = Transaction(

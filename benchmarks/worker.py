@@ -1,7 +1,9 @@
 """The worker alone: one process, an input that is there already, four partitions by default."""
 
+import time
+
 from benchmarks.filling import fill, transactions
-from benchmarks.measurement import Measurement, watch
+from benchmarks.measurement import LOOK_EVERY_S, Measurement, watch
 from benchmarks.place import Place
 from config.settings import Settings
 from topics import group_offsets
@@ -31,3 +33,14 @@ def measure(place: Place, settings: Settings, name: str, events: int) -> Measure
         worker = children.start("worker", "worker")
         beside = place.server_pids()
         return watch(name, worker.pid, done, total, children.raise_if_ended, events=events, beside=beside)
+
+
+def start_s(place: Place, settings: Settings) -> float:
+    """Seconds from the start of a worker's process, whose stores are there, until all partitions are ready."""
+    with place.children(settings) as children:
+        began_s = time.monotonic()
+        worker = children.start("worker-again", "worker")
+        while worker.log.read_text().count(" ready partition=") < settings.partitions:
+            children.raise_if_ended()
+            time.sleep(LOOK_EVERY_S)
+        return time.monotonic() - began_s

@@ -1,5 +1,6 @@
 """The worker against another engine, over one input that both read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from benchmarks.outcome import Outcome
 from benchmarks.place import Place, log
 from benchmarks.rivals.rival import Ready, Rival
 from config.settings import Settings
+from operations.sending.generator import Record
 from operations.setup.init import create
 from topics import group_offsets
 from topics.cluster import quiet_admin
@@ -32,12 +34,16 @@ class Input:
 
 def filled(place: Place, events: int, wallets: int) -> Input:
     """A topic with `events` transactions and their duplicates, for the worker and every rival."""
-    topic = "contest.transactions"
+    sent = with_duplicates(transactions(events, wallets, place.settings.partitions), DUPLICATE_ONE_IN)
+    return topic_of(place, "contest.transactions", [*sent])
+
+
+def topic_of(place: Place, topic: str, records: Sequence[Record]) -> Input:
+    """A topic that holds these records."""
     settings = place.settings.model_copy(update={"input": topic})
     create(quiet_admin(settings), [TopicSpec(topic, settings.partitions, LOG_APPEND_TIME)], 1)
-    sent = [*with_duplicates(transactions(events, wallets, settings.partitions), DUPLICATE_ONE_IN)]
-    fill(settings, sent, len(sent))
-    return Input(topic, len(sent))
+    fill(settings, records, len(records))
+    return Input(topic, len(records))
 
 
 class WorkerContest(Contest[Outcome]):

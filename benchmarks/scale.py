@@ -1,0 +1,44 @@
+"""Workers times partitions: how the rate grows with both. Each worker is bound to one processor, in turn.
+
+Kafka is not bound, and takes its time from the same processors: on two of them the curve shows how far the workers get
+in each other's way, not how far they scale.
+"""
+
+import os
+from collections.abc import Iterator
+
+from benchmarks.filling import fill, transactions
+from benchmarks.measurement import Measurement, watch
+from benchmarks.place import Place
+from config.settings import Settings
+from topics import group_offsets
+from topics.names import Topics
+
+WORKERS, PARTITIONS = (1, 2), (1, 2, 4, 8, 16)
+
+
+def measure(place: Place, events: int, wallets: int) -> Iterator[Measurement]:
+    """Every number of workers with every number of partitions, over new input."""
+    for partitions in PARTITIONS:
+        for workers in WORKERS:
+            if workers > partitions:
+                continue
+            settings = place.pipeline(f"scale-{workers}-{partitions}", partitions=partitions)
+            fill(settings, transactions(events, wallets, partitions), events)
+            yield _measure(place, settings, workers, events)
+
+
+def _measure(place: Place, settings: Settings, workers: int, events: int) -> Measurement:
+    topic, processors = Topics.of(settings).transactions, sorted(os.sched_getaffinity(0))
+
+    def done() -> int:
+        found = group_offsets.offsets(settings, topic, range(settings.partitions), wait=False)
+        return sum(at or 0 for at in found.values())
+
+    with place.children(settings) as children:
+        pids = [children.start(f"worker-{number}", "worker").pid for number in range(workers)]
+        for number, pid in enumerate(pids):
+            os.sched_setaffinity(pid, {processors[number % len(processors)]})
+        name = f"workers {workers}, partitions {settings.partitions}"
+        beside = place.server_pids() | {f"worker {number}": pid for number, pid in enumerate(pids[1:], 2)}
+        return watch(name, pids[0], done, events, children.raise_if_ended, beside=beside)
