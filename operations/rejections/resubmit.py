@@ -107,7 +107,8 @@ def plan(settings: Settings, wanted: Wanted, options: Options) -> Plan:
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
         )
-    settings, pipeline = may_send(settings, rights.READ | rights.WRITE)
+    needed = rights.READ | rights.WRITE if options.execute else rights.READ
+    settings, pipeline = may_send(settings, needed)
     outcome = Outcome(options.execute)
     count, earliest, found = _looked_up(settings, wanted)
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)

@@ -29,7 +29,7 @@ FLUSH_S = 60.0
 def may_send(settings: Settings, needed: Set[AclOperation] = rights.WRITE) -> tuple[Settings, Pipeline]:
     """The settings with what `init` has fixed, and the pipeline record.
 
-    Raises Refused if this login lacks a right on the input, or the input is open for history.
+    Raises Refused if this login lacks a needed right on the input, or the input is open for history.
     """
     pipeline = check(settings)
     settings = pipeline.rule(settings)

@@ -142,7 +142,7 @@ def pipeline(broker: EncryptedBroker, plain_settings: Settings) -> Settings:
         (("init",), "ALTER_CONFIGS on topic {0}.ledger"),
         pytest.param(("worker",), "WRITE on topic {0}.ledger", marks=pytest.mark.full),
         pytest.param(("generate", "--count", "1"), "WRITE on topic {0}.transactions", marks=pytest.mark.full),
-        (("rejections", "resubmit", "--reason", "INVALID"), "WRITE on topic {0}.transactions"),
+        (("rejections", "resubmit", "--reason", "INVALID", "--execute"), "WRITE on topic {0}.transactions"),
     ],
 )
 def test_a_login_that_may_not_do_the_work_names_the_right_that_it_lacks(
@@ -151,6 +151,13 @@ def test_a_login_that_may_not_do_the_work_names_the_right_that_it_lacks(
     command = Worker(as_user(pipeline, "reader"), tmp_path / "log", ("-m", "operations", *words))
     assert command.wait() == Refused.exit_code, command.text()
     assert lacking.format(pipeline.prefix) in command.last_line()
+
+
+def test_a_dry_run_of_resubmitting_needs_no_right_to_write(pipeline: Settings, tmp_path: Path) -> None:
+    words = ("-m", "operations", "rejections", "resubmit", "--reason", "INVALID")
+    command = Worker(as_user(pipeline, "reader"), tmp_path / "log", words)
+    assert command.wait() == 0, command.text()
+    assert "0 would be resubmitted" in command.text()
 
 
 @pytest.mark.parametrize(
