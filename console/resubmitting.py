@@ -33,8 +33,8 @@ SHOWN = 50
 DRY_RUN_S = 30.0
 #: Seconds that Kafka gets to answer before it counts as away.
 KAFKA_S = 3.0
-#: Most bytes and fields of a form.
-FORM_BYTES, FORM_FIELDS = 8_192, 20
+#: Most bytes of a form, those for each partition that it names the end of, and most fields.
+FORM_BYTES, END_BYTES, FORM_FIELDS = 8_192, 40, 20
 FORM = "application/x-www-form-urlencoded"
 RATE = 500.0
 
@@ -128,7 +128,10 @@ def _listed(planned: Plan) -> Answer:
                     "bytes": len(one.value or b""),
                 }
             )
-    return _outcome(planned) | {"shown": shown}
+    return _outcome(planned) | {
+        "shown": shown,
+        "ends": {str(at): str(end) for at, end in planned.ends.items()},
+    }
 
 
 def _outcome(planned: Plan) -> Answer:
@@ -145,7 +148,7 @@ def _outcome(planned: Plan) -> Answer:
 @router.post("/rejections/resubmit")
 async def execute(request: Request, live: OfConsole) -> Response:
     """Send what a form names; the answer is the page that shows how far it is."""
-    form = await _form(request)
+    form = await _form(request, FORM_BYTES + END_BYTES * live.settings.partitions)
     _may_write(request, live.settings, form)
     if form.get("confirm") != "yes":
         raise wrong("nothing was sent: confirm it")
@@ -153,10 +156,11 @@ async def execute(request: Request, live: OfConsole) -> Response:
     filters = Filters.model_construct(None, **{name: form.get(name, "") for name in Filters.model_fields})
     if (wanted := filters.wanted()) is None:
         raise wrong("nothing was sent: say what to resubmit")
+    ends = _ends_in(form.get("ends", ""))
     settings = _briefly(live)
 
     def work(job: Job) -> Answer:
-        planned = plan(settings, wanted, Options(execute=True))
+        planned = plan(settings, wanted, Options(execute=True), ends)
         job.count = planned.count
 
         def advance(done: int) -> None:
@@ -168,6 +172,13 @@ async def execute(request: Request, live: OfConsole) -> Response:
     if not job_of(request, "resubmission").start(filters.given, work):
         raise Problem(409, "nothing was sent: a resubmission is in hand, see /rejections/resubmit/progress")
     return RedirectResponse("/rejections/resubmit/progress", 303)
+
+
+def _ends_in(text: str) -> dict[int, int]:
+    """Where the dry run that a form comes from ended, by partition; Problem 400 for a form of none."""
+    if not text:
+        raise wrong("nothing was sent: send the form of a dry run, whose `ends` say what it showed")
+    return dict(position_in("ends", one) for one in text.split(","))
 
 
 @router.get("/rejections/resubmit/progress")
@@ -210,9 +221,9 @@ def _may_write(request: Request, settings: Settings, form: dict[str, str]) -> No
         raise Problem(401, "nothing was sent: the token is not this console's (WALLET_CONSOLE_TOKEN)")
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def _form(request: Request, most_bytes: int) -> dict[str, str]:
     """The fields of a small form."""
-    body = await body_of(request, "form", FORM, FORM_BYTES)
+    body = await body_of(request, "form", FORM, most_bytes)
     try:
         found = parse_qs(body.decode("latin-1"), keep_blank_values=True, max_num_fields=FORM_FIELDS)
     except ValueError:

@@ -1,7 +1,7 @@
 """`wallet rejections list` and `show`: rejections, read from the topic, for people and for programs."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,14 +112,26 @@ def reasons_of(names: Sequence[str]) -> frozenset[str]:
     return frozenset(name.upper() for name in names)
 
 
-def read(settings: Settings, wanted: Wanted) -> Iterator[Rejection]:
-    """The committed rejections, partition by partition, in the order of their source."""
+def ends_of(settings: Settings, wanted: Wanted) -> dict[int, int]:
+    """Where each partition of the rejections that may hold wanted ones ends now."""
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
-    ends = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
+    found = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
+    return {partition: at.end for (_, partition), at in found.items()}
+
+
+def read(settings: Settings, wanted: Wanted, ends: Mapping[int, int] | None = None) -> Iterator[Rejection]:
+    """The committed rejections, partition by partition, in the order of their source.
+
+    With `ends`, only the partitions that it names, each up to its offset.
+    """
+    topic = Topics.of(settings).rejections
+    partitions = partitions_of(settings.partitions, wanted.partition)
+    there = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
     with closing(TopicLog(settings, topic)) as log:
-        for (_, partition), at in ends.items():
-            for messages in log.slices(partition, at.begin, at.end):
+        for (_, partition), at in there.items():
+            end = at.end if ends is None else min(at.end, ends.get(partition, 0))
+            for messages in log.slices(partition, at.begin, end):
                 for message in messages:
                     rejection = rejection_in(message)
                     if rejection is not None and wanted.includes(rejection):

@@ -7,7 +7,7 @@ and no rejection is resubmitted twice.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from operations.rejections.listing import (
     REJECTION_OF,
     Rejection,
     Wanted,
+    ends_of,
     read,
     transaction_in,
 )
@@ -95,14 +96,15 @@ class Plan:
     """What is to be sent: `again` is taken once, and counts into `outcome` what it gives and what it skips."""
 
     settings: Settings
-    #: Rejections to look at.
+    #: Rejections to look at, and where each partition of their topic ended when the plan was made.
     count: int
+    ends: Mapping[int, int]
     again: Iterator[Record]
     outcome: Outcome
 
 
-def plan(settings: Settings, wanted: Wanted, options: Options) -> Plan:
-    """Look at what is wanted; sends nothing."""
+def plan(settings: Settings, wanted: Wanted, options: Options, ends: Mapping[int, int] | None = None) -> Plan:
+    """Look at what is wanted; sends nothing. `ends` are those of an earlier plan, to go no further than that."""
     if wanted == Wanted():
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
@@ -110,11 +112,13 @@ def plan(settings: Settings, wanted: Wanted, options: Options) -> Plan:
     needed = rights.READ | rights.WRITE if options.execute else rights.READ
     settings, pipeline = may_send(settings, needed)
     outcome = Outcome(options.execute)
-    count, earliest, found = _looked_up(settings, wanted)
+    if ends is None:
+        ends = ends_of(settings, wanted)
+    count, earliest, found = _looked_up(read(settings, wanted, ends), wanted)
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)
     done = _done_before(settings, earliest) if earliest else set()
-    again = _chosen(settings, pipeline, read(settings, wanted), done, options, outcome)
-    return Plan(settings, count, again, outcome)
+    again = _chosen(settings, pipeline, read(settings, wanted, ends), done, options, outcome)
+    return Plan(settings, count, ends, again, outcome)
 
 
 def send(planned: Plan, rate: float, advance: Advance) -> None:
@@ -137,11 +141,11 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
     _show(planned.outcome, as_json=as_json)
 
 
-def _looked_up(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None, set[str]]:
+def _looked_up(rejections: Iterable[Rejection], wanted: Wanted) -> tuple[int, datetime | None, set[str]]:
     """How many rejections are wanted, the time of the first one, and which named ones exist."""
     count, earliest = 0, None
     found: set[str] = set()
-    for count, rejection in enumerate(read(settings, wanted), 1):  # noqa: B007 - the last count is the result
+    for count, rejection in enumerate(rejections, 1):  # noqa: B007 - the last count is the result
         earliest = rejection.at if earliest is None else min(earliest, rejection.at)
         if wanted.named:
             found.add(rejection.named)

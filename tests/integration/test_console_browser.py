@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -221,7 +222,7 @@ def test_a_rejection_is_resubmitted_once_with_a_token_and_a_confirmation(
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT"
+GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT&ends=0:9,1:9"
 
 
 @pytest.mark.parametrize(
@@ -235,6 +236,8 @@ GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT"
         (f"token={TOKEN}&reason=CONFLICT", {}, 400),
         (f"token={TOKEN}&confirm=yes", {}, 400),
         (f"token={TOKEN}&confirm=yes&reason=NONSENSE", {}, 400),
+        (f"token={TOKEN}&confirm=yes&reason=CONFLICT", {}, 400),
+        (f"token={TOKEN}&confirm=yes&reason=CONFLICT&ends=nonsense", {}, 400),
         (GIVEN + "&from_offset=5&to_offset=4", {}, 400),
         (GIVEN + "&x=y" * 20, {}, 400),
         (GIVEN + "&x=" + "y" * 10_000, {}, 413),
@@ -247,12 +250,28 @@ def test_a_form_that_is_not_ours_sends_nothing(
     def ends() -> list[str]:
         return [one["end"] for one in place.console.get("/pipeline")["places"] if one["reader"] == "worker"]
 
-    before = ends()
+    before = ends(), place.console.ask("/rejections/resubmit/progress.json").json
     answer = place.console.ask("/rejections/resubmit", "POST", body.encode(), FORM | headers)
-    assert answer.status == status
+    assert answer.status == status, answer.body
     assert TOKEN.encode() not in answer.body
-    assert place.console.ask("/rejections/resubmit/progress.json").json["about"].get("reason") is None
-    assert ends() == before
+    assert (ends(), place.console.ask("/rejections/resubmit/progress.json").json) == before
+
+
+def test_a_form_sends_what_its_dry_run_showed_and_nothing_that_was_rejected_since(place: Scene) -> None:
+    foreign = {"currency": "USD"}
+    assert place.console.post(transaction("payer", 1) | foreign).status == 422
+    shown = place.console.ask("/rejections/resubmit.json?reason=CURRENCY_MISMATCH").json
+    assert place.console.post(transaction("payer", 2) | foreign).status == 422
+    ends = ",".join(f"{partition}:{end}" for partition, end in shown["ends"].items())
+    form = f"token={TOKEN}&confirm=yes&reason=CURRENCY_MISMATCH&ends={ends}"
+    assert place.console.ask("/rejections/resubmit", "POST", form.encode(), FORM).status == 303
+
+    def progress() -> dict[str, Any]:
+        return place.console.ask("/rejections/resubmit/progress.json").json
+
+    wait_until(lambda: progress()["ended_at"] is not None, "it has ended")
+    assert progress()["problem"] is None
+    assert progress()["result"]["records"] == shown["records"]
 
 
 def test_a_console_that_is_read_only_shows_a_dry_run_and_sends_nothing(place: Scene) -> None:
