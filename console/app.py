@@ -18,6 +18,7 @@ from config.settings import Settings
 from console import api, models, pages, rebuilding, resubmitting
 from console.database import Database
 from console.guard import Guard
+from console.jobs import Question
 from console.live import Live
 from console.problems import Problem
 
@@ -58,6 +59,14 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.openapi = partial(_document, app)  # type: ignore[method-assign] # as FastAPI's manual has it
     app.include_router(api.router)
     app.state.jobs = {}
+    app.state.dry_runs = Question(
+        "a dry run of resubmitting",
+        resubmitting.DRY_RUN_S,
+        "choose fewer, or use `wallet rejections resubmit`",
+    )
+    app.state.looks_at_rebuild = Question(
+        "a look at the rebuild", rebuilding.LOOK_S, "use `wallet rebuild status`"
+    )
     app.include_router(resubmitting.router)
     app.include_router(rebuilding.router)
     app.include_router(pages.router)

@@ -1,21 +1,86 @@
-"""Work that takes longer than a request: one piece at a time, in a thread; pages show how far it is."""
+"""Work in threads of its own, one piece of a kind at a time: what a request waits for, and what takes longer."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request
 
 from config.errors import WalletError
 from config.logs import EventLog
 from config.times import rfc3339
+from console.problems import away
 
 log = EventLog("console.jobs")
 
 
+T = TypeVar("T")
+
+#: Seconds that a request waits for the one before it, which may have been given up a moment ago.
+TURN_S = 2.0
+
+
+class Question(Generic[T]):
+    """One kind of work that requests wait for: it is told to stop when its request is over, or its client gone.
+
+    `what` and `instead` are for messages: the work, and what to do where it takes longer than `most_s`.
+    """
+
+    def __init__(self, what: str, most_s: float, instead: str) -> None:
+        self._what, self._most_s, self._instead = what, most_s, instead
+        self._turn = asyncio.Lock()
+
+    async def ask(self, request: Request, work: Callable[[Event], T]) -> T:
+        """What `work` returns or raises; Problem 503 while another piece is in hand, or if it takes too long."""
+        try:
+            async with asyncio.timeout(TURN_S):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise away(f"{self._what} is in hand for another request: try again in a moment") from None
+        loop, stop = asyncio.get_running_loop(), Event()
+        answer: asyncio.Future[T] = loop.create_future()
+        answer.add_done_callback(asyncio.Future.exception)  # nobody may be there to look at it
+
+        def ended(settle: Callable[[Any], None], value: object) -> None:
+            self._turn.release()
+            settle(value)
+
+        def run() -> None:
+            with suppress(RuntimeError):  # the console has ended meanwhile
+                try:
+                    found = work(stop)
+                except Exception as failure:  # noqa: BLE001 - it is raised where it is awaited
+                    loop.call_soon_threadsafe(ended, answer.set_exception, failure)
+                else:
+                    loop.call_soon_threadsafe(ended, answer.set_result, found)
+
+        Thread(target=run, name=f"console: {self._what}", daemon=True).start()
+        gone = asyncio.create_task(_gone(request))
+        first: set[asyncio.Future[Any]] = {answer, gone}
+        try:
+            await asyncio.wait(first, timeout=self._most_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.set()
+            gone.cancel()
+        if not answer.done():
+            raise away(f"{self._what} takes longer than {self._most_s:g} s: {self._instead}")
+        return answer.result()
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client of a request without a body has disconnected."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 class Job:
-    """One kind of work, and how the last piece of it ended. From one event loop, except for the work itself."""
+    """One kind of work that takes longer than a request, and how the last piece of it ended.
+
+    From one event loop, except for the work itself.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,8 +1,8 @@
 """A rebuild's shadow: how far it is, and what differs, as `wallet rebuild status` and `diff` tell it."""
 
-import asyncio
 import json
 from dataclasses import asdict
+from threading import Event
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -11,10 +11,9 @@ from starlette.responses import JSONResponse, Response
 from config.errors import WalletError
 from config.settings import Settings
 from console.api import OfConsole
-from console.jobs import job_of
+from console.jobs import Question, job_of
 from console.live import Live
 from console.pages import page
-from console.problems import away
 from console.tables import Answer
 from operations.rebuild import diff, status
 from operations.rebuild.place import find
@@ -52,11 +51,9 @@ async def _rebuild(request: Request, live: Live, *, begin: bool) -> Answer:
         return {"progress": None, "why": why, "comparison": job.fields()}
     _ = live.freshness  # 503 until Kafka was reached
     briefly = settings.model_copy(update={"startup_wait_s": SERVERS_S})
+    looks: Question[Answer] = request.app.state.looks_at_rebuild
     try:
-        async with asyncio.timeout(LOOK_S):
-            progress = await asyncio.to_thread(_progress, briefly)
-    except TimeoutError:
-        raise away("the rebuild was not looked at in time") from None
+        progress = await looks.ask(request, lambda stop: _progress(briefly, stop))
     except WalletError as error:
         return {"progress": None, "why": str(error), "comparison": job.fields()}
     if begin:
@@ -64,8 +61,8 @@ async def _rebuild(request: Request, live: Live, *, begin: bool) -> Answer:
     return {"progress": progress, "why": None, "comparison": job.fields()}
 
 
-def _progress(settings: Settings) -> Answer:
-    found = status.look(find(settings, None))
+def _progress(settings: Settings, stop: Event) -> Answer:
+    found = status.look(find(settings, None), stop)
     # Offsets and counts are strings, as everywhere in the API.
     steps = [
         {**asdict(one), "position": None if one.position is None else str(one.position),

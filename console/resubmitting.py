@@ -3,7 +3,6 @@
 The mechanism is that of `wallet rejections resubmit`. Two at once, here or there, may send a record twice.
 """
 
-import asyncio
 from typing import Annotated
 from urllib.parse import parse_qs, urlencode
 
@@ -16,7 +15,7 @@ from config.settings import Settings
 from console.api import OfConsole, body_of, reason_in
 from console.encoding import INT32_MAX, position_in, whole_in
 from console.guard import shows
-from console.jobs import Job, job_of
+from console.jobs import Job, Question, job_of
 from console.live import Live
 from console.pages import page
 from console.problems import Problem, away, wrong
@@ -78,11 +77,11 @@ ByAddress = Annotated[Filters, Query()]
 
 
 @router.get("/rejections/resubmit")
-async def dry_run(live: OfConsole, filters: ByAddress) -> Response:
+async def dry_run(request: Request, live: OfConsole, filters: ByAddress) -> Response:
     """What would be sent, and where; a form to send it, where writes are on."""
     return page(
         "resubmit.html",
-        found=await _planned(live, filters.wanted()),
+        found=await _planned(request, live, filters.wanted()),
         filters=filters,
         given=filters.given,
         reasons=[str(one) for one in Reason],
@@ -93,23 +92,19 @@ async def dry_run(live: OfConsole, filters: ByAddress) -> Response:
 
 
 @router.get("/rejections/resubmit.json")
-async def dry_run_json(live: OfConsole, filters: ByAddress) -> Response:
+async def dry_run_json(request: Request, live: OfConsole, filters: ByAddress) -> Response:
     """The same for programs."""
-    return JSONResponse(await _planned(live, filters.wanted()))
+    return JSONResponse(await _planned(request, live, filters.wanted()))
 
 
-async def _planned(live: Live, wanted: Wanted | None) -> Answer | None:
+async def _planned(request: Request, live: Live, wanted: Wanted | None) -> Answer | None:
     """What would happen; None where nothing was asked for."""
     if wanted is None:
         return None
     settings = _briefly(live)
+    dry_runs: Question[Answer] = request.app.state.dry_runs
     try:
-        async with asyncio.timeout(DRY_RUN_S):
-            return await asyncio.to_thread(lambda: _listed(plan(settings, wanted, Options())))
-    except TimeoutError:
-        raise away(
-            "the rejections were not read in time: choose fewer, or use `wallet rejections resubmit`"
-        ) from None
+        return await dry_runs.ask(request, lambda stop: _listed(plan(settings, wanted, Options(), stop=stop)))
     except WalletError as error:
         raise away(str(error)) from None
 

@@ -6,10 +6,12 @@ A reader that is behind an end may still have every record before it: offsets al
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from threading import Event
 
 import typer
 
 from config.settings import Settings
+from config.stopping import NEVER, go_on
 from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.looking.status import Step
 from operations.rebuild.input import input_ends
@@ -79,8 +81,8 @@ class Progress:
         return {name: sum(step.lag for step in self.steps if step.reader == name) for name in readers}
 
 
-def look(place: Place) -> Progress:
-    """Look at a shadow once; raises Refused if there is none."""
+def look(place: Place, stop: Event = NEVER) -> Progress:
+    """Look at a shadow once; raises Refused if there is none, Stopped once `stop` is set."""
     record = place.begun()
     steps: list[Step] = []
     topics = Topics.of(place.shadow)
@@ -93,6 +95,7 @@ def look(place: Place) -> Progress:
             steps += _steps(place, lags, "worker", topics.transactions, folded)
             written = _written(place)
             for sink in SINKS:
+                go_on(stop)
                 steps += _steps(place, lags, f"sink {sink}", getattr(topics, sink), written)
     return Progress(
         place.live.prefix,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Event
 
 import typer
 from confluent_kafka import Message
@@ -14,6 +15,7 @@ from rich.text import Text
 from audit.report import shown
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
+from config.stopping import NEVER, go_on
 from config.times import rfc3339
 from operations.cli.arguments import partitions_of
 from operations.cli.output import as_line, show_table, table
@@ -120,8 +122,10 @@ def ends_of(settings: Settings, wanted: Wanted) -> dict[int, int]:
     return {partition: at.end for (_, partition), at in found.items()}
 
 
-def read(settings: Settings, wanted: Wanted, ends: Mapping[int, int] | None = None) -> Iterator[Rejection]:
-    """The committed rejections, partition by partition, in the order of their source.
+def read(
+    settings: Settings, wanted: Wanted, ends: Mapping[int, int] | None = None, stop: Event = NEVER
+) -> Iterator[Rejection]:
+    """The committed rejections, partition by partition, in the order of their source, until `stop` is set.
 
     With `ends`, only the partitions that it names, each up to its offset.
     """
@@ -132,6 +136,7 @@ def read(settings: Settings, wanted: Wanted, ends: Mapping[int, int] | None = No
         for (_, partition), at in there.items():
             end = at.end if ends is None else min(at.end, ends.get(partition, 0))
             for messages in log.slices(partition, at.begin, end):
+                go_on(stop)
                 for message in messages:
                     rejection = rejection_in(message)
                     if rejection is not None and wanted.includes(rejection):

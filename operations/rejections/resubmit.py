@@ -12,12 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import typer
 
 from config.errors import ConfigurationError, NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
+from config.stopping import NEVER, go_on
 from operations.cli.output import Advance, as_line, progress
 from operations.looking.time_lookup import offsets_at
 from operations.rejections.listing import (
@@ -103,8 +105,17 @@ class Plan:
     outcome: Outcome
 
 
-def plan(settings: Settings, wanted: Wanted, options: Options, ends: Mapping[int, int] | None = None) -> Plan:
-    """Look at what is wanted; sends nothing. `ends` are those of an earlier plan, to go no further than that."""
+def plan(
+    settings: Settings,
+    wanted: Wanted,
+    options: Options,
+    ends: Mapping[int, int] | None = None,
+    stop: Event = NEVER,
+) -> Plan:
+    """Look at what is wanted; sends nothing. `ends` are those of an earlier plan, to go no further than that.
+
+    Raises Stopped once `stop` is set, and so does what it gives.
+    """
     if wanted == Wanted():
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
@@ -114,10 +125,10 @@ def plan(settings: Settings, wanted: Wanted, options: Options, ends: Mapping[int
     outcome = Outcome(options.execute)
     if ends is None:
         ends = ends_of(settings, wanted)
-    count, earliest, found = _looked_up(read(settings, wanted, ends), wanted)
+    count, earliest, found = _looked_up(read(settings, wanted, ends, stop), wanted)
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)
-    done = _done_before(settings, earliest) if earliest else set()
-    again = _chosen(settings, pipeline, read(settings, wanted, ends), done, options, outcome)
+    done = _done_before(settings, earliest, stop) if earliest else set()
+    again = _chosen(settings, pipeline, read(settings, wanted, ends, stop), done, options, outcome)
     return Plan(settings, count, ends, again, outcome)
 
 
@@ -207,7 +218,7 @@ def _again(
     return Record(key, rejection.value, headers, partition), ""
 
 
-def _done_before(settings: Settings, since: datetime) -> set[str]:
+def _done_before(settings: Settings, since: datetime, stop: Event) -> set[str]:
     """The rejections that input records say they come from; such records can only be newer than the rejection."""
     topic = Topics.of(settings).transactions
     client = quiet_admin(settings)
@@ -221,6 +232,7 @@ def _done_before(settings: Settings, since: datetime) -> set[str]:
             if (start := starts.get(partition)) is None:
                 continue
             for records in incoming.runs(partition, max(start, found.begin), found.end, CHUNK):
+                go_on(stop)
                 done |= {named for record in records if (named := _rejection_of(record))}
     return done
 

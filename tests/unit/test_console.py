@@ -3,20 +3,25 @@
 import asyncio
 import base64
 import json
+import socket
+import threading
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from config.errors import ConfigurationError
+from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
-from console import encoding, guard
+from console import encoding, guard, jobs
 from console.app import openapi
 from console.database import Database
 from console.decoding import decoded
@@ -30,6 +35,7 @@ from schemas.codec import encode_transaction, frame
 from schemas.records import DEBIT, Transaction
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
 ONE = Transaction(
     "00000000-0000-4000-8000-000000000001", "alice", DEBIT, 5, "EUR", 10**15, None, (("k", "v"),)
 )
@@ -200,6 +206,85 @@ def test_the_first_posting_of_an_id_is_found_before_its_source_only() -> None:
     assert outcomes.posted_before((0, 5), b"alice", ONE.transaction_id) == Posted(1, b"alice", b"." + wanted)
     assert outcomes.posted_before((0, 3), b"alice", ONE.transaction_id) is None
     assert outcomes.posted_before((0, 5), b"bob", ONE.transaction_id) is None
+
+
+# -- work that a request waits for
+
+
+def request(receive: Receive) -> Request:
+    """A request whose client does what `receive` says."""
+    return Request({"type": "http", "method": "GET", "path": "/", "headers": []}, receive)
+
+
+def test_one_piece_of_work_is_in_hand_until_its_thread_ends_even_when_its_request_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jobs, "TURN_S", 0.05)
+    begun, end = [0], threading.Event()
+
+    def stubborn(stop: threading.Event) -> str:
+        begun[0] += 1
+        stop.wait(PATIENCE_S)
+        end.wait(PATIENCE_S)
+        raise WalletError("nobody hears this")
+
+    async def play() -> None:
+        never = asyncio.Event()
+
+        async def stays() -> Message:
+            await never.wait()
+            return {"type": "http.disconnect"}
+
+        question = jobs.Question[str]("a look", 0.05, "look yourself")
+        with pytest.raises(Problem, match=r"a look takes longer than 0\.05 s: look yourself"):
+            await question.ask(request(stays), stubborn)
+        for _ in range(6):
+            with pytest.raises(Problem, match="a look is in hand for another request"):
+                await question.ask(request(stays), stubborn)
+        end.set()
+        await asyncio.wait_for(question._turn.acquire(), PATIENCE_S)
+        question._turn.release()
+        assert await question.ask(request(stays), lambda _: "seen") == "seen"
+        with pytest.raises(WalletError, match="away"):
+            await question.ask(request(stays), _away)
+        assert begun == [1]
+
+    asyncio.run(play())
+
+
+def _away(_: threading.Event) -> str:
+    raise WalletError("away")
+
+
+def test_work_is_told_to_stop_when_the_client_is_gone() -> None:
+    """With a real server and a real connection that is closed."""
+    question = jobs.Question[str]("a look", PATIENCE_S, "look yourself")
+    begun, stopped = threading.Event(), threading.Event()
+
+    def work(stop: threading.Event) -> str:
+        begun.set()
+        if stop.wait(PATIENCE_S / 2):
+            stopped.set()
+        return ""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(Problem):
+            await question.ask(Request(scope, receive), work)
+        await Response()(scope, receive, send)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, http="httptools", lifespan="off", log_config=None))
+        serving = threading.Thread(target=server.run, args=([listener],))
+        serving.start()
+        try:
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert begun.wait(PATIENCE_S)
+                assert not stopped.is_set()
+            assert stopped.wait(PATIENCE_S)
+        finally:
+            server.should_exit = True
+            serving.join()
 
 
 # -- what comes in
