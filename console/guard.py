@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.errors import ConfigurationError
@@ -98,6 +99,19 @@ class Guard:
                 {"WWW-Authenticate": 'Basic realm="wallet console", charset="UTF-8"'},
             )  # fmt: skip
         return None
+
+
+def from_our_page(request: Request) -> None:
+    """Raise Problem 403 for a form that a page of another site sent."""
+    headers = request.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    # Browsers say the site; an older one says the origin, unless our own policy makes it hide that, too.
+    if (
+        site != "same-origin"
+        if site
+        else origin not in {None, "null", f"{request.url.scheme}://{headers.get('host')}"}
+    ):
+        raise Problem(403, "nothing was done: this form comes from another site")
 
 
 def shows(authorization: str, token: str | None, *, basic: bool = False) -> bool:

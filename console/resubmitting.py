@@ -14,7 +14,7 @@ from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from console.api import OfConsole, body_of, reason_in
 from console.encoding import INT32_MAX, position_in, whole_in
-from console.guard import shows
+from console.guard import from_our_page, shows
 from console.jobs import Job, Question, job_of
 from console.live import Live
 from console.pages import page
@@ -200,18 +200,10 @@ def _may_write(request: Request, settings: Settings, form: dict[str, str]) -> No
     """Raise Problem unless writes are on, the form comes from our own page, and who sends it knows the token."""
     if not settings.console_writes:
         raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
-    headers = request.headers
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    # Browsers say the site; an older one says the origin, unless our own policy makes it hide that, too.
-    if (
-        site != "same-origin"
-        if site
-        else origin not in {None, "null", f"{request.url.scheme}://{headers.get('host')}"}
-    ):
-        raise Problem(403, "nothing was sent: this form comes from another site")
+    from_our_page(request)
     token = settings.console_token.get_secret_value() if settings.console_token else None
     if not shows(f"Bearer {form.get('token', '')}", token) and not shows(
-        headers.get("authorization", ""), token
+        request.headers.get("authorization", ""), token
     ):
         raise Problem(401, "nothing was sent: the token is not this console's (WALLET_CONSOLE_TOKEN)")
 

@@ -306,7 +306,12 @@ def test_a_rebuild_is_followed_to_its_differences(browser: Browser, place: Scene
         page = looked.open("/rebuild")
         expect(page.get_by_text("Complete:")).to_be_visible()
         expect(page.get_by_role("row", name=re.compile("^sink ledger 0 "))).to_be_visible()
-        page.get_by_role("link", name="Compare now").click()
+        # Neither an address nor another site's page begins to compare.
+        console.ask("/rebuild?compare=now")
+        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://elsewhere.example"}):
+            assert console.ask("/rebuild/compare", "POST", headers=headers).status == 403
+        assert console.ask("/rebuild.json").json["comparison"]["started_at"] is None
+        page.get_by_role("button", name="Compare now").click()
 
         def compared() -> bool:
             page.goto(f"{console.url}/rebuild")
