@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from console.api import OfConsole, body_of, reason_in
-from console.encoding import INT32_MAX, position_in, whole_in
+from console.encoding import position_in, whole_in
 from console.guard import from_our_page, shows
 from console.jobs import Job, Question, job_of
 from console.live import Live
@@ -54,23 +54,27 @@ class Filters(BaseModel):
         """Those that say something."""
         return {name: text for name, text in self if text}
 
-    def wanted(self) -> Wanted | None:
-        """The same for `wallet rejections`; None where nothing is said, Problem 400 for what cannot be."""
-        if not self.given:
-            return None
+    def wanted(self, partitions: int) -> Wanted:
+        """The same for `wallet rejections`; Problem 400 for what cannot be."""
         chosen = reason_in(self.reason or None)
         try:
             return Wanted(
                 reasons=frozenset({chosen}) if chosen else frozenset(),
-                partition=whole_in("partition", self.partition or None, INT32_MAX),
+                partition=whole_in("partition", self.partition or None, partitions - 1),
                 from_offset=whole_in("from_offset", self.from_offset or None),
                 to_offset=whole_in("to_offset", self.to_offset or None),
-                named=frozenset({"{}:{}".format(*position_in("source", self.source))})
-                if self.source
-                else None,
+                named=self._named(partitions),
             )
         except ConfigurationError:
             raise wrong("from_offset is after to_offset") from None
+
+    def _named(self, partitions: int) -> frozenset[str] | None:
+        if not self.source:
+            return None
+        partition, offset = position_in("source", self.source)
+        if partition >= partitions:
+            raise wrong(f"source {self.source}: the pipeline has partitions 0 to {partitions - 1}")
+        return frozenset({f"{partition}:{offset}"})
 
 
 ByAddress = Annotated[Filters, Query()]
@@ -81,7 +85,7 @@ async def dry_run(request: Request, live: OfConsole, filters: ByAddress) -> Resp
     """What would be sent, and where; a form to send it, where writes are on."""
     return page(
         "resubmit.html",
-        found=await _planned(request, live, filters.wanted()),
+        found=await _planned(request, live, filters),
         filters=filters,
         given=filters.given,
         reasons=[str(one) for one in Reason],
@@ -94,14 +98,15 @@ async def dry_run(request: Request, live: OfConsole, filters: ByAddress) -> Resp
 @router.get("/rejections/resubmit.json")
 async def dry_run_json(request: Request, live: OfConsole, filters: ByAddress) -> Response:
     """The same for programs."""
-    return JSONResponse(await _planned(request, live, filters.wanted()))
+    return JSONResponse(await _planned(request, live, filters))
 
 
-async def _planned(request: Request, live: Live, wanted: Wanted | None) -> Answer | None:
+async def _planned(request: Request, live: Live, filters: Filters) -> Answer | None:
     """What would happen; None where nothing was asked for."""
-    if wanted is None:
+    if not filters.given:
         return None
     settings = _briefly(live)
+    wanted = filters.wanted(settings.partitions)
     dry_runs: Question[Answer] = request.app.state.dry_runs
     try:
         return await dry_runs.ask(request, lambda stop: _listed(plan(settings, wanted, Options(), stop=stop)))
@@ -143,16 +148,18 @@ def _outcome(planned: Plan) -> Answer:
 @router.post("/rejections/resubmit")
 async def execute(request: Request, live: OfConsole) -> Response:
     """Send what a form names; the answer is the page that shows how far it is."""
-    form = await _form(request, FORM_BYTES + END_BYTES * live.settings.partitions)
-    _may_write(request, live.settings, form)
+    _may_write(request, live.settings)
+    settings = _briefly(live)
+    form = await _form(request, FORM_BYTES + END_BYTES * settings.partitions)
+    _must_know_token(request, settings, form)
     if form.get("confirm") != "yes":
         raise wrong("nothing was sent: confirm it")
     # Without its own checks, which are of an address: `wanted` checks all that it reads.
     filters = Filters.model_construct(None, **{name: form.get(name, "") for name in Filters.model_fields})
-    if (wanted := filters.wanted()) is None:
+    if not filters.given:
         raise wrong("nothing was sent: say what to resubmit")
+    wanted = filters.wanted(settings.partitions)
     ends = _ends_in(form.get("ends", ""))
-    settings = _briefly(live)
 
     def work(job: Job) -> Answer:
         planned = plan(settings, wanted, Options(execute=True), ends)
@@ -196,15 +203,18 @@ def _briefly(live: Live) -> Settings:
     return live.settings.model_copy(update={"startup_wait_s": KAFKA_S})
 
 
-def _may_write(request: Request, settings: Settings, form: dict[str, str]) -> None:
-    """Raise Problem unless writes are on, the form comes from our own page, and who sends it knows the token."""
+def _may_write(request: Request, settings: Settings) -> None:
+    """Raise Problem 403 unless writes are on and the form comes from our own page; its body is not read before."""
     if not settings.console_writes:
         raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
     from_our_page(request)
+
+
+def _must_know_token(request: Request, settings: Settings, form: dict[str, str]) -> None:
+    """Raise Problem 401 unless who sends a form knows the token."""
     token = settings.console_token.get_secret_value() if settings.console_token else None
-    if not shows(f"Bearer {form.get('token', '')}", token) and not shows(
-        request.headers.get("authorization", ""), token
-    ):
+    shown = f"Bearer {form.get('token', '')}", request.headers.get("authorization", "")
+    if not any(shows(one, token) for one in shown):
         raise Problem(401, "nothing was sent: the token is not this console's (WALLET_CONSOLE_TOKEN)")
 
 

@@ -237,6 +237,7 @@ GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT&ends=0:9,1:9"
         (f"token={TOKEN}&confirm=yes", {}, 400),
         (f"token={TOKEN}&confirm=yes&reason=NONSENSE", {}, 400),
         (f"token={TOKEN}&confirm=yes&reason=CONFLICT", {}, 400),
+        (f"token={TOKEN}&confirm=yes&partition=4&ends=0:9", {}, 400),
         (f"token={TOKEN}&confirm=yes&reason=CONFLICT&ends=nonsense", {}, 400),
         (GIVEN + "&from_offset=5&to_offset=4", {}, 400),
         (GIVEN + "&x=y" * 20, {}, 400),
@@ -255,6 +256,11 @@ def test_a_form_that_is_not_ours_sends_nothing(
     assert answer.status == status, answer.body
     assert TOKEN.encode() not in answer.body
     assert (ends(), place.console.ask("/rejections/resubmit/progress.json").json) == before
+
+
+def test_a_form_that_may_not_come_is_refused_before_it_has_come(place: Scene) -> None:
+    coming = FORM | {"Content-Length": "100", "Sec-Fetch-Site": "cross-site"}
+    assert place.console.ask("/rejections/resubmit", "POST", headers=coming).status == 403
 
 
 def test_a_form_sends_what_its_dry_run_showed_and_nothing_that_was_rejected_since(place: Scene) -> None:
@@ -280,7 +286,13 @@ def test_a_console_that_is_read_only_shows_a_dry_run_and_sends_nothing(place: Sc
     shown = console.ask("/rejections/resubmit?reason=CONFLICT")
     assert shown.status == 200
     assert b"This console is read-only" in shown.body
-    assert console.ask("/rejections/resubmit?from_offset=5&to_offset=4").status == 400
+    for query, told in (
+        ("from_offset=5&to_offset=4", "from_offset is after to_offset"),
+        ("partition=4", "partition '4' is not a whole number from 0 to 3"),
+        ("source=4:0", "source 4:0: the pipeline has partitions 0 to 3"),
+    ):
+        refused = console.ask(f"/rejections/resubmit.json?{query}")
+        assert (refused.status, refused.json["detail"]) == (400, told)
     assert console.ask("/rejections/resubmit.json?reason=CONFLICT").json["records"] > 0
     assert console.ask("/rejections/resubmit", "POST", GIVEN.encode(), FORM).status == 403
 
