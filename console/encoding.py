@@ -13,6 +13,8 @@ from schemas.records import TYPES, LedgerEntry
 #: Offsets and sequences are long.
 INT64_MAX = 2**63 - 1
 INT32_MAX = 2**31 - 1
+#: Fields that stay numbers.
+SMALL = frozenset({"partition", "workers"})
 _POSITION = re.compile(r"([0-9]{1,10}):([0-9]{1,19})")
 _WHOLE = re.compile(r"[0-9]{1,19}")
 #: What a row of `wallet_entries` has that an entry shows, in the order in which `entry_of_row` takes it.
@@ -78,6 +80,15 @@ def id_in(segment: str, what: str = "wallet") -> str:
     if not 1 <= len(text) <= 128 or "\0" in text:
         raise not_found(f"no {what} can have this id: ids have 1 to 128 characters, without U+0000")
     return text
+
+
+def strings(value: Any, name: str = "") -> Any:
+    """What a page shows, as its JSON has it: numbers that may need 64 bits are strings."""
+    if isinstance(value, Mapping):
+        return {key: strings(one, key) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [strings(one, name) for one in value]
+    return str(value) if type(value) is int and name not in SMALL else value
 
 
 def entry_of_row(row: Sequence[Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from config.times import rfc3339
 from console import tables
 from console.api import UNKNOWN, OfConsole, reason_in, rejection_of, source_in, stamped
-from console.encoding import id_in, time_in, whole_in
+from console.encoding import id_in, strings, time_in, whole_in
 from console.live import Live, outcome_fields, pending_fields
 from console.problems import Problem
 from console.tables import Answer
@@ -96,7 +96,7 @@ async def overview_json(live: OfConsole) -> Response:
         {"at": rfc3339(one.at), "decided": str(one.decided), "input_end": str(one.input_end)}
         for one in samples
     ]
-    return JSONResponse(await _overview(live) | {"samples": series})
+    return JSONResponse(strings(await _overview(live)) | {"samples": series})
 
 
 async def _overview(live: Live) -> Answer:

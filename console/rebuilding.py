@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from config.errors import WalletError
 from config.settings import Settings
 from console.api import OfConsole
+from console.encoding import strings
 from console.guard import from_our_page
 from console.jobs import Question, job_of
 from console.live import Live
@@ -38,7 +39,7 @@ async def rebuild(request: Request, live: OfConsole) -> Response:
 @router.get("/rebuild.json")
 async def rebuild_json(request: Request, live: OfConsole) -> Response:
     """The same for programs."""
-    return JSONResponse(await _rebuild(request, live))
+    return JSONResponse(strings(await _rebuild(request, live)))
 
 
 @router.post("/rebuild/compare")
@@ -75,14 +76,7 @@ def _briefly(live: Live) -> Settings | None:
 
 def _progress(settings: Settings, stop: Event) -> Answer:
     found = status.look(find(settings, None), stop)
-    # Offsets and counts are strings, as everywhere in the API.
-    steps = [
-        {**asdict(one), "position": None if one.position is None else str(one.position),
-         "end": str(one.end), "lag": str(one.lag)}
-        for one in found.steps
-    ]  # fmt: skip
-    lags = {reader: str(lag) for reader, lag in found.lags().items()}
-    return asdict(found) | {"steps": steps, "complete": found.complete, "lags": lags}
+    return asdict(found) | {"complete": found.complete, "lags": found.lags()}
 
 
 def _difference(settings: Settings) -> Answer:

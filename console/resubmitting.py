@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from console.api import OfConsole, body_of, reason_in
-from console.encoding import position_in, whole_in
+from console.encoding import position_in, strings, whole_in
 from console.guard import from_our_page, shows
 from console.jobs import Job, Question, job_of
 from console.live import Live
@@ -98,7 +98,7 @@ async def dry_run(request: Request, live: OfConsole, filters: ByAddress) -> Resp
 @router.get("/rejections/resubmit.json")
 async def dry_run_json(request: Request, live: OfConsole, filters: ByAddress) -> Response:
     """The same for programs."""
-    return JSONResponse(await _planned(request, live, filters))
+    return JSONResponse(strings(await _planned(request, live, filters)))
 
 
 async def _planned(request: Request, live: Live, filters: Filters) -> Answer | None:
@@ -195,7 +195,7 @@ async def progress(request: Request, live: OfConsole) -> Response:
 @router.get("/rejections/resubmit/progress.json")
 async def progress_json(request: Request) -> Response:
     """The same for programs."""
-    return JSONResponse(job_of(request, "resubmission").fields())
+    return JSONResponse(strings(job_of(request, "resubmission").fields()))
 
 
 def _briefly(live: Live) -> Settings:

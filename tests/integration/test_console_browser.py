@@ -221,6 +221,20 @@ def test_a_rejection_is_resubmitted_once_with_a_token_and_a_confirmation(
     expect(page.get_by_label("Token")).to_have_count(0)
 
 
+def numbers(value: Any, name: str = "") -> set[str]:
+    """The fields of an answer that are numbers and not strings."""
+    if isinstance(value, dict):
+        return {found for key, one in value.items() for found in numbers(one, key)}
+    if isinstance(value, list):
+        return {found for one in value for found in numbers(one, name)}
+    return {name} if type(value) in {int, float} else set()
+
+
+def test_what_may_need_64_bits_is_a_string_in_the_json_of_pages_too(place: Scene) -> None:
+    for path in ("/overview.json", "/rejections/resubmit/progress.json"):
+        assert numbers(place.console.ask(path).json) <= {"partition", "workers"}, path
+
+
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 GIVEN = f"token={TOKEN}&confirm=yes&reason=CONFLICT&ends=0:9,1:9"
 
@@ -293,7 +307,9 @@ def test_a_console_that_is_read_only_shows_a_dry_run_and_sends_nothing(place: Sc
     ):
         refused = console.ask(f"/rejections/resubmit.json?{query}")
         assert (refused.status, refused.json["detail"]) == (400, told)
-    assert console.ask("/rejections/resubmit.json?reason=CONFLICT").json["records"] > 0
+    dry_run = console.ask("/rejections/resubmit.json?reason=CONFLICT").json
+    assert int(dry_run["records"]) > 0
+    assert numbers(dry_run) == {"partition"}
     assert console.ask("/rejections/resubmit", "POST", GIVEN.encode(), FORM).status == 403
 
 
@@ -334,7 +350,8 @@ def test_a_rebuild_is_followed_to_its_differences(browser: Browser, place: Scene
         assert Axe().run(page).violations_count == 0
         told = console.ask("/rebuild.json").json
         assert told["progress"]["complete"]
-        assert told["comparison"]["result"]["different"] > 0
+        assert int(told["comparison"]["result"]["different"]) > 0
+        assert numbers(told) == {"partition"}
         assert looked.complaints == []
     finally:
         context.close()
