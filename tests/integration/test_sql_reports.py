@@ -147,7 +147,19 @@ def test_days_close_in_utc_wherever_the_session_is(
             ).fetchall()
             assert found == wanted
     query = "SELECT * FROM wallet_daily_balances(%s, %s, %s)"
-    for nothing in (["nobody", first, end], ["a", end, first], ["a", None, end], [None, first, end]):
+    for wallet_id in WALLETS:
+        days = [one.recorded_at.date() for one in entries if one.transaction.wallet_id == wallet_id]
+        wanted = reader.execute(query, [wallet_id, days[0], days[-1] + timedelta(days=1)]).fetchall()
+        assert reader.execute(query, [wallet_id, "-infinity", "infinity"]).fetchall() == wanted
+    for nothing in (
+        ["nobody", first, end],
+        ["nobody", "-infinity", "infinity"],
+        ["a", end, first],
+        ["a", "infinity", end],
+        ["a", first, "-infinity"],
+        ["a", None, end],
+        [None, first, end],
+    ):
         assert reader.execute(query, nothing).fetchall() == []
 
 
