@@ -200,6 +200,8 @@ async def events(
     after = position_in("Last-Event-ID", last_event_id) if last_event_id else None
     _ = live.freshness
     feed = WalletFeed(live, wallet_id, after)
+    if after is not None:
+        await live.must_have_come(after)
     return StreamingResponse(
         feed.events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
     )
@@ -347,8 +349,8 @@ async def decided(
     if isinstance(found, Posted):
         return JSONResponse(answer, 201)
     if is_duplicate(found):
-        answer["entry"] = await live.posted_first(source, wallet_id, transaction_id)
-        return JSONResponse(answer)
+        entry = await live.posted_first(source, wallet_id, transaction_id)
+        return JSONResponse(answer if entry is None else answer | {"entry": entry})
     status = 409 if found.reason == Reason.CONFLICT else 422
     raise Problem(status, found.detail, source=answer["source"], outcome="rejected", reason=found.reason)
 

@@ -26,6 +26,12 @@ def outcome_of(settings: Settings, source: Source) -> Outcome | None:
     return None
 
 
+def end_of_input(settings: Settings, source: Source) -> int:
+    """Where the input of its partition ends now. Raises NotReachable."""
+    place = Topics.of(settings).transactions, source[0]
+    return offsets_of(quiet_admin(settings), [place])[place].end
+
+
 def is_record(settings: Settings, source: Source) -> bool | None:
     """Whether the input has a record there; None if that can no longer be known. Raises NotReachable."""
     topic, (partition, offset) = Topics.of(settings).transactions, source

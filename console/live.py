@@ -6,6 +6,7 @@ Kafka may be away when a console starts, and later: requests that need it then g
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from console.encoding import entry_of_record, position
 from console.following import Follower, followers, pipeline_settings
 from console.freshness import Freshness
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
-from console.problems import away, not_found
+from console.problems import Problem, away, not_found, wrong
 from console.sending import Sender
 from console.tables import Answer
 from operations.looking import status
@@ -33,6 +34,8 @@ T = TypeVar("T")
 LOOKING = 4
 #: Seconds between reads of the sinks' positions while requests wait for rows, once for all of them.
 POSITIONS_EVERY_S = 0.05
+#: Seconds for finding the entry that a DUPLICATE repeats.
+FIRST_S = 5.0
 STATUS_EVERY_S = 1.0
 STATUS_KEPT_S = 30.0
 REASONS_EVERY_S = 5.0
@@ -182,6 +185,13 @@ class Live:
             )
         return found
 
+    async def must_have_come(self, source: Source) -> None:
+        """Raise Problem 400 for a position that the input has not reached."""
+        if self.outcomes.get(source) is None and source[1] >= self.freshness.lag()[source[0]][1]:
+            end = await self._search(finding.end_of_input, source)
+            if source[1] >= end:
+                raise wrong(f"{position(*source)} is not a position yet: the partition ends at {end}")
+
     async def _search(self, search: Callable[[Settings, Source], T], source: Source) -> T:
         async with self._looking:
             try:
@@ -190,12 +200,24 @@ class Live:
                 raise told(error) from None
 
     async def posted_first(self, source: Source, wallet_id: str, transaction_id: str) -> Answer | None:
-        """The entry that a DUPLICATE repeats; None if it is unknown at the moment."""
-        known = self.outcomes.posted_before(source, wallet_id.encode(), transaction_id)
-        if known is not None and entry_in(known).transaction.transaction_id == transaction_id:
-            return entry_of_record(entry_in(known))
-        async with self.database.asking() as connection:
-            return await tables.entry_of_transaction(connection, wallet_id, transaction_id, source)
+        """The entry that a DUPLICATE repeats; None if neither the memory nor the tables have it within FIRST_S.
+
+        Both may be behind: a rejection may be read here before the ledger is.
+        """
+        deadline, pause_s = time.monotonic() + FIRST_S, POSITIONS_EVERY_S
+        while True:
+            known = self.outcomes.posted_before(source, wallet_id.encode(), transaction_id)
+            if known is not None and entry_in(known).transaction.transaction_id == transaction_id:
+                return entry_of_record(entry_in(known))
+            with suppress(Problem):
+                async with self.database.asking() as connection:
+                    found = await tables.entry_of_transaction(connection, wallet_id, transaction_id, source)
+                if found is not None:
+                    return found
+            if time.monotonic() > deadline or self.ending.is_set():
+                return None
+            await asyncio.sleep(pause_s)
+            pause_s = min(1.0, 2 * pause_s)
 
     # -- the way in
 

@@ -610,6 +610,9 @@ def test_a_feed_brings_each_entry_once_and_goes_on_where_a_client_was(place: Sce
     partition = (partition_of(b"fed", 4) + 1) % 4
     wrong = place.console.ask("/api/v1/wallets/fed/events", headers={"Last-Event-ID": f"{partition}:0"})
     assert wrong.status == 400
+    home = partition_of(b"fed", 4)
+    ahead = place.console.ask("/api/v1/wallets/fed/events", headers={"Last-Event-ID": f"{home}:{2**63 - 1}"})
+    assert (ahead.status, "is not a position yet" in ahead.json["detail"]) == (400, True)
 
 
 # -- what a browser may do

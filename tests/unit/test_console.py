@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
-from console import encoding, guard, jobs
+from console import api, encoding, guard, jobs, live
 from console.app import openapi
 from console.database import Database
 from console.decoding import decoded
@@ -31,7 +31,7 @@ from console.outcomes import OVERHEAD_BYTES, Feed, Outcomes, Posted, Refused
 from console.pages import hexadecimal, moment, money, segment
 from console.problems import Problem
 from console.sending import transaction_in
-from schemas.codec import encode_transaction, frame
+from schemas.codec import NO_HASH, encode_entry, encode_transaction, frame
 from schemas.records import DEBIT, Transaction
 
 ROOT = Path(__file__).parents[2]
@@ -195,6 +195,32 @@ def test_feeds_are_bounded_and_one_that_never_began_holds_nothing() -> None:
         assert [part async for part in second] == [b"retry: 1000\n\n"]
         assert [*live.outcomes._feeds] == [b"alice"]
         await first.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(play())
+
+
+def test_a_duplicate_that_is_read_before_the_entry_that_it_repeats_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a database: the ledger alone has it, or nobody."""
+    entry = encode_entry(encode_transaction(ONE), 1, -5, 0, 0, 3) + NO_HASH
+    refused = Refused(0, "DUPLICATE", "it was posted before")
+
+    async def play() -> None:
+        settings = Settings()
+        place = Live(settings, Database(settings))
+        answering = asyncio.create_task(api.decided(place, (0, 9), refused, "alice", ONE.transaction_id))
+        await asyncio.sleep(0)
+        assert not answering.done()
+        place.outcomes.tell([((0, 3), Posted(1, b"alice", frame(2) + entry))])
+        found = await answering
+        assert (found.status_code, json.loads(bytes(found.body))["entry"]["source"]) == (200, "0:3")
+        monkeypatch.setattr(live, "FIRST_S", 0.01)
+        found = await api.decided(place, (0, 9), refused, "bob", ONE.transaction_id)
+        assert (found.status_code, json.loads(bytes(found.body))) == (
+            200,
+            {"source": "0:9", "outcome": "rejected", "reason": "DUPLICATE", "detail": "it was posted before"},
+        )
 
     asyncio.run(play())
 
