@@ -28,7 +28,7 @@ from console.decoding import decoded
 from console.feeds import WalletFeed
 from console.live import Live
 from console.outcomes import OVERHEAD_BYTES, Feed, Outcomes, Posted, Refused
-from console.pages import hexadecimal, moment, money, segment
+from console.pages import hexadecimal, moment, money, page, segment
 from console.problems import Problem
 from console.sending import transaction_in
 from schemas.codec import NO_HASH, encode_entry, encode_transaction, frame
@@ -276,6 +276,33 @@ def test_one_piece_of_work_is_in_hand_until_its_thread_ends_even_when_its_reques
         assert begun == [1]
 
     asyncio.run(play())
+
+
+def test_a_console_does_one_resubmission_at_a_time_and_its_page_says_what_it_is_at() -> None:
+    job, step, read = jobs.Job("resubmission"), threading.Event(), threading.Event()
+
+    def work(itself: jobs.Job) -> dict[str, object]:
+        read.wait(PATIENCE_S)
+        read.clear()
+        itself.count = 3
+        step.set()
+        read.wait(PATIENCE_S)
+        return {"records": 3, "skipped": {}}
+
+    def shown() -> str:
+        return bytes(page("resubmitting.html", job=job.fields(), prefix="", json="").body).decode()
+
+    assert job.start({"reason": "INVALID"}, work)
+    assert not job.start({"reason": "CONFLICT"}, work)
+    assert "Reading the rejections" in shown()
+    read.set()
+    assert step.wait(PATIENCE_S)
+    assert "Sending: 0 of at most 3 are confirmed" in shown()
+    read.set()
+    assert job._thread is not None
+    job._thread.join(PATIENCE_S)
+    assert "Done: 3 records were sent" in shown()
+    assert job.about == {"reason": "INVALID"}
 
 
 def _away(_: threading.Event) -> str:
