@@ -16,6 +16,7 @@ from console.encoding import (
     INT32_MAX,
     day_in,
     id_in,
+    open_group_in,
     position,
     position_in,
     time_in,
@@ -382,6 +383,18 @@ async def trial_balance(live: OfConsole, at: At = None) -> Response:
     time = time_in("at", at)
     async with live.database.one_state() as connection:
         answer = {"at": time and rfc3339(time), "currencies": await tables.trial_balance(connection, time)}
+        return JSONResponse(await stamped(connection, answer))
+
+
+@router.get("/reports/open-groups", response_model=models.OpenGroups)
+async def open_groups(
+    live: OfConsole, limit: Limit = 100, after: Annotated[str | None, Query(max_length=200)] = None
+) -> Response:
+    """Groups whose legs do not sum to zero; reads every entry that has a group."""
+    place = open_group_in(after)
+    async with live.database.one_state() as connection:
+        groups, last = await tables.open_groups(connection, place, limit)
+        answer = page_of({"groups": groups}, last is not None, {"limit": limit, "after": last})
         return JSONResponse(await stamped(connection, answer))
 
 

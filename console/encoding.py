@@ -82,6 +82,18 @@ def id_in(segment: str, what: str = "wallet") -> str:
     return text
 
 
+def open_group_in(text: str | None) -> tuple[datetime, str, str] | None:
+    """Where a page of open groups ended: time, currency and group, as `next` has it; Problem 400 if it is not that."""
+    if not text:
+        return None
+    at, _, rest = text.partition("/")
+    currency, slash, group_id = rest.partition("/")
+    time = time_in("after", at)
+    if time is None or not slash or "\0" in rest:
+        raise wrong(f"after {text[:40]!r} is not where a page ended: take it from `next`")
+    return time, currency, group_id
+
+
 def strings(value: Any, name: str = "") -> Any:
     """What a page shows, as its JSON has it: numbers that may need 64 bits are strings."""
     if isinstance(value, Mapping):

@@ -130,6 +130,24 @@ class Group(Stamped):
     complete: bool
 
 
+class OpenGroup(Shape):
+    """What a group's legs in one currency sum to, which is not zero, and when its first and newest were recorded."""
+
+    group_id: str
+    currency: str
+    legs: str = Int64
+    sum: str = Int64
+    opened_at: str = Time
+    newest_at: str = Time
+
+
+class OpenGroups(Stamped):
+    """Groups that do not sum to zero, a row a currency, the oldest first."""
+
+    groups: list[OpenGroup]
+    next: str | None
+
+
 class RejectionFields(Shape):
     """A rejection in short; `key` in base64."""
 

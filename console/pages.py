@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from config.times import rfc3339
 from console import tables
 from console.api import UNKNOWN, OfConsole, reason_in, rejection_of, source_in, stamped
-from console.encoding import id_in, strings, time_in, whole_in
+from console.encoding import id_in, open_group_in, strings, time_in, whole_in
 from console.live import Live, outcome_fields, pending_fields
 from console.problems import Problem
 from console.tables import Answer
@@ -224,6 +224,23 @@ async def chart(live: OfConsole, wallet: str, from_: From = "", to: Text = "") -
 
 
 # -- groups, outcomes, rejections, seals
+
+
+@router.get("/groups")
+async def groups(live: OfConsole, after: Annotated[str | None, Query(max_length=200)] = None) -> Response:
+    """Groups whose legs do not sum to zero, the oldest first."""
+    place = open_group_in(after)
+    async with live.database.one_state() as connection:
+        found, last = await tables.open_groups(connection, place, PAGE_ROWS)
+        answer = await stamped(connection, {"groups": found})
+    given = {"after": after} if after else {}
+    return page(
+        "groups.html",
+        **answer,
+        prefix=live.settings.prefix,
+        more=last and urlencode({"after": last}),
+        json=f"/api/v1/reports/open-groups?{urlencode({'limit': PAGE_ROWS} | given)}",
+    )
 
 
 @router.get("/groups/{group}")

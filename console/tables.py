@@ -186,6 +186,34 @@ async def group(connection: Connection, group_id: str) -> Answer:
     }
 
 
+async def open_groups(
+    connection: Connection, after: tuple[datetime, str, str] | None, limit: int
+) -> tuple[list[Answer], str | None]:
+    """Groups that do not sum to zero, a row a currency, the oldest first; and where to go on, None at the end."""
+    query = """
+        SELECT group_id, currency, legs, balance, opened_at, newest_at FROM wallet_open_groups()
+        WHERE %s::timestamptz IS NULL
+            OR (opened_at, group_id COLLATE "C", currency COLLATE "C") > (%s::timestamptz, %s::text, %s::text)
+        ORDER BY opened_at, group_id COLLATE "C", currency COLLATE "C" LIMIT %s
+    """
+    at, currency, group_id = after or (None, None, None)
+    found = await rows(connection, query, at, at, group_id, currency, limit + 1)
+    groups = [
+        {
+            "group_id": of,
+            "currency": currency,
+            "legs": str(legs),
+            "sum": str(int(total)),
+            "opened_at": rfc3339(opened_at),
+            "newest_at": rfc3339(newest_at),
+        }
+        for of, currency, legs, total, opened_at, newest_at in found[:limit]
+    ]
+    if len(found) <= limit:
+        return groups, None
+    return groups, "{opened_at}/{currency}/{group_id}".format_map(groups[-1])
+
+
 async def sink_positions(connection: Connection) -> dict[tuple[str, int], int]:
     """Next offsets of the sinks whose rows are outcomes of input records, by topic and partition."""
     found = await rows(

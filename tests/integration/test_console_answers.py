@@ -340,7 +340,7 @@ def test_a_statement_read_page_by_page_is_the_whole_ledger_of_a_wallet(
     wanted = database.execute(
         "SELECT sequence, balance, encode(hash, 'hex') FROM wallet_statement(%s)", [wallet_id]
     ).fetchall()
-    query, shown, closing = "limit=7", list[tuple[int, int, str]](), "0"
+    query, shown, closing = "limit=2", list[tuple[int, int, str]](), "0"
     while query:
         page = checked(
             models.Statement, place.console.get(f"/wallets/{segment(wallet_id)}/statement?{query}")
@@ -408,6 +408,20 @@ def test_reports_and_groups_are_what_the_tables_add_up_to(
         assert len(group["legs"]) == legs
         assert group["sums"] == {currency: str(total) for currency, total in sorted(sums.items())}
         assert group["complete"] == (not any(sums.values()))
+    listed, query = list[tuple[str, str, str]](), "limit=2"
+    while query:
+        page = checked(models.OpenGroups, place.console.get(f"/reports/open-groups?{query}"))
+        listed += [(one["group_id"], one["currency"], one["sum"]) for one in page["groups"]]
+        query = page["next"]
+    assert listed == [
+        (group_id, currency, str(total))
+        for group_id, currency, total in database.execute(
+            "SELECT group_id, currency, balance FROM wallet_open_groups()"
+        ).fetchall()
+    ]
+    assert len(listed) > 2
+    for wrong in ("x", "2026-11-28", "2026-11-28T00:00:00Z/EUR", "/EUR/x"):
+        assert place.console.ask(f"/api/v1/reports/open-groups?after={wrong}").status == 400
     days = checked(models.Daily, place.console.get("/reports/daily?wallet_id=wallet-000000"))["days"]
     assert len(days) == 30
     assert days[-1]["closing"] == place.console.get("/wallets/wallet-000000")["balance"]

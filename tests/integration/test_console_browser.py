@@ -119,6 +119,7 @@ def paths(place: Scene) -> dict[str, str]:
         "/wallets?prefix=pay": "Wallets",
         "/wallets/payer": "payer",
         f"/wallets/{quote(HOSTILE, safe='')}": HOSTILE,
+        "/groups": "Open groups",
         "/groups/rent": "Group rent",
         "/groups/half": "Group half",
         "/rejections": "Rejections",
@@ -190,6 +191,15 @@ def test_a_wallets_page_shows_an_entry_as_it_comes(looked: Looked, place: Scene)
     expect(page.get_by_role("main")).to_contain_text("12.50")
     assert place.console.post(transaction("payee", 2)).status == 201
     expect(page.get_by_role("main")).to_contain_text("12.52")
+
+
+def test_open_groups_are_listed_and_lead_to_their_legs(looked: Looked) -> None:
+    page = looked.open("/groups")
+    while page.get_by_role("link", name="half", exact=True).count() == 0:
+        page.get_by_role("link", name="More groups").click()
+    expect(page.get_by_role("link", name="rent", exact=True)).to_have_count(0)
+    page.get_by_role("link", name="half", exact=True).click()
+    expect(page.get_by_text("Not complete: its legs sum to \u22121.00 EUR")).to_be_visible()
 
 
 def test_groups_say_whether_they_are_complete(looked: Looked) -> None:
