@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     retry_wait_s: float = Field(10.0, ge=0.1, le=600.0, description="Longest pause between two attempts.")
 
     # -- health
-    http_host: str = Field("127.0.0.1", description="Where a worker or a sink listens for HTTP.")
+    http_host: str = Field("127.0.0.1", description="Where a worker, sink or console serves its state.")
     http_port: int | None = Field(
         None, ge=0, le=65_535, description="Port of /live, /ready and /metrics; 0: any free one; none: off."
     )

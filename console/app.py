@@ -20,6 +20,7 @@ from console.database import Database
 from console.guard import Guard
 from console.jobs import Question
 from console.live import Live
+from console.metrics import route_of
 from console.problems import Problem
 
 log = EventLog("console")
@@ -125,10 +126,5 @@ async def _http(request: Request, failure: Exception) -> Response:
 
 
 async def _unexpected(request: Request, failure: Exception) -> Response:
-    log.failure("request_failed", failure, method=request.method, route=_route(request))
+    log.failure("request_failed", failure, method=request.method, route=route_of(request.scope))
     return _answer(request, Problem(500, "an error of ours: see the console's log"))
-
-
-def _route(request: Request) -> str:
-    """The route, not the address, which may contain anything."""
-    return str(getattr(request.scope.get("route"), "path", "none"))

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 import ipaddress
+import time
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.errors import ConfigurationError
 from config.settings import Settings
+from console.metrics import count
 from console.problems import Problem
 
 #: Scripts, styles and requests of our own origin, nothing inline, in nobody's frame.
@@ -66,9 +68,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        came_at = time.monotonic()
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                count(scope, message["status"], time.monotonic() - came_at)
                 there = {name.lower() for name, _ in message["headers"]}
                 more = [] if b"cache-control" in there else [(b"cache-control", b"no-store")]
                 message["headers"] = [*message["headers"], *self._headers, *more]

@@ -113,6 +113,21 @@ class Outcomes:
             return self._known.get(source)
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self._waiting_count
+
+    @property
+    def feeds(self) -> int:
+        """How many feeds are open."""
+        return self._feed_count
+
+    @property
+    def known(self) -> int:
+        """How many outcomes are in memory."""
+        return len(self._known)
+
+    @property
     def is_full(self) -> bool:
         """Whether no further request may wait."""
         return self._waiting_count >= self._most_waiting

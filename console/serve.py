@@ -15,7 +15,9 @@ from config.logs import EventLog
 from config.settings import Settings
 from console import guard
 from console.app import application
+from console.metrics import ConsoleReport
 from vitals.ending import END_S, end_within, ended_by
+from vitals.health import reported
 
 log = EventLog("console")
 
@@ -30,11 +32,11 @@ GRACE_S = 3
 def run(settings: Settings) -> int:
     """Serve; returns the exit code.
 
-    Raises ConfigurationError if others could get in, or the port is taken.
+    Raises ConfigurationError if others could get in, or a port is taken.
     """
     guard.check(settings)
-    _, guarded = application(settings)
-    with _listening(settings) as listener:
+    app, guarded = application(settings)
+    with _listening(settings) as listener, reported(settings, ConsoleReport(settings, app)):
         host, port = settings.console_host, listener.getsockname()[1]
         server = uvicorn.Server(
             uvicorn.Config(

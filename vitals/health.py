@@ -1,4 +1,4 @@
-"""The HTTP endpoints of a worker or sink: /live, /ready and /metrics, off unless `WALLET_HTTP_PORT` is set.
+"""The HTTP endpoints of a worker, sink or console: /live, /ready and /metrics, off unless `WALLET_HTTP_PORT` is set.
 
 It answers from its own threads, so also while an event loop is blocked, and without asking a server: readiness and
 metrics report what the watchdog saw last. Neither contains record contents.
@@ -7,6 +7,7 @@ metrics report what the watchdog saw last. Neither contains record contents.
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -63,28 +64,30 @@ def observed(settings: Settings, subject: Subject) -> Iterator[str | None]:
         if server is None:
             yield None
         else:
-            with _serving(settings, server, Report(settings, subject, watchdog)) as address:
+            with _serving(settings, server, WatchedReport(settings, subject, watchdog)) as address:
                 yield address
     finally:
         watchdog.stop()
 
 
-class Report:
-    """Builds the answers."""
+class Report(ABC):
+    """Builds the answers of a process of this role; called from the server's threads."""
 
-    def __init__(self, settings: Settings, subject: Subject, watchdog: Watchdog) -> None:
-        self._subject = subject
-        self._watchdog = watchdog
+    def __init__(self, role: str, pipeline: str) -> None:
+        self.role = role
         self._moment = CollectorRegistry()
         self._moment.register(self)
         # Switch off the extra `_created` series of each counter. The function is untyped.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        tell_build(subject.role, settings.prefix)
+        tell_build(role, pipeline)
 
-    @property
-    def role(self) -> str:
-        """`worker` or `sink`."""
-        return self._subject.role
+    @abstractmethod
+    def not_ready(self) -> list[str]:
+        """Why the process is not ready; empty if it is."""
+
+    @abstractmethod
+    def collect(self) -> Iterator[Metric]:
+        """Current metrics, for prometheus_client."""
 
     def answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
         """Status, content type and body for a path."""
@@ -101,6 +104,18 @@ class Report:
                 generate_latest(REGISTRY) + generate_latest(self._moment),
             )
         return HTTPStatus.NOT_FOUND, TEXT, b"there are /live, /ready and /metrics\n"
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering does not collect."""
+        return []
+
+
+class WatchedReport(Report):
+    """The answers of a worker or sink, from what its watchdog saw last."""
+
+    def __init__(self, settings: Settings, subject: Subject, watchdog: Watchdog) -> None:
+        super().__init__(subject.role, settings.prefix)
+        self._subject, self._watchdog = subject, watchdog
 
     def not_ready(self) -> list[str]:
         """Why the process is not ready; empty if it is."""
@@ -122,9 +137,15 @@ class Report:
         yield from self._subject.families()
         yield from standing_families(self.role, self._watchdog.look, ready=not reasons)
 
-    def describe(self) -> list[Metric]:
-        """Nothing, so that registering does not collect."""
-        return []
+
+@contextmanager
+def reported(settings: Settings, report: Report) -> Iterator[None]:
+    """Serve a report over HTTP, if `WALLET_HTTP_PORT` is set; raises ConfigurationError if the port is taken."""
+    if settings.http_port is None:
+        yield
+        return
+    with _serving(settings, _listen(settings), report):
+        yield
 
 
 class _Server(ThreadingHTTPServer):

@@ -30,9 +30,11 @@ def tell_build(role: str, pipeline: str) -> None:
     BUILD.info({"version": number, "role": role, "pipeline": pipeline})
 
 
-def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
-    """A gauge to be filled with `add_metric`."""
-    return GaugeMetricFamily(name, text, labels=labels)
+def gauge(
+    name: str, text: str, labels: tuple[str, ...] = (), value: float | None = None
+) -> GaugeMetricFamily:
+    """A gauge without labels, with its value; or one to be filled with `add_metric`."""
+    return GaugeMetricFamily(name, text, value, labels or None)
 
 
 def standing_families(role: str, look: Look, *, ready: bool) -> Iterator[Metric]:

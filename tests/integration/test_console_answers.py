@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,8 +26,10 @@ from operations.sending.generator import Mix, records
 from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.partitioner import partition_of
 from tests.conftest import _addresses
-from tests.integration.consoles import JSON, TOKEN, Scene, of_base64, scene
+from tests.integration.consoles import JSON, TOKEN, Console, Scene, of_base64, scene
 from tests.integration.pipelines import Upstream
+from tests.integration.test_watchdog import address_of, ask
+from tests.integration.test_watchdog import value as value_of
 from tests.integration.workers import PATIENCE_S, wait_until
 from tests.reading import read_all
 from topics.names import Topics
@@ -572,10 +575,11 @@ def test_what_an_answer_says_to_be_complete_is_in_the_tables(
 class Events:
     """A client of a feed."""
 
-    def __init__(self, place: Scene, wallet_id: str, last: str | None = None) -> None:
-        self._connection = http.client.HTTPConnection(
-            place.console.host, place.console.port, timeout=PATIENCE_S
-        )
+    def __init__(
+        self, place: Scene, wallet_id: str, last: str | None = None, console: Console | None = None
+    ) -> None:
+        asked = console or place.console
+        self._connection = http.client.HTTPConnection(asked.host, asked.port, timeout=PATIENCE_S)
         self._connection.request(
             "GET",
             f"/api/v1/wallets/{segment(wallet_id)}/events",
@@ -627,6 +631,43 @@ def test_a_feed_brings_each_entry_once_and_goes_on_where_a_client_was(place: Sce
     home = partition_of(b"fed", 4)
     ahead = place.console.ask("/api/v1/wallets/fed/events", headers={"Last-Event-ID": f"{home}:{2**63 - 1}"})
     assert (ahead.status, "is not a position yet" in ahead.json["detail"]) == (400, True)
+
+
+# -- what it says of itself
+
+
+def test_a_console_tells_what_it_answered_and_who_waits(place: Scene) -> None:
+    console = place.another(http_port=0)
+    address = address_of(place.settings, "console")
+    wait_until(lambda: ask(address, "/ready") == (200, "ready\n"), "it follows Kafka")
+    assert ask(address, "/live") == (200, "live\n")
+    for wallet_id in ("wallet-000000", "nobody", "nobody"):
+        console.ask(f"/api/v1/wallets/{wallet_id}")
+    console.ask("/<script>", "DELETE")
+
+    def wait() -> None:
+        with suppress(OSError):
+            console.ask("/api/v1/outcomes/0/99999999?wait_s=30")
+
+    waits = threading.Thread(target=wait)
+    waits.start()
+    feed = Events(place, "wallet-000000", console=console)
+    waiting = "wallet_console_waiting_requests 1.0\n"
+    wait_until(lambda: waiting in ask(address, "/metrics")[1], "one waits")
+    told = ask(address, "/metrics")[1]
+    assert value_of(told, "wallet_console_feeds") == 1
+    assert value_of(told, "wallet_console_ready") == 1
+    assert value_of(told, "wallet_console_known_outcomes") > 0
+    route = 'route="/api/v1/wallets/{wallet}"'
+    for status, times in ((200, 1), (404, 2)):
+        series = f'wallet_console_requests_total{{method="GET",{route},status="{status}"}}'
+        assert value_of(told, series) == times
+    assert value_of(told, f"wallet_console_request_duration_seconds_count{{{route}}}") == 3
+    assert 'method="other",route="none"' in told
+    assert "<script>" not in told
+    feed.close()
+    console.process.kill()
+    waits.join()
 
 
 # -- what a browser may do

@@ -129,7 +129,9 @@ def test_the_metrics_are_all_in_the_docs_and_pass_promtool(settings: Settings, t
         rig.send(100)
         rig.start()
         rig.workers.append(sink_of(watched, tmp_path / "sink.log", "all"))
-        for role in ("worker", "sink"):
+        at_any_port = watched.model_copy(update={"console_port": 0})
+        rig.workers.append(Worker(at_any_port, tmp_path / "console.log", ("-m", "operations", "console")))
+        for role in ("worker", "sink", "console"):
             address = address_of(watched, role)
             wait_until_ready(address)
             told.append(ask(address, "/metrics")[1])
