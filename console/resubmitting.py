@@ -1,6 +1,6 @@
 """Rejected records sent again: what would be sent and where, and, where writes are on, sending it.
 
-The mechanism is that of `wallet rejections resubmit`. Two at once, here or there, may send a record twice.
+It works as `wallet rejections resubmit`: of two at once, here or there, the later one ends the earlier one.
 """
 
 from typing import Annotated

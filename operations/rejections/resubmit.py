@@ -2,21 +2,23 @@
 
 Nothing is changed: the rejection stays, and the new record gets its own outcome, so the conservation law holds. Each
 new record names its rejection, so the input itself says which were resubmitted: after an interruption, run it again,
-and no rejection is resubmitted twice.
+and no rejection is resubmitted twice. Nor by two runs at once: the later one ends the earlier one before it reads what
+that has sent.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from threading import Event
 
 import typer
 
-from config.errors import ConfigurationError, NotReachable
+from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.stopping import NEVER, go_on
@@ -31,7 +33,8 @@ from operations.rejections.listing import (
     read,
     transaction_in,
 )
-from operations.sending.delivery import deliver, may_send, paced
+from operations.sending.delivery import longest_message, may_send, paced
+from operations.sending.exactly_once import ExactlyOnce
 from operations.sending.generator import Record
 from schemas.partitioner import partition_of
 from schemas.records import Reason
@@ -44,6 +47,8 @@ from topics.source import Source
 #: Look for resubmitted records from this long before the first rejection: brokers' clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
 CHUNK = 5_000
+#: Records in one Kafka transaction: those of so many seconds, but no more than this.
+AT_ONCE_S, MOST_AT_ONCE = 0.2, 500
 MOST_NAMED_BYTES = 40
 #: Records without a rejection that are shown; --json has all.
 SHOWN = 20
@@ -98,6 +103,8 @@ class Plan:
     """What is to be sent: `again` is taken once, and counts into `outcome` what it gives and what it skips."""
 
     settings: Settings
+    #: What is to be sent with; None for a dry run.
+    writer: "Resubmitter | None"
     #: Rejections to look at, and where each partition of their topic ended when the plan was made.
     count: int
     ends: Mapping[int, int]
@@ -127,17 +134,47 @@ def plan(
         ends = ends_of(settings, wanted)
     count, earliest, found = _looked_up(read(settings, wanted, ends, stop), wanted)
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)
+    # 1. End an earlier run, 2. then read what it has sent, 3. then send.
+    writer = Resubmitter(settings) if options.execute else None
     done = _done_before(settings, earliest, stop) if earliest else set()
     again = _chosen(settings, pipeline, read(settings, wanted, ends, stop), done, options, outcome)
-    return Plan(settings, count, ends, again, outcome)
+    return Plan(settings, writer, count, ends, again, outcome)
+
+
+class Resubmitter(ExactlyOnce):
+    """The one producer that resubmits in a pipeline: `<prefix>-resubmit` is its transactional id."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            settings,
+            f"{settings.prefix}-resubmit",
+            f"{settings.prefix}.resubmit",
+            taken_over=f"another resubmission in the pipeline {settings.prefix!r} has begun, which ends this one",
+            again="run it again to continue",
+            linger_ms=20,
+            message_max_bytes=longest_message(settings),
+        )
+        self._topic = Topics.of(settings).transactions
+        self.open()
+
+    def send(self, some: Sequence[Record]) -> None:
+        """Write these records, all or none."""
+        records = ((one.value, one.key, one.partition, 0, one.headers) for one in some)
+        self.write(self._topic, records, [])
 
 
 def send(planned: Plan, rate: float, advance: Advance) -> None:
-    """Send it, at most so many records a second; raises NotReachable if a record is not confirmed."""
-    try:
-        deliver(planned.settings, paced(planned.again, rate), advance)
-    except NotReachable as failure:
-        raise NotReachable(f"{failure}; run it again to continue") from None
+    """Send it, at most so many records a second.
+
+    Raises NotReachable if a record is not confirmed, Stopped if another run has begun.
+    """
+    assert planned.writer is not None  # noqa: S101 - it is no dry run
+    sent, most = 0, max(1, min(MOST_AT_ONCE, int(rate * AT_ONCE_S)))
+    paced_again = paced(planned.again, rate)
+    with closing(planned.writer) as writer:
+        while some := [*islice(paced_again, most)]:
+            writer.send(some)
+            advance(sent := sent + len(some))
 
 
 def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:

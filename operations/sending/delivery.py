@@ -38,6 +38,11 @@ def may_send(settings: Settings, needed: Set[AclOperation] = rights.WRITE) -> tu
     return settings, pipeline
 
 
+def longest_message(settings: Settings) -> int:
+    """Bytes of a message that a producer of any record takes, too large for the pipeline or not."""
+    return max(KAFKA_MESSAGE_BYTES, 2 * settings.max_record_bytes) + 16 * GROWTH_BYTES
+
+
 def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> int:
     """Produce records to the input topic and return how many, once every one is confirmed.
 
@@ -52,7 +57,7 @@ def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> i
             acks="all",
             enable_idempotence=True,
             linger_ms=20,
-            message_max_bytes=max(KAFKA_MESSAGE_BYTES, 2 * settings.max_record_bytes) + 16 * GROWTH_BYTES,
+            message_max_bytes=longest_message(settings),
             queue_buffering_max_kbytes=262_144,
         )
     )

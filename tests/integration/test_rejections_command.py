@@ -11,13 +11,14 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from config.errors import WalletError
+from config.errors import Stopped, WalletError
 from config.settings import Settings
 from operations.rejections import commands as rejections_commands
-from operations.rejections.listing import ATTEMPT, REJECTION_OF
+from operations.rejections import resubmit
+from operations.rejections.listing import ATTEMPT, REJECTION_OF, Wanted
 from operations.sending.delivery import deliver
 from schemas.codec import encode_transaction, frame
-from schemas.records import DEBIT
+from schemas.records import DEBIT, Reason
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
 from tests.integration.verify_copies import told, verified
 from tests.reading import incoming, read_all
@@ -207,6 +208,19 @@ def test_running_it_again_resubmits_nothing_twice_and_the_next_attempt_counts_on
     again = rejections.json("resubmit", "--reason", "INVALID", "--execute", "--max-attempts", "2")
     assert again["resubmitted"] == {}
     assert again["skipped"] == {"resubmitted before": 2, "2 attempts made": 1}
+
+
+def test_of_two_runs_at_once_the_later_one_ends_the_earlier_one_and_nothing_is_sent_twice(
+    rejections: Rejections,
+) -> None:
+    settings = rejections.rig.settings
+    wanted = Wanted(reasons=frozenset({Reason.INSUFFICIENT_FUNDS, Reason.INVALID}))
+    earlier, later = (resubmit.plan(settings, wanted, resubmit.Options(execute=True)) for _ in range(2))
+    resubmit.send(later, 500.0, lambda _: None)
+    with pytest.raises(Stopped, match="another resubmission in the pipeline"):
+        resubmit.send(earlier, 500.0, lambda _: None)
+    sent = [dict(headers).get(REJECTION_OF) for *_, headers in rejections.input()]
+    assert sorted(one for one in sent if one) == [b"1:0", b"1:3"]
 
 
 def test_a_misrouted_record_finds_its_wallet_when_the_key_is_taken_from_it(rejections: Rejections) -> None:
