@@ -1,5 +1,6 @@
 """The compiled part of the fold against the Python that it stands for, and everything without it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,18 @@ from schemas import native
 assert native.usual is None
 sys.exit(pytest.main(sys.argv[1:]))
 """
+
+#: Loads the extension that is named first, in place of ours.
+WITH_THIS_ONE = """
+import importlib.util, sys, pytest
+spec = importlib.util.spec_from_file_location("schemas._native", sys.argv[1])
+sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from schemas import native
+assert native.post is module.post
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 
 compiled = pytest.mark.skipif(native.longs is None, reason="not compiled here")
 
@@ -187,6 +200,52 @@ def test_what_is_no_balance_is_an_error() -> None:
         balance_bodies({b"w": right._replace(balance=2**63)})
     with pytest.raises(UnicodeEncodeError):
         balance_bodies({b"w": right._replace(wallet_id="\ud800")})
+
+
+@compiled
+@pytest.mark.full
+def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
+    """Built with the compiler's sanitizers, under Python with plain malloc, where each object has edges of its own."""
+    library = subprocess.run(
+        [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    )
+    if not Path(library.stdout.strip()).is_absolute():
+        pytest.skip(f"{COMPILER} has no sanitizers: apt-get install gcc libasan8")
+    built, source = tmp_path / "_native.so", Path(native.__file__).with_name("_native.c")
+    include = f"-I{sysconfig.get_path('include')}"
+    subprocess.run(
+        [COMPILER, "-g", "-O1", "-fPIC", "-shared", *SANITIZERS, include, source, "-o", built], check=True
+    )
+    names = "test_native.py", "test_native_posting.py", "test_posting.py", "test_posting_properties.py"
+    tests = [str(Path(__file__).with_name(name)) for name in names]
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            WITH_THIS_ONE,
+            built,
+            "-q",
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not full",
+            *tests,
+        ],
+        env=os.environ
+        | {
+            "LD_PRELOAD": library.stdout.strip(),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PYTHONMALLOC": "malloc",
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-3_000:]
+    assert " passed" in ran.stdout
 
 
 @pytest.mark.parametrize(
