@@ -17,7 +17,6 @@ from benchmarks import (
     latency,
     machine,
     plots,
-    post,
     rebuild,
     scale,
     sink,
@@ -50,7 +49,6 @@ class What(StrEnum):
     SNAPSHOTS = "snapshots"
     END = "end"
     LATENCY = "latency"
-    POST = "post"
     MILLION = "million"
     GROWTH = "growth"
     HOT = "hot"
@@ -68,7 +66,7 @@ ENGINES = {What.STREAMS: kafka_streams.RIVAL, What.QUIX: quix.RIVAL, What.PLAIN:
 MILLION = 1_000_000
 #: The share of the transactions that one wallet gets.
 HOT = 0.9
-LATENCY_S, POST_S = 60.0, 20.0
+LATENCY_S = 60.0
 RATES = (500, 5_000)
 
 
@@ -101,7 +99,7 @@ class Session:
             ({What.WHOLE}, self._beside_both),
             ({What.WORKER, What.SINK, What.REBUILD}, self._worker_and_sink),
             ({What.SNAPSHOTS}, self._snapshots),
-            ({What.END, What.LATENCY, What.POST}, self._at_once),
+            ({What.END, What.LATENCY}, self._at_once),
             ({What.MILLION}, self._million),
             ({What.GROWTH}, self._growth),
             ({What.HOT}, self._hot),
@@ -157,9 +155,6 @@ class Session:
             if What.LATENCY in wanted:
                 for rate in self._rates:
                     self._results.latency[rate] = latency.measure(pipeline, rate, LATENCY_S)
-            if What.POST in wanted:
-                for rate, measured_ms in post.measure(pipeline, POST_S).items():
-                    self._results.latency.setdefault(rate, {}).update(measured_ms)
 
     def _million(self, _: set[What]) -> None:
         events = MILLION + MILLION // 5
