@@ -7,10 +7,10 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers clients matrix upgrade torture benchmark benchmark-full lock clean
+.PHONY: help setup demo check test test-full test-later containers clients matrix upgrade torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Python environment in .venv, from the lock
 
@@ -31,8 +31,9 @@ else
 endif
 	@touch $@
 
-demo: $(READY) ## The whole pipeline on mixed input, one worker killed half-way, every balance checked
-	$(BIN)/wallet demo
+KEEP :=
+demo: $(READY) ## The whole pipeline on mixed input, every balance checked; KEEP=1 leaves it running, with a console
+	$(BIN)/wallet demo $(if $(KEEP),--run-on)
 
 check: $(READY) ## Lint and types
 	$(BIN)/ruff check
@@ -88,6 +89,24 @@ benchmark: $(READY) ## The worker beside Kafka Streams, Quix Streams and plain F
 benchmark-full: $(READY) ## The same, the sink beside Kafka Connect, end to end, latency, rebuild, a million wallets
 	$(BIN)/python -m benchmarks --full
 
+benchmark-compare: $(READY) ## The fold's cost against the recorded one, which a busy machine hardly moves
+	$(BIN)/python -m benchmarks.guard compare
+
+release: ## Wheels and sdist in dist/, tried in an empty environment; version from the tag
+	PYTHON=$(PYTHON) .ci/release
+
+image: $(READY) ## The image wallet-ledger, which docker-compose.yml runs, labelled with version and revision
+	version=$$($(BIN)/python -m setuptools_scm) && docker build --build-arg VERSION=$$version \
+		--build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%FT%TZ) \
+		--tag wallet-ledger --tag wallet-ledger:$$(echo $$version | tr + -) .
+
+sbom: $(READY) ## dist/sbom.cdx.json: what the lock installs; the image has its own, in /opt/wallet
+	@mkdir -p dist
+	$(BIN)/python -m operations.inventory sbom --lock requirements.txt > dist/sbom.cdx.json
+
+licences: $(READY) ## docs/licences.md from what the lock installs
+	$(BIN)/python -m operations.inventory licences --lock requirements.txt > docs/licences.md
+
 # uv.lock is only a step on the way: it holds an index's addresses, the exported files hold none.
 lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)
 	@test -n "$(UV)" || { echo "uv is needed to write the lock: see https://docs.astral.sh/uv"; exit 1; }
@@ -95,13 +114,14 @@ lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)
 	uv export --quiet --frozen $(EXPORT) --output-file requirements.txt >/dev/null
 	uv export --quiet --frozen $(EXPORT) --extra dev --output-file requirements-dev.txt >/dev/null
 	rm uv.lock
-	echo 'setuptools>=75' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header --output-file requirements-build.txt -
+	printf 'setuptools>=80\nsetuptools-scm>=9\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --constraint requirements-dev.txt --output-file requirements-build.txt -
 	@! grep -nE 'https?://|--(extra-)?index-url|--find-links' requirements*.txt
 
 EXPORT := --no-emit-project --no-annotate --no-header --format requirements-txt
 
-clean: ## Stop the local stacks and remove what was made, data included
+clean: ## Stop the local stacks and a demo that was kept, and remove what was made, data included
+	@if [ -x $(BIN)/wallet ] && [ -e .local/demo/running.json ]; then $(BIN)/wallet demo --stop; fi
 	@for folder in .local/stack .local/test-stack*/; do \
 		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
 			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done

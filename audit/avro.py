@@ -3,6 +3,7 @@
 It deliberately shares no code with the pipeline: if both agree on nasty bytes, both are likely right.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from audit.contract import Balance, Transaction
@@ -45,7 +46,7 @@ class Reader:
         self._body = body
         self.at = 0
         #: Items that array and map blocks may still announce: no body has more items than bytes.
-        self.items_left = len(body)
+        self._items_left = len(body)
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
@@ -80,16 +81,18 @@ class Reader:
             raise Undecodable(f"index {chosen} of {choices}")
         return chosen
 
-    def string_map(self) -> list[tuple[str, str]]:
-        """The pairs of a map of strings in the order they came, through any number of blocks."""
-        pairs: list[tuple[str, str]] = []
+    def items(self) -> Iterator[None]:
+        """Each item of an array or a map, block after block, to be read by who asks for the next one."""
         while (count := self.long()) != 0:
             size = self.long() if count < 0 else None
             begin = self.at
-            pairs.extend((self.string(), self.string()) for _ in range(abs(count)))
+            self._items_left -= abs(count)
+            if self._items_left < 0:
+                raise Undecodable(f"{count} items announced, more than the bytes can hold")
+            for _ in range(abs(count)):
+                yield
             if size is not None and self.at - begin != size:
                 raise Undecodable(f"a block says {size} bytes and has {self.at - begin}")
-        return pairs
 
     def end(self) -> None:
         """Raise Undecodable if bytes are left over."""
@@ -106,7 +109,7 @@ def _transaction(reader: Reader) -> Transaction:
         currency=reader.string(),
         occurred_us=reader.long(),
         group_id=reader.string() if reader.index(2) == 1 else None,
-        metadata=tuple(reader.string_map()),
+        metadata=tuple((reader.string(), reader.string()) for _ in reader.items()),
     )
 
 

@@ -201,8 +201,8 @@ def differences(connection: Connection) -> Iterator[Difference]:
 
 def _beside(connection: Connection) -> Iterator[Difference]:
     """What can change the meaning of our statements: operators and casts of our types, and who may create more."""
-    for name, told in connection.execute(_BESIDE):
-        yield Difference(name, "unprotected", check="catalog", detail=told)
+    for name, detail in connection.execute(_BESIDE):
+        yield Difference(name, "unprotected", check="catalog", detail=detail)
 
 
 def _named(line: str, name: str, starts: str | None, ends: str | None) -> str:

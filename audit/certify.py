@@ -13,8 +13,8 @@ from uuid import UUID
 import numpy as np
 
 from audit import avro, fold
-from audit.columns import FRAME_BYTES, HASH_BYTES, Entries, Flags, Longs, Words, entries
-from audit.contract import Balance, Contract, Reason, Transaction
+from audit.columns import HASH_BYTES, Entries, Flags, Longs, Words, entries
+from audit.contract import FRAME_BYTES, Balance, Contract, Reason, Transaction, frame
 from audit.fold import Posted
 from audit.identity import ENTRY, Events, events
 from audit.wallets import Wallets, currency_code
@@ -77,11 +77,6 @@ def previous(wallet: Longs) -> Longs:
     same = wallet[order[1:]] == wallet[order[:-1]]
     before[order[1:][same]] = order[:-1][same]
     return before
-
-
-def frame(schema_id: int) -> bytes:
-    """What stands before a body."""
-    return b"\0" + schema_id.to_bytes(4)
 
 
 class Certifier:

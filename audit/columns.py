@@ -10,15 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from audit.contract import FIRST_US, LAST_US
+from audit.contract import FIRST_US, FRAME_BYTES, LAST_US
 
 Longs = NDArray[np.int64]
 Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 Octets = NDArray[np.uint8]
 
-#: A value begins with a zero and the schema's id in four bytes.
-FRAME_BYTES, HASH_BYTES = 5, 32
+HASH_BYTES = 32
 ID_CHARACTERS = 36
 #: Behind the last value, so that eight bytes, or an id, can be read from any place.
 PADDING = bytes(64)

@@ -31,6 +31,9 @@ MOST_HEADERS = 100_000 - len(REJECTION_HEADERS)
 
 CREDIT, DEBIT = 0, 1
 INTERVAL, PERIOD = 0, 1
+TYPES, REASONS = ("CREDIT", "DEBIT"), ("INTERVAL", "PERIOD", "SEAL")
+#: A value begins with a zero and the schema's id in four bytes.
+FRAME_BYTES = 5
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -127,6 +130,11 @@ class Contract(NamedTuple):
             ids[3],
             writer,
         )
+
+
+def frame(schema_id: int) -> bytes:
+    """What stands before a body."""
+    return b"\0" + schema_id.to_bytes(4)
 
 
 def is_valid(transaction: Transaction) -> bool:

@@ -63,9 +63,9 @@ class DatabaseAudit:
         self._partitions = partitions
         self._differences = differences
         self._limits = limits
-        #: Tables whose rows cannot be read, and those that differ in the catalog.
+        #: Tables whose rows cannot be read, and tables and functions that differ in the catalog.
         self._gone: set[str] = set()
-        self._told: set[str] = set()
+        self._differing: set[str] = set()
         #: Tables that could not be read for that, and so were not compared.
         self.unread: list[str] = []
         self._seals = Seals()
@@ -88,9 +88,9 @@ class DatabaseAudit:
                 self._learn(difference)
             self._unless_gone(connection, "sink_positions", lambda: self._read_positions(connection))
             about = sum(at for (_, partition), at in self.positions.items() if partition in self._partitions)
-            with advance(about) as told:
+            with advance(about) as reached:
                 self._unless_gone(
-                    connection, "transactions", lambda: self._read_entries(connection, asked, told)
+                    connection, "transactions", lambda: self._read_entries(connection, asked, reached)
                 )
                 self._unless_gone(
                     connection,
@@ -108,7 +108,7 @@ class DatabaseAudit:
                     "rejections",
                     lambda: self._read_rejections(connection, asked),
                 )
-                told(sum(self.rows.values()))
+                reached(sum(self.rows.values()))
             self._unless_gone(connection, "wallets", lambda: self._read_wallets(connection))
             self._unless_gone(connection, "archive_seals", lambda: self._read_seals(connection))
 
@@ -119,11 +119,11 @@ class DatabaseAudit:
                 with connection.transaction():
                     read()
         except psycopg.errors.InsufficientPrivilege:
-            if table not in self._told:
+            if table not in self._differing:
                 raise
             self._gone.add(table)  # row security, which the catalog check has reported
         except psycopg.ProgrammingError:
-            if not self._told:
+            if not self._differing:
                 raise
             self._gone.add(table)
         if table in self._gone:
@@ -131,7 +131,7 @@ class DatabaseAudit:
 
     def _learn(self, difference: Difference) -> None:
         """Do not compare rows of tables whose columns differ."""
-        self._told.add(difference.where)
+        self._differing.add(difference.where)
         versions = [*(difference.expected or {}).values(), *(difference.found or {}).values()]
         if any(str(line).startswith("column ") for lines in versions for line in lines):  # type: ignore[attr-defined] # lists of lines
             self._gone.add(difference.where)
@@ -141,9 +141,9 @@ class DatabaseAudit:
         for row in others:
             self._tell("sink_positions", None, row)
 
-    def _read_entries(self, connection: Connection, asked: Sequence[int], told: Advance) -> None:
+    def _read_entries(self, connection: Connection, asked: Sequence[int], reached: Advance) -> None:
         for done in rows.count_entries(connection, asked, self._digests["transactions"], self._counts):
-            told(done)
+            reached(done)
 
     def _read_rejections(self, connection: Connection, asked: Sequence[int]) -> None:
         digests = self._digests
@@ -248,12 +248,12 @@ class DatabaseAudit:
         if got.last_sequence != history.last_sequence:
             return 0  # newer entries are in flight; missing ones are reported as rows
         newest = history.steps[-1].balance
-        told = got.statement
+        statement = got.statement
         pairs: list[tuple[str, object, object]] = [
             ("wallet_balance", newest, got.balance),
-            ("wallet_statement entries", history.last_sequence, told[0]),
-            ("wallet_statement sum", newest, told[1]),
-            ("wallet_statement last balance", newest, told[2]),
+            ("wallet_statement entries", history.last_sequence, statement[0]),
+            ("wallet_statement sum", newest, statement[1]),
+            ("wallet_statement last balance", newest, statement[2]),
         ]
         for step, at, answer, before in zip(
             steps, recorded, got.balances_at, got.balances_before, strict=True
@@ -301,9 +301,9 @@ class DatabaseAudit:
         wanted, first = self._from_topic(spec, topic, {*explained}, positions, records)
         # Rows from before the first record that a topic has kept are known only as a digest.
         kept = [row for row in found if row["source_offset"] >= first.get(row["source_partition"], -ALL)]
-        told = self._compare_rows(spec, wanted, kept)
+        reported = self._compare_rows(spec, wanted, kept)
         for stretch in explained:
-            if stretch not in told:
+            if stretch not in reported:
                 self._tell_stretch(
                     spec, stretch, stretches[stretch], "as the topic, not as what is certified"
                 )
@@ -340,17 +340,17 @@ class DatabaseAudit:
 
     def _compare_rows(self, spec: Rows, wanted: Iterable[Row], found: Iterable[Row]) -> set[Stretch]:
         """Report each difference; returns the stretches that have one."""
-        told: set[Stretch] = set()
+        reported: set[Stretch] = set()
         left = {tuple(row[name] for name in spec.identity): row for row in wanted}
         for row in found:
             expected = left.pop(tuple(row[name] for name in spec.identity), None)
             if expected != row:
                 self._tell(spec.table, expected, row)
-                told |= {_stretch(one) for one in (expected, row) if one}
+                reported |= {_stretch(one) for one in (expected, row) if one}
         for row in left.values():
             self._tell(spec.table, row, None)
-            told.add(_stretch(row))
-        return told
+            reported.add(_stretch(row))
+        return reported
 
     def _tell(self, table: str, expected: Row | None, found: Row | None) -> None:
         known = expected or found or {}

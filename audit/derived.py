@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from audit import avro
-from audit.certify import Certified, Tell, frame, previous
-from audit.columns import FRAME_BYTES, HASH_BYTES, Flags, Longs, Words, balances
-from audit.contract import DAY_MS, INTERVAL, PERIOD, Balance, Contract
+from audit.certify import Certified, Tell, previous
+from audit.columns import HASH_BYTES, Flags, Longs, Words, balances
+from audit.contract import DAY_MS, FRAME_BYTES, INTERVAL, PERIOD, Balance, Contract, frame
 from audit.lanes import Reads
 from audit.matching import Matching
 from audit.wallets import Wallets, balance_at
@@ -263,8 +263,8 @@ class BalanceLane:
         late = self._wallets.told[:count] != self._wallets.sequence[:count]
         missing = {number for number in np.flatnonzero(late).tolist() if number not in self._in_flight}
         for number in [*missing]:
-            told = int(self._wallets.told[number])
-            if told in {one.sequence for one in self._wallets.suspects.get(number, ()) if one}:
+            newest = int(self._wallets.told[number])
+            if newest in {one.sequence for one in self._wallets.suspects.get(number, ()) if one}:
                 missing.discard(number)
         if missing:
             missing -= {self._wallets.number(record.key or b"") for record in newer()}

@@ -1,12 +1,13 @@
 """The rows that PostgreSQL must hold, as digests: all certified ones except those a sink has not written yet."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 
 import numpy as np
 
 from audit import avro, rows
-from audit.columns import FRAME_BYTES, Longs
-from audit.contract import INTERVAL
+from audit.columns import Longs
+from audit.contract import FRAME_BYTES, INTERVAL
 from audit.digests import Digests
 from audit.partition import Stretch
 from topics.names import Topics
@@ -48,10 +49,11 @@ class ExpectedRows:
         topics, at, judged = self._topics, stretch.partition, stretch.judged
         entries = [value[FRAME_BYTES:] for value in judged.values]
         self._add("transactions", topics.ledger, at, judged.offsets, judged.certified.source, entries)
-        rejections = [*stretch.not_kept, *stretch.rejections]
-        self._add_records("rejections", topics.rejections, at, rejections, _rejection)
-        self._add_records(DETAILS, topics.rejections, at, stretch.rejections, _detail)
-        self._add_records("transaction_snapshots", topics.snapshots, at, stretch.snapshots, self._snapshot)
+        kept = _rejections(stretch.rejections)
+        rejections = [*_rejections(stretch.not_kept), *kept]
+        self._add_rows("rejections", topics.rejections, at, [row[:3] for row in rejections])
+        self._add_rows(DETAILS, topics.rejections, at, [(*row[:2], row[3]) for row in kept])
+        self._add_rows("transaction_snapshots", topics.snapshots, at, self._snapshots(stretch.snapshots))
         for record in stretch.not_kept[-1:]:
             self.without_details[at] = rows.rejection(record)[0]
 
@@ -74,36 +76,25 @@ class ExpectedRows:
         later = np.flatnonzero(offsets >= self._positions.get((topic, partition), 0))
         self.beyond[table].add(partitions[later], sources[later], [contents[row] for row in later.tolist()])
 
-    def _add_records(
-        self,
-        table: str,
-        topic: str,
-        partition: int,
-        records: list[Source],
-        row: Callable[[Source], tuple[int, bytes] | None],
-    ) -> None:
-        made = [(record.offset, *said) for record in records if (said := row(record)) is not None]
+    def _add_rows(self, table: str, topic: str, partition: int, made: list[tuple[int, int, bytes]]) -> None:
+        """Rows, each behind the offset of its record and its source."""
         offsets, sources = (np.array([one[at] for one in made], np.int64) for at in (0, 1))
         self._add(table, topic, partition, offsets, sources, [one[2] for one in made])
 
-    def _snapshot(self, record: Source) -> tuple[int, bytes] | None:
-        body = (record.value or b"")[FRAME_BYTES:]
-        snapshot = avro.read_snapshot(body)
-        if snapshot.reason != INTERVAL and self._interval_only:
-            return None
-        return snapshot.source_offset, body
+    def _snapshots(self, records: list[Source]) -> list[tuple[int, int, bytes]]:
+        bodies = [(record.offset, (record.value or b"")[FRAME_BYTES:]) for record in records]
+        read = [(offset, body, avro.read_snapshot(body)) for offset, body in bodies]
+        return [
+            (offset, snapshot.source_offset, body)
+            for offset, body, snapshot in read
+            if snapshot.reason == INTERVAL or not self._interval_only
+        ]
 
 
-def _rejection(record: Source) -> tuple[int, bytes] | None:
-    try:
-        return rows.rejection(record)[:2]
-    except (KeyError, ValueError):
-        return None  # reported as a difference in its topic
-
-
-def _detail(record: Source) -> tuple[int, bytes] | None:
-    try:
-        source, _, detail = rows.rejection(record)
-    except (KeyError, ValueError):
-        return None
-    return source, detail
+def _rejections(records: list[Source]) -> list[tuple[int, int, bytes, bytes]]:
+    """Of each its offset, its source, its row and its detail; what is none is a difference in its topic."""
+    found = []
+    for record in records:
+        with suppress(KeyError, ValueError):
+            found.append((record.offset, *rows.rejection(record)))
+    return found

@@ -6,16 +6,19 @@ with. An audit uses it for the rare records that its columns do not judge, start
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import murmur2
+from rocksdict import Rdict
 
 from audit import avro
 from audit.avro import Undecodable
-from audit.columns import FRAME_BYTES
 from audit.contract import (
     DAY_MS,
     DEBIT,
+    FRAME_BYTES,
     INTERVAL,
     LARGEST,
     MOST_HEADERS,
@@ -26,10 +29,13 @@ from audit.contract import (
     Contract,
     Reason,
     Transaction,
+    frame,
     is_valid,
 )
 from audit.foreign import Writer
 from topics.source import Source, Unkept
+
+FOLDER = "unwitnessed"
 
 
 class Posted(NamedTuple):
@@ -172,3 +178,31 @@ class Fold:
     def _forgotten(self, known: Known, recorded_ms: int) -> bool:
         window_ms = self.contract.id_window_ms
         return window_ms is not None and recorded_ms - known.recorded_ms > window_ms
+
+
+class Unwitnessed:
+    """Entries that retention has deleted, recomputed from the input; give it every record of a partition.
+
+    There is nothing to check them against, but later entries follow from them. The ids are on disk.
+    """
+
+    def __init__(self, contract: Contract, partition: int, folder: Path) -> None:
+        self._partition = partition
+        self._frame = frame(contract.entry_schema_id)
+        self._path = folder / FOLDER
+        self._ids = Rdict(str(self._path))
+        self._fold = Fold(contract, posted=self._ids)
+
+    def outcome(self, record: Source) -> Source | Reason:
+        """The entry that a record became, or why it was rejected."""
+        outcome = self._fold.step(self._partition, record)
+        if isinstance(outcome, Reason):
+            return outcome
+        balance = outcome.balance
+        key = balance.wallet_id.encode()
+        return Source(-1, balance.recorded_ms, key, self._frame + outcome.body, ())
+
+    def close(self) -> None:
+        """Forget what is on disk."""
+        self._ids.close()
+        rmtree(self._path)

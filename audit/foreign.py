@@ -12,7 +12,7 @@ from typing import Any, cast
 import fastavro
 
 from audit.avro import Reader, Undecodable
-from audit.contract import Transaction
+from audit.contract import TYPES, Transaction
 
 #: Records within records, at most.
 DEPTH = 64
@@ -21,7 +21,6 @@ SMALLEST_INT, LARGEST_INT = -(2**31), 2**31 - 1
 UNITS_US = {None: 1, "timestamp-micros": 1, "timestamp-millis": 1_000}
 #: Left out before fastavro sees a schema: with them it makes datetimes, which cannot hold every value.
 LOGICAL = ("logicalType", "precision", "scale")
-TYPES = ("CREDIT", "DEBIT")
 
 
 def _plain(schema: Any) -> Any:
@@ -95,10 +94,10 @@ class Writer:
             case "fixed":
                 reader.take(schema["size"])
             case "array":
-                for _ in _items(reader):
+                for _ in reader.items():
                     self._walk(reader, schema["items"], depth)
             case "map":
-                return [self._pair(reader, schema["values"], depth) for _ in _items(reader)]
+                return [self._pair(reader, schema["values"], depth) for _ in reader.items()]
             case within:
                 return self._walk(reader, within, depth)
         return None
@@ -131,20 +130,6 @@ class Writer:
 @lru_cache(maxsize=1_000)
 def _writer(text: str) -> Writer:
     return Writer(text)
-
-
-def _items(reader: Reader) -> Any:
-    """Each item of an array or a map, block after block."""
-    while (count := reader.long()) != 0:
-        size = reader.long() if count < 0 else None
-        begin = reader.at
-        reader.items_left -= abs(count)
-        if reader.items_left < 0:
-            raise Undecodable(f"{count} items announced, more than the bytes can hold")
-        for _ in range(abs(count)):
-            yield
-        if size is not None and reader.at - begin != size:
-            raise Undecodable(f"a block says {size} bytes and has {reader.at - begin}")
 
 
 def _pass(reader: Reader, primitive: str) -> None:

@@ -68,8 +68,8 @@ class GroupSums:
         """Every group that is not in balance, with its sum in each currency."""
         for key, total in self._db.items():
             group_id, currency = cast("bytes", key).decode().split("\0")
-            told = f"its legs sum to {int(total)} {currency} (minor units)"
-            yield Finding("unbalanced group", group_id, told)
+            detail = f"its legs sum to {int(total)} {currency} (minor units)"
+            yield Finding("unbalanced group", group_id, detail)
 
     def close(self) -> None:
         """Write what is in memory and let go of the folder."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from audit import avro
-from audit.columns import FRAME_BYTES, HASH_BYTES
-from audit.report import Differences
+from audit.columns import HASH_BYTES
+from audit.contract import FRAME_BYTES
+from audit.report import Differences, Teller
 from audit.seals import Content
-from audit.telling import Teller
 from topics.source import Source
 
 
@@ -23,10 +23,10 @@ class Month:
     """
 
     def __init__(
-        self, topic: str, name: str, frame: bytes, wallets: dict[str, avro.Entry], told: Differences
+        self, topic: str, name: str, frame: bytes, wallets: dict[str, avro.Entry], differences: Differences
     ) -> None:
         self._topic, self._name, self._frame = topic, name, frame
-        self._wallets, self._differences = wallets, told
+        self._wallets, self._differences = wallets, differences
         self._ranges: dict[int, tuple[int, int]] = {}
         self._entries, self._amount, self._hash = 0, 0, sha256()
         self._newest: tuple[int, int, int] = (-1, 0, 0)

@@ -15,8 +15,8 @@ import numpy as np
 
 from audit import avro, fold
 from audit.certify import Certified, Certifier, Inputs, Judged, contents, id_and_content
-from audit.columns import FRAME_BYTES, Longs
-from audit.contract import DAY_MS, PERIOD, REJECTION_HEADERS, Contract, Reason, Transaction
+from audit.columns import Longs
+from audit.contract import DAY_MS, FRAME_BYTES, PERIOD, REJECTION_HEADERS, Contract, Reason, Transaction
 from audit.derived import BalanceLane, SnapshotLane, due
 from audit.identity import (
     CONFLICT,
@@ -32,9 +32,7 @@ from audit.identity import (
 )
 from audit.lanes import Lane, Reads, entry_sources, rejection_sources
 from audit.refusals import Refusals, rejection
-from audit.report import Covered, Differences, Finding, Findings, What
-from audit.telling import Teller
-from audit.unwitnessed import Unwitnessed
+from audit.report import Covered, Differences, Finding, Findings, Teller, What
 from audit.wallets import Wallets
 from config.times import rfc3339
 from topics.names import Topics
@@ -98,7 +96,7 @@ class PartitionAudit:
     ) -> None:
         self._without_balances = without_balances
         self._watch, self._late, self._folder = watch, late, folder / str(span.partition)
-        self._unwitnessed: Unwitnessed | None = None
+        self._unwitnessed: fold.Unwitnessed | None = None
         self._first_kept: dict[str, int] = {}
         #: What the slow fold makes of records of the stretch, and those whose rejection is gone.
         self._folded: dict[int, Source | Reason] = {}
@@ -220,7 +218,7 @@ class PartitionAudit:
         )
         self._folded, self._deleted = {}, []
         if late and self._unwitnessed is None:
-            self._unwitnessed = Unwitnessed(self._contract, self._span.partition, self._folder)
+            self._unwitnessed = fold.Unwitnessed(self._contract, self._span.partition, self._folder)
         for record in inputs.records:
             if self._unwitnessed is not None and record.offset < late:
                 self._folded[record.offset] = self._unwitnessed.outcome(record)
@@ -271,21 +269,21 @@ class PartitionAudit:
 
     def _is_missing(self, inputs: Inputs, missing: Longs) -> Events:
         """Report records without an outcome; returns id events of transactions, which show what is missing."""
-        lacking: list[tuple[Source, Transaction]] = []
+        unanswered: list[tuple[Source, Transaction]] = []
         for place in missing.tolist():
             record = inputs.records[place]
             what = fold.read(self._contract, self._span.partition, record)
             if isinstance(what, Reason):
                 self._rejection.at_source("conservation", "missing", record.offset, None, f"it is {what}")
             else:
-                lacking.append((record, what))
-        said = [id_and_content(what) for _, what in lacking]
+                unanswered.append((record, what))
+        said = [id_and_content(what) for _, what in unanswered]
         return events(
-            self.wallets.numbers([what.wallet_id.encode() for _, what in lacking]),
+            self.wallets.numbers([what.wallet_id.encode() for _, what in unanswered]),
             MISSING,
             *halves([one for one, _ in said]),
-            np.array([record.offset for record, _ in lacking], np.int64),
-            np.array([record.timestamp_ms for record, _ in lacking], np.int64),
+            np.array([record.offset for record, _ in unanswered], np.int64),
+            np.array([record.timestamp_ms for record, _ in unanswered], np.int64),
             contents([content for _, content in said]),
         )
 
@@ -351,8 +349,8 @@ class PartitionAudit:
             before = _time(twin.posted_ms)
             days = (self._contract.id_window_ms or 0) // DAY_MS
             ago = f"longer ago than the {days} days that this pipeline remembers"
-            told = f"{at}: the id was posted before at {before}, {ago}"
-            self._findings.add(Finding("posted again", transaction_id, told))
+            detail = f"{at}: the id was posted before at {before}, {ago}"
+            self._findings.add(Finding("posted again", transaction_id, detail))
             return
         content = "the same" if twin.same_content else "other"
         earlier = (

@@ -99,8 +99,8 @@ def _answers(
     ).fetchone()
     last, balance, statement, *at = row or (None, None, [0, None, None], None, None, None)
     count, *sums = [_whole(one) for one in statement]
-    told = [[_whole(one) for one in some or []] for some in at]
-    return Answers(last, _whole(balance), (count or 0, sums[0], sums[1]), *told)
+    lists = [[_whole(one) for one in some or []] for some in at]
+    return Answers(last, _whole(balance), (count or 0, sums[0], sums[1]), *lists)
 
 
 def _whole(answer: Any) -> int | None:

@@ -9,9 +9,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from audit import fold
-from audit.certify import Certified, Inputs, Tell, content_of, contents, frame, id_and_content
-from audit.columns import FRAME_BYTES, Cursor, Flags, Longs, Packed, transactions
-from audit.contract import BY_ITSELF, REJECTION_HEADERS, Balance, Contract, Headers, Reason, Transaction
+from audit.certify import Certified, Inputs, Tell, content_of, contents, id_and_content
+from audit.columns import Cursor, Flags, Longs, Packed, transactions
+from audit.contract import (
+    BY_ITSELF,
+    FRAME_BYTES,
+    REJECTION_HEADERS,
+    Balance,
+    Contract,
+    Headers,
+    Reason,
+    Transaction,
+    frame,
+)
 from audit.fold import Posted
 from audit.identity import CONFLICT, DUPLICATE, LATER, Events, events, halves
 from audit.wallets import Wallets, balance_at

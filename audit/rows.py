@@ -15,10 +15,9 @@ from psycopg import sql
 
 from audit import avro
 from audit.columns import HASH_BYTES, Entries, Flags, Longs, entries, pairs
-from audit.contract import REJECTION_HEADERS, Balance
+from audit.contract import REASONS, REJECTION_HEADERS, Balance
 from audit.copied import EPOCH_US, Connection, Copied, copied, same_bytes
 from audit.digests import Digests
-from audit.telling import REASONS
 from topics.source import Source
 
 ENTRY = (
@@ -298,8 +297,8 @@ def _rejection(*row: Any) -> bytes | None:
     reason, key, value, headers, at_us = row
     came: list[bytes | None] = []
     try:
-        told = _json(headers or b"")
-        for pair in told if isinstance(told, list) else [()]:
+        decoded = _json(headers or b"")
+        for pair in decoded if isinstance(decoded, list) else [()]:
             if not isinstance(pair, list):
                 return None
             name, content = pair

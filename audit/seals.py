@@ -75,24 +75,24 @@ class Seals:
         for seal, reason in _faults(known):
             yield _altered(f"the seal of {_name(seal.month)} {reason}")
         for seal in known:
-            if seal.content and (told := _beside_rows(connection, seal.month, seal.content)):
-                yield _altered(told)
+            if seal.content and (fault := _beside_rows(connection, seal.month, seal.content)):
+                yield _altered(fault)
         sealed = {_name(seal.month) for seal in known}
         for name in _archived(connection):
             if name not in sealed:
-                told = f"month {name} is in the archive and has no seal"
-                yield Difference(TABLE, "missing", detail=told, check=CHECK)
+                detail = f"month {name} is in the archive and has no seal"
+                yield Difference(TABLE, "missing", detail=detail, check=CHECK)
 
     def beside_ledger(self, places: "Places") -> Iterator[Difference]:
         """Seals that name wrong ranges for their month; only for an audit of all partitions."""
         for month, ranges in self._ranges.items():
             there = places.of(month)
             if there is not None and sorted(ranges) != there:
-                told = [
+                written = [
                     ", ".join(f"{one}:{begin}:{end}" for one, begin, end in some) for some in (ranges, there)
                 ]
                 yield _altered(
-                    f"the seal of {_name(month)} names the ranges {told[0]}, the ledger has it in {told[1]}"
+                    f"the seal of {_name(month)} names the ranges {written[0]}, the ledger has it in {written[1]}"
                 )
 
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from audit import avro
-from audit.columns import FRAME_BYTES, HASH_BYTES
-from audit.contract import REJECTION_HEADERS
-from audit.foreign import TYPES
-from audit.telling import REASONS
+from audit.columns import HASH_BYTES
+from audit.contract import FRAME_BYTES, REASONS, REJECTION_HEADERS, TYPES
 from topics.source import Source
 
 Row = dict[str, object]

@@ -57,7 +57,8 @@ DEFAULT = frozenset({What.STREAMS, What.QUIX, What.PLAIN})
 FULL = frozenset(What) - {What.IDS, What.TAKEOVER}
 ENGINES = {What.STREAMS: kafka_streams.RIVAL, What.QUIX: quix.RIVAL, What.PLAIN: plain_faust.RIVAL}
 MILLION = 1_000_000
-LATENCY_S = 10.0
+LATENCY_S = 60.0
+RATES = (500, 5_000)
 
 
 class Session:
@@ -71,6 +72,7 @@ class Session:
         wallets: int,
         rounds: int,
         id_count: int,
+        rates: Sequence[int],
     ) -> None:
         self._results = results
         self._place = place
@@ -78,6 +80,7 @@ class Session:
         self._wallets = wallets
         self._rounds = rounds
         self._id_count = id_count
+        self._rates = rates
 
     def run(self, wanted: set[What]) -> None:
         """Measure what is wanted, rounds in turn first."""
@@ -138,7 +141,8 @@ class Session:
                 )
                 self._add(measured)
             if What.LATENCY in wanted:
-                self._results.latency = latency.measure(pipeline, self._results.latency_rate, LATENCY_S)
+                for rate in self._rates:
+                    self._results.latency[rate] = latency.measure(pipeline, rate, LATENCY_S)
 
     def _million(self, _: set[What]) -> None:
         events = MILLION + MILLION // 5
@@ -164,20 +168,23 @@ def main(
     wallets: Annotated[int, typer.Option(min=10, help="Wallets they are spread over.")] = 10_000,
     partitions: Annotated[int, typer.Option(min=1, max=64, help="Partitions of the topics.")] = 4,
     rounds: Annotated[int, typer.Option(min=1, help="How often ours and each rival take their turn.")] = 2,
-    rate: Annotated[int, typer.Option(min=1, help="Transactions a second for latency.")] = 500,
+    rate: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Transactions a second for latency; may be repeated.  [default: 500, 5000]"),
+    ] = None,
     ids: Annotated[int, typer.Option(min=BATCH_IDS, help="Ids in the index.")] = 10_000_000,
     json: Annotated[Path | None, typer.Option(help="Write everything to this file, too.")] = None,
     plot_folder: Annotated[Path | None, typer.Option("--plots", help="Write plots to this folder.")] = None,
 ) -> None:
     """Measure ours beside others, in turn, and ours alone; exit code 1 where results differ."""
     signal.signal(signal.SIGTERM, _stop)
-    results = table.Results(latency_rate=rate)
+    results = table.Results()
     try:
         results.machine = machine.description()
         with own_stack(partitions) as place:
             results.machine |= place.versions()
             wanted = set(only or (FULL if full else DEFAULT))
-            Session(place, results, events, wallets, rounds, ids).run(wanted)
+            Session(place, results, events, wallets, rounds, ids, rate or RATES).run(wanted)
     except WalletError as error:
         typer.echo(f"benchmarks: {error}", err=True)
         raise typer.Exit(error.exit_code) from None

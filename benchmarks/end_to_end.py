@@ -14,7 +14,7 @@ from benchmarks.sink import MARK, TABLES, moved
 from config.errors import Stopped
 from config.settings import Settings
 from operations.cli.children import Child, Children
-from sinks import postgres
+from sinks.postgres import questions
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
@@ -108,10 +108,10 @@ def sink_is_through(settings: Settings, children: Children, wanted: int) -> None
         done = moved(settings, "ledger")
         # Counting reads the table, so it is done only when nothing seems to be left.
         if done >= sum(max(0, at.end - MARK) for at in ends) and (
-            postgres.counts(settings)[TABLES["ledger"]] >= wanted
+            questions.counts(settings)[TABLES["ledger"]] >= wanted
         ):
             return
-        children.check()
+        children.raise_if_ended()
         now = time.monotonic()
         if done > before:
             moved_at, before = now, done

@@ -15,6 +15,11 @@ from schemas.versions import FIXED_IDS
 SEED = 1
 
 
+def wallet_name(number: int) -> str:
+    """The wallet that `transactions` opens as its record of this number."""
+    return f"wallet-{number:07d}"
+
+
 def transactions(count: int, wallets: int, partitions: int) -> Iterator[Record]:
     """`count` records: each wallet is opened once, in order; from then on they come by chance.
 
@@ -25,7 +30,7 @@ def transactions(count: int, wallets: int, partitions: int) -> Iterator[Record]:
     keys: list[tuple[str, bytes, int]] = []
     for number in range(count):
         if number < wallets:
-            wallet = f"wallet-{number:07d}"
+            wallet = wallet_name(number)
             key = wallet.encode()
             home = partition_of(key, partitions)
             keys.append((wallet, key, home))

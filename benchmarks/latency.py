@@ -1,22 +1,29 @@
-"""How long one transaction takes at a low rate: until its balance is visible, and until its row is.
+"""How long one transaction takes: until its balance can be read, and until its row can.
 
-Each transaction has a wallet of its own, so the record of that wallet in `balances` (read-committed) and
-the place of its entry in `ledger` belong to it and to nothing else. Its row is visible from the moment at
-which the ledger sink's position, which commits together with the rows, is beyond that place.
+Three processes, so that none waits for another: one sends by a plan, one follows `balances` read-committed, one looks
+at the ledger sink's position, which commits together with the rows. A transaction's time begins when the plan has it
+sent, however late it was sent: when something stops for a second, every transaction of that second has waited.
 """
 
-import threading
+import multiprocessing
 import time
-from bisect import bisect_right
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from statistics import quantiles
+from typing import Any
+from uuid import uuid4
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from benchmarks.end_to_end import Running
+from benchmarks.filling import wallet_name
 from benchmarks.measurement import PATIENCE_S
 from config.errors import Stopped
 from config.settings import Settings
-from schemas.codec import encode_transaction, frame
+from schemas.codec import body_of, decode_balance, decode_entry, encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.versions import FIXED_IDS
@@ -24,131 +31,195 @@ from sinks.postgres import READER, connect
 from topics.clients import librdkafka
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
+from topics.topic_log import TopicLog
 
+#: Not counted: the sender connects.
+WARM_UP_S = 5.0
 LOOK_EVERY_S = 0.004
 #: A broker that holds back an empty answer does not notice in it that a transaction has ended: by default what is
 #: measured would be how long it holds it back.
 FETCH_WAIT_MS = 5
 
-Times = dict[bytes, float]
-#: Partition of the ledger, and offset in it.
+POSITIONS = "SELECT partition, next_offset FROM sink_positions WHERE sink = 'ledger'"
+
+#: Partition and offset of a record.
 Spot = tuple[int, int]
+#: Of each key the offsets that were seen, rising, and when each was seen.
+Seen = dict[Any, tuple[list[int], list[float]]]
+#: Of each transaction when it was to be sent, its wallet, and its place in the input.
+Sent = list[tuple[float, bytes, int, int]]
 
-
-class Watchers:
-    """Two threads that note when balances become visible, and when the sink's position moves."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.balances: Times = {}
-        self.spots: dict[bytes, Spot] = {}
-        #: Of each partition, the positions that were seen and when they were seen first.
-        self.moves: dict[int, tuple[list[int], list[float]]] = {}
-        self._settings = settings
-        self._topics = Topics.of(settings)
-        self._stop = threading.Event()
-        names = {self._topics.balances: settings.partitions, self._topics.ledger: settings.partitions}
-        self._begin = offsets(quiet_admin(settings), names)
-        self._threads = [
-            threading.Thread(target=watch) for watch in (self._watch_kafka, self._watch_postgres)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def rows(self) -> Times:
-        """When each row became visible, of those that did."""
-        written = {}
-        for wallet, (partition, offset) in self.spots.items():
-            positions, seen_at = self.moves.get(partition, ([], []))
-            first = bisect_right(positions, offset)
-            if first < len(positions):
-                written[wallet] = seen_at[first]
-        return written
-
-    def _watch_kafka(self) -> None:
-        consumer = Consumer(
-            librdkafka(
-                self._settings,
-                group_id=f"{self._settings.prefix}.latency",
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                enable_auto_commit=False,
-                fetch_wait_max_ms=FETCH_WAIT_MS,
-            )
-        )
-        consumer.assign([TopicPartition(*at, found.end) for at, found in self._begin.items()])
-        while not self._stop.is_set():
-            message = consumer.poll(0.1)
-            if message is None or message.error():
-                continue
-            wallet, partition, offset = message.key(), message.partition(), message.offset()
-            if wallet is None or partition is None or offset is None:
-                continue
-            if message.topic() == self._topics.balances:
-                self.balances[wallet] = time.monotonic()
-            else:
-                self.spots[wallet] = partition, offset
-        consumer.close()
-
-    def _watch_postgres(self) -> None:
-        query = "SELECT partition, next_offset FROM sink_positions WHERE sink = 'ledger'"
-        with connect(self._settings, READER) as connection:
-            while not self._stop.wait(LOOK_EVERY_S):
-                for partition, position in connection.execute(query).fetchall():
-                    positions, seen_at = self.moves.setdefault(partition, ([], []))
-                    if not positions or position > positions[-1]:
-                        positions.append(position)
-                        seen_at.append(time.monotonic())
+_spawn = multiprocessing.get_context("spawn")
 
 
 def measure(pipeline: Running, rate: int, seconds: float) -> dict[str, dict[str, float]]:
-    """p50 and p99 in milliseconds, of the balance and of the row, at `rate` transactions a second."""
-    watchers = Watchers(pipeline.settings)
-    try:
-        sent = _send(pipeline.settings, rate, int(rate * seconds))
-        deadline = time.monotonic() + PATIENCE_S
-        while len(watchers.balances) < len(sent) or len(watchers.rows()) < len(sent):
-            pipeline.children.check()
-            if time.monotonic() > deadline:
-                raise Stopped(f"of {len(sent)} sent, {len(watchers.balances)} balances became visible")
-            time.sleep(0.2)
-    finally:
-        watchers.close()
+    """p50, p99 and the longest in milliseconds, of the balance and of the row, at `rate` transactions a second."""
+    settings = pipeline.settings
+    topics = Topics.of(settings)
+    names = dict.fromkeys((topics.ledger, topics.balances), settings.partitions)
+    begin = {at: found.end for at, found in offsets(quiet_admin(settings), names).items()}
+    stop = _spawn.Event()
+    with (
+        _process(_follow_balances, settings, begin, stop) as balances,
+        _process(_look_at_rows, settings, stop) as rows,
+    ):
+        for one in (balances, rows):
+            one.recv()
+        with _process(_send, settings, rate, seconds, pipeline.wallets) as sender:
+            sent: Sent = sender.recv()
+        places = _places(pipeline, sent, begin)
+        stop.set()
+        balances_seen, rows_seen = balances.recv(), rows.recv()
+    counted = [one for one in sent if one[0] >= sent[0][0] + WARM_UP_S]
     return {
-        "balance visible in Kafka, read-committed": _percentiles(sent, watchers.balances),
-        "row visible in PostgreSQL": _percentiles(sent, watchers.rows()),
+        "balance visible in Kafka, read-committed": _percentiles(
+            _first(balances_seen, wallet, offset) - at for at, wallet, _, offset in counted
+        ),
+        "row visible in PostgreSQL": _percentiles(
+            _first(rows_seen, partition, places[partition, offset] + 1) - at
+            for at, _, partition, offset in counted
+        ),
     }
 
 
-def _send(settings: Settings, rate: int, count: int) -> Times:
-    """Send one transaction to each of `count` new wallets, evenly in time; when each was handed over."""
+@contextmanager
+def _process(work: Any, *arguments: Any) -> Iterator[Connection]:
+    """Run `work` in a process of its own; yields the end of the pipe that it writes to."""
+    here, there = _spawn.Pipe(duplex=False)
+    process = _spawn.Process(target=work, args=(*arguments, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        yield here
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _send(settings: Settings, rate: int, seconds: float, wallets: int, out: Connection) -> None:
+    """Send credits to wallets that exist, evenly in time, for the warm-up and these seconds."""
     producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True, linger_ms=0))
     topic, header = Topics.of(settings).transactions, frame(FIXED_IDS.transaction)
-    sent: Times = {}
-    run = f"{time.time_ns():016x}"
+    keys = [wallet_name(number).encode() for number in range(wallets)]
+    homes = [partition_of(key, settings.partitions) for key in keys]
+    count = int(rate * (seconds + WARM_UP_S))
+    spots: list[int] = [-1] * count
     began = time.monotonic()
     for number in range(count):
-        ahead_s = number / rate - (time.monotonic() - began)
-        if ahead_s > 0:
-            time.sleep(ahead_s)
-        wallet = f"latency-{run}-{number}"
-        one = Transaction(
-            f"00000000-0000-4000-8000-{number:012d}", wallet, CREDIT, 100, "EUR", time.time_ns() // 1000
-        )
-        key = wallet.encode()
-        sent[key] = time.monotonic()
-        producer.produce(topic, header + encode_transaction(one), key, partition_of(key, settings.partitions))
+        while (ahead_s := began + number / rate - time.monotonic()) > 0:
+            producer.poll(0)
+            time.sleep(min(ahead_s, 0.001))
+        which = number % wallets
+        one = Transaction(str(uuid4()), keys[which].decode(), CREDIT, 100, "EUR", time.time_ns() // 1000)
+
+        def delivered(error: KafkaError | None, message: Message, number: int = number) -> None:
+            if error is None:
+                spots[number] = message.offset() or 0
+
+        producer.produce(topic, header + encode_transaction(one), keys[which], homes[which], delivered)
         producer.poll(0)
     producer.flush(PATIENCE_S)
-    return sent
+    out.send(
+        [
+            (began + number / rate, keys[number % wallets], homes[number % wallets], offset)
+            for number, offset in enumerate(spots)
+            if offset >= 0
+        ]
+    )
 
 
-def _percentiles(sent: Times, seen: Times) -> dict[str, float]:
-    took_ms = [(seen[key] - at) * 1000 for key, at in sent.items()]
+def _follow_balances(
+    settings: Settings, begin: dict[tuple[str, int], int], stop: Event, out: Connection
+) -> None:
+    """Note when the balance after each transaction came; keys are wallets, offsets the input's."""
+    consumer = Consumer(
+        librdkafka(
+            settings,
+            group_id=f"{settings.prefix}.latency",
+            isolation_level="read_committed",
+            auto_offset_reset="error",
+            enable_auto_commit=False,
+            fetch_wait_max_ms=FETCH_WAIT_MS,
+        )
+    )
+    topic = Topics.of(settings).balances
+    consumer.assign([TopicPartition(*at, offset) for at, offset in begin.items() if at[0] == topic])
+    came: list[tuple[bytes, float]] = []
+    out.send(None)
+    while not stop.is_set():
+        message = consumer.poll(0.1)
+        if message is not None and message.error() is None:
+            came.append((message.value() or b"", time.monotonic()))
+    consumer.close()
+    seen: Seen = {}
+    for value, at in came:
+        balance = decode_balance(body_of(value, FIXED_IDS.balance))
+        _note(seen, balance.wallet_id.encode(), balance.source_offset, at)
+    out.send(seen)
+
+
+def _look_at_rows(settings: Settings, stop: Event, out: Connection) -> None:
+    """Note how the ledger sink's positions move; keys are partitions, offsets the ledger's."""
+    seen: Seen = {}
+    with connect(settings, READER) as connection:
+        out.send(None)
+        while not stop.wait(LOOK_EVERY_S):
+            for partition, position in connection.execute(POSITIONS).fetchall():
+                if partition not in seen or position > seen[partition][0][-1]:
+                    _note(seen, partition, position, time.monotonic())
+    out.send(seen)
+
+
+def _places(pipeline: Running, sent: Sent, begin: dict[tuple[str, int], int]) -> dict[Spot, int]:
+    """Offset in the ledger of each transaction's entry, by its place in the input; all have their rows now."""
+    places: dict[Spot, int] = {}
+
+    def posted() -> bool:
+        places.update(_places_in_ledger(pipeline.settings, begin))
+        return all((partition, offset) in places for _, _, partition, offset in sent)
+
+    def written() -> bool:
+        with connect(pipeline.settings, READER) as connection:
+            positions: dict[int, int] = dict(connection.execute(POSITIONS).fetchall())
+        return all(positions[at[0]] > place for at, place in places.items())
+
+    for is_so in (posted, written):
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_so():
+            pipeline.children.raise_if_ended()
+            if time.monotonic() > deadline:
+                raise Stopped(f"not all of {len(sent)} transactions had their rows within {PATIENCE_S:g} s")
+            time.sleep(0.5)
+    return places
+
+
+def _places_in_ledger(settings: Settings, begin: dict[tuple[str, int], int]) -> dict[Spot, int]:
+    """Offset in the ledger of each transaction's entry, by its place in the input."""
+    ledger = Topics.of(settings).ledger
+    ends = offsets(quiet_admin(settings), {ledger: settings.partitions})
+    places: dict[Spot, int] = {}
+    with closing(TopicLog(settings, ledger)) as log:
+        for (topic, partition), found in ends.items():
+            for some in log.slices(partition, begin[topic, partition], found.end):
+                for message in some:
+                    entry = decode_entry(body_of(message.value() or b"", FIXED_IDS.ledger_entry))
+                    places[entry.source_partition, entry.source_offset] = message.offset() or 0
+    return places
+
+
+def _note(seen: Seen, key: Any, offset: int, at: float) -> None:
+    offsets_seen, times = seen.setdefault(key, ([], []))
+    offsets_seen.append(offset)
+    times.append(at)
+
+
+def _first(seen: Seen, key: Any, offset: int) -> float:
+    """When this offset or a later one of the key was seen first."""
+    offsets_seen, times = seen[key]
+    return times[bisect_left(offsets_seen, offset)]
+
+
+def _percentiles(took_s: Iterable[float]) -> dict[str, float]:
+    took_ms = [one * 1000 for one in took_s]
     hundredths = quantiles(took_ms, n=100)
     return {"p50_ms": hundredths[49], "p99_ms": hundredths[98], "max_ms": max(took_ms)}

@@ -11,8 +11,7 @@ from pydantic import SecretStr
 from config import logs
 from config.logs import EventLog
 from config.settings import Settings, from_environment
-from local.kafka_jars import KAFKA
-from local.maven import version_of
+from local.jars import KAFKA, version_of
 from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Children

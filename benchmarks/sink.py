@@ -4,7 +4,7 @@ from benchmarks.measurement import Measurement, watch
 from benchmarks.place import Place
 from config.errors import Stopped
 from config.settings import Settings
-from sinks import postgres
+from sinks.postgres import questions
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
@@ -26,11 +26,11 @@ def measure(place: Place, settings: Settings, sink: str, name: str, rows: int) -
             process.pid,
             lambda: moved(settings, sink),
             total,
-            children.check,
+            children.raise_if_ended,
             events=rows,
             beside=place.server_pids(),
         )
-    found = postgres.counts(settings)[TABLES[sink]]
+    found = questions.counts(settings)[TABLES[sink]]
     if found != rows:
         raise Stopped(f"{TABLES[sink]} has {found} rows, not {rows}")
     return measured
@@ -38,4 +38,4 @@ def measure(place: Place, settings: Settings, sink: str, name: str, rows: int) -
 
 def moved(settings: Settings, sink: str) -> int:
     """How far a sink is, all partitions together."""
-    return sum(at.next_offset for at in postgres.positions(settings) if at.sink == sink)
+    return sum(at.next_offset for at in questions.positions(settings) if at.sink == sink)

@@ -55,7 +55,13 @@ class SinkContest(Contest[Held]):
             child = connect.start(children, ready, settings, topic, prefix, self.place.folder / prefix)
             beside = self.place.server_pids()
             measured = watch(
-                connect.NAME, child.pid, done, total, children.check, events=self._rows, beside=beside
+                connect.NAME,
+                child.pid,
+                done,
+                total,
+                children.raise_if_ended,
+                events=self._rows,
+                beside=beside,
             )
         return measured, held(settings, connect.TABLE)
 

@@ -21,8 +21,8 @@ class Results:
     comparisons: list[Comparison] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     end_to_end_cpu_us: dict[str, float] = field(default_factory=dict)
-    latency: dict[str, dict[str, float]] = field(default_factory=dict)
-    latency_rate: int = 0
+    #: By transactions a second.
+    latency: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     pauses: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -118,12 +118,14 @@ def _throughput(results: Results) -> Table:
 
 
 def _latency(results: Results) -> Table:
-    table = Table(title=f"Latency at {results.latency_rate} transactions a second, from send to")
-    table.add_column("what")
+    table = Table(title="Latency, from the planned time of sending")
+    table.add_column("a second", justify="right")
+    table.add_column("until")
     for name in ("p50 ms", "p99 ms", "max ms"):
         table.add_column(name, justify="right")
-    for what, times in results.latency.items():
-        table.add_row(what, *(f"{time:.0f}" for time in times.values()))
+    for rate, measured in results.latency.items():
+        for what, times in measured.items():
+            table.add_row(f"{rate:,}", what, *(f"{time:.0f}" for time in times.values()))
     return table
 
 

@@ -123,7 +123,7 @@ def measure(place: Place, prefix: str) -> dict[str, list[float]]:
             workers.append(children.start(f"worker {number}", "worker"))
             time.sleep(WATCH_S + SETTLE_S)
             pauses[BACK].append(arrivals.longest_pause_s(began))
-            children.check()
+            children.raise_if_ended()
             log.info("paused", what=what, seconds=f"{pauses[what][-1]:.2f}", back=f"{pauses[BACK][-1]:.2f}")
     if min(map(min, pauses.values())) <= 0:
         raise Stopped("a pause of no length: nothing was watched")

@@ -109,7 +109,7 @@ def _rows_are_there(settings: Settings, children: Children, wanted: int) -> None
         rows = _count(settings) if read >= wanted else 0
         if rows >= wanted:
             return
-        children.check()
+        children.raise_if_ended()
         if (read, rows) != before:
             moved_s, before = time.monotonic(), (read, rows)
         elif time.monotonic() - moved_s > PATIENCE_S:

@@ -30,4 +30,4 @@ def measure(place: Place, settings: Settings, name: str, events: int) -> Measure
     with place.children(settings) as children:
         worker = children.start("worker", "worker")
         beside = place.server_pids()
-        return watch(name, worker.pid, done, total, children.check, events=events, beside=beside)
+        return watch(name, worker.pid, done, total, children.raise_if_ended, events=events, beside=beside)

@@ -97,7 +97,7 @@ class WorkerContest(Contest[Outcome]):
                 child.pid,
                 done,
                 wanted,
-                children.check,
+                children.raise_if_ended,
                 beside=beside,
                 longest_s=LONGEST_S,
             )

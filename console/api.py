@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from config.times import rfc3339
@@ -22,9 +22,8 @@ from console.encoding import (
     whole_in,
 )
 from console.feeds import WalletFeed
-from console.freshness import sink_positions
 from console.guard import shows
-from console.live import Live, is_duplicate, outcome_fields
+from console.live import Live, is_duplicate, outcome_fields, pending_fields
 from console.outcomes import Outcome, Posted, Source
 from console.problems import MEDIA_TYPE, Problem, not_found, wrong
 from console.sending import transaction_in
@@ -43,6 +42,8 @@ PROBLEM: dict[str, Any] = {
     "description": "A problem, with a sentence.",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemFields"}}},
 }
+#: How complete the tables are, where they do not answer.
+UNKNOWN: Answer = {"recorded_at": None, "positions": {}}
 #: What any request may be answered with.
 ANY: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 404, 421, 503), PROBLEM)
 
@@ -69,15 +70,18 @@ FromDay = Annotated[str | None, Query(alias="from", max_length=10, json_schema_e
 Whole = Annotated[str | None, Query(max_length=19, pattern=r"^[0-9]+$")]
 
 
-def live_of(request: Request) -> Live:
+async def live_of(request: Request) -> Live:
     """What the console knows of Kafka, and its sessions of PostgreSQL."""
     live: Live = request.app.state.live
     return live
 
 
-async def stamped(live: Live, connection: Connection, answer: Answer) -> Answer:
+OfConsole = Annotated[Live, Depends(live_of)]
+
+
+async def stamped(connection: Connection, answer: Answer) -> Answer:
     """An answer with the positions that it stands for, read in the same state of the tables."""
-    return answer | {"complete_until": live.complete_until(await sink_positions(connection)).fields()}
+    return answer | {"complete_until": await tables.complete_until(connection)}
 
 
 def page_of(answer: Answer, more: bool, query: dict[str, object | None]) -> Answer:
@@ -88,13 +92,12 @@ def page_of(answer: Answer, more: bool, query: dict[str, object | None]) -> Answ
 
 @router.get("/wallets", response_model=models.Wallets)
 async def wallets(
-    request: Request,
+    live: OfConsole,
     prefix: Annotated[str, Query(max_length=128)] = "",
     limit: Limit = 100,
     after: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Wallets whose ids begin with this, by the bytes of the ids."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
         found = await tables.wallets(connection, prefix, after, limit + 1)
         answer = page_of(
@@ -106,20 +109,19 @@ async def wallets(
                 "after": found[limit - 1]["wallet_id"] if len(found) > limit else None,
             },
         )
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/wallets/{wallet}", response_model=models.Wallet)
-async def wallet(request: Request, wallet: WalletId) -> Response:
+async def wallet(live: OfConsole, wallet: WalletId) -> Response:
     """A wallet and its newest entry."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
-        return JSONResponse(await stamped(live, connection, await tables.newest(connection, id_in(wallet))))
+        return JSONResponse(await stamped(connection, await tables.newest(connection, id_in(wallet))))
 
 
 @router.get("/wallets/{wallet}/balance", response_model=models.Balance, responses={504: PROBLEM})
 async def balance(
-    request: Request,
+    live: OfConsole,
     wallet: WalletId,
     at: At = None,
     effective_at: At = None,
@@ -127,7 +129,7 @@ async def balance(
     wait_s: WaitS = 5.0,
 ) -> Response:
     """The balance now; at a time by recorded_at or by occurred_at; or once a position's outcome is in the tables."""
-    live, wallet_id = live_of(request), id_in(wallet)
+    wallet_id = id_in(wallet)
     recorded, occurred = time_in("at", at), time_in("effective_at", effective_at)
     if sum(one is not None for one in (recorded, occurred, after)) > 1:
         raise wrong("use only one of at, effective_at and after")
@@ -135,7 +137,7 @@ async def balance(
     late = source is not None and not await live.wait_for_row(source, wait_s)
     async with live.database.one_state() as connection:
         if late:
-            until = live.complete_until(await sink_positions(connection)).fields()
+            until = await tables.complete_until(connection)
             raise Problem(504, f"the outcome of {after} is not in the tables yet", complete_until=until)
         if recorded or occurred:
             time = recorded or occurred
@@ -144,12 +146,12 @@ async def balance(
         else:
             newest = await tables.newest(connection, wallet_id)
             answer = {name: newest[name] for name in ("wallet_id", "currency", "balance", "source")}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/wallets/{wallet}/statement", response_model=models.Statement)
 async def statement(
-    request: Request,
+    live: OfConsole,
     wallet: WalletId,
     from_: From = None,
     to: To = None,
@@ -157,7 +159,6 @@ async def statement(
     limit: Limit = 100,
 ) -> Response:
     """A wallet's entries in their order, recorded from a time (included) to another (not)."""
-    live = live_of(request)
     start, end = time_in("from", from_), time_in("to", to)
     after = whole_in("after_sequence", after_sequence) or 0
     async with live.database.one_state() as connection:
@@ -165,22 +166,21 @@ async def statement(
         more = answer.pop("more")
         last = answer["entries"][-1]["sequence"] if answer["entries"] else None
         answer = page_of(answer, more, {"from": from_, "to": to, "limit": limit, "after_sequence": last})
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/wallets/{wallet}/proof", response_model=models.Proof)
 async def proof(
-    request: Request, wallet: WalletId, sequence: Whole = None, after_sequence: Whole = None
+    live: OfConsole, wallet: WalletId, sequence: Whole = None, after_sequence: Whole = None
 ) -> Response:
     """The bytes of a wallet's entries, so that anybody can check their chain of hashes."""
-    live = live_of(request)
     to, after = whole_in("sequence", sequence), whole_in("after_sequence", after_sequence)
     async with live.database.one_state() as connection:
         answer = await tables.proof(connection, id_in(wallet), to, after)
         more = answer.pop("more")
         last = answer["entries"][-1]["sequence"] if answer["entries"] else None
         answer = page_of(answer, more, {"sequence": sequence, "after_sequence": last})
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get(
@@ -189,12 +189,11 @@ async def proof(
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def events(
-    request: Request,
+    live: OfConsole,
     wallet: WalletId,
     last_event_id: Annotated[str | None, Header(max_length=40)] = None,
 ) -> Response:
     """A wallet's entries as they come: server-sent events `entry`, whose id is the position."""
-    live = live_of(request)
     wallet_id = id_in(wallet)
     after = position_in("Last-Event-ID", last_event_id) if last_event_id else None
     _ = live.freshness
@@ -205,18 +204,15 @@ async def events(
 
 
 @router.get("/groups/{group}", response_model=models.Group)
-async def group(request: Request, group: Annotated[str, Path(max_length=2_000)]) -> Response:
+async def group(live: OfConsole, group: Annotated[str, Path(max_length=2_000)]) -> Response:
     """The legs of a movement, and whether they sum to zero."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
-        return JSONResponse(
-            await stamped(live, connection, await tables.group(connection, id_in(group, "group")))
-        )
+        return JSONResponse(await stamped(connection, await tables.group(connection, id_in(group, "group"))))
 
 
 @router.get("/rejections", response_model=models.Rejections)
 async def rejections(
-    request: Request,
+    live: OfConsole,
     reason: Text = None,
     from_: From = None,
     to: To = None,
@@ -224,7 +220,6 @@ async def rejections(
     after: Annotated[str | None, Query(max_length=40)] = None,
 ) -> Response:
     """What was rejected, by its source."""
-    live = live_of(request)
     wanted = reason_in(reason)
     start, end = time_in("from", from_), time_in("to", to)
     place = position_in("after", after) if after else None
@@ -234,7 +229,7 @@ async def rejections(
         last = found[limit - 1]["source"] if more else None
         query = {"reason": wanted, "from": from_, "to": to, "limit": limit, "after": last}
         answer = page_of({"rejections": found[:limit]}, more, query)
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 def reason_in(text: str | None) -> str | None:
@@ -248,12 +243,12 @@ def reason_in(text: str | None) -> str | None:
 
 @router.get("/rejections/{partition}/{offset}", response_model=models.Rejection)
 async def rejection(
-    request: Request,
+    live: OfConsole,
     partition: Annotated[str, Path(max_length=20)],
     offset: Annotated[str, Path(max_length=20)],
 ) -> Response:
     """A rejection with its bytes."""
-    return JSONResponse(await rejection_of(live_of(request), source_in(partition, offset)))
+    return JSONResponse(await rejection_of(live, source_in(partition, offset)))
 
 
 async def rejection_of(live: Live, source: Source) -> Answer:
@@ -263,7 +258,7 @@ async def rejection_of(live: Live, source: Source) -> Answer:
         if found is None:
             raise not_found(f"the tables have no rejection of {position(*source)}")
         answer, value = found
-        return await stamped(live, connection, answer | decoded(value))
+        return await stamped(connection, answer | decoded(value))
 
 
 def source_in(partition: str, offset: str) -> Source:
@@ -281,21 +276,21 @@ def source_in(partition: str, offset: str) -> Source:
     responses={202: {"model": models.Pending}},
 )
 async def outcome(
-    request: Request,
+    live: OfConsole,
     partition: Annotated[str, Path(max_length=20)],
     offset: Annotated[str, Path(max_length=20)],
     wait_s: WaitS = 0.0,
 ) -> Response:
     """What became of a record of the input."""
     source = source_in(partition, offset)
-    found = await live_of(request).outcome(source, wait_s)
+    found = await live.outcome(source, wait_s)
     return pending(source) if found is None else JSONResponse(outcome_fields(source, found))
 
 
 def pending(source: Source) -> Response:
     """202: it is not decided yet; where to ask again."""
     where = f"/api/v1/outcomes/{source[0]}/{source[1]}"
-    return JSONResponse({"source": position(*source), "outcome": "pending"}, 202, {"Location": where})
+    return JSONResponse(pending_fields(source), 202, {"Location": where})
 
 
 @router.post(
@@ -320,9 +315,8 @@ def pending(source: Source) -> Response:
         "security": [{"bearer": []}],
     },
 )
-async def post(request: Request, wait_s: WaitS = 0.0) -> Response:
+async def post(request: Request, live: OfConsole, wait_s: WaitS = 0.0) -> Response:
     """Send a transaction, and wait for what becomes of it; a client that does not know sends it again under its id."""
-    live = live_of(request)
     settings = live.settings
     if not settings.console_writes:
         raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
@@ -380,23 +374,22 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
 
 
 @router.get("/reports/trial-balance", response_model=models.TrialBalance)
-async def trial_balance(request: Request, at: At = None) -> Response:
+async def trial_balance(live: OfConsole, at: At = None) -> Response:
     """Credits, debits and balance of all wallets, by currency."""
-    live, time = live_of(request), time_in("at", at)
+    time = time_in("at", at)
     async with live.database.one_state() as connection:
         answer = {"at": time and rfc3339(time), "currencies": await tables.trial_balance(connection, time)}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 @router.get("/reports/daily", response_model=models.Daily)
 async def daily(
-    request: Request,
+    live: OfConsole,
     wallet_id: Annotated[str, Query(max_length=128)],
     from_: FromDay = None,
     to: Day = None,
 ) -> Response:
     """A wallet's balance at the end of each day in UTC; the last 30 days unless said."""
-    live = live_of(request)
     end = day_in("to", to) or datetime.now(UTC).date() + timedelta(days=1)
     try:
         first = day_in("from", from_) or end - timedelta(days=30)
@@ -405,23 +398,20 @@ async def daily(
     if not 0 < (end - first).days <= tables.MOST_DAYS:
         raise wrong(f"from {first} to {end} must be 1 to {tables.MOST_DAYS} days")
     async with live.database.one_state() as connection:
-        return JSONResponse(
-            await stamped(live, connection, await tables.daily(connection, wallet_id, first, end))
-        )
+        return JSONResponse(await stamped(connection, await tables.daily(connection, wallet_id, first, end)))
 
 
 @router.get("/seals", response_model=models.Seals)
-async def seals(request: Request) -> Response:
+async def seals(live: OfConsole) -> Response:
     """Sealed months."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
-        return JSONResponse(await stamped(live, connection, {"seals": await tables.seals(connection)}))
+        return JSONResponse(await stamped(connection, {"seals": await tables.seals(connection)}))
 
 
 @router.get("/pipeline", response_model=models.Pipeline)
-async def pipeline(request: Request) -> Response:
+async def pipeline(live: OfConsole) -> Response:
     """How far the worker and each sink are, and what was rejected."""
-    return JSONResponse(await pipeline_fields(live_of(request)))
+    return JSONResponse(await pipeline_fields(live))
 
 
 async def pipeline_fields(live: Live) -> Answer:
@@ -429,7 +419,6 @@ async def pipeline_fields(live: Live) -> Answer:
     answer = await live.status()
     try:
         async with live.database.asking() as connection:
-            positions = await sink_positions(connection)
+            return await stamped(connection, answer)
     except Problem:
-        positions = {}
-    return answer | {"complete_until": live.complete_until(positions).fields()}
+        return answer | {"complete_until": UNKNOWN}

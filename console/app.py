@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from config.logs import EventLog
 from config.settings import Settings
-from console import api, models, pages
+from console import api, models, pages, rebuilding, resubmitting
 from console.database import Database
 from console.guard import Guard
 from console.live import Live
@@ -57,6 +57,8 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     )
     app.openapi = partial(_document, app)  # type: ignore[method-assign] # as FastAPI's manual has it
     app.include_router(api.router)
+    app.include_router(resubmitting.router)
+    app.include_router(rebuilding.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     app.add_exception_handler(Problem, _problem)

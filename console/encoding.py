@@ -82,42 +82,12 @@ def id_in(segment: str, what: str = "wallet") -> str:
 
 def entry_of_row(row: Sequence[Any]) -> dict[str, Any]:
     """An entry from a row of ENTRY_COLUMNS."""
-    return _entry(
-        row[0], row[1], str(row[2]), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11],
-        row[12], row[13],
-    )  # fmt: skip
-
-
-def entry_of_record(entry: LedgerEntry) -> dict[str, Any]:
-    """An entry from a record of the ledger."""
-    one = entry.transaction
-    return _entry(
-        one.wallet_id, entry.sequence, one.transaction_id, TYPES[one.type], one.amount, one.currency,
-        one.occurred_at, one.group_id, dict(one.metadata), entry.balance, entry.recorded_at,
-        entry.source_partition, entry.source_offset, entry.hash,
-    )  # fmt: skip
-
-
-def _entry(
-    wallet_id: str,
-    sequence: int,
-    transaction_id: str,
-    kind: str,
-    amount: int,
-    currency: str,
-    occurred_at: datetime,
-    group_id: str | None,
-    metadata: Mapping[str, str],
-    balance: int,
-    recorded_at: datetime,
-    partition: int,
-    offset: int,
-    chained: bytes,
-) -> dict[str, Any]:
+    (wallet_id, sequence, transaction_id, kind, amount, currency, occurred_at, group_id, metadata, balance, recorded_at,
+     partition, offset, chained) = row  # fmt: skip
     return {
         "wallet_id": wallet_id,
         "sequence": str(sequence),
-        "transaction_id": transaction_id,
+        "transaction_id": str(transaction_id),
         "type": kind,
         "amount": str(amount),
         "currency": currency,
@@ -129,6 +99,15 @@ def _entry(
         "source": position(partition, offset),
         "hash": chained.hex(),
     }
+
+
+def entry_of_record(entry: LedgerEntry) -> dict[str, Any]:
+    """An entry from a record of the ledger."""
+    one = entry.transaction
+    return entry_of_row(
+        (one.wallet_id, entry.sequence, one.transaction_id, TYPES[one.type], one.amount, one.currency, one.occurred_at,
+         one.group_id, dict(one.metadata), entry.balance, entry.recorded_at, *entry[4:])
+    )  # fmt: skip
 
 
 def signed(entry: Mapping[str, Any]) -> int:

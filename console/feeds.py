@@ -36,10 +36,8 @@ class WalletFeed:
             raise wrong(
                 f"Last-Event-ID {after[0]}:{after[1]} is not a position of this wallet: it is in partition {partition}"
             )
-        feed = live.outcomes.follow(self._key, MOST_QUEUED)
-        if feed is None:
+        if live.outcomes.feeds_are_full:
             raise Problem(503, "too many live feeds are open (WALLET_CONSOLE_FEEDS)", {"Retry-After": "5"})
-        self._feed: Feed = feed
         #: The sequence sent last; None while unknown.
         self._sequence: int | None = None
 

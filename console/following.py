@@ -15,8 +15,8 @@ from config.logs import EventLog
 from config.settings import Settings
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from operations.rejections.listing import rejection_in
-from schemas.avro import long_of
-from schemas.entries import HASH_BYTES
+from schemas.codec import HASH_BYTES
+from sinks.archive.entries import source_offset
 from topics.causes import because
 from topics.clients import looking
 from topics.cluster import offsets_of, passes, quiet_admin, read_pipeline
@@ -38,57 +38,35 @@ AGAIN_S = 1.0
 OutcomeOf = Callable[[Message], tuple[Source, Outcome] | None]
 
 
-class Place:
-    """Where a follower is in one partition."""
-
-    def __init__(self, start: int) -> None:
-        #: One past the last record seen; `start` if there was none.
-        self.seen = start
-        #: Everything before this was seen.
-        self.position = start
-        #: The timestamp of the last record.
-        self.last_ms: int | None = None
-
-
-class Follower:
-    """Follows one topic in its own thread until `stop` is set; waits while Kafka is away."""
+class Follower(Thread):
+    """Follows one topic until `stop` is set; waits while Kafka is away."""
 
     def __init__(
         self, settings: Settings, topic: str, outcomes: Outcomes, outcome_of: OutcomeOf, stop: Event
     ) -> None:
+        super().__init__(name=f"console-{topic}", daemon=True)
         self._settings, self._topic, self._outcomes = settings, topic, outcomes
-        self._outcome_of, self._stop = outcome_of, stop
+        self._outcome_of, self._stopping = outcome_of, stop
         self._upstreams = Topics.of(settings).is_upstreams(topic)
-        #: By partition; replaced as a whole when the follower starts over.
-        self.places: dict[int, Place] = {}
-        self._thread = Thread(target=self._run, name=f"console-{topic}", daemon=True)
+        #: By partition, the offset before which everything was seen; another dict when the follower starts over.
+        self.positions: dict[int, int] = {}
 
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def join(self, wait_s: float) -> None:
-        """Wait for its end."""
-        self._thread.join(wait_s)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def run(self) -> None:
+        """Follow, and again after a failure."""
+        while not self._stopping.is_set():
             try:
                 self._follow()
             except (WalletError, KafkaException) as error:
-                self.places = {}
                 log.warning("follower_waits", topic=self._topic, reason=str(error))
-                self._stop.wait(AGAIN_S)
             except Exception:
-                self.places = {}
                 log.exception("follower_failed", topic=self._topic)
-                self._stop.wait(AGAIN_S)
+            self.positions = {}
+            self._stopping.wait(AGAIN_S)
 
     def _follow(self) -> None:
         partitions = range(self._settings.partitions)
         ends = offsets_of(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
         starts = {at: max(one.begin, one.end - BEFORE_THE_END) for (_, at), one in ends.items()}
-        places = {at: Place(start) for at, start in starts.items()}
         consumer = Consumer(
             looking(
                 self._settings,
@@ -100,35 +78,33 @@ class Follower:
         )
         try:
             consumer.assign([TopicPartition(self._topic, at, start) for at, start in starts.items()])
-            self.places = places
-            while not self._stop.is_set():
+            self.positions = positions = dict(starts)
+            while not self._stopping.is_set():
                 first = consumer.poll(POLL_S)
                 if first is not None:
                     # Take what else is there, without waiting.
-                    self._take([first, *consumer.consume(slice_of(upstreams=self._upstreams), 0)], places)
+                    self._take([first, *consumer.consume(slice_of(upstreams=self._upstreams), 0)], positions)
         finally:
             consumer.close()
 
-    def _take(self, messages: list[Message], places: dict[int, Place]) -> None:
+    def _take(self, messages: list[Message], positions: dict[int, int]) -> None:
         told: list[tuple[Source, Outcome]] = []
-        reached: dict[int, tuple[int, int, int | None]] = {}
+        reached: dict[int, int] = {}
         for message in messages:
             error = message.error()
             at, offset = message.partition() or 0, message.offset() or 0
             if error is None:
                 if (found := self._outcome_of(message)) is not None:
                     told.append(found)
-                reached[at] = (offset + 1, offset + 1, message.timestamp()[1])
+                reached[at] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
-                seen, _, last_ms = reached.get(at, (places[at].seen, 0, places[at].last_ms))
-                reached[at] = (seen, offset, last_ms)
+                reached[at] = offset
             elif not passes(error):
                 raise because(error, NotReachable(f"{self._topic} cannot be followed: {error.str()}"))
-        # The memory first: whoever sees the place must find the outcomes before it.
+        # The memory first: whoever sees the position must find the outcomes before it.
         self._outcomes.tell(told)
-        for at, (seen, position, last_ms) in reached.items():
-            place = places[at]
-            place.seen, place.position, place.last_ms = seen, max(place.position, position), last_ms
+        for at, position in reached.items():
+            positions[at] = max(positions[at], position)
 
 
 def posted_in(message: Message) -> tuple[Source, Outcome] | None:
@@ -136,7 +112,7 @@ def posted_in(message: Message) -> tuple[Source, Outcome] | None:
     value = message.value()
     if not value or len(value) <= HASH_BYTES:
         return None
-    source = (message.partition() or 0, _source_offset(value))
+    source = (message.partition() or 0, source_offset(value))
     return source, Posted(message.offset() or 0, message.key() or b"", value)
 
 
@@ -146,15 +122,6 @@ def refused_in(message: Message) -> tuple[Source, Outcome] | None:
     if found is None:
         return None
     return (found.partition, found.source_offset), Refused(found.offset, found.reason, found.detail)
-
-
-def _source_offset(value: bytes) -> int:
-    """The last number of an entry, before its hash; decoding all of every record would cost more."""
-    end = begin = len(value) - HASH_BYTES
-    begin -= 1
-    while value[begin - 1] & 0x80:
-        begin -= 1
-    return long_of(value[begin:end])
 
 
 def pipeline_settings(settings: Settings, stop: Event) -> Settings | None:

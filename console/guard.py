@@ -90,16 +90,14 @@ class Guard:
             if name.lower() not in LOOPBACK_NAMES:
                 return Problem(421, "this console answers to localhost and 127.0.0.1 only")
             return None
-        if not self.knows(headers.get(b"authorization", ""), basic=True):
+        # As a password, as browsers send it, the token is good for reading only.
+        token = self._token.get_secret_value() if self._token else None
+        if not shows(headers.get(b"authorization", ""), token, basic=True):
             return Problem(
                 401, "send the token as `Authorization: Bearer` or as a password",
                 {"WWW-Authenticate": 'Basic realm="wallet console", charset="UTF-8"'},
             )  # fmt: skip
         return None
-
-    def knows(self, authorization: str, *, basic: bool = False) -> bool:
-        """Whether a request has the token. As a password, as browsers send it, it is good for reading only."""
-        return shows(authorization, self._token.get_secret_value() if self._token else None, basic=basic)
 
 
 def shows(authorization: str, token: str | None, *, basic: bool = False) -> bool:

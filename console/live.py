@@ -5,26 +5,29 @@ Kafka may be away when a console starts, and later: requests that need it then g
 
 import asyncio
 import time
+from collections.abc import Callable
 from threading import Event, Thread
+from typing import TypeVar
 
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from console import finding, tables
 from console.database import Database, told
-from console.encoding import entry_of_record
+from console.encoding import entry_of_record, position
 from console.following import Follower, followers, pipeline_settings
-from console.freshness import CompleteUntil, Freshness, sink_positions
+from console.freshness import Freshness
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from console.problems import away, not_found
 from console.sending import Sender
 from console.tables import Answer
 from operations.looking import status
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import LedgerEntry, Reason
 from topics.cluster import quiet_admin
 from topics.names import Topics
+
+T = TypeVar("T")
 
 #: Most concurrent searches in the topics.
 LOOKING = 4
@@ -51,7 +54,9 @@ class Live:
         self._looking = asyncio.Semaphore(LOOKING)
         self._positions_task: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
+        #: Where the sinks are, by topic and partition; and the input offsets below which the tables are complete.
         self._positions: dict[tuple[str, int], int] = {}
+        self._complete: dict[str, str] = {}
         self._row_waiters = 0
         self._status: tuple[float, Answer] | None = None
         self._status_lock = asyncio.Lock()
@@ -106,12 +111,6 @@ class Live:
         """Why Kafka cannot be followed at the moment, or None."""
         return "it was not reached yet" if self._freshness is None else self._freshness.problem
 
-    def complete_until(self, positions: dict[tuple[str, int], int]) -> CompleteUntil:
-        """Up to where tables are complete whose sinks are at these positions."""
-        return (
-            CompleteUntil(None, {}) if self._freshness is None else self._freshness.complete_until(positions)
-        )
-
     async def wait_for_row(self, source: Source, wait_s: float) -> bool:
         """Wait; returns whether the outcome of a record is in the tables."""
         self._must_have(source)
@@ -137,7 +136,7 @@ class Live:
     def _has_row(self, source: Source) -> bool:
         outcome = self.outcomes.get(source)
         if outcome is None:
-            return self.freshness.complete_until(self._positions).has(source)
+            return int(self._complete.get(str(source[0]), 0)) > source[1]
         names = Topics.of(self.settings)
         topic = names.ledger if type(outcome) is Posted else names.rejections
         return self._positions.get((topic, source[0]), 0) > outcome.offset
@@ -146,7 +145,8 @@ class Live:
         while self._row_waiters:
             try:
                 async with self.database.asking() as connection:
-                    self._positions = await sink_positions(connection)
+                    self._positions = await tables.sink_positions(connection)
+                    self._complete = (await tables.complete_until(connection))["positions"]
             except Exception:  # noqa: BLE001 - PostgreSQL is away: waiting requests get their answer when their time is over
                 await asyncio.sleep(0.5)
             async with self._moved:
@@ -169,29 +169,23 @@ class Live:
             if (known := await self.outcomes.wait(source, wait_s)) is not None:
                 return known
             if source[1] >= freshness.decided(source[0]):
-                if await self._is_record(source) is False:
-                    raise not_found(
-                        f"the input has no record at {source[0]}:{source[1]}",
-                        source=f"{source[0]}:{source[1]}",
-                    )
+                if await self._search(finding.is_record, source) is False:
+                    where = position(*source)
+                    raise not_found(f"the input has no record at {where}", source=where)
                 return None
-        async with self._looking:
-            try:
-                found = await asyncio.to_thread(finding.outcome_of, self.settings, source)
-            except WalletError as error:
-                raise told(error) from None
-        if found is None:
+        if (found := await self._search(finding.outcome_of, source)) is None:
+            where = position(*source)
             raise not_found(
-                f"neither ledger nor rejections name {source[0]}:{source[1]}: there was no record, or retention has "
-                "deleted its outcome",
-                source=f"{source[0]}:{source[1]}",
+                f"neither ledger nor rejections name {where}: there was no record, or retention has deleted its "
+                "outcome",
+                source=where,
             )
         return found
 
-    async def _is_record(self, source: Source) -> bool | None:
+    async def _search(self, search: Callable[[Settings, Source], T], source: Source) -> T:
         async with self._looking:
             try:
-                return await asyncio.to_thread(finding.is_record, self.settings, source)
+                return await asyncio.to_thread(search, self.settings, source)
             except WalletError as error:
                 raise told(error) from None
 
@@ -250,10 +244,15 @@ def entry_in(outcome: Posted) -> LedgerEntry:
 
 def outcome_fields(source: Source, outcome: Outcome) -> Answer:
     """An outcome as the API writes it."""
-    where = f"{source[0]}:{source[1]}"
+    where = position(*source)
     if isinstance(outcome, Refused):
         return {"source": where, "outcome": "rejected", "reason": outcome.reason, "detail": outcome.detail}
     return {"source": where, "outcome": "posted", "entry": entry_of_record(entry_in(outcome))}
+
+
+def pending_fields(source: Source) -> Answer:
+    """The same of a record that is not decided yet."""
+    return {"source": position(*source), "outcome": "pending"}
 
 
 def is_duplicate(outcome: Outcome) -> bool:

@@ -53,12 +53,9 @@ class Wallets(Stamped):
     next: str | None
 
 
-class Wallet(Stamped):
+class Wallet(WalletFields, Stamped):
     """A wallet and its newest entry."""
 
-    wallet_id: str
-    currency: str
-    opened_at: str = Time
     balance: str = Int64
     sequence: str = Int64
     recorded_at: str = Time
@@ -150,14 +147,9 @@ class Rejections(Stamped):
     next: str | None
 
 
-class Rejection(Stamped):
+class Rejection(RejectionFields, Stamped):
     """A rejection with its bytes in base64, and what could be decoded of them."""
 
-    source: str = Position
-    reason: str
-    detail: str
-    at: str = Time
-    key: str | None
     value: str | None
     headers: list[tuple[str, str | None]] = Field(strict=False)
     decoded: dict[str, Any] | None
@@ -207,12 +199,9 @@ class Day(Shape):
     debits: str = Int64
 
 
-class Daily(Stamped):
+class Daily(WalletFields, Stamped):
     """Closings, day by day."""
 
-    wallet_id: str
-    currency: str
-    opened_at: str = Time
     days: list[Day]
 
 

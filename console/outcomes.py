@@ -37,12 +37,11 @@ Outcome = Posted | Refused
 
 
 class Feed:
-    """Entries that one live feed has not taken yet, up to a limit; `overflowed`: some were dropped."""
+    """Entries that one live feed has not taken yet; beyond a limit it starts over, and the tables have the others."""
 
     def __init__(self, most: int) -> None:
         self.entries: deque[tuple[Source, Posted]] = deque()
         self.came = asyncio.Event()
-        self.overflowed = False
         self._most = most
 
     def add(self, some: Iterable[tuple[Source, Posted]]) -> None:
@@ -50,7 +49,6 @@ class Feed:
         for one in some:
             if len(self.entries) >= self._most:
                 self.entries.clear()
-                self.overflowed = True
             self.entries.append(one)
         self.came.set()
 

@@ -12,13 +12,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from config.times import rfc3339
 from console import tables
-from console.api import live_of, reason_in, rejection_of, source_in, stamped
+from console.api import UNKNOWN, OfConsole, reason_in, rejection_of, source_in, stamped
 from console.encoding import id_in, time_in, whole_in
-from console.freshness import sink_positions
-from console.live import Live, outcome_fields
+from console.live import Live, outcome_fields, pending_fields
 from console.problems import Problem
 from console.tables import Answer
-from operations.sending.files.currencies import MINOR_DIGITS
+from operations.sending.files.values import MINOR_DIGITS
 from schemas.records import Reason
 
 router = APIRouter(include_in_schema=False)
@@ -83,17 +82,15 @@ def problem(request: Request, told: Problem) -> Response:
 
 
 @router.get("/")
-async def overview(request: Request) -> Response:
+async def overview(live: OfConsole) -> Response:
     """Whether everything is well, in one sentence, with the figures."""
-    live = live_of(request)
     found = await _overview(live)
     return page("overview.html", **found)
 
 
 @router.get("/overview.json")
-async def overview_json(request: Request) -> Response:
+async def overview_json(live: OfConsole) -> Response:
     """The same for programs, with the last quarter of an hour for the chart."""
-    live = live_of(request)
     samples = [*live.freshness.samples]
     series = [
         {"at": rfc3339(one.at), "decided": str(one.decided), "input_end": str(one.input_end)}
@@ -106,22 +103,21 @@ async def _overview(live: Live) -> Answer:
     """Everything that the overview shows; unknown values are None, with the cause among the problems."""
     problems: list[str] = []
     reasons: dict[str, int] = {}
-    positions: dict[tuple[str, int], int] | None = None
+    until: Answer = UNKNOWN
     seals: list[Answer] = []
     if live.problem is not None:
         problems.append(f"Kafka does not answer: {live.problem}")
     try:
         async with live.database.asking() as connection:
-            positions = await sink_positions(connection)
+            until = await tables.complete_until(connection)
             seals = await tables.seals(connection)
         reasons = await live.reasons()
     except Problem as told:
         problems.append(told.detail)
-    until = live.complete_until(positions or {})
     partitions = []
     if live.problem is None:
         for at, (decided, end) in live.freshness.lag().items():
-            complete = until.positions.get(at, 0)
+            complete = int(until["positions"].get(str(at), 0))
             partitions.append(
                 {"partition": at, "input_end": end, "decided": decided, "worker_lag": max(0, end - decided),
                  "complete": complete, "tables_lag": max(0, end - complete)}
@@ -133,7 +129,7 @@ async def _overview(live: Live) -> Answer:
         problems.append("no worker is running: nothing is posted")
     if worker_lag > BEHIND:
         problems.append(f"workers are {worker_lag:,} records behind the input")
-    if positions is not None and tables_lag - worker_lag > BEHIND:
+    if until is not UNKNOWN and tables_lag - worker_lag > BEHIND:
         problems.append(f"the tables are {tables_lag - worker_lag:,} records behind the workers")
     return {
         "prefix": live.settings.prefix,
@@ -143,7 +139,7 @@ async def _overview(live: Live) -> Answer:
         "partitions": partitions,
         "worker_lag": worker_lag,
         "tables_lag": tables_lag,
-        "complete_until": until.fields(),
+        "complete_until": until,
         "reasons": reasons,
         "readers": status,
         "seals": len(seals),
@@ -166,15 +162,14 @@ async def find(q: Text = "") -> Response:
 
 @router.get("/wallets")
 async def wallets(
-    request: Request,
+    live: OfConsole,
     prefix: Annotated[str, Query(max_length=128)] = "",
     after: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Wallets whose ids begin with what was typed."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
         found = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
-        answer = await stamped(live, connection, {"wallets": found[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallets": found[:PAGE_ROWS]})
     more = {"prefix": prefix, "after": found[PAGE_ROWS - 1]["wallet_id"]} if len(found) > PAGE_ROWS else None
     return page(
         "wallets.html",
@@ -188,10 +183,10 @@ async def wallets(
 
 @router.get("/wallets/{wallet}")
 async def wallet(
-    request: Request, wallet: str, from_: From = "", to: Text = "", at: Text = "", before: Text = ""
+    live: OfConsole, wallet: str, from_: From = "", to: Text = "", at: Text = "", before: Text = ""
 ) -> Response:
     """A wallet: its balance, its entries from the newest on, its balance at a time."""
-    live, wallet_id = live_of(request), id_in(wallet)
+    wallet_id = id_in(wallet)
     start, end, when = time_in("from", from_), time_in("to", to), time_in("at", at)
     async with live.database.one_state() as connection:
         newest = await tables.newest(connection, wallet_id)
@@ -199,7 +194,7 @@ async def wallet(
             connection, wallet_id, start, end, whole_in("before", before or None), PAGE_ROWS + 1
         )
         then = await tables.balance_at(connection, wallet_id, when, effective=False) if when else None
-        answer = await stamped(live, connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
     filters = {"from": from_, "to": to, "at": at}
     given = {name: text for name, text in filters.items() if text}
     more = given | {"before": entries[PAGE_ROWS - 1]["sequence"]} if len(entries) > PAGE_ROWS else None
@@ -218,51 +213,46 @@ async def wallet(
 
 
 @router.get("/wallets/{wallet}/chart.json")
-async def chart(request: Request, wallet: str, from_: From = "", to: Text = "") -> Response:
+async def chart(live: OfConsole, wallet: str, from_: From = "", to: Text = "") -> Response:
     """The balance over the filtered time: every entry, or evenly spread ones if there are many."""
-    live, wallet_id = live_of(request), id_in(wallet)
+    wallet_id = id_in(wallet)
     async with live.database.one_state() as connection:
         currency, _ = await tables.currency_of(connection, wallet_id)
         points = await tables.points(connection, wallet_id, time_in("from", from_), time_in("to", to), POINTS)
         answer = {"currency": currency, "digits": MINOR_DIGITS.get(currency, 0), "points": points}
-        return JSONResponse(await stamped(live, connection, answer))
+        return JSONResponse(await stamped(connection, answer))
 
 
 # -- groups, outcomes, rejections, seals
 
 
 @router.get("/groups/{group}")
-async def group(request: Request, group: str) -> Response:
+async def group(live: OfConsole, group: str) -> Response:
     """The legs of a movement."""
-    live, group_id = live_of(request), id_in(group, "group")
+    group_id = id_in(group, "group")
     async with live.database.one_state() as connection:
-        answer = await stamped(live, connection, await tables.group(connection, group_id))
+        answer = await stamped(connection, await tables.group(connection, group_id))
     return page(
         "group.html", **answer, prefix=live.settings.prefix, json=f"/api/v1/groups/{segment(group_id)}"
     )
 
 
 @router.get("/outcomes/{partition}/{offset}")
-async def outcome(request: Request, partition: str, offset: str) -> Response:
+async def outcome(live: OfConsole, partition: str, offset: str) -> Response:
     """What became of a record of the input."""
-    live, source = live_of(request), source_in(partition, offset)
+    source = source_in(partition, offset)
     found = await live.outcome(source, 0.0)
-    where = f"{source[0]}:{source[1]}"
-    answer = outcome_fields(source, found) if found else {"source": where, "outcome": "pending"}
-    return page(
-        "outcome.html",
-        **answer,
-        prefix=live.settings.prefix,
-        json=f"/api/v1/outcomes/{source[0]}/{source[1]}",
-    )
+    answer = outcome_fields(source, found) if found else pending_fields(source)
+    json = f"/api/v1/outcomes/{source[0]}/{source[1]}"
+    return page("outcome.html", **answer, prefix=live.settings.prefix, json=json)
 
 
 @router.get("/rejections")
 async def rejections(
-    request: Request, reason: Text = "", from_: From = "", to: Text = "", after: Text = ""
+    live: OfConsole, reason: Text = "", from_: From = "", to: Text = "", after: Text = ""
 ) -> Response:
     """Rejections: the newest, or by source if a time or a place is given."""
-    live, wanted = live_of(request), reason_in(reason)
+    wanted = reason_in(reason)
     start, end = time_in("from", from_), time_in("to", to)
     place = None
     if after:
@@ -276,7 +266,7 @@ async def rejections(
             found = await tables.newest_rejections(
                 connection, live.settings.partitions, wanted, PAGE_ROWS + 1
             )
-        answer = await stamped(live, connection, {"rejections": found[:PAGE_ROWS]})
+        answer = await stamped(connection, {"rejections": found[:PAGE_ROWS]})
     filters = {"reason": wanted or "", "from": from_, "to": to}
     given = {name: text for name, text in filters.items() if text}
     more = None
@@ -298,9 +288,9 @@ async def rejections(
 
 
 @router.get("/rejections/{partition}/{offset}")
-async def rejection(request: Request, partition: str, offset: str) -> Response:
+async def rejection(live: OfConsole, partition: str, offset: str) -> Response:
     """One rejection: its bytes, what could be decoded, and where decoding failed."""
-    live, source = live_of(request), source_in(partition, offset)
+    source = source_in(partition, offset)
     answer = await rejection_of(live, source)
     value = None if answer["value"] is None else b64decode(answer["value"])
     key = None if answer["key"] is None else b64decode(answer["key"])
@@ -328,9 +318,8 @@ async def rejection(request: Request, partition: str, offset: str) -> Response:
 
 
 @router.get("/seals")
-async def seals(request: Request) -> Response:
+async def seals(live: OfConsole) -> Response:
     """Sealed months as a chain."""
-    live = live_of(request)
     async with live.database.one_state() as connection:
-        answer = await stamped(live, connection, {"seals": await tables.seals(connection)})
+        answer = await stamped(connection, {"seals": await tables.seals(connection)})
     return page("seals.html", **answer, prefix=live.settings.prefix, json="/api/v1/seals")

@@ -13,10 +13,9 @@ from operations.sending.files import jsonl
 from operations.sending.files.shape import BadLine, gathered
 from operations.sending.lines import TRANSACTION, to_transaction
 from schemas.codec import encode_transaction, frame
-from schemas.producer import FRAMING_BYTES
+from schemas.producer import confirming
 from schemas.records import Transaction
 from schemas.registry import schema_ids
-from topics.clients import librdkafka
 from topics.names import Topics
 
 #: Seconds after which a record is given up; the client then sends it again under the same id.
@@ -36,20 +35,8 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._stop = Event()
         self._frame: bytes | None = None
-        self._producer = Producer(
-            librdkafka(
-                settings,
-                acks="all",
-                enable_idempotence=True,
-                partitioner="murmur2_random",
-                compression_type="lz4",
-                linger_ms=LINGER_MS,
-                queue_buffering_max_messages=settings.console_waiting,
-                delivery_timeout_ms=int(DELIVERY_S * 1_000),
-                message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
-            )
-            | {"log_level": 0}
-        )
+        conf = confirming(settings, settings.console_waiting, DELIVERY_S, LINGER_MS)
+        self._producer = Producer(conf | {"log_level": 0})
         self._thread = Thread(target=self._serve, name="console-sender", daemon=True)
         self._thread.start()
 

@@ -3,12 +3,12 @@
 import json
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from config.times import rfc3339
 from console.database import Connection, row, rows
-from console.encoding import ENTRY_COLUMNS, days, entry_of_row, position, signed
+from console.encoding import ENTRY_COLUMNS, entry_of_row, position, signed
 from console.problems import not_found
 
 Answer = dict[str, Any]
@@ -22,17 +22,11 @@ MOST_DAYS = 1_000
 
 async def wallets(connection: Connection, prefix: str, after: str | None, limit: int) -> list[Answer]:
     """Wallets by the bytes of their ids."""
-    found = await rows(
-        connection,
-        """
+    query = """
         SELECT wallet_id, currency, opened_at FROM wallets
         WHERE starts_with(wallet_id, %s) AND (%s::text IS NULL OR wallet_id > %s) ORDER BY wallet_id LIMIT %s
-        """,
-        prefix,
-        after,
-        after,
-        limit,
-    )
+    """
+    found = await rows(connection, query, prefix, after, after, limit)
     return [
         {"wallet_id": wallet_id, "currency": currency, "opened_at": rfc3339(opened_at)}
         for wallet_id, currency, opened_at in found
@@ -93,21 +87,14 @@ async def statement(
 ) -> Answer:
     """Entries recorded from `start` (included) to `end` (not) behind a sequence, with the balances around them."""
     currency, _ = await currency_of(connection, wallet_id)
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {ENTRY_COLUMNS} FROM wallet_entries
         WHERE wallet_id = %s AND sequence > %s
             AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
             AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
         ORDER BY sequence LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        wallet_id,
-        after_sequence,
-        start,
-        end,
-        limit + 1,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, wallet_id, after_sequence, start, end, limit + 1)
     entries = [entry_of_row(one) for one in found[:limit]]
     if entries:
         opening = int(entries[0]["balance"]) - signed(entries[0])
@@ -152,18 +139,12 @@ async def proof(
             sequence,
         )
         after_sequence = sealed[0] if sealed else 0
-    found = await rows(
-        connection,
-        """
+    query = """
         SELECT sequence, entry, hash FROM wallet_entries
         WHERE wallet_id = %s AND sequence >= %s AND sequence <= coalesce(%s, 9223372036854775807)
         ORDER BY sequence LIMIT %s
-        """,
-        wallet_id,
-        after_sequence,
-        sequence,
-        MOST_PROOF + 2,
-    )
+    """
+    found = await rows(connection, query, wallet_id, after_sequence, sequence, MOST_PROOF + 2)
     previous = bytes(32)
     if after_sequence:
         if not found or found[0][0] != after_sequence:
@@ -186,10 +167,7 @@ async def group(connection: Connection, group_id: str) -> Answer:
     """The legs of a movement, and whether they sum to zero in every currency; Problem 404 if there are none."""
     found = await rows(
         connection,
-        f"""
-        SELECT {ENTRY_COLUMNS} FROM wallet_entries WHERE group_id = %s
-        ORDER BY recorded_at, wallet_id, sequence LIMIT %s
-        """,  # noqa: S608 - the columns are ours
+        f"SELECT {ENTRY_COLUMNS} FROM wallet_group(%s) LIMIT %s",  # noqa: S608 - the columns are ours
         group_id,
         MOST_LEGS,
     )
@@ -197,18 +175,30 @@ async def group(connection: Connection, group_id: str) -> Answer:
         raise not_found(f"no entry in the tables has group {group_id!r}")
     sums = await rows(
         connection,
-        """
-        SELECT currency, sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END) FROM wallet_entries
-        WHERE group_id = %s GROUP BY currency ORDER BY currency
-        """,
+        "SELECT DISTINCT currency, currency_sum, complete FROM wallet_group(%s) ORDER BY currency",
         group_id,
     )
     return {
         "group_id": group_id,
         "legs": [entry_of_row(one) for one in found],
-        "sums": {currency: str(int(total)) for currency, total in sums},
-        "complete": all(total == 0 for _, total in sums),
+        "sums": {currency: str(int(total)) for currency, total, _ in sums},
+        "complete": sums[0][2],
     }
+
+
+async def sink_positions(connection: Connection) -> dict[tuple[str, int], int]:
+    """Next offsets of the sinks whose rows are outcomes of input records, by topic and partition."""
+    found = await rows(
+        connection,
+        "SELECT topic, partition, next_offset FROM sink_positions WHERE sink IN ('ledger', 'rejections')",
+    )
+    return {(topic, partition): offset for topic, partition, offset in found}
+
+
+async def complete_until(connection: Connection) -> Answer:
+    """Up to which time and input positions the tables are complete: every answer carries this."""
+    ((recorded_at, positions),) = await rows(connection, "SELECT * FROM wallet_complete_until()")
+    return {"recorded_at": recorded_at and rfc3339(recorded_at), "positions": positions}
 
 
 _REJECTION = "source_partition, source_offset, reason, detail, at, key"
@@ -224,22 +214,13 @@ async def rejections(
 ) -> list[Answer]:
     """Rejections by their source."""
     partition, offset = after or (-1, -1)
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {_REJECTION} FROM rejections
         WHERE (source_partition, source_offset) > (%s::int, %s::bigint) AND (%s::text IS NULL OR reason = %s)
             AND at >= coalesce(%s, '-infinity'::timestamptz) AND at < coalesce(%s, 'infinity'::timestamptz)
         ORDER BY source_partition, source_offset LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        partition,
-        offset,
-        reason,
-        reason,
-        start,
-        end,
-        limit,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, partition, offset, reason, reason, start, end, limit)
     return [_rejection(one) for one in found]
 
 
@@ -247,21 +228,14 @@ async def newest_rejections(
     connection: Connection, partitions: int, reason: str | None, limit: int
 ) -> list[Answer]:
     """The newest ones of all partitions, the last one first."""
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {_REJECTION} FROM generate_series(0, %s - 1) AS wanted CROSS JOIN LATERAL (
             SELECT {_REJECTION} FROM rejections
             WHERE source_partition = wanted AND (%s::text IS NULL OR reason = %s)
             ORDER BY source_offset DESC LIMIT %s
         ) AS found ORDER BY at DESC, source_partition, source_offset DESC LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        partitions,
-        reason,
-        reason,
-        limit,
-        limit,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, partitions, reason, reason, limit, limit)
     return [_rejection(one) for one in found]
 
 
@@ -305,82 +279,45 @@ async def entry_of_transaction(
     connection: Connection, wallet_id: str, transaction_id: str, before: tuple[int, int]
 ) -> Answer | None:
     """The entry under which a wallet posted this id before a source."""
-    found = await row(
-        connection,
-        f"""
+    query = f"""
         SELECT {ENTRY_COLUMNS} FROM wallet_entries
         WHERE transaction_id = %s::uuid AND wallet_id = %s AND source_partition = %s AND source_offset < %s
         ORDER BY sequence DESC LIMIT 1
-        """,  # noqa: S608 - the columns are ours
-        transaction_id,
-        wallet_id,
-        before[0],
-        before[1],
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await row(connection, query, transaction_id, wallet_id, before[0], before[1])
     return None if found is None else entry_of_row(found)
 
 
 async def trial_balance(connection: Connection, at: datetime | None) -> Answer:
     """Credits, debits, balance and number of wallets of every currency, by recorded_at."""
-    found = await rows(
-        connection,
-        """
-        SELECT w.currency, coalesce(s.credits, 0), coalesce(s.debits, 0), w.wallets
-        FROM (
-            SELECT currency, count(*) AS wallets FROM wallets
-            WHERE opened_at <= coalesce(%s, 'infinity'::timestamptz) GROUP BY currency
-        ) AS w LEFT JOIN (
-            SELECT currency, sum(amount) FILTER (WHERE type = 'CREDIT') AS credits,
-                sum(amount) FILTER (WHERE type = 'DEBIT') AS debits
-            FROM wallet_entries WHERE recorded_at <= coalesce(%s, 'infinity'::timestamptz) GROUP BY currency
-        ) AS s USING (currency) ORDER BY w.currency
-        """,
-        at,
-        at,
-    )
     return {
         currency: {
             "credits": str(int(credits)),
             "debits": str(int(debits)),
-            "balance": str(int(credits - debits)),
+            "balance": str(int(balance)),
             "wallets": str(count),
         }
-        for currency, credits, debits, count in found  # noqa: A001 - the field's name
+        for currency, credits, debits, balance, count in await rows(  # noqa: A001 - the field's name
+            connection, "SELECT * FROM wallet_trial_balance(%s)", at
+        )
     }
 
 
 async def daily(connection: Connection, wallet_id: str, first: date, end: date) -> Answer:
     """The closing balance of every day in UTC from `first` (included) to `end` (not), days without entries too."""
     currency, opened_at = await currency_of(connection, wallet_id)
-    starts = datetime(first.year, first.month, first.day, tzinfo=UTC)
-    found = {
-        day: (closing, entries, credits, debits)
-        for day, closing, entries, credits, debits in await rows(  # noqa: A001 - the field's name
-            connection,
-            """
-            SELECT recorded_at::date, (array_agg(balance ORDER BY sequence DESC))[1], count(*),
-                coalesce(sum(amount) FILTER (WHERE type = 'CREDIT'), 0),
-                coalesce(sum(amount) FILTER (WHERE type = 'DEBIT'), 0)
-            FROM wallet_entries WHERE wallet_id = %s AND recorded_at >= %s AND recorded_at < %s GROUP BY 1
-            """,
-            wallet_id,
-            starts,
-            starts + timedelta(days=(end - first).days),
+    closings = [
+        {
+            "day": day.isoformat(),
+            "closing": str(balance),
+            "entries": str(entries),
+            "credits": str(int(credits)),
+            "debits": str(int(debits)),
+        }
+        for day, balance, entries, credits, debits in await rows(  # noqa: A001 - the field's name
+            connection, "SELECT * FROM wallet_daily_balances(%s, %s, %s)", wallet_id, first, end
         )
-    }
-    before = await row(connection, "SELECT wallet_balance_before(%s, %s)", wallet_id, starts)
-    closing, closings = int((before[0] if before else 0) or 0), []
-    for day in days(first, end):
-        closing, entries, credits, debits = found.get(day, (closing, 0, 0, 0))  # noqa: A001
-        closings.append(
-            {
-                "day": day.isoformat(),
-                "closing": str(closing),
-                "entries": str(entries),
-                "credits": str(int(credits)),
-                "debits": str(int(debits)),
-            }
-        )
+    ]
     return {"wallet_id": wallet_id, "currency": currency, "opened_at": rfc3339(opened_at), "days": closings}
 
 
@@ -421,21 +358,14 @@ async def newest_entries(
     limit: int,
 ) -> list[Answer]:
     """A wallet's entries of a time span, newest first, before a sequence."""
-    found = await rows(
-        connection,
-        f"""
+    query = f"""
         SELECT {ENTRY_COLUMNS} FROM wallet_entries
         WHERE wallet_id = %s AND sequence < coalesce(%s, 9223372036854775807)
             AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
             AND recorded_at < coalesce(%s, 'infinity'::timestamptz)
         ORDER BY sequence DESC LIMIT %s
-        """,  # noqa: S608 - the columns are ours
-        wallet_id,
-        before,
-        start,
-        end,
-        limit,
-    )
+    """  # noqa: S608 - the columns are ours
+    found = await rows(connection, query, wallet_id, before, start, end, limit)
     return [entry_of_row(one) for one in found]
 
 
@@ -443,9 +373,7 @@ async def points(
     connection: Connection, wallet_id: str, start: datetime | None, end: datetime | None, most: int
 ) -> list[list[str]]:
     """Times and balances after entries: all of them, or about `points` evenly spread ones and the last."""
-    found = await rows(
-        connection,
-        """
+    query = """
         WITH wanted AS MATERIALIZED (
             SELECT sequence, recorded_at, balance FROM wallet_entries
             WHERE wallet_id = %s AND recorded_at >= coalesce(%s, '-infinity'::timestamptz)
@@ -453,10 +381,6 @@ async def points(
         ), range AS (SELECT min(sequence) AS first, max(sequence) AS last FROM wanted)
         SELECT recorded_at, balance FROM wanted, range
         WHERE (sequence - first) %% ((last - first) / %s + 1) = 0 OR sequence = last ORDER BY sequence
-        """,
-        wallet_id,
-        start,
-        end,
-        most,
-    )
+    """
+    found = await rows(connection, query, wallet_id, start, end, most)
     return [[rfc3339(at), str(balance)] for at, balance in found]

@@ -2,7 +2,6 @@
 
 import base64
 import signal
-import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from config.errors import NotReachable
-from local.kafka_jars import check_programs, java, kafka_jars
-from local.progress import Progress
-from local.server import Running, last_line
+from local.jars import check_programs, java, kafka_jars
+from local.server import Progress, Running, Server, silent
 
 HERE = Path(__file__).parent
 #: Small and quick to start, for a laptop with an IDE open. 210 MiB in all.
@@ -23,7 +20,7 @@ FULL_SPEED = ("-Xms1g", "-Xmx1g")
 
 
 @dataclass(frozen=True)
-class Broker:
+class Broker(Server):
     """A broker whose files are in `folder`, reached on 127.0.0.1:`port`."""
 
     folder: Path
@@ -32,13 +29,8 @@ class Broker:
     controller_port: int
     full_speed: bool = False
 
-    name = "Kafka"
+    name, program = "Kafka", "kafka"
     stop_signal = signal.SIGTERM
-
-    @property
-    def log(self) -> Path:
-        """The broker's output since its last start."""
-        return self.folder / "kafka.log"
 
     @property
     def address(self) -> str:
@@ -58,11 +50,7 @@ class Broker:
         progress("formatting Kafka's disk")
         # with "=": an id that begins with a minus would be taken for an option
         words = ["format", f"--cluster-id={self._cluster_id()}", f"--config={self._settings}"]
-        command = [*self._java(), "kafka.tools.StorageTool", *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            self.log.write_text(done.stdout + done.stderr)
-            raise NotReachable(f"Kafka's disk could not be formatted: {last_line(self.log)} (see {self.log})")
+        self.made("Kafka's disk could not be formatted", [*self._java(), "kafka.tools.StorageTool", *words])
 
     def command(self) -> list[str]:
         """The broker's command line, which also writes an archive of its classes if there is none yet."""
@@ -111,11 +99,7 @@ class Broker:
 
     @property
     def _jars(self) -> Path:
-        return kafka_jars(self.cache, lambda _line: None)
-
-    @property
-    def _disk(self) -> Path:
-        return self.folder / "kafka"
+        return kafka_jars(self.cache, silent)
 
     @property
     def _settings(self) -> Path:

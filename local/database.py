@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import ConfigurationError, NotReachable, Refused
-from local.progress import Progress
-from local.server import Running, last_line
+from local.server import Progress, Running, Server
 
 LEAST_VERSION = 15
 UNPRIVILEGED = "nobody"
@@ -42,20 +41,15 @@ host all all 127.0.0.1/32 trust
 
 
 @dataclass(frozen=True)
-class Database:
+class Database(Server):
     """A server whose files are in `folder`, reached on 127.0.0.1:`port` as its owner, `wallet`."""
 
     folder: Path
     port: int
     password: str
 
-    name = "PostgreSQL"
+    name, program = "PostgreSQL", "postgres"
     stop_signal = signal.SIGINT  # "fast": ends sessions and writes everything to disk (Postgres, 18.5)
-
-    @property
-    def log(self) -> Path:
-        """The server's output since its last start."""
-        return self.folder / "postgres.log"
 
     @property
     def address(self) -> str:
@@ -81,9 +75,6 @@ class Database:
         lines = self._pid_file()
         return len(lines) > 7 and lines[0] == str(running.pid) and lines[7].strip() == "ready"
 
-    def stopped(self) -> None:
-        """Nothing is left to do."""
-
     def _create(self) -> None:
         shutil.rmtree(self._disk, ignore_errors=True)  # left by an interrupted initdb
         self._disk.mkdir(mode=0o700)
@@ -94,25 +85,19 @@ class Database:
             shutil.chown(password, UNPRIVILEGED)
         password.chmod(0o600)
         initdb = [str(self._programs / "initdb"), "-D", str(self._disk), "-U", USER, f"--pwfile={password}"]
-        try:
-            self._run(
-                [*initdb, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
-            )
-        finally:
-            password.unlink()
-        (self._disk / "pg_hba.conf").write_text(ACCESS)
+        initdb += ["-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
         # single-user mode: no address, no password
         single = [str(self._programs / "postgres"), "--single", "-D", str(self._disk), "postgres"]
-        self._run(single, standard_input=f"CREATE DATABASE {DATABASE}\n")
-
-    def _run(self, command: list[str], standard_input: str = "") -> None:
-        done = subprocess.run(
-            [*self._run_as(), *command], input=standard_input, capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            self.log.write_text(done.stdout + done.stderr)
+        what = "cannot create PostgreSQL's files"
+        try:
+            self.made(what, [*self._run_as(), *initdb])
+            (self._disk / "pg_hba.conf").write_text(ACCESS)
+            self.made(what, [*self._run_as(), *single], f"CREATE DATABASE {DATABASE}\n")
+        except NotReachable:
             shutil.rmtree(self._disk, ignore_errors=True)
-            raise NotReachable(f"cannot create PostgreSQL's files: {last_line(self.log)} (see {self.log})")
+            raise
+        finally:
+            password.unlink()
 
     def _drop_stale_pid(self) -> None:
         """Remove a dead server's pid file if its pid seems alive, since Postgres would refuse to start.
@@ -157,10 +142,6 @@ class Database:
     def _programs(self) -> Path:
         version = self._disk / "PG_VERSION"
         return postgres_programs(int(version.read_text()) if version.exists() else None)
-
-    @property
-    def _disk(self) -> Path:
-        return self.folder / "postgres"
 
 
 def postgres_programs(version: int | None = None) -> Path:

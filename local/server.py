@@ -5,15 +5,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from config.errors import NotReachable
-from local.progress import Progress
 
+#: Takes one line, such as "starting Kafka".
+Progress = Callable[[str], None]
 POLL_S = 0.05
+
+
+def silent(_line: str) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,44 +29,51 @@ class Running:
     started: str
 
 
-class Server(Protocol):
-    """What the stack needs to start and stop a server."""
+class Server(ABC):
+    """A server whose files are in `folder`, reached on 127.0.0.1:`port`."""
 
-    @property
-    def name(self) -> str:
-        """Its name for people."""
-        ...
-
-    @property
-    def address(self) -> str:
-        """Its address for clients."""
-        ...
+    folder: Path
+    port: int
+    #: Its name for people and for its files, and the signal for an orderly shutdown.
+    name: str
+    program: str
+    stop_signal: signal.Signals
 
     @property
     def log(self) -> Path:
         """Its output since its last start."""
-        ...
+        return self.folder / f"{self.program}.log"
 
     @property
-    def stop_signal(self) -> signal.Signals:
-        """The signal for an orderly shutdown."""
-        ...
+    def _disk(self) -> Path:
+        return self.folder / self.program
 
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Its address for clients."""
+
+    @abstractmethod
     def prepare(self, progress: Progress) -> None:
         """Create its files if there are none; called before every start."""
-        ...
 
+    @abstractmethod
     def command(self) -> list[str]:
         """The command line, its first word an absolute path."""
-        ...
 
+    @abstractmethod
     def is_ready(self, running: Running) -> bool:
         """Whether it answers."""
-        ...
 
-    def stopped(self) -> None:
+    def stopped(self) -> None:  # noqa: B027 - most have nothing to do
         """Called after an orderly shutdown."""
-        ...
+
+    def made(self, what: str, command: list[str], standard_input: str = "") -> None:
+        """Run a program that makes its files; raises NotReachable with the last line of its output, kept in the log."""
+        done = subprocess.run(command, input=standard_input, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            self.log.write_text(done.stdout + done.stderr)
+            raise NotReachable(f"{what}: {last_line(self.log)} (see {self.log})")
 
 
 def start_time(pid: int) -> str | None:

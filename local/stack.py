@@ -20,12 +20,11 @@ from typing import Literal, TextIO
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.folders import private, try_lock
 from config.settings import settings
-from local import earlier, server
+from local import server
 from local.broker import Broker
 from local.database import Database
-from local.progress import Progress, silent
-from local.server import Running, Server
-from local.state import State
+from local.server import Progress, Running, Server, silent
+from local.state import State, had_address, remember_addresses
 
 DEFAULT_FOLDER = Path(".local/stack")
 LOCK_PATIENCE_S = 300.0
@@ -78,11 +77,11 @@ class Stack:
             if full_speed != state.full_speed:
                 state = self._stop(state, "kafka", progress)
             state = replace(state, full_speed=full_speed)
-            down = [name for name in NAMES if not server.is_alive(_running(state, name))]
+            down = [name for name in NAMES if not _alive(state, name)]
             state = state.with_free_ports(kafka="kafka" in down, postgres="postgres" in down)
             state.save(self._state_file)  # before anything uses these ports and this password
             addresses = self._addresses(state)
-            earlier.remember(self._earlier_file, [*addresses.environment.values()])
+            remember_addresses(self._earlier_file, [*addresses.environment.values()])
             self._start(state, down, progress)
             return addresses
 
@@ -103,7 +102,7 @@ class Stack:
     def addresses_if_up(self) -> Addresses | None:
         """The addresses, or None unless both run."""
         state = self._state()
-        if state is None or not all(server.is_alive(_running(state, name)) for name in NAMES):
+        if state is None or not all(_alive(state, name) for name in NAMES):
             return None
         return self._addresses(state)
 
@@ -117,7 +116,7 @@ class Stack:
         """Whether a server of this folder's stack had this address but no longer has it."""
         now = self.addresses
         is_now = now is not None and address in now.environment.values()
-        return not is_now and earlier.had(self._earlier_file, address)
+        return not is_now and had_address(self._earlier_file, address)
 
     def delete(self) -> None:
         """Stop both and remove the folder with all data; only digests of old addresses stay."""
@@ -139,7 +138,7 @@ class Stack:
         """Start one server on its old port and return when it answers; for tests of outages."""
         with self._locked(silent):
             state = self._known_state()
-            if not server.is_alive(_running(state, name)):
+            if not _alive(state, name):
                 self._start(state, [name], silent)
 
     def stop(self, name: Name) -> None:
@@ -150,14 +149,13 @@ class Stack:
     def kill(self, name: Name) -> None:
         """End one server with SIGKILL, like a power cut."""
         with self._locked(silent):
-            state = self._known_state()
-            if running := _running(state, name):
+            if running := _alive(self._known_state(), name):
                 server.kill(running)
 
     @contextlib.contextmanager
     def suspended(self, name: Name) -> Iterator[None]:
         """Pause one server; its connections stay open."""
-        running = _running(self._known_state(), name)
+        running = _alive(self._known_state(), name)
         assert running is not None  # noqa: S101 - of a stack that is up
         with server.suspended(running):
             yield
@@ -169,23 +167,22 @@ class Stack:
 
     def _start(self, state: State, names: list[Name], progress: Progress) -> None:
         """Start servers in parallel; each is in the state file before we wait for it."""
+        running: dict[Name, Running] = {}
         for name in names:
             self._server(state, name).prepare(progress)
         for name in names:
             started = self._server(state, name)
             progress(f"starting {started.name}")
-            state = _with_running(state, name, server.spawn(started))
+            running[name] = server.spawn(started)
+            state = _with_running(state, name, running[name])
             state.save(self._state_file)
         for name in names:
-            running = _running(state, name)
-            assert running is not None  # noqa: S101 - started above
-            server.wait_until_ready(self._server(state, name), running)
+            server.wait_until_ready(self._server(state, name), running[name])
 
     def _stop(self, state: State, name: Name, progress: Progress) -> State:
-        running = _running(state, name)
-        if not server.is_alive(running):
+        running = _alive(state, name)
+        if running is None:
             return state
-        assert running is not None  # noqa: S101 - None is not alive
         stopping = self._server(state, name)
         progress(f"stopping {stopping.name}")
         server.stop(stopping, running)
@@ -206,11 +203,11 @@ class Stack:
 
     def _status(self, state: State | None, name: Name) -> ServerStatus:
         known = state or State()
-        running = _running(known, name)
+        running = _alive(known, name)
         found = self._server(known, name)
         return ServerStatus(
             name=name,
-            pid=running.pid if running and server.is_alive(running) else None,
+            pid=running.pid if running else None,
             address=found.address if state else None,
             log=found.log,
         )
@@ -265,8 +262,10 @@ class Stack:
         return self.folder.with_suffix(".lock")
 
 
-def _running(state: State, name: Name) -> Running | None:
-    return state.kafka if name == "kafka" else state.postgres
+def _alive(state: State, name: Name) -> Running | None:
+    """The server that the stack started, if it still runs."""
+    running = state.kafka if name == "kafka" else state.postgres
+    return running if server.is_alive(running) else None
 
 
 def _with_running(state: State, name: Name, running: Running | None) -> State:

@@ -1,5 +1,6 @@
-"""What the stack remembers between commands: ports, the password, and the servers it started."""
+"""What the stack remembers between commands: ports, the password, the servers it started, and its earlier addresses."""
 
+import hashlib
 import json
 import random
 import secrets
@@ -15,6 +16,8 @@ FORMAT = 1
 #: Below the range of ephemeral ports (Linux 32768, macOS 49152): a client that retries while a server is down could
 #: otherwise take the server's port, or even connect to itself.
 PORTS = range(20_000, 32_000)
+#: Most addresses to keep; a stack gets new ones when it is deleted, or when its port is taken.
+MOST = 100
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,31 @@ def free_port(without: list[int]) -> int:
     raise Refused(
         f"no free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1: stop something that listens there"
     )
+
+
+def remember_addresses(path: Path, addresses: list[str]) -> None:
+    """Add these to all addresses that the stack ever had, to report settings that still point to an earlier one.
+
+    It keeps only digests: PostgreSQL's address contains the password. The file survives `down --delete`.
+    """
+    known = _known(path)
+    new = [digest for digest in map(_digest, addresses) if digest not in known]
+    if new:
+        path.touch(mode=0o600)
+        path.write_text("\n".join([*known, *new][-MOST:]) + "\n", encoding="ascii")
+
+
+def had_address(path: Path, address: str) -> bool:
+    """Whether the stack has, or ever had, this address."""
+    return _digest(address) in _known(path)
+
+
+def _known(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return []
+
+
+def _digest(address: str) -> str:
+    return hashlib.sha256(address.encode("utf-8", "surrogateescape")).hexdigest()

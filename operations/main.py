@@ -6,16 +6,27 @@ import os
 import signal
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from config import logs
-from config.errors import ConfigurationError, WalletError
-from operations.cli.arguments import aware_time, run
-from operations.cli.exit_codes import BAD_LINES, INTERRUPTED
-from operations.cli.mounted import Mounted
+from config.errors import BAD_LINES, INTERRUPTED, ConfigurationError, WalletError
+from operations.cli.arguments import (
+    At,
+    EffectiveAt,
+    Execute,
+    From,
+    Json,
+    Mounted,
+    To,
+    Wallet,
+    aware_time,
+    read_by,
+    run,
+)
 
 app = typer.Typer(
     help="A wallet ledger on an append-only log of events: Kafka, Faust and PostgreSQL.",
@@ -25,7 +36,6 @@ app = typer.Typer(
     cls=Mounted,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Share = Annotated[float, typer.Option(min=0.0, max=1.0)]
 FileForm = Literal["jsonl", "csv", "parquet"]
 MAP_HELP = "A TOML or JSON file that maps your columns to ours: docs/files.md."
@@ -92,12 +102,12 @@ def _every_command(
     logs.configure()
 
 
-# Groups are declared here for the list of commands; operations/cli/mounted.py loads their modules.
+def _group(name: str, help_: str) -> None:
+    """Declare a group for the list of commands; operations/cli/arguments.py loads its module."""
+    app.command(name, help=help_)(lambda: None)
 
 
-@app.command("local")
-def _local() -> None:
-    """Run a real Kafka and PostgreSQL on this machine: up, down, status, env."""
+_group("local", "Run a real Kafka and PostgreSQL on this machine: up, down, status, env.")
 
 
 @app.command()
@@ -114,13 +124,12 @@ def init(
 ) -> None:
     """Create the topics, pipeline record, schemas, tables and roles. Running it again changes nothing."""
     from operations.cli.context import current
-    from operations.cli.output import show_report
     from operations.setup import init as initialising
 
     if history and upstream:
         raise ConfigurationError("use either --history or --open, not both")
     times: initialising.Times = "history" if history else "upstream" if upstream else "as they are"
-    show_report(initialising.initialise(current(), times, agreed=yes), as_json=as_json)
+    initialising.show(initialising.initialise(current(), times, agreed=yes), as_json=as_json)
 
 
 @app.command()
@@ -211,6 +220,7 @@ def import_(
     leave_out_bad: Annotated[
         bool, typer.Option("--leave-out-bad", help="Send the good lines even if others are bad.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Load an existing ledger with its own dates, exactly once. If it is interrupted, run it again to continue.
 
@@ -229,13 +239,23 @@ def import_(
         mapping,
         importing.first_day(earliest),
     )
-    raise typer.Exit(importing.run(current(servers=not dry_run), options))
+    raise typer.Exit(importing.run(current(servers=not dry_run), options, as_json=as_json))
+
+
+Processes = Annotated[
+    int, typer.Option(min=1, max=64, help="Run this many processes, which start, stop and end together.")
+]
 
 
 @app.command()
-def worker() -> None:
+def worker(processes: Processes = 1) -> None:
     """Run a worker until SIGTERM or Ctrl-C. Start several to share the partitions."""
     from operations.cli.context import current
+
+    if processes > 1:
+        from operations.cli.processes import run
+
+        raise typer.Exit(run(processes, current(), "worker"))
     from streams import worker as streaming
 
     raise typer.Exit(streaming.run(current()))
@@ -247,9 +267,15 @@ def sink(
         Literal["ledger", "snapshots", "rejections", "archive", "all"],
         typer.Argument(help="Tables to fill. archive seals and moves old months; all does not include it."),
     ] = "all",
+    processes: Processes = 1,
 ) -> None:
     """Write topics to PostgreSQL until SIGTERM or Ctrl-C. Start several to share the partitions."""
     from operations.cli.context import current
+
+    if processes > 1:
+        from operations.cli.processes import run
+
+        raise typer.Exit(run(processes, current(), "sink", name))
     from sinks import consumer
     from vitals.ending import END_S, end_within, ended_by
 
@@ -307,48 +333,39 @@ def console(
 
 @app.command()
 def balance(
-    wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    at: Annotated[str | None, typer.Option(help="At this time, by recorded_at; ISO 8601.")] = None,
-    effective_at: Annotated[str | None, typer.Option(help="At this time, by occurred_at; ISO 8601.")] = None,
+    wallet: Wallet,
+    at: At = None,
+    effective_at: EffectiveAt = None,
     as_json: Json = False,
 ) -> None:
     """Show a wallet's balance, now or at a time. Exit code 1 if the wallet has no entry."""
     from operations.cli.context import briefly
     from operations.looking import balances as reading
 
-    times = aware_time("--at", at), aware_time("--effective-at", effective_at)
-    reading.show_balance(briefly(), wallet, *times, as_json=as_json)
+    reading.show_balance(briefly(), wallet, at, effective_at, as_json=as_json)
 
 
 @app.command()
 def statement(
-    wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    begin: Annotated[str | None, typer.Option("--from", help="Start at this time; ISO 8601.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Stop before this time; ISO 8601.")] = None,
+    wallet: Wallet,
+    begin: From = None,
+    end: To = None,
     as_json: Json = False,
 ) -> None:
     """List a wallet's entries with the balance after each. --json prints JSON Lines."""
     from operations.cli.context import briefly
     from operations.looking import balances as reading
 
-    reading.show_statement(
-        briefly(), wallet, aware_time("--from", begin), aware_time("--to", end), as_json=as_json
-    )
+    reading.show_statement(briefly(), wallet, begin, end, as_json=as_json)
 
 
-@app.command("rejections")
-def _rejections() -> None:
-    """Work with rejected records: list, show, resubmit."""
+_group("rejections", "Work with rejected records: list, show, resubmit.")
 
 
-@app.command("export")
-def _export() -> None:
-    """Write files for others: topics and sealed months as Parquet, statements as CSV or journal."""
+_group("export", "Write files for others: topics and sealed months as Parquet, statements as CSV or journal.")
 
 
-@app.command("rebuild")
-def _rebuild() -> None:
-    """Rebuild the ledger next to the live one: start, status, diff, switch, discard."""
+_group("rebuild", "Rebuild the ledger next to the live one: start, status, diff, switch, discard.")
 
 
 @app.command()
@@ -357,7 +374,9 @@ def verify(
     to_offset: Annotated[
         int | None, typer.Option(min=0, help="Stop before this offset of the input.")
     ] = None,
-    to_time: Annotated[str | None, typer.Option(help="Stop before this time of the input; ISO 8601.")] = None,
+    to_time: Annotated[
+        datetime | None, read_by(aware_time, "--to-time", "Stop before this time of the input; ISO 8601.")
+    ] = None,
     since: Annotated[
         Path | None, typer.Option(help="Continue from the verified point in this folder.")
     ] = None,
@@ -379,21 +398,20 @@ def verify(
     from operations.cli.context import current
     from operations.verify import offline
     from operations.verify import run as auditing
-    from operations.verify import show as verify_show
-    from operations.verify.options import Options
+    from operations.verify.report import show as show_report
+    from operations.verify.run import Options
 
-    end = aware_time("--to-time", to_time)
-    options = Options(partition, to_offset, end, since, save, not no_postgres, show, jobs, export)
+    options = Options(partition, to_offset, to_time, since, save, not no_postgres, show, jobs, export)
     report = auditing.run(current(), options) if from_ is None else offline.run(from_, options)
-    raise typer.Exit(verify_show.show(report, as_json=as_json))
+    raise typer.Exit(show_report(report, as_json=as_json))
 
 
 @app.command("inspect")
 def inspect_(
-    wallet: Annotated[str, typer.Argument(help="The wallet's id.")],
-    at: Annotated[str | None, typer.Option(help="At this time, by recorded_at; ISO 8601.")] = None,
+    wallet: Wallet,
+    at: At = None,
     at_offset: Annotated[int | None, typer.Option(min=0, help="After this record of the input.")] = None,
-    effective_at: Annotated[str | None, typer.Option(help="At this time, by occurred_at; ISO 8601.")] = None,
+    effective_at: EffectiveAt = None,
     entries: Annotated[
         int, typer.Option(min=0, max=10_000, help="Also show this many of the newest entries.")
     ] = 0,
@@ -401,13 +419,11 @@ def inspect_(
 ) -> None:
     """Show a wallet at any offset or time, from the topics alone. Exit code 1 if it has no entry."""
     from operations.cli.context import briefly
-    from operations.looking.inspect import look as inspect
-    from operations.looking.inspect import show as inspect_show
+    from operations.looking import inspect
 
-    times = aware_time("--at", at), at_offset, aware_time("--effective-at", effective_at)
-    place = inspect.Place(*times)
+    place = inspect.Place(at, at_offset, effective_at)
     found = inspect.look(briefly(), wallet, place, max(1, entries))
-    inspect_show.show(found, place, entries, as_json=as_json)
+    inspect.show(found, place, entries, as_json=as_json)
 
 
 @app.command()
@@ -415,40 +431,35 @@ def replay(
     name: Annotated[SinkName, typer.Argument(help="The sink to replay.")] = "all",
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     from_offset: Annotated[int | None, typer.Option(min=0, help="Start at this offset of the topic.")] = None,
-    from_time: Annotated[str | None, typer.Option(help="Start at this time of the topic; ISO 8601.")] = None,
+    from_time: Annotated[
+        datetime | None, read_by(aware_time, "--from-time", "Start at this time of the topic; ISO 8601.")
+    ] = None,
     back: Annotated[str | None, typer.Option(help="Start this long ago: 36h, 7d, 1d12h.")] = None,
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Start at the first record.")
     ] = False,
     to_offset: Annotated[int | None, typer.Option(min=0, help="Stop before this offset.")] = None,
-    to_time: Annotated[str | None, typer.Option(help="Stop before this time; ISO 8601.")] = None,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")] = False,
+    to_time: Annotated[
+        datetime | None, read_by(aware_time, "--to-time", "Stop before this time; ISO 8601.")
+    ] = None,
+    execute: Execute = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished replay.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Forget an unfinished replay.")] = False,
     as_json: Json = False,
 ) -> None:
     """Read a sink's topic again: insert missing rows, compare the others. A dry run without --execute."""
     from operations.cli.context import current
-    from operations.replay import command as replay_command
+    from operations.replay import run as replaying
     from operations.replay.ranges import Range, duration
 
-    wanted = Range(
-        partition,
-        from_offset,
-        aware_time("--from-time", from_time),
-        duration("--back", back),
-        from_beginning,
-        to_offset,
-        aware_time("--to-time", to_time),
-    )
-    how = replay_command.How(execute, resume, abandon)
+    since = duration("--back", back)
+    wanted = Range(partition, from_offset, from_time, since, from_beginning, to_offset, to_time)
+    how = replaying.How(execute, resume, abandon)
     names = SINKS if name == "all" else (name,)
-    raise typer.Exit(replay_command.run(current(), names, wanted, how, as_json=as_json))
+    raise typer.Exit(replaying.run(current(), names, wanted, how, as_json=as_json))
 
 
-@app.command("archive")
-def _archive() -> None:
-    """Seal and archive old months: status, run, verify."""
+_group("archive", "Seal and archive old months: status, run, verify.")
 
 
 @app.command()
@@ -458,8 +469,15 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the topics and the database afterwards.")
     ] = False,
+    run_on: Annotated[
+        bool, typer.Option("--run-on", help="Keep them, and leave the pipeline running, with a console.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Only stop the pipeline that --run-on left.")] = False,
 ) -> None:
     """Run the whole pipeline on mixed input, kill its worker half-way, and check every balance."""
     from operations.demo import run as showing
 
-    raise typer.Exit(showing.run(count, wallets, keep=keep))
+    if stop:
+        showing.stop()
+        return
+    raise typer.Exit(showing.run(count, wallets, keep=keep, run_on=run_on))

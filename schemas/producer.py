@@ -19,7 +19,7 @@ from schemas.codec import encode_transaction, frame
 from schemas.records import EPOCH, TYPES, Transaction
 from schemas.registry import schema_ids
 from schemas.rules import broken_rule
-from topics.clients import librdkafka
+from topics.clients import Value, librdkafka
 from topics.names import Topics
 
 #: The most unconfirmed transactions; `send` waits when there are more.
@@ -85,6 +85,24 @@ def transaction(
     return _valid(Transaction(transaction_id, wallet_id, *money, occurred_us, group_id, pairs))
 
 
+def confirming(settings: Settings, most: int, wait_s: float, linger_ms: int) -> dict[str, Value]:
+    """Configuration of a producer to the input: acks=all, idempotent, Java's partitioner.
+
+    `most` unconfirmed records wait at a time, and each is given up after `wait_s`.
+    """
+    return librdkafka(
+        settings,
+        acks="all",
+        enable_idempotence=True,
+        partitioner="murmur2_random",
+        compression_type="lz4",
+        linger_ms=linger_ms,
+        queue_buffering_max_messages=most,
+        delivery_timeout_ms=int(wait_s * 1_000),
+        message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
+    )
+
+
 def queue(
     producer: Producer,
     topic: str,
@@ -116,19 +134,7 @@ class TransactionProducer:
         self._frame = frame(schema_ids(settings).transaction)
         self._max_record_bytes = settings.max_record_bytes
         self._failures: list[Failure] = []
-        self._producer = Producer(
-            librdkafka(
-                settings,
-                acks="all",
-                enable_idempotence=True,
-                partitioner="murmur2_random",
-                compression_type="lz4",
-                linger_ms=20,
-                queue_buffering_max_messages=BUFFERED,
-                delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1_000),
-                message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
-            )
-        )
+        self._producer = Producer(confirming(settings, BUFFERED, DELIVERY_TIMEOUT_S, linger_ms=20))
         #: Transactions that Kafka has confirmed.
         self.confirmed = 0
 

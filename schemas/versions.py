@@ -1,7 +1,7 @@
 """The released versions of the four schemas. A released version never changes; a new one is a new file.
 
 To release version n of a schema: add `vn.avsc` to its folder, with a default for every field that is new;
-add its decoder to `schemas.entries.DECODERS` and its golden bytes to the tests.
+add its decoder to `schemas.codec.DECODERS` and its golden bytes to the tests.
 """
 
 from functools import cache

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import psycopg
 
+from schemas.records import from_ms
 from sinks.positions import Move
 from sinks.postgres import Connection
 from sinks.sink import Record, Rows, Sink
@@ -67,8 +68,18 @@ class Prepared(NamedTuple):
 
 
 def prepare(sink: Sink, batch: Batch) -> Prepared:
-    """Make a batch's rows; raises Stopped for a record that does not decode."""
-    return Prepared(batch, sink.rows(batch.fresh), sink.rows(batch.replayed))
+    """Make a batch's rows, and say how far in the input it is; raises Stopped for a record that does not decode."""
+    fresh, replayed = sink.rows(batch.fresh), sink.rows(batch.replayed)
+    last = {record.partition(): record for records in (batch.replayed, batch.fresh) for record in records}
+    moves = [_in_input(sink, move, last.get(move.partition)) for move in batch.moves]
+    return Prepared(batch._replace(moves=moves), fresh, replayed)
+
+
+def _in_input(sink: Sink, move: Move, last: Record | None) -> Move:
+    source = None if last is None else sink.source_offset(last)
+    if last is None or source is None:
+        return move
+    return move._replace(input_offset=source + 1, recorded_at=from_ms(last.timestamp()[1]))
 
 
 def write_or_compare(sink: Sink, prepared: Prepared, transaction: Callable[[Prepared], None]) -> None:

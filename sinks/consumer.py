@@ -25,6 +25,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from sinks.archive.sink import ArchiveSink, Bell, Keeper
 from sinks.batch import Batch, Prepared, prepare
+from sinks.completeness import Completeness
 from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
@@ -80,7 +81,8 @@ def run(
     settings = checked
     vitals = Vitals(settings, {sink.name: sink.topic for sink in wanted})
     bell = Bell()
-    observers = Observers(vitals, bell, observer) if observer else Observers(vitals, bell)
+    follows = Completeness(settings, stop) if {"ledger", "rejections"} & set(names) else None
+    observers = Observers(vitals, bell, *(one for one in (follows, observer) if one))
     failures: list[BaseException] = []
     keeper = Keeper(settings, open_input, bell, stop, vitals, failures) if "archive" in names else None
     running = [_Running(settings, sink, stop, observers, failures) for sink in wanted]
@@ -89,10 +91,14 @@ def run(
             one.start()
         if keeper:
             keeper.start()
+        if follows:
+            follows.start()
         for one in running:
             one.wait()
         if keeper:
             keeper.join()
+        if follows:
+            follows.join()
     if failures:
         raise failures[0]
 
@@ -234,8 +240,8 @@ class Consumption:
         if not batch.partitions <= self._holdings.positions.keys():
             prepared = prepare(self._sink, batch.only(self._holdings.positions))
         self._hand_over(prepared)
-        for partition, _, next_offset in prepared.batch.moves:
-            self._holdings.move(partition, next_offset)
+        for move in prepared.batch.moves:
+            self._holdings.move(move.partition, move.next_offset)
 
     def _hand_over(self, prepared: Prepared) -> None:
         self._in_hand = prepared.batch, self._hand.submit(self._writer.write, prepared)

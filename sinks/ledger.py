@@ -1,10 +1,13 @@
 """Write the ledger to `wallets` and `transactions`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+from sinks.archive.entries import source_offset
 from sinks.postgres import WRITER
 from sinks.rows import entry_row
-from sinks.sink import Record, Rows, body_of, damaged
+from sinks.sink import Record, Rows, body_of, made
 from sinks.tables import Table
 
 WALLETS = Table(
@@ -40,25 +43,23 @@ TRANSACTIONS = Table(
 )
 
 
+@dataclass(frozen=True)
 class LedgerSink:
     """Every entry becomes a row of `transactions`; a wallet's first one also becomes a row of `wallets`."""
 
-    name = "ledger"
-    role = WRITER
-
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+    topic: str
+    name: ClassVar = "ledger"
+    role: ClassVar = WRITER
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """Wallets first: the transactions refer to them."""
-        wallets, transactions, days = [], [], set()
-        for record in records:
-            try:
-                entry = entry_row(body_of(record))
-            except ValueError as error:
-                raise damaged(record, error) from error
-            transactions.append(entry.row)
-            days.add(entry.day)
-            if entry.wallet:
-                wallets.append(entry.wallet)
-        return Rows(((WALLETS, wallets), (TRANSACTIONS, transactions)), frozenset(days))
+        entries = made(records, lambda record: entry_row(body_of(record)))
+        wallets = [entry.wallet for entry in entries if entry.wallet]
+        transactions = [entry.row for entry in entries]
+        return Rows(
+            ((WALLETS, wallets), (TRANSACTIONS, transactions)), frozenset(entry.day for entry in entries)
+        )
+
+    def source_offset(self, record: Record) -> int:
+        """The entry's source."""
+        return source_offset(record.value() or b"")

@@ -4,7 +4,7 @@ It hears of each batch once it is in PostgreSQL, and itself checks whether Postg
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from threading import Lock
 
 import psycopg
@@ -88,7 +88,7 @@ class Vitals(Observer):
         BATCH_SECONDS.labels(sink).observe(seconds)
         self.goes_on(sink)
 
-    def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
+    def rows(self, sink: str, tables: Sequence[TableRows], newest_ms: int | None) -> None:
         """Count the rows of a batch that is written, and remember how new its newest record is."""
         for table, rows in tables:
             ROWS.labels(sink, table.name).inc(len(rows))

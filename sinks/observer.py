@@ -1,6 +1,6 @@
 """What a sink reports while it runs: for readiness, metrics and progress bars."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sinks.tables import TableRows
 
@@ -17,7 +17,7 @@ class Observer:
     def wrote(self, sink: str, records: int, seconds: float) -> None:
         """A batch is in PostgreSQL."""
 
-    def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
+    def rows(self, sink: str, tables: Sequence[TableRows], newest_ms: int | None) -> None:
         """The rows of a batch that is in PostgreSQL; the timestamp of its newest record that is new."""
 
     def fenced(self, sink: str, partitions: Collection[int]) -> None:
@@ -34,40 +34,13 @@ class Observers(Observer):
     """Passes on what it hears to several."""
 
     def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
+        for name in (name for name in vars(Observer) if not name.startswith("_")):
+            setattr(self, name, _to_all([getattr(one, name) for one in observers]))
 
-    def assigned(self, sink: str, partitions: Collection[int]) -> None:
-        """Pass it on."""
-        for one in self._observers:
-            one.assigned(sink, partitions)
 
-    def reached(self, sink: str, offsets: Mapping[int, int]) -> None:
-        """Pass it on."""
-        for one in self._observers:
-            one.reached(sink, offsets)
+def _to_all(several: list[Callable[..., None]]) -> Callable[..., None]:
+    def tell(*heard: object) -> None:
+        for one in several:
+            one(*heard)
 
-    def wrote(self, sink: str, records: int, seconds: float) -> None:
-        """Pass it on."""
-        for one in self._observers:
-            one.wrote(sink, records, seconds)
-
-    def rows(self, sink: str, tables: Iterable[TableRows], newest_ms: int | None) -> None:
-        """Pass it on."""
-        tables = list(tables)
-        for one in self._observers:
-            one.rows(sink, tables, newest_ms)
-
-    def fenced(self, sink: str, partitions: Collection[int]) -> None:
-        """Pass it on."""
-        for one in self._observers:
-            one.fenced(sink, partitions)
-
-    def waiting(self, sink: str, reason: str) -> None:
-        """Pass it on."""
-        for one in self._observers:
-            one.waiting(sink, reason)
-
-    def goes_on(self, sink: str) -> None:
-        """Pass it on."""
-        for one in self._observers:
-            one.goes_on(sink)
+    return tell

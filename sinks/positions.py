@@ -7,6 +7,7 @@ restored from a backup.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from config.errors import Refused, Stopped
@@ -21,11 +22,14 @@ class Position(NamedTuple):
 
 
 class Move(NamedTuple):
-    """One partition's position before and after a batch."""
+    """One partition's position before and after a batch, and how far in the input that is; None if nothing says so."""
 
     partition: int
     expected: int
     next_offset: int
+    #: One past the source of the batch's last record, and that record's time.
+    input_offset: int | None = None
+    recorded_at: datetime | None = None
 
 
 class Fenced(Exception):  # noqa: N818 - the name is the message
@@ -200,8 +204,10 @@ def advance(connection: Connection, holder: Holder, moves: Sequence[Move]) -> No
         """
         UPDATE sink_positions AS p
         SET next_offset = m.next_offset, high_offset = greatest(p.high_offset, m.next_offset),
-            updated_at = now()
-        FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS m (partition, expected, next_offset)
+            input_offset = greatest(p.input_offset, m.input_offset),
+            recorded_at = greatest(p.recorded_at, m.recorded_at), updated_at = now()
+        FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[])
+            AS m (partition, expected, next_offset, input_offset, recorded_at)
         WHERE p.sink = %s AND p.topic = %s AND p.partition = m.partition
             AND p.owner = %s AND p.next_offset = m.expected
         RETURNING p.partition

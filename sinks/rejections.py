@@ -1,12 +1,14 @@
 """Write rejections to `rejections`: the bytes as they came, with the reason."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from sinks.postgres import WRITER
-from sinks.rows import Rejection, rejection_row
-from sinks.sink import Record, Rows, damaged
+from sinks.rows import rejection_row
+from sinks.sink import Record, Rows, made
 from sinks.tables import Table
-from topics.rejections import appended
+from topics.rejections import appended, source_of
 
 REJECTIONS = Table(
     name="rejections",
@@ -16,35 +18,25 @@ REJECTIONS = Table(
 )
 
 
+@dataclass(frozen=True)
 class RejectionSink:
     """Every rejected record becomes a row."""
 
-    name = "rejections"
-    role = WRITER
-
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+    topic: str
+    name: ClassVar = "rejections"
+    role: ClassVar = WRITER
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """One row a record."""
-        rows = []
-        for record in records:
-            try:
-                rows.append(rejection_row(_rejection(record)))
-            except ValueError as error:
-                raise damaged(record, error) from error
-        return Rows(((REJECTIONS, rows),))
+        return Rows(((REJECTIONS, made(records, _row)),))
+
+    def source_offset(self, record: Record) -> int | None:
+        """The rejected record."""
+        return source_of(record)
 
 
-def _rejection(record: Record) -> Rejection:
+def _row(record: Record) -> bytes:
     ours = appended(record)
-    return Rejection(
-        source_partition=ours.partition,
-        source_offset=ours.offset,
-        reason=ours.reason,
-        detail=ours.detail,
-        at_ms=ours.at_ms,
-        key=record.key(),
-        value=record.value(),
-        headers=[(name.encode(), value) for name, value in ours.came],
-    )
+    came = [(name.encode(), value) for name, value in ours.came]
+    source = (ours.partition, ours.offset)
+    return rejection_row(source, ours.reason, ours.detail, ours.at_ms, record.key(), record.value(), came)

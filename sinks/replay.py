@@ -72,24 +72,18 @@ class Replay:
         """Close the connection."""
         self._connection.close()
 
-    def begin(self, wanted: Sequence[Stretch], begins: Mapping[int, int]) -> None:
-        """Take the sink's positions and record what to replay, all or nothing.
-
-        Raises Refused while the sink or another replay of it runs, while an earlier one is unfinished, and for
-        a stretch that would leave a hole behind the sink's position.
-        """
-        self._take(begins, wanted)
-
-    def resume(self, begins: Mapping[int, int]) -> list[Stretch]:
-        """Take the sink's positions again and return the unfinished replay; raises Refused as `begin` does."""
-        return self._take(begins, None)
-
     def abandon(self) -> None:
         """Forget an unfinished replay; what it inserted stays. Raises Refused while one runs."""
         replay_positions.refuse_if_living(self._connection, self._holder)
         replay_positions.forget(self._connection, self._holder)
 
-    def _take(self, begins: Mapping[int, int], wanted: Sequence[Stretch] | None) -> list[Stretch]:
+    def begin(self, begins: Mapping[int, int], wanted: Sequence[Stretch] | None = None) -> list[Stretch]:
+        """Take the sink's positions and record what to replay, all or nothing; returns it.
+
+        `wanted` None resumes the unfinished replay. Raises Refused while the sink or another replay of it runs, while
+        an earlier one is unfinished or none is to resume, and for a stretch that would leave a hole behind the sink's
+        position.
+        """
         replay_positions.refuse_if_living(self._connection, self._holder)
         try:
             with self._connection.transaction():
@@ -162,7 +156,7 @@ class Replay:
 
     def _transaction(self, prepared: Prepared) -> None:
         (move,) = prepared.batch.moves
-        partition, expected, next_offset = move
+        partition, expected, next_offset = move[:3]
         position = self._positions[partition]
         moved = Position(max(position.next_offset, next_offset), max(position.high_offset, next_offset))
         with self._connection.transaction():
@@ -178,7 +172,7 @@ class Replay:
                     "and start another"
                 )
             # 2. The sink's position, moved if the replay goes beyond it: a replaced owner writes nothing.
-            own = Move(partition, position.next_offset, moved.next_offset)
+            own = move._replace(expected=position.next_offset, next_offset=moved.next_offset)
             positions.advance(self._connection, self._holder, [own])
             # 3. The rows.
             inserted = prepared.put(self._connection)

@@ -164,37 +164,30 @@ def snapshot_row(body: bytes) -> bytes:
     return _SHORT_TEXT.pack(9, len(wallet_id)) + wallet_id + fields + reason
 
 
-class Rejection(NamedTuple):
-    """A record of the rejections topic; `headers` are those that came with the source record."""
-
-    source_partition: int
-    source_offset: int
-    reason: bytes
-    detail: bytes
-    at_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[bytes, bytes | None]]
-
-
 @_damage_is_a_value_error
-def rejection_row(record: Rejection) -> bytes:
-    """The row of `rejections`."""
-    _check_text(record.reason)
-    _check_text(record.detail)
-    _check_time(record.at_ms)
-    headers = (
-        b"\x01" + json.dumps([[_base64(name), _base64(value)] for name, value in record.headers]).encode()
-    )
+def rejection_row(
+    source: tuple[int, int],
+    reason: bytes,
+    detail: bytes,
+    at_ms: int,
+    key: bytes | None,
+    value: bytes | None,
+    came: Sequence[tuple[bytes, bytes | None]],
+) -> bytes:
+    """The row of `rejections`; `came` are the headers that came with the source record."""
+    _check_text(reason)
+    _check_text(detail)
+    _check_time(at_ms)
+    headers = b"\x01" + json.dumps([[_base64(name), _base64(content)] for name, content in came]).encode()
     return b"".join(
         (
-            _REJECTION.pack(8, 4, record.source_partition, 8, record.source_offset, len(record.reason)),
-            record.reason,
-            _field(record.detail),
+            _REJECTION.pack(8, 4, source[0], 8, source[1], len(reason)),
+            reason,
+            _field(detail),
             _LENGTH.pack(8),
-            (record.at_ms * 1_000 - POSTGRES_EPOCH_US).to_bytes(8, "big", signed=True),
-            _field(record.key),
-            _field(record.value),
+            (at_ms * 1_000 - POSTGRES_EPOCH_US).to_bytes(8, "big", signed=True),
+            _field(key),
+            _field(value),
             _field(headers),
         )
     )

@@ -1,13 +1,15 @@
 """What the consumer needs from a sink: its topic, and rows for a run of records."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from confluent_kafka import Message
 
 from config.errors import Stopped
 from sinks.postgres import Role
 from sinks.tables import TableRows
+
+T = TypeVar("T")
 
 FRAME_BYTES = 5
 
@@ -46,6 +48,9 @@ class Sink(Protocol):
     def rows(self, records: Sequence[Record]) -> Rows:
         """Rows for these records; raises Stopped for one that does not decode."""
 
+    def source_offset(self, record: Record) -> int | None:
+        """The input offset of a record that decodes; None for a sink that has not every outcome of its topic's kind."""
+
 
 def body_of(record: Record) -> bytes:
     """The Avro body of a value in Confluent's wire format; raises ValueError if it is not in it."""
@@ -53,6 +58,17 @@ def body_of(record: Record) -> bytes:
     if value is None or len(value) <= FRAME_BYTES or value[0]:
         raise ValueError("not in the wire format")
     return value[FRAME_BYTES:]
+
+
+def made(records: Sequence[Record], row: Callable[[Record], T]) -> list[T]:
+    """What `row` makes of each record; raises Stopped for one of which it makes nothing."""
+    found = []
+    for record in records:
+        try:
+            found.append(row(record))
+        except ValueError as error:
+            raise damaged(record, error) from error
+    return found
 
 
 def damaged(record: "Message[Any, Any]", error: Exception) -> Stopped:

@@ -1,10 +1,12 @@
 """Write snapshots to `transaction_snapshots`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from sinks.postgres import WRITER
 from sinks.rows import snapshot_row
-from sinks.sink import Record, Rows, body_of, damaged
+from sinks.sink import Record, Rows, body_of, made
 from sinks.tables import Table
 
 SNAPSHOTS = Table(
@@ -25,21 +27,17 @@ SNAPSHOTS = Table(
 )
 
 
+@dataclass(frozen=True)
 class SnapshotSink:
     """Every snapshot becomes a row."""
 
-    name = "snapshots"
-    role = WRITER
-
-    def __init__(self, topic: str) -> None:
-        self.topic = topic
+    topic: str
+    name: ClassVar = "snapshots"
+    role: ClassVar = WRITER
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """One row a record."""
-        rows = []
-        for record in records:
-            try:
-                rows.append(snapshot_row(body_of(record)))
-            except ValueError as error:
-                raise damaged(record, error) from error
-        return Rows(((SNAPSHOTS, rows),))
+        return Rows(((SNAPSHOTS, made(records, lambda record: snapshot_row(body_of(record)))),))
+
+    def source_offset(self, record: Record) -> None:
+        """None: a snapshot does not say what came before it."""

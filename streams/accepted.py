@@ -4,8 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from confluent_kafka import Message
-
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.pipeline import Pipeline
@@ -18,6 +16,7 @@ from streams.batch import Derived
 from streams.endings import Interrupted, Torn
 from streams.reader import Isolation, PartitionReader, Progress
 from topics.names import Topics
+from topics.rejections import headers_of
 
 log = EventLog("streams.accepted")
 
@@ -183,16 +182,10 @@ def _last_rejected(settings: Settings, partition: int, stopping: threading.Event
         for batch in reader.read({topic: reader.end(topic).begin}):
             for message in batch:
                 schema_id = int.from_bytes((message.value() or b"")[1:HEADER_BYTES])
-                headers = _headers(message)
+                headers = dict(headers_of(message) or [])  # the last one of a name counts, which is ours
                 # A remark about a header may follow.
                 if (headers.get("rejection.detail") or b"").startswith(
                     not_a_transactions(schema_id).encode()
                 ):
                     last[schema_id] = int(headers.get("rejection.offset") or -1)
     return last
-
-
-def _headers(message: Message) -> dict[str, bytes | None]:
-    """Headers by name; the last one of a name counts, which is ours."""
-    found = dict(message.headers() or [])
-    return {name: value for name, value in found.items() if not isinstance(value, str)}

@@ -26,11 +26,10 @@ from streams.leftovers import Leftovers
 from streams.reader import Isolation, PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
 from topics.names import Topics
+from topics.tail import tail_starts
 
 log = EventLog("streams.catchup")
 
-#: The search for a topic's newest records uses windows that grow by this factor.
-TAIL_RECORDS, TAIL_GROWTH = 16, 16
 PROGRESS_EVERY_S = 2.0
 #: A store that is further behind than this is opened for filling: opening it twice takes as long as a few thousand.
 MANY_RECORDS = 50_000
@@ -249,16 +248,12 @@ class CatchUp:
 
     def _last(self, reader: PartitionReader, topic: str, of: Callable[[Message], T | None]) -> T | None:
         """What our last record in a topic says, None if there is none; searches backwards from the end."""
-        begin, end = reader.end(topic).begin, reader.end(topic).end
-        window = TAIL_RECORDS
-        while begin < end:
-            start = max(begin, end - window)
+        for start in tail_starts(reader.end(topic).begin, reader.end(topic).end):
             last = None
             for batch in reader.read({topic: start}):
                 last = next((said for message in reversed(batch) if (said := of(message)) is not None), last)
-            if last is not None or start == begin:
+            if last is not None:
                 return last
-            window *= TAIL_GROWTH
         return None
 
     def _refuse_skipped(self, reader: PartitionReader, handled: int, committed: int) -> None:

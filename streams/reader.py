@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from functools import partial
 from typing import Literal, Self, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -76,9 +76,7 @@ class PartitionReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._consumer.close()
 
     def end(self, topic: str) -> Offsets:
@@ -93,11 +91,8 @@ class PartitionReader:
 
     def _known_end(self, topic: str) -> Offsets:
         at = TopicPartition(topic, self.partition)
-        return Offsets(
-            *self._asked(
-                lambda: self._consumer.get_watermark_offsets(at, ASK_S, cached=False), f"the end of {topic}"
-            )
-        )
+        ask = partial(self._consumer.get_watermark_offsets, at, ASK_S, cached=False)
+        return Offsets(*self._asked(ask, f"the end of {topic}"))
 
     def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""

@@ -15,7 +15,7 @@ from streams.absorb import absorb
 from streams.agreement import agree_on
 from streams.parts import WriterParts, open_store
 from streams.store import PartitionStore, StoreAhead
-from topics.clients import librdkafka
+from topics.clients import looking
 from topics.consuming import consume, ready
 
 log = EventLog("streams.standby")
@@ -95,16 +95,9 @@ class Standbys:
             stopping.wait(self._parts.settings.retry_wait_s)
 
     def _follow(self, stores: dict[int, PartitionStore], stopping: threading.Event) -> None:
+        settings = self._parts.settings
         reader = Consumer(
-            librdkafka(
-                self._parts.settings,
-                group_id=self._parts.settings.group,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                **ready(upstreams=False),
-            )
+            looking(settings, settings.group, enable_partition_eof=False, **ready(upstreams=False))
         )
         try:
             reader.assign(

@@ -27,11 +27,11 @@ PR_SET_CHILD_SUBREAPER = 36
 IMPORTED = (
     "operations.main",
     "operations.sending.importing.run",
-    "operations.looking.inspect.look",
+    "operations.looking.inspect",
     "operations.cli.output",
     "operations.looking.balances",
     "operations.rebuild.commands",
-    "operations.replay.command",
+    "operations.replay.run",
     "operations.looking.status",
     "operations.verify.run",
     "sinks.consumer",

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from config.settings import Settings
-from local.kafka_jars import kafka_jars
+from local.jars import kafka_jars
 from tests.clock import FOLDER, Clock, library
 
 #: A month has at most so many days: the one that is so much later is always another one.

@@ -10,11 +10,11 @@ from uuid import UUID
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from config.settings import Settings
-from schemas.entries import NO_HASH, chain, encode_entry, encode_snapshot, encode_transaction
+from schemas.codec import NO_HASH, chain, encode_entry, encode_snapshot, encode_transaction
 from schemas.records import CREDIT, DEBIT, INTERVAL, TYPES, Balance, LedgerEntry, Transaction
-from sinks import postgres
 from sinks.consumer import run
 from sinks.observer import Observer
+from sinks.postgres import questions
 from topics.clients import librdkafka
 from topics.incoming import Incoming
 from topics.names import Topics
@@ -183,7 +183,7 @@ def ends(settings: Settings, topic: str) -> dict[int, int]:
 def stands(settings: Settings, sink: str) -> dict[int, int]:
     """next_offset of each partition of a sink."""
     return {
-        place.partition: place.next_offset for place in postgres.positions(settings) if place.sink == sink
+        place.partition: place.next_offset for place in questions.positions(settings) if place.sink == sink
     }
 
 

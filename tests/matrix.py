@@ -24,7 +24,7 @@ from config.errors import NotReachable, WalletError
 from config.settings import Settings
 from local.broker import Broker
 from local.database import Database
-from local.maven import Jars, maven
+from local.jars import Jars, maven
 from local.state import free_port
 from tests.secured import spawned
 

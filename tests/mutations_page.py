@@ -14,7 +14,7 @@ from audit import catalog
 from audit.report import Difference
 from config.settings import Settings
 from local.stack import Stack
-from operations.verify.show import in_words
+from operations.verify.report import in_words
 from sinks import postgres
 from tests.edits import edited
 from tests.integration.test_catalog import DONE

@@ -7,9 +7,8 @@ from psycopg.conninfo import conninfo_to_dict
 from benchmarks.rivals.kafka_streams import JVM, SCHEMAS, TRUSTED, quiet
 from benchmarks.rivals.rival import Ready
 from config.settings import Settings
-from local.kafka_jars import java
-from local.maven import Jars, version_of
-from local.progress import Progress
+from local.jars import Jars, java, version_of
+from local.server import Progress
 from local.state import free_port
 from operations.cli.children import Child, Children
 from sinks import postgres

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from benchmarks.rivals.rival import Ready, Rival
-from local.kafka_jars import java
-from local.maven import Jars, version_of
-from local.progress import Progress
+from local.jars import Jars, java, version_of
+from local.server import Progress
 
 HERE = Path(__file__).parent / "kafka-streams"
 SCHEMAS = Path(__file__).parents[2] / "schemas"

@@ -18,7 +18,7 @@ from faust.types import EventT, StreamT
 
 from benchmarks.rivals import wallet
 from benchmarks.rivals.rival import Ready, Rival
-from local.progress import Progress
+from local.server import Progress
 
 Tables = Sequence[Any]
 

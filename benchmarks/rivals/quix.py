@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.rivals.rival import Ready, Rival
 from config.errors import NotReachable
-from local.progress import Progress
+from local.server import Progress
 
 REQUIREMENTS = Path(__file__).with_name("quix.txt")
 PROGRAM = Path(__file__).with_name("quix_program.py")

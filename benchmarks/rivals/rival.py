@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.progress import Progress
+from local.server import Progress
 
 
 @dataclass(frozen=True)

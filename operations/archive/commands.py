@@ -1,21 +1,16 @@
 """The commands of `wallet archive`."""
 
+from datetime import date
 from typing import Annotated
 
 import typer
 
 from operations.archive import run as archive
 from operations.archive import verify as archive_verify
-from operations.cli.arguments import month_of
+from operations.cli.arguments import Json, group, month_of, read_by
 from operations.cli.context import briefly, current
 
-app = typer.Typer(
-    help="Seal old months, move them to the archive and check them.",
-    no_args_is_help=True,
-    add_completion=False,
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+app = group("Seal old months, move them to the archive and check them.")
 
 
 @app.command("status")
@@ -27,17 +22,20 @@ def status(as_json: Json = False) -> None:
 @app.command("run")
 def run(
     month: Annotated[
-        str | None, typer.Option(help="Last month to archive, YYYY-MM; exit code 1 if it is not ready.")
+        date | None,
+        read_by(month_of, "--month", "Last month to archive, YYYY-MM; exit code 1 if it is not ready."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Seal and move the months that are due and complete now, oldest first."""
-    archive.run(current(), month_of("--month", month), as_json=as_json)
+    archive.run(current(), month, as_json=as_json)
 
 
 @app.command("verify")
 def verify(
-    month: Annotated[str | None, typer.Option(help="Check only this month's rows, YYYY-MM.")] = None,
+    month: Annotated[
+        date | None, read_by(month_of, "--month", "Check only this month's rows, YYYY-MM.")
+    ] = None,
     no_kafka: Annotated[bool, typer.Option("--no-kafka", help="Only check PostgreSQL.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -45,5 +43,5 @@ def verify(
 
     Stops at the first mismatch with exit code 8.
     """
-    found = archive_verify.run(current(), month_of("--month", month), kafka=not no_kafka, as_json=as_json)
+    found = archive_verify.run(current(), month, kafka=not no_kafka, as_json=as_json)
     raise typer.Exit(found)

@@ -13,10 +13,9 @@ from config.errors import Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, progress, show_table, table
-from sinks.archive import months as archive_months
+from sinks.archive import seals
 from sinks.archive.compare import Advance
-from sinks.archive.months import Month
-from sinks.archive.seals import Seal
+from sinks.archive.seals import Month, Seal
 from sinks.archive.work import Archive, Moved, Sealed
 from sinks.postgres import READER
 from topics.cluster import agreed
@@ -58,7 +57,7 @@ def _standing(archive: Archive, month: Month, seal: Seal | None) -> Standing:
         state = "archived" if month.archived else "sealed"
         told = (seal.seal.hex(), rfc3339(seal.sealed_at))
         return Standing(month.name, state, seal.content.entries, True, *told)
-    entries, exact = archive_months.entries(archive.connection, month)
+    entries, exact = seals.entries(archive.connection, month)
     if month.archived:
         state, reasons = "archived without a seal", ["`wallet verify` reports it as a difference"]
     elif month.ends > datetime.now(UTC):

@@ -1,16 +1,26 @@
 """Command lines, and arguments that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
-from typing import cast
+from importlib import import_module
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from config.errors import ConfigurationError
 from config.text import is_text
 
 #: UsageError: click's, or the copy of it that newer versions of typer bring.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+#: The module of each group; its `app` has the commands.
+GROUPS = {
+    "archive": "operations.archive.commands",
+    "export": "operations.export.commands",
+    "local": "operations.setup.local",
+    "rebuild": "operations.rebuild.commands",
+    "rejections": "operations.rejections.commands",
+}
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
@@ -33,13 +43,11 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
     return code if isinstance(code, int) else 0
 
 
-def aware_time(option: str, text: str | None) -> datetime | None:
+def aware_time(option: str, text: str) -> datetime:
     """An aware time in UTC. A time without a zone is refused: it would mean something else on every machine.
 
     Raises ConfigurationError.
     """
-    if text is None:
-        return None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -54,10 +62,8 @@ def aware_time(option: str, text: str | None) -> datetime | None:
         ) from None
 
 
-def month_of(option: str, text: str | None) -> date | None:
+def month_of(option: str, text: str) -> date:
     """The first day of a month written as YYYY-MM."""
-    if text is None:
-        return None
     try:
         return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
     except ValueError:
@@ -73,3 +79,43 @@ def partitions_of(count: int, *wanted: int | None) -> list[int]:
     if named and named[-1] >= count:
         raise ConfigurationError(f"--partition {named[-1]}: the pipeline has partitions 0 to {count - 1}")
     return named or [*range(count)]
+
+
+class Mounted(TyperGroup):
+    """`wallet`: lists its groups as main.py declares them and loads their modules on demand.
+
+    Typer's own way of mounting would import all of them, and their libraries, for every `--help`.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The command that the first word names, and the rest of the line; a group alone shows its help."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name not in GROUPS:
+            return name, command, rest
+        group = typer.main.get_command(import_module(GROUPS[name]).app)
+        return name, group, rest or ([] if ctx.resilient_parsing else ["--help"])
+
+
+def group(help_: str) -> typer.Typer:
+    """A group of commands within `wallet`."""
+    return typer.Typer(help=help_, no_args_is_help=True, add_completion=False)
+
+
+def read_by(read: Callable[[str, str], object], option: str, help_: str, metavar: str = "<str>") -> Any:
+    """An option whose value `read` makes of its name and its text."""
+
+    def parser(text: str) -> object:
+        return read(option, text)
+
+    return typer.Option(option, help=help_, metavar=metavar, parser=parser)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Execute = Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")]
+Wallet = Annotated[str, typer.Argument(help="The wallet's id.")]
+At = Annotated[datetime | None, read_by(aware_time, "--at", "At this time, by recorded_at; ISO 8601.")]
+EffectiveAt = Annotated[
+    datetime | None, read_by(aware_time, "--effective-at", "At this time, by occurred_at; ISO 8601.")
+]
+From = Annotated[datetime | None, read_by(aware_time, "--from", "Start at this time; ISO 8601.")]
+To = Annotated[datetime | None, read_by(aware_time, "--to", "Stop before this time; ISO 8601.")]

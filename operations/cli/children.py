@@ -1,11 +1,17 @@
-"""Child processes of a command, which never outlive it."""
+"""Child processes of a command, which never outlive it.
+
+The starter normally stops them. One that is started as `python -m operations.cli.children PID COMMAND ...` also ends
+when the starter with this pid was killed: a worker would otherwise run forever with nobody watching it.
+"""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -15,6 +21,7 @@ from config.errors import Stopped
 #: Seconds after which a child that was asked to stop is killed.
 STOP_S = 15.0
 LAST_LINES = 12
+LOOK_EVERY_S = 0.5
 
 
 class Child:
@@ -47,7 +54,7 @@ class Child:
         """Its process id, for measurements."""
         return self._process.pid
 
-    def check(self) -> None:
+    def raise_if_ended(self) -> None:
         """Raise Stopped with the child's last lines if it has ended."""
         code = self._process.poll()
         if code is None:
@@ -111,22 +118,41 @@ class Children:
         child.kill()
         self._running.remove(child)
 
-    def check(self) -> None:
+    def raise_if_ended(self) -> None:
         """Raise Stopped if one of them has ended on its own."""
         for child in self._running:
-            child.check()
+            child.raise_if_ended()
 
 
 @contextlib.contextmanager
-def stopping_on_signals() -> Iterator[None]:
+def on_signals(action: Callable[[int, FrameType | None], None], *signals: signal.Signals) -> Iterator[None]:
+    """Do this when one of these comes."""
+    before = {number: signal.signal(number, action) for number in signals}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def stopping_on_signals() -> contextlib.AbstractContextManager[None]:
     """SIGTERM and SIGHUP end the children as Ctrl-C does."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
+    return on_signals(stop, signal.SIGTERM, signal.SIGHUP)
+
+
+def attend(starter: int) -> None:
+    """Send this process SIGTERM once its parent is no longer its starter."""
+    while os.getppid() == starter:
+        time.sleep(LOOK_EVERY_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    from operations.main import main
+
+    threading.Thread(target=attend, args=(int(sys.argv.pop(1)),), name="attended", daemon=True).start()
+    main()

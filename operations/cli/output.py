@@ -6,11 +6,8 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
@@ -27,11 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from config.errors import WalletError
 from config.logs import EventLog
 from config.times import rfc3339
-
-if TYPE_CHECKING:
-    from operations.setup.init import Report
 
 #: Seconds between two log lines of the same progress.
 LOG_EVERY_S = 2.0
@@ -45,6 +40,7 @@ SHOWN = 3
 log = EventLog("operations")
 
 Advance = Callable[[int], None]
+LOOK_EVERY_S = 0.3
 
 
 def as_line(value: object) -> str:
@@ -172,20 +168,20 @@ def behind(advance: Advance, done: int) -> Advance:
     return lambda more: advance(done + more)
 
 
-def show_report(report: "Report", *, as_json: bool) -> None:
-    """What `wallet init` did."""
-    if as_json:
-        typer.echo(as_line(asdict(report)))
-        return
-    for name in report.created:
-        typer.echo(f"created topic {name}")
-    if report.record_written:
-        typer.echo(f"wrote the pipeline record: {report.pipeline.to_json().decode()}")
-    for name in report.migrated:
-        typer.echo(f"applied migration {name}")
-    for change in report.altered:
-        typer.echo(change)
-    if not (report.created or report.altered or report.record_written or report.migrated):
-        typer.echo("nothing to do: everything exists already")
-    for warning in report.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+def until_done(
+    title: str, total: int, look: Callable[[], int], *, stall_s: float, stalled: Callable[[int], WalletError]
+) -> None:
+    """Return once `look` says that `total` items are done.
+
+    Raises `stalled(done)` if the number has not changed for `stall_s` seconds.
+    """
+    done, moved_at = -1, time.monotonic()
+    with progress(title, total) as advance:
+        while (now := look()) < total:
+            advance(now)
+            if now != done:
+                done, moved_at = now, time.monotonic()
+            elif time.monotonic() - moved_at > stall_s:
+                raise stalled(now)
+            time.sleep(LOOK_EVERY_S)
+        advance(total)

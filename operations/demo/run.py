@@ -1,30 +1,48 @@
 """`wallet demo`: run the whole pipeline on mixed input, kill its worker half-way, check every balance."""
 
+import re
+import shutil
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from config.errors import Stopped
+import typer
+from rich.table import Table
+
+from audit.contract import Reason
+from audit.report import Report
+from config import logs
+from config.errors import Refused, Stopped
+from config.folders import locked, private
 from config.logs import EventLog
-from config.settings import Settings
+from config.settings import Settings, from_environment
+from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Child, Children, stopping_on_signals
-from operations.cli.output import progress
-from operations.cli.waiting import until_done
-from operations.demo import place as demo_place
-from operations.demo import table as demo_table
+from operations.cli.output import console, progress, table, until_done
+from operations.demo import running
 from operations.sending import delivery, generating
 from operations.sending.generator import Mix, records
 from operations.setup import init
 from operations.verify import run as verify
-from operations.verify.options import Options
-from sinks import postgres
+from operations.verify.report import in_words
+from operations.verify.run import Options
+from sinks.postgres import databases, questions
 from topics import group_offsets
-from topics.cluster import offsets, quiet_admin
+from topics.cluster import offsets, quiet_admin, wait_for_kafka
 from topics.names import Topics
 from topics.topic_log import TopicLog
 
+FOLDER = Path(".local/demo")
+#: The process ids of the pipeline that a demo left running.
+NOTES = FOLDER / "running.json"
+STAMP = "%Y%m%d-%H%M%S"
+_NAME = re.compile(r"demo-(?P<stamp>\d{8}-\d{6})(\..+)?")
+_DATABASE = re.compile(r"demo_(?P<stamp>\d{8}_\d{6})")
+#: Leftovers of other demos are removed once they are older than any demo runs.
+LEFT_BEHIND = timedelta(minutes=15)
 #: Seconds without progress after which the demo gives up; a takeover takes a session time-out.
 PATIENCE_S = 60.0
 SETTLE_S = 0.3
@@ -46,29 +64,123 @@ class Run:
     written: float = 0.0
 
 
-def run(count: int, wallets: int, *, keep: bool = False) -> int:
-    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code."""
-    settings = demo_place.somewhere()
+@dataclass(frozen=True)
+class Results:
+    """The audit's report, the rows of each table, and the rejections by reason."""
+
+    report: Report
+    rows: dict[str, int]
+    reasons: dict[str, int]
+
+    def total(self, name: str) -> int:
+        """A figure summed over all partitions."""
+        return sum(getattr(one, name) for one in self.report.covered)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs and every record sent was audited."""
+        return self.report.clean and all(one.conserved and not one.in_flight for one in self.report.covered)
+
+
+def run(count: int, wallets: int, *, keep: bool = False, run_on: bool = False) -> int:
+    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code.
+
+    `keep` leaves what it made, `run_on` also a pipeline that goes on, with a console.
+    """
+    settings = _somewhere()
     began = time.monotonic()
-    with demo_place.alone(), stopping_on_signals():
-        demo_place.remove_old(settings)
-        demo = Run(demo_place.new_pipeline(settings), count)
-        folder = demo_place.FOLDER.absolute() / demo.settings.prefix
+    with _alone(), stopping_on_signals():
+        running.stop(NOTES)
+        _remove_old(settings)
+        demo = Run(_new_pipeline(settings), count)
+        folder = FOLDER.absolute() / demo.settings.prefix
         folder.mkdir(parents=True)
         log.info("logs_of_the_children", folder=folder)
         results = _through(demo, Mix(wallets=wallets, bad=0.03, duplicates=0.02), folder)
-        passed = demo_table.show(demo, results, time.monotonic() - began)
+        passed = show_figures(demo, results, time.monotonic() - began)
         if not passed:
             log.error("checks_failed", logs=folder, prefix=demo.settings.prefix)
             return Stopped.exit_code
-        if keep:
-            demo_table.show_kept(demo.settings)
-        else:
-            demo_place.remove(settings, demo.settings.prefix)
+        if keep or run_on:
+            show_kept(demo.settings)
+        if run_on:
+            show_running(running.start(demo.settings, folder, NOTES))
+        elif not keep:
+            _remove(settings, demo.settings.prefix)
     return 0
 
 
-def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
+def stop() -> None:
+    """Stop the pipeline that a demo left running."""
+    with _alone():
+        count = running.stop(NOTES)
+    typer.echo("the demo's pipeline is stopped" if count else "no demo's pipeline is running")
+
+
+def _somewhere() -> Settings:
+    """The configured servers, or else the local stack, which is started if needed."""
+    settings = from_environment()
+    logs.configure(settings.log_level)
+    if context.is_placed(settings):
+        context.refuse_earlier_stack(settings)
+        return settings
+    return context.at_stack(settings, Stack().up(lambda line: log.info("local_stack", step=line)))
+
+
+def _new_pipeline(settings: Settings) -> Settings:
+    """Settings of a new pipeline with its own database; it rejects overdrafts, to show that."""
+    wait_for_kafka(settings)
+    prefix = f"demo-{datetime.now(UTC).strftime(STAMP)}"
+    own = databases.create(settings, prefix.replace("-", "_"))
+    return own.model_copy(
+        update={
+            "prefix": prefix,
+            "input": None,
+            "overdraft": "reject",
+            "state_dir": FOLDER.absolute() / prefix / "state",
+            "session_timeout_s": 6.0,
+        }
+    )
+
+
+def _alone() -> AbstractContextManager[None]:
+    """One demo at a time in a folder: each removes what older ones left."""
+    private(FOLDER, "the demo's folder")
+    return locked(
+        FOLDER / "lock",
+        lambda _: Refused("another `wallet demo` is running in this folder: wait for it, or stop it"),
+    )
+
+
+def _remove_old(settings: Settings) -> None:
+    """Remove what older demos left: topics, groups, databases and folders."""
+    wait_for_kafka(settings)
+    named = [_NAME.fullmatch(topic) for topic in quiet_admin(settings).list_topics(timeout=10).topics]
+    named += [_DATABASE.fullmatch(name) for name in databases.names(settings)]
+    named += [_NAME.fullmatch(path.name) for path in FOLDER.iterdir()]
+    stamps = {found["stamp"].replace("_", "-") for found in named if found}
+    latest = (datetime.now(UTC) - LEFT_BEHIND).strftime(STAMP)
+    for stamp in sorted(stamps):
+        if stamp < latest:
+            log.info("removing_an_older_demo", stamp=stamp)
+            _remove(settings, f"demo-{stamp}")
+
+
+def _remove(settings: Settings, prefix: str) -> None:
+    """Remove one demo's topics, groups, database and folder, as far as they exist."""
+    client = quiet_admin(settings)
+    topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
+    answers = list(client.delete_topics(topics).values()) if topics else []
+    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in ("ledger", "snapshots", "rejections"))]
+    answers += list(client.delete_consumer_groups(groups).values())
+    for answer in answers:
+        if (failure := answer.exception(30)) is not None:
+            log.debug("left_in_kafka", reason=failure)
+    databases.drop(settings, prefix.replace("-", "_"))
+    shutil.rmtree(FOLDER / prefix, ignore_errors=True)
+
+
+def _through(demo: Run, mix: Mix, folder: Path) -> Results:
     """Initialise, send, run until everything is written with one kill on the way, and check."""
     settings = demo.settings
     log.info("initialising", prefix=settings.prefix)
@@ -82,10 +194,10 @@ def _through(demo: Run, mix: Mix, folder: Path) -> demo_table.Results:
         worker = children.start("worker", "worker")
         _until_posted(demo, children, worker)
         _until_written(demo, children, demo.count + _snapshots(settings))
-        children.check()
+        children.raise_if_ended()
     log.info("checking")
     report = verify.run(settings, Options())
-    return demo_table.Results(report, postgres.counts(settings), postgres.rejections_by_reason(settings))
+    return Results(report, questions.counts(settings), questions.rejections_by_reason(settings))
 
 
 def _until_posted(demo: Run, children: Children, worker: Child) -> None:
@@ -96,7 +208,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
     total = sum(at.end for at in ends.values())
 
     def posted() -> int:
-        children.check()
+        children.raise_if_ended()
         done, now = _posted(settings), time.monotonic()
         if done and not demo.began:
             demo.began = now
@@ -124,7 +236,6 @@ def _posted(settings: Settings) -> int:
 
 
 def _snapshots(settings: Settings) -> int:
-    """How many snapshots there are."""
     topic = Topics.of(settings).snapshots
     ends = offsets(quiet_admin(settings), {topic: settings.partitions})
     with closing(TopicLog(settings, topic)) as log:
@@ -139,7 +250,7 @@ def _until_written(demo: Run, children: Children, total: int) -> None:
     """Follow the sinks until `total` rows are written."""
 
     def written() -> int:
-        children.check()
+        children.raise_if_ended()
         return _rows(demo.settings)
 
     until_done("writing rows", total, written, stall_s=PATIENCE_S, stalled=_stalled)
@@ -147,9 +258,84 @@ def _until_written(demo: Run, children: Children, total: int) -> None:
 
 
 def _stalled(done: int) -> Stopped:
-    return Stopped(f"no progress for {PATIENCE_S:g} s, stuck at {done}: see the logs in {demo_place.FOLDER}")
+    return Stopped(f"no progress for {PATIENCE_S:g} s, stuck at {done}: see the logs in {FOLDER}")
 
 
 def _rows(settings: Settings) -> int:
-    rows = postgres.counts(settings)
+    rows = questions.counts(settings)
     return sum(rows[table] for table in ("transactions", "transaction_snapshots", "rejections"))
+
+
+def show_figures(run: Run, results: Results, took_s: float) -> bool:
+    """Print the tables; returns whether everything is exact."""
+    out = console()
+    out.print(_figures(run, results, took_s))
+    out.print()
+    out.print(_checks(results))
+    for difference in results.report.differences.shown:
+        out.print(in_words(difference), markup=False)
+    passed = results.passed
+    out.print("\n[bold green]everything is exact[/]" if passed else "\n[bold red]NOT exact[/]")
+    return passed
+
+
+def show_kept(settings: Settings) -> None:
+    """Say how to look around in what was kept."""
+    out = console()
+    out.print("\nkept: a demo started more than 15 minutes from now removes it. To look around:")
+    out.print(f"  export WALLET_PREFIX={settings.prefix} WALLET_OVERDRAFT={settings.overdraft}")
+    out.print(f"  export WALLET_KAFKA={settings.kafka} WALLET_PARTITIONS={settings.partitions}")
+    out.print(f"  export WALLET_POSTGRES={settings.postgres.get_secret_value()}", markup=False)
+    out.print("  wallet status; wallet balance wallet-000001; wallet statement wallet-000001")
+
+
+def show_running(address: str) -> None:
+    """Say where the console is, and how to end it all."""
+    out = console()
+    out.print("\nthe pipeline goes on running until `wallet demo --stop`; its console:", markup=False)
+    out.print(f"  {address}", markup=False)
+
+
+def _figures(run: Run, results: Results, took_s: float) -> Table:
+    records, entries = results.total("records"), results.total("entries")
+    rows = [
+        ("sent", f"{run.count:,}"),
+        ("posted (entries)", f"{entries:,}"),
+        ("rejected", f"{results.total('rejections'):,}"),
+        *((f"  {reason}", f"{results.reasons.get(reason, 0):,}") for reason in Reason),
+        ("snapshots", f"{results.total('snapshots'):,}"),
+        *((f"rows in {name}", f"{count:,}") for name, count in results.rows.items()),
+    ]
+    taken_over_s = max(0.0, (run.resumed or run.posted) - run.killed) if run.killed else 0.0
+    if run.killed:
+        rows += [
+            ("worker killed at record", f"{run.killed_at:,}"),
+            ("taken over after", f"{taken_over_s:.1f} s"),
+        ]
+    working_s = run.posted - run.began - taken_over_s
+    if working_s > 0.5:
+        rows.append(("posted per second, without the takeover", f"{records / working_s:,.0f}"))
+    rows += [
+        ("posted per second, takeover included", f"{records / max(0.1, run.posted - run.began):,.0f}"),
+        ("total time", f"{took_s:.1f} s"),
+    ]
+    figures = table(("what", "figure"), rows, numbers=("figure",), title="wallet demo")
+    figures.show_header = False
+    return figures
+
+
+def _checks(results: Results) -> Table:
+    report = results.report
+    counts = (
+        ("records with exactly one outcome each", results.total("records")),
+        ("ledger entries, byte by byte", results.total("entries")),
+        ("rejections, reason and bytes", results.total("rejections")),
+        ("snapshots", results.total("snapshots")),
+        ("balances", results.total("balances")),
+        *((f"rows in {name}, every column", count) for name, count in report.rows.items()),
+        ("answers of the balance functions", report.functions.get("answers", 0)),
+        ("differences", report.differences.total),
+    )
+    rows = ((name, f"{count:,}") for name, count in counts)
+    title = "audited by `wallet verify`, which shares no code with worker and sinks"
+    return table(("", "compared"), rows, numbers=("compared",), title=title)

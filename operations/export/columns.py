@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from operations.rejections.listing import rejection_in
-from schemas.codec import HEADER_BYTES, body_of, decode_entry, decode_snapshot, decode_transaction
-from schemas.entries import HASH_BYTES
+from schemas.codec import HASH_BYTES, HEADER_BYTES, body_of, decode_entry, decode_snapshot, decode_transaction
 from schemas.records import REASONS, TYPES, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 from topics.rejections import headers_of

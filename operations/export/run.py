@@ -16,12 +16,11 @@ from typing import Any
 import typer
 from confluent_kafka import Message
 
-from config.errors import Refused
+from config.errors import DIFFERENCES, Refused
 from config.folders import locked
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.arguments import partitions_of
-from operations.cli.exit_codes import DIFFERENCES
 from operations.cli.output import Advance, as_line, behind, progress
 from operations.export import columns
 from operations.export.columns import Kind

@@ -11,8 +11,7 @@ from config.settings import Settings
 from sinks import postgres
 from sinks.archive import seals
 from sinks.archive.entries import source_offset
-from sinks.archive.months import Month, to_ms
-from sinks.archive.seals import Seal
+from sinks.archive.seals import Month, Seal, to_ms
 from sinks.postgres import READER
 from sinks.postgres.migrations import check as check_database
 from topics.names import Topics
@@ -33,17 +32,16 @@ class Span(NamedTuple):
     keep: Callable[[Message], bool] | None = None
 
 
-class Logs:
-    """The topics, opened on first use."""
+class Logs(dict[str, TopicLog]):
+    """The topics by our names, opened on first use."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         self._settings, self._topics = settings, Topics.of(settings)
-        self._open: dict[str, TopicLog] = {}
 
-    def __getitem__(self, name: str) -> TopicLog:
-        if name not in self._open:
-            self._open[name] = TopicLog(self._settings, self.topic(name))
-        return self._open[name]
+    def __missing__(self, name: str) -> TopicLog:
+        log = self[name] = TopicLog(self._settings, self.topic(name))
+        return log
 
     def topic(self, name: str) -> str:
         """The topic that has this name of ours."""
@@ -52,7 +50,7 @@ class Logs:
 
     def close(self) -> None:
         """Close the opened topics."""
-        for log in self._open.values():
+        for log in self.values():
             log.close()
 
 
@@ -72,8 +70,8 @@ def sealed(settings: Settings, wanted: Sequence[date]) -> list[Seal]:
     with postgres.connect(settings, READER, name="wallet export") as connection:
         check_database(connection)
         known = {seal.content.month: seal for seal in seals.read(connection)}
-    if faults := seals.faults([*known.values()]):
-        raise Refused(f"the chain of seals is broken at {faults[0].month:%Y-%m}: it {faults[0].reason}")
+    if told := seals.broken(known.values()):
+        raise Refused(told)
     for month in wanted:
         if month not in known:
             raise WalletError(

@@ -16,9 +16,9 @@ from config.errors import ConfigurationError, WalletError
 from config.folders import written_whole
 from config.settings import Settings
 from config.times import rfc3339
-from operations.sending.files.currencies import MINOR_DIGITS
-from sinks import postgres
-from sinks.postgres import StatementLine
+from operations.sending.files.values import MINOR_DIGITS
+from sinks.postgres import questions
+from sinks.postgres.questions import StatementLine
 
 Form = Literal["csv", "journal"]
 #: By the file's extension.
@@ -41,9 +41,9 @@ def export(
     `form` nor the file's name gives the format.
     """
     write = {"csv": write_csv, "journal": write_journal}[form or form_of(path)]
-    entries = postgres.statement(settings, wallet_id, begin, end)
+    entries = questions.statement(settings, wallet_id, begin, end)
     first = next(entries, None)
-    if first is None and postgres.balance(settings, wallet_id) is None:
+    if first is None and questions.balance(settings, wallet_id) is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     with nullcontext(sys.stdout) if path == STANDARD_OUTPUT else written_whole(path) as out:
         return write(out, chain([first] if first else [], entries))

@@ -9,8 +9,8 @@ from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, show_table, table
-from sinks import postgres
-from sinks.postgres import StatementLine
+from sinks.postgres import questions
+from sinks.postgres.questions import StatementLine
 
 #: Lines in one table, so that a long statement starts printing at once.
 PAGE_LINES = 500
@@ -31,9 +31,9 @@ def show_balance(
     if at and effective_at:
         raise ConfigurationError("use either --at or --effective-at, not both")
     if effective_at:
-        found = postgres.effective_balance(settings, wallet_id, effective_at)
+        found = questions.effective_balance(settings, wallet_id, effective_at)
     else:
-        found = postgres.balance(settings, wallet_id, at)
+        found = questions.balance(settings, wallet_id, at)
     if found is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     if as_json:
@@ -50,7 +50,7 @@ def show_statement(
 
     Raises WalletError if the wallet has no entry.
     """
-    entries = postgres.statement(settings, wallet_id, begin, end)
+    entries = questions.statement(settings, wallet_id, begin, end)
     shown = 0
     while page := [*islice(entries, PAGE_LINES)]:
         shown += len(page)
@@ -60,7 +60,7 @@ def show_statement(
             _print(page)
     if shown:
         return
-    if postgres.balance(settings, wallet_id) is None:
+    if questions.balance(settings, wallet_id) is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     if not as_json:
         typer.echo("no entries")

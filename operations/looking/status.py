@@ -16,7 +16,7 @@ from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, console, fits, lag_cell, table
-from sinks import postgres
+from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import Offsets, describe, offsets, quiet_admin, wait_for_kafka
 from topics.incoming import Incoming
@@ -25,10 +25,10 @@ from topics.names import Topics
 
 
 @dataclass(frozen=True)
-class Place:
-    """One partition at one reader: the next offset to read, the read-committed end, and the lag between them.
+class Step:
+    """One partition at one reader: the next offset to read, the end, and about how many records are left.
 
-    `position` is None if the reader has not started; `progress_at` is when it last moved, if known.
+    `position` is None if the reader has not started. The lag is 0 only if nothing is missing.
     """
 
     reader: str
@@ -37,6 +37,12 @@ class Place:
     position: int | None
     end: int
     lag: int
+
+
+@dataclass(frozen=True)
+class Place(Step):
+    """The same up to the read-committed end; `progress_at` is when the reader last moved, if known."""
+
     progress_at: datetime | None
 
 
@@ -71,8 +77,8 @@ def look(settings: Settings, client: AdminClient) -> Status:
     rejections: dict[str, int] = {}
     problem = None
     try:
-        at = {(row.sink, row.partition): row for row in postgres.positions(settings)}
-        rejections = postgres.rejections_by_reason(settings)
+        at = {(row.sink, row.partition): row for row in questions.positions(settings)}
+        rejections = questions.rejections_by_reason(settings)
     except WalletError as error:
         at, problem = {}, str(error)
     if problem is None:
@@ -153,7 +159,6 @@ def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]
 
 
 def _drawn(status: Status, on: Console) -> Group:
-    """The status for people."""
     return Group(_table(status, on), *_lines(status))
 
 

@@ -4,28 +4,23 @@ from typing import Annotated, Literal
 
 import typer
 
+from operations.cli.arguments import Execute, Json, group
 from operations.cli.children import stopping_on_signals
 from operations.cli.context import briefly, current
 from operations.cli.output import as_line
 from operations.rebuild import diff as rebuild_diff
-from operations.rebuild import diff_show as rebuild_diff_show
 from operations.rebuild import discard as rebuild_discard
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild import switch as rebuild_switch
-from operations.rebuild import switch_show as rebuild_switch_show
-from operations.rebuild.begin import alone
 from operations.rebuild.place import Policies, find
+from operations.rebuild.run import alone
 
-app = typer.Typer(
-    help="Rebuild the ledger next to the live one from the same input, compare the two, then switch or discard.",
-    no_args_is_help=True,
-    add_completion=False,
+app = group(
+    "Rebuild the ledger next to the live one from the same input, compare the two, then switch or discard."
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Prefix = Annotated[str | None, typer.Option(help="The shadow's name. Default: WALLET_REBUILD_PREFIX.")]
-Execute = Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")]
 
 
 @app.command("start")
@@ -81,7 +76,7 @@ def diff(
 ) -> None:
     """Compare the shadow with the live ledger, wallet by wallet. Exit code 8 if any differs."""
     found = rebuild_diff.run(find(current(), prefix), show)
-    raise typer.Exit(rebuild_diff_show.show(found, as_json=as_json))
+    raise typer.Exit(rebuild_diff.show(found, as_json=as_json))
 
 
 @app.command("switch")
@@ -90,7 +85,7 @@ def switch(prefix: Prefix = None, execute: Execute = False, as_json: Json = Fals
     with stopping_on_signals():
         place = find(current(), prefix)
         with alone(place):
-            rebuild_switch_show.show(rebuild_switch.run(place, execute=execute), as_json=as_json)
+            rebuild_switch.show(rebuild_switch.run(place, execute=execute), as_json=as_json)
 
 
 @app.command("discard")

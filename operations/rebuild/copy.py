@@ -1,35 +1,36 @@
 """Copy the input into a topic with another number of partitions: with its times, exactly once, resumable.
 
 Each batch is one Kafka transaction: the records, and the offsets of the live input up to which they go, under the
-group `<shadow>.copy`. So a copy that was killed continues where its last transaction ended. The order is that of
-`operations.rebuild.merge`; a partition that was read to its end counts as complete up to the moment just before we
-asked for that end.
+group `<shadow>.copy`. So a copy that was killed continues where its last transaction ended. The order is by time,
+keeping each partition's: recorded_at of an entry is its record's timestamp, or the partition's newest one if that is
+later, so in any other order a record could get a later one than it had. A partition that was read to its end counts
+as complete up to the moment just before we asked for that end.
 """
 
 import time
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Self
+from operator import attrgetter
+from typing import Generic, NamedTuple, Self, TypeVar
 
-from confluent_kafka import (
-    KafkaError,
-    KafkaException,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import TopicPartition, murmur2
 
-from config.errors import NotReachable, Refused, Stopped
+from config.errors import Refused
 from config.logs import EventLog
 from config.settings import LARGEST_RECORD_BYTES
 from operations.rebuild.input import list_schemas
-from operations.rebuild.merge import UNKNOWN, Held, Merge, placed
 from operations.rebuild.place import Place
+from operations.sending.exactly_once import ExactlyOnce, Outgoing
 from topics import group_offsets
-from topics.clients import of_group, transactional
 from topics.cluster import all_there, describe, input_bytes
 from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES
 from topics.source import Sizes, Source
 
+T = TypeVar("T")
+
+#: It is not known what a partition holds next.
+UNKNOWN = None
 #: Most records in one transaction, and about how many bytes.
 BATCH_RECORDS, BATCH_BYTES = 20_000, 8 * 1024 * 1024
 CONSUMED = 2_000
@@ -43,11 +44,76 @@ CLOCKS_DIFFER_MS = 2_000
 LOOK_EVERY_S = 0.5
 #: Commit the offsets again after this long: Kafka forgets them after a week without a commit.
 TELL_EVERY_S = 3_600.0
-TRY_S = 30.0
 
 log = EventLog("operations.rebuild")
 
+
+class Held(NamedTuple, Generic[T]):
+    """A record that waits for its turn: at this time, from this partition."""
+
+    order_ms: int
+    partition: int
+    record: T
+
+
 Moved = Held[Source]
+_order = attrgetter("order_ms")
+
+
+class Merge(Generic[T]):
+    """Merges partitions by time, a stretch at a time.
+
+    Within a partition the offset order stays, even if a clock went back: such a record counts as having its
+    predecessor's time.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._held: list[list[Held[T]]] = [[] for _ in range(partitions)]
+        self._highest: list[int] = [-(2**63)] * partitions
+
+    def add(self, partition: int, timestamp_ms: int, record: T) -> None:
+        """Add the next record of a partition."""
+        self._highest[partition] = max(self._highest[partition], timestamp_ms)
+        self._held[partition].append(Held(self._highest[partition], partition, record))
+
+    def waiting(self, partition: int) -> int:
+        """How many records of a partition are waiting."""
+        return len(self._held[partition])
+
+    def first(self, partition: int) -> T | None:
+        """The oldest waiting record of a partition, or None."""
+        held = self._held[partition]
+        return held[0].record if held else None
+
+    def ready(self, complete_to: Sequence[float | None]) -> list[Held[T]]:
+        """The records whose turn it is, in order; they are removed.
+
+        `complete_to` gives for each partition the time up to which nothing more can come, if known. If it is
+        UNKNOWN, only nothing older than its newest waiting record can come.
+        """
+        limit = min(
+            known if known is not UNKNOWN else held[-1].order_ms if held else float("-inf")
+            for known, held in zip(complete_to, self._held, strict=True)
+        )
+        found: list[Held[T]] = []
+        for partition, held in enumerate(self._held):
+            end = bisect_right(held, limit, key=_order)
+            found += held[:end]
+            self._held[partition] = held[end:]
+        found.sort(key=_order)  # stable, and fast for a few sorted runs
+        return found
+
+
+def placed(key: bytes | None, partition: int, before: int, after: int) -> int:
+    """The partition among `after` of a record that was in this one among `before`.
+
+    The copy must not change what a record becomes. So a misrouted record goes to a partition where its key does not
+    belong either, if there is more than one; a record without a key belongs nowhere.
+    """
+    if not key:
+        return partition % after
+    home = murmur2(key, after)
+    return home if murmur2(key, before) == partition else (home + 1) % after
 
 
 class Copy:
@@ -58,18 +124,18 @@ class Copy:
         self._before, self._after = place.live.partitions, place.shadow.partitions
         self._from, self._to = place.input, place.shadow.input or ""
         settings = place.copying
-        self._producer = Producer(
-            transactional(
-                settings,
-                settings.group,
-                linger_ms=20,
-                queue_buffering_max_messages=4 * BATCH_RECORDS,
-                message_max_bytes=1_000_000_000,  # the topic's own limit decides
-            )
+        self._writer = ExactlyOnce(
+            settings,
+            settings.group,
+            settings.group,
+            taken_over=f"another `wallet rebuild` is copying to {self._to}: let it finish",
+            again="run it again to continue",
+            linger_ms=20,
+            queue_buffering_max_messages=4 * BATCH_RECORDS,
+            message_max_bytes=1_000_000_000,  # the topic's own limit decides
         )
         self._most_bytes = self._largest()
         self._incoming = Incoming(settings, self._from, self._most_bytes)
-        self._offsets_of = of_group(settings, settings.group)
         self._by_time = self._appended_times()
         self._merge: Merge[Source] = Merge(self._before)
         #: Bytes of the records that wait for their turn, by partition.
@@ -94,7 +160,7 @@ class Copy:
 
     def _close(self) -> None:
         self._incoming.close()
-        self._offsets_of.close()
+        self._writer.close()
 
     def step(self, *, last: bool = False) -> int:
         """Read some records and copy those whose turn it is; returns how many were copied.
@@ -134,12 +200,7 @@ class Copy:
 
     def _open(self) -> None:
         """1. End the transaction that an earlier run left open, 2. read its offsets, 3. continue there."""
-        try:
-            self._producer.init_transactions(max(TRY_S, 2 * self._place.live.transaction_timeout_s))
-        except KafkaException as error:
-            raise NotReachable(
-                f"cannot open the copy's transactions: {error.args[0].str()}; run it again to continue"
-            ) from None
+        self._writer.open()
         found = group_offsets.offsets(self._place.copying, self._from, range(self._before))
         committed = [found[at] for at in range(self._before)]
         if None in committed:
@@ -192,44 +253,18 @@ class Copy:
         return self._asked_ms - CLOCKS_DIFFER_MS if self._by_time and not last else float("inf")
 
     def _write(self, batch: Sequence[Moved]) -> None:
-        """One transaction: 1. the records, 2. the offsets up to which the input is copied, 3. commit both."""
+        """One transaction: the records, and the offsets up to which the input is copied."""
         copied = [*self.copied]
-        try:
-            self._producer.begin_transaction()
-            for _, partition, record in batch:
-                self._produce(partition, record)
-                copied[partition] = record.offset + 1
-            offsets = [TopicPartition(self._from, at, offset) for at, offset in enumerate(copied)]
-            self._producer.send_offsets_to_transaction(
-                offsets, self._offsets_of.consumer_group_metadata(), TRY_S
-            )
-            self._producer.commit_transaction(TRY_S)
-        except KafkaException as failure:
-            raise self._ended(failure.args[0]) from None
+        for _, partition, record in batch:
+            copied[partition] = record.offset + 1
+        offsets = [TopicPartition(self._from, at, offset) for at, offset in enumerate(copied)]
+        self._writer.write(self._to, map(self._outgoing, batch), offsets)
         self.copied, self._told_s = copied, time.monotonic()
 
-    def _produce(self, partition: int, record: Source) -> None:
-        _, timestamp_ms, key, value, headers = record
-        to = placed(key, partition, self._before, self._after)
-        while True:
-            try:
-                self._producer.produce(self._to, value, key, to, timestamp=timestamp_ms, headers=[*headers])
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
-
-    def _ended(self, error: KafkaError) -> NotReachable | Stopped:
-        if error.code() in {
-            KafkaError._FENCED,
-            KafkaError.INVALID_PRODUCER_EPOCH,
-            KafkaError.PRODUCER_FENCED,
-        }:
-            return Stopped(
-                f"another `wallet rebuild` is copying to {self._to}: let it finish; or Kafka was away for longer than "
-                "WALLET_TRANSACTION_TIMEOUT_S: run it again to continue"
-            )
-        return NotReachable(f"cannot copy records to {self._to}: {error.str()}; run it again to continue")
+    def _outgoing(self, one: Moved) -> Outgoing:
+        _, timestamp_ms, key, value, headers = one.record
+        to = placed(key, one.partition, self._before, self._after)
+        return value, key, to, timestamp_ms, headers
 
 
 def _batches(held: list[Moved]) -> list[list[Moved]]:

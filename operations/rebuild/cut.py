@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from config.errors import Refused
 from config.settings import Settings
-from operations.rebuild.lag import lags_of, missing
 from operations.rebuild.place import Place
+from operations.rebuild.status import lags_of, missing
 from operations.verify.cut import Cut, cuts, source_of
-from sinks import postgres
+from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import all_there
 from topics.names import Topics
@@ -73,7 +73,7 @@ def _written(settings: Settings, place: Place) -> list[Cut]:
     """The cut of each partition, lowered to what both sinks have written."""
     topics = Topics.of(settings)
     found = cuts(settings, place.client, range(settings.partitions))
-    written = {at: row.high_offset for at, row in postgres.written(settings).items()}
+    written = {at: row.high_offset for at, row in questions.written(settings).items()}
     for topic in (topics.ledger, topics.rejections):
         with closing(TopicLog(settings, topic)) as log:
             found = [_lowered(topics, cut, log, written.get((topic, cut.partition), 0)) for cut in found]

@@ -2,12 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from heapq import merge
+from itertools import groupby
 
+import typer
+from rich.console import Console
+
+from config.errors import DIFFERENCES
 from config.logs import EventLog
-from operations.rebuild.align import Pair, aligned
+from operations.cli.output import as_line, console
 from operations.rebuild.cut import CommonCut, common
-from operations.rebuild.explain import Change, Explainer
+from operations.rebuild.explain import Change, Explainer, Pair, aligned
 from operations.rebuild.place import Place
 from sinks import comparison
 from sinks.comparison import WalletSummary
@@ -85,11 +91,10 @@ class _Comparison:
         self._diff.live_reasons = comparison.reasons(self._live, self._cut.live)
         self._diff.shadow_reasons = comparison.reasons(self._shadow, self._cut.shadow)
         suspects: dict[str, WalletDifference] = {}
-        for live, shadow in self._summaries():
+        for wallet_id, live, shadow in self._summaries():
             self._diff.wallets += 1
             self._diff.entries += live.entries if live else 0
             if live != shadow:
-                wallet_id = (live or shadow or WalletSummary("", "", 0, 0, 0, 0)).wallet_id
                 suspects[wallet_id] = WalletDifference(wallet_id, live, shadow)
             if len(suspects) >= WALLETS:
                 self._look_into(suspects)
@@ -97,18 +102,16 @@ class _Comparison:
         if suspects:
             self._look_into(suspects)
 
-    def _summaries(self) -> Iterator[tuple[WalletSummary | None, WalletSummary | None]]:
-        """Both sides' wallets, merged by the bytes of their ids."""
-        ours = comparison.summaries(self._live, self._cut.live, same_input=self._same_input)
-        theirs = comparison.summaries(self._shadow, self._cut.shadow, same_input=self._same_input)
-        live, shadow = next(ours, None), next(theirs, None)
-        while live or shadow:
-            first = min(one.wallet_id for one in (live, shadow) if one)
-            a = live if live and live.wallet_id == first else None
-            b = shadow if shadow and shadow.wallet_id == first else None
-            yield a, b
-            live = next(ours, None) if a else live
-            shadow = next(theirs, None) if b else shadow
+    def _summaries(self) -> Iterator[tuple[str, WalletSummary | None, WalletSummary | None]]:
+        """Each wallet with its summary on both sides, by the bytes of the ids."""
+        cuts = (self._live, self._cut.live), (self._shadow, self._cut.shadow)
+        ours, theirs = (comparison.summaries(*one, same_input=self._same_input) for one in cuts)
+        both = merge(
+            ((0, one) for one in ours), ((1, one) for one in theirs), key=lambda one: one[1].wallet_id
+        )
+        for wallet_id, found in groupby(both, key=lambda one: one[1].wallet_id):
+            sides = dict(found)
+            yield wallet_id, sides.get(0), sides.get(1)
 
     def _look_into(self, suspects: dict[str, WalletDifference]) -> None:
         found: set[str] = {
@@ -147,3 +150,77 @@ class _Comparison:
 def _newest(summary: WalletSummary | None) -> WalletSummary | None:
     """What is shown, without the digest: two versions of PostgreSQL need not agree on it."""
     return summary._replace(digest=0) if summary else None
+
+
+def show(diff: Diff, *, as_json: bool) -> int:
+    """Print it; returns the exit code, 0 only if nothing differs."""
+    if as_json:
+        typer.echo(as_line(fields(diff)))
+    else:
+        _print(diff, console())
+    return 0 if diff.equal else DIFFERENCES
+
+
+def fields(diff: Diff) -> dict[str, object]:
+    """As JSON has it."""
+    return asdict(diff) | {
+        "equal": diff.equal,
+        "kinds": dict(diff.kinds.most_common()),
+        "shown": [
+            asdict(one) | {"live": _summary(one.live), "shadow": _summary(one.shadow)} for one in diff.shown
+        ],
+    }
+
+
+def _print(diff: Diff, output: Console) -> None:
+    lines = [
+        f"live {diff.live}, shadow {diff.shadow}: {diff.wallets:,} wallets, {diff.entries:,} live entries compared"
+    ]
+    if diff.cut.not_compared:
+        lines.append(
+            f"at most {diff.cut.not_compared:,} newer input records are not in both yet and were not compared"
+        )
+    for one in diff.shown:
+        lines += _wallet(one)
+    if more := diff.different - len(diff.shown):
+        lines.append(f"... {more:,} more wallets")
+    lines += [f"{count:,} {kind}" for kind, count in diff.kinds.most_common()]
+    for reason in sorted(diff.live_reasons | diff.shadow_reasons):
+        live, shadow = diff.live_reasons.get(reason, 0), diff.shadow_reasons.get(reason, 0)
+        if live != shadow:
+            lines.append(f"rejected as {reason}: {live:,} in live, {shadow:,} in the shadow")
+    for line in lines:
+        output.print(line, markup=False)
+    if diff.equal:
+        output.print("every wallet is the same in both", style="green")
+    else:
+        output.print(f"{diff.different:,} wallets differ", style="red")
+
+
+def _wallet(one: WalletDifference) -> list[str]:
+    lines = [f"wallet {one.wallet_id}: live {_told(one.live)}; shadow {_told(one.shadow)}"]
+    lines += [f"  {_change(change)}" for change in (*one.causes, *one.consequences)]
+    return [*lines, f"  ... {one.more_changes:,} more"] if one.more_changes else lines
+
+
+def _told(summary: WalletSummary | None) -> str:
+    if summary is None:
+        return "no entry"
+    return f"{summary.balance} {summary.currency} after {summary.entries:,} entries"
+
+
+def _summary(summary: WalletSummary | None) -> dict[str, object] | None:
+    if summary is None:
+        return None
+    return {name: value for name, value in summary._asdict().items() if name not in {"wallet_id", "digest"}}
+
+
+def _change(change: Change) -> str:
+    sign = "-" if change.type == "DEBIT" else "+"
+    told = f"{change.transaction_id} {sign}{change.amount} {change.kind}"
+    if change.detail:
+        return f"{told} ({change.detail})"
+    if change.live and change.shadow and "rejected" not in {*change.live, *change.shadow}:
+        both = ", ".join(f"{name} {value} / {change.shadow[name]}" for name, value in change.live.items())
+        return f"{told} (live / shadow: {both})"
+    return told

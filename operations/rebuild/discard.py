@@ -2,6 +2,8 @@
 
 import shutil
 import time
+from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
@@ -9,7 +11,6 @@ import typer
 from confluent_kafka import KafkaError, KafkaException
 
 from config.errors import NotReachable, Refused
-from config.logs import EventLog
 from operations.cli.output import as_line
 from operations.rebuild.place import Place, groups_of
 from operations.rebuild.switch import members
@@ -17,7 +18,7 @@ from sinks import shadow
 from topics.cluster import ASK_S, describe
 from topics.names import Topics
 
-log = EventLog("operations.rebuild")
+GONE = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_TOPIC_OR_PART})
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def run(place: Place, *, execute: bool, switched: bool) -> Removal:
             f"{place.shadow.prefix!r} was switched to at {record.switched_at}: it may be live now; if it is not, add "
             "--even-switched"
         )
-    groups = [group for group in place.own_groups if _exists(place, group)]
+    groups = _existing(place)
     for group in groups:
         if working := members(place, group):
             raise Refused(f"{working[0]} is working in group {group}: stop it first")
@@ -55,7 +56,8 @@ def run(place: Place, *, execute: bool, switched: bool) -> Removal:
         if execute:
             # The record goes last: without it, leftovers could not be recognised as a shadow's.
             shadow.drop_everything(connection)
-            _delete_groups(place, groups)
+            if groups:
+                _gone("group", place.client.delete_consumer_groups(groups, request_timeout=ASK_S))
             _delete_topics(place, topics[:-1])
             shutil.rmtree(place.folder, ignore_errors=True)
             _delete_topics(place, topics[-1:])
@@ -88,35 +90,29 @@ def _refuse_what_is_live(place: Place, topics: list[str], groups: list[str]) -> 
         )
 
 
-def _exists(place: Place, group: str) -> bool:
+def _existing(place: Place) -> list[str]:
     try:
         listed = place.client.list_consumer_groups(request_timeout=ASK_S).result(2 * ASK_S)
     except KafkaException as error:
         raise NotReachable(f"Kafka did not list the groups: {error.args[0].str()}") from None
-    return any(one.group_id == group for one in listed.valid)
+    there = {one.group_id for one in listed.valid}
+    return [group for group in place.own_groups if group in there]
 
 
-def _delete_groups(place: Place, groups: list[str]) -> None:
-    if not groups:
-        return
-    for group, answer in place.client.delete_consumer_groups(groups, request_timeout=ASK_S).items():
+def _gone(what: str, answers: Mapping[str, Future[None]]) -> None:
+    """Wait until these are deleted; raises Refused unless they are, or were not there."""
+    for name, answer in answers.items():
         try:
             answer.result(2 * ASK_S)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
-                raise Refused(f"Kafka did not delete group {group}: {error.args[0].str()}") from None
+            if error.args[0].code() not in GONE:
+                raise Refused(f"Kafka did not delete {what} {name}: {error.args[0].str()}") from None
 
 
 def _delete_topics(place: Place, topics: list[str]) -> None:
     if not topics:
         return
-    answers = place.client.delete_topics(topics, operation_timeout=ASK_S, request_timeout=ASK_S)
-    for topic, answer in answers.items():
-        try:
-            answer.result(2 * ASK_S)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise Refused(f"Kafka did not delete topic {topic}: {error.args[0].str()}") from None
+    _gone("topic", place.client.delete_topics(topics, operation_timeout=ASK_S, request_timeout=ASK_S))
     # Brokers may list deleted topics for a moment longer, and then a new shadow would be refused.
     deadline = time.monotonic() + ASK_S
     while time.monotonic() < deadline:

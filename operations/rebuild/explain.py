@@ -1,9 +1,12 @@
-"""Why a transaction is in only one ledger, or has other values in the other."""
+"""Which entries of two ledgers are the same transaction, and why one is in only one of them or has other values."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
+from typing import Any
 
-from operations.rebuild.align import Pair
 from operations.rebuild.cut import CommonCut
 from operations.rebuild.place import Place
 from operations.rejections.listing import transaction_in
@@ -17,6 +20,55 @@ FIELDS = ("transaction_id", "type", "amount", "currency", "sequence", "balance",
 #: Fields that must agree, too, if both read the same topic.
 SAME_INPUT_FIELDS = (*FIELDS, "source_partition", "source_offset", "hash")
 NOT_FOUND = "no rejection found"
+#: Most entries that wait for their counterpart; beyond that, the oldest is taken to have none.
+WAITING = 10_000
+
+#: The same transaction in both ledgers, or in one of them.
+Pair = tuple[ComparedEntry | None, ComparedEntry | None]
+
+
+def aligned(
+    live: Iterable[ComparedEntry], shadow: Iterable[ComparedEntry], *, same_input: bool
+) -> Iterator[Pair]:
+    """Pair up all entries, wallet by wallet; both sides must be ordered by wallet and sequence.
+
+    With the same input, entries are matched by source offset. A copy has other offsets; there they are matched by id
+    and order in time.
+    """
+
+    def order(one: tuple[int, ComparedEntry]) -> tuple[str, Any]:
+        # Code point order of wallet ids is also the order of their UTF-8 bytes.
+        return one[1].wallet_id, one[1].source_offset if same_input else one[1].recorded_at
+
+    both = merge(((0, one) for one in live), ((1, one) for one in shadow), key=order)
+    for _, of_wallet in groupby(both, key=lambda one: one[1].wallet_id):
+        # Entries without a counterpart so far, the oldest first, by what matches them.
+        waiting: tuple[dict[Hashable, deque[ComparedEntry]], ...] = ({}, {})
+        counts = [0, 0]
+        for side, entry in of_wallet:
+            known_by = entry.source_offset if same_input else entry.transaction_id
+            if known_by in waiting[1 - side]:
+                counts[1 - side] -= 1
+                yield _pair(side, entry, _popped(waiting[1 - side], known_by))
+                continue
+            waiting[side].setdefault(known_by, deque()).append(entry)
+            counts[side] += 1
+            if counts[side] > WAITING:
+                counts[side] -= 1
+                yield _pair(side, _popped(waiting[side], next(iter(waiting[side]))), None)
+        for side in (0, 1):
+            yield from (_pair(side, entry, None) for some in waiting[side].values() for entry in some)
+
+
+def _popped(waiting: dict[Hashable, deque[ComparedEntry]], known_by: Hashable) -> ComparedEntry:
+    entry = waiting[known_by].popleft()
+    if not waiting[known_by]:
+        del waiting[known_by]
+    return entry
+
+
+def _pair(side: int, entry: ComparedEntry, other: ComparedEntry | None) -> Pair:
+    return (other, entry) if side else (entry, other)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,20 @@
-"""The input of a rebuild: check that it is whole, find its ends, and make the copy's topic and subjects."""
+"""The input of a rebuild: check that it is whole, find its ends, make the copy's topic, take over the schema ids."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from operations.rebuild.place import Place
-from operations.setup.init import create, settled
+from operations.sending.exactly_once import ExactlyOnce
+from operations.setup.init import create
+from operations.verify.cut import cuts
+from schemas.accepted import Accepted
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
-from topics.cluster import FoundTopic, describe, input_bytes, offsets
-from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, TopicSpec
+from streams.accepted import own, read_accepted
+from topics.cluster import describe, input_bytes, offsets, read_pipeline
+from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics, TopicSpec
 
 log = EventLog("operations.rebuild")
 
@@ -46,9 +54,6 @@ def make_topic(place: Place) -> bool:
     sizes = {"max.message.bytes": str(max(accepted, KAFKA_MESSAGE_BYTES, records) + GROWTH_BYTES)}
     spec = TopicSpec(topic, place.shadow.partitions, FOR_EVER | ANY_TIME | sizes)
     create(place.client, [spec], place.shadow.replication)
-    found: dict[str, FoundTopic] = settled(place.client, (topic,))
-    if topic not in found:
-        raise NotReachable(f"Kafka did not create topic {topic} in time: run it again")
     return True
 
 
@@ -83,3 +88,72 @@ def list_schemas(place: Place, known: set[int] | None = None) -> int:
     except RegistryAway as error:
         raise NotReachable(f"no registry: {error}; run it again to continue") from error
     return count
+
+
+def take_ids_over(place: Place) -> None:
+    """Write the accepted ids to the shadow's pipeline topic, for partitions that its worker has not started.
+
+    Otherwise that worker would ask the registry, whose versions come and go, about records that the live one decided
+    long ago.
+    Over the same input, these are the ids of the same partition of the live pipeline, and no others up to where that
+    one is. A copy has other offsets: there, an id accepted in any partition is accepted in all, from the first record
+    on. Either all of it is written or nothing.
+    """
+    if place.live.registry is None:
+        return
+    pipeline = read_pipeline(place.shadow)
+    if pipeline is None:
+        raise Refused(
+            f"topic {Topics.of(place.shadow).pipeline} holds no pipeline record: run `wallet rebuild start` again"
+        )
+    there = read_accepted(place.shadow)
+    decided = {
+        cut.partition: cut.source for cut in cuts(place.shadow, place.client, range(pipeline.partitions))
+    }
+    new = [at for at, source in decided.items() if source == 0 and at not in there]
+    # 1. How far the live pipeline is, 2. its accepted ids: in this order, none that matters before 1. is missed.
+    handled = {
+        cut.partition: cut.source for cut in cuts(place.live, place.client, range(place.live.partitions))
+    }
+    kept = read_accepted(place.live)
+    foreign = {
+        at: {one.schema_id: one for one in ids if one.schema_id != pipeline.transaction_schema_id}
+        for at, ids in kept.items()
+    }
+    records: list[Accepted] = []
+    if place.copied:
+        anywhere = {schema_id: one for ids in foreign.values() for schema_id, one in ids.items()}
+        for at in new:
+            records += [own(pipeline, at, 0), *_in(at, anywhere.values(), from_offset=0)]
+    else:
+        for at in new:
+            if at in kept:  # otherwise an older release wrote there, and its worker asks the registry
+                records += [own(pipeline, at, handled[at]), *_in(at, foreign[at].values())]
+    if records:
+        _write(place, records)
+
+
+def _in(partition: int, ids: Iterable[Accepted], from_offset: int | None = None) -> list[Accepted]:
+    return [
+        replace(
+            one,
+            partition=partition,
+            from_offset=one.from_offset if from_offset is None else from_offset,
+            complete_to=None,
+        )
+        for one in ids
+    ]
+
+
+def _write(place: Place, records: list[Accepted]) -> None:
+    writer = ExactlyOnce(
+        place.shadow,
+        f"{place.shadow.prefix}-init",
+        place.shadow.group,
+        taken_over="another command makes this shadow",
+        again="run it again to continue",
+    )
+    with closing(writer):
+        writer.open()
+        pipeline = Topics.of(place.shadow).pipeline
+        writer.write(pipeline, ((one.to_json(), one.key, 0, 0, ()) for one in records), ())

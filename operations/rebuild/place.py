@@ -1,25 +1,100 @@
 """The two pipelines of a rebuild: the live one that the settings name, and its shadow."""
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from config.decisions import Overdraft
-from config.errors import ConfigurationError, Refused
+from config.errors import ConfigurationError, NotReachable, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.rebuild import record as rebuild_record
-from operations.rebuild.record import Record
+from operations.setup.init import create
 from sinks import shadow
 from sinks.postgres import connect
-from topics.cluster import describe, identity, quiet_admin, read_pipeline, wait_for_kafka
-from topics.names import Topics
+from topics.clients import librdkafka
+from topics.cluster import describe, identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
+from topics.names import COMPACTED, Topics, TopicSpec
+from topics.topic_log import TopicLog
 
+FORMAT = 1
+KEY = b"rebuild"
+WRITE_S = 30.0
 #: The sinks that write rows from the topics.
 SINKS = ("ledger", "snapshots", "rejections")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a shadow belongs to: the live pipeline, its input topic with its id, and the shadow's own database.
+
+    It makes a prefix a shadow: one JSON record in the compacted topic `<shadow>.rebuild`, written before anything else
+    of a shadow and removed after everything else. So whatever exists under a prefix without it is not ours.
+    `policies` are the shadow's, by setting, so that you need not repeat them. `switched_at` is when it became the live
+    one, ISO 8601; None until then.
+    """
+
+    live: str
+    input: str
+    input_id: str
+    database: str
+    policies: dict[str, object]
+    started_at: str
+    switched_at: str | None = None
+    format: int = FORMAT
+
+
+def topic_of(prefix: str) -> str:
+    """The topic that holds the record."""
+    return f"{prefix}.rebuild"
+
+
+def read_record(settings: Settings, client: AdminClient) -> Record | None:
+    """The record under these settings' prefix; None if there is no shadow."""
+    topic = topic_of(settings.prefix)
+    if topic not in describe(client, [topic]):
+        return None
+    found = offsets_of(client, [(topic, 0)])[topic, 0]
+    with closing(TopicLog(settings, topic)) as log:
+        newest = log.last_before(0, found.begin, found.end)
+    if newest is None or (value := newest.value()) is None:
+        return None
+    fields = json.loads(value)
+    if fields.get("format") != FORMAT:
+        raise Refused(
+            f"the record in {topic} has format {fields.get('format')!r}, this version reads {FORMAT}: upgrade"
+        )
+    return Record(**fields)
+
+
+def write_record(settings: Settings, client: AdminClient, record: Record) -> None:
+    """Write the record; creates its topic if needed."""
+    topic = topic_of(settings.prefix)
+    if topic not in describe(client, [topic]):
+        create(client, [TopicSpec(topic, 1, dict(COMPACTED))], settings.replication)
+    failed: list[str] = []
+    producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True))
+    try:
+        producer.produce(
+            topic,
+            json.dumps(asdict(record)).encode(),
+            KEY,
+            0,
+            on_delivery=lambda error, _: failed.append(error.str()) if error else None,
+        )
+        left = producer.flush(WRITE_S)
+    except KafkaException as error:
+        raise NotReachable(
+            f"cannot write the record in {topic}: {error.args[0].str()}; run it again"
+        ) from None
+    if left or failed:
+        raise NotReachable(
+            f"cannot write the record in {topic}: {failed[0] if failed else 'no answer'}; run it again"
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +160,7 @@ class Place:
         None is the live pipeline's: `find` has compared the names.
         """
         own = Topics.of(self.shadow.model_copy(update={"input": None}))
-        return [*own.partitioned, own.pipeline, rebuild_record.topic_of(self.shadow.prefix)]
+        return [*own.partitioned, own.pipeline, topic_of(self.shadow.prefix)]
 
     @property
     def own_groups(self) -> list[str]:
@@ -133,7 +208,7 @@ def find(settings: Settings, prefix: str | None, policies: Policies | None = Non
     live = pipeline.rule(settings)
     beside = _shadow(live, named)
     _refuse_shared_names(live, beside)
-    record = rebuild_record.read(beside, client)
+    record = read_record(beside, client)
     beside = _with_policies(live, beside, record, policies)
     _, input_id = identity(client, Topics.of(live).transactions)
     place = Place(live, beside, record, _databases(live, beside), input_id, client)

@@ -4,24 +4,26 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from config.errors import NotReachable, Stopped
+from config.errors import NotReachable, Refused, Stopped
+from config.folders import locked, private
 from config.logs import EventLog
 from config.settings import Settings
+from config.times import rfc3339
 from operations.cli import context
 from operations.cli.children import Children
-from operations.cli.output import progress
-from operations.cli.waiting import LOOK_EVERY_S, until_done
-from operations.rebuild.begin import begin
+from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
-from operations.rebuild.ids import take_ids_over
-from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes
-from operations.rebuild.lag import At, ends_of, lags_of, missing
-from operations.rebuild.place import SINKS, Place
+from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
+from operations.rebuild.place import POLICIES, SINKS, Place, Record, write_record
+from operations.rebuild.status import At, ends_of, handled, lags_of, missing
 from operations.setup import init
-from sinks import postgres
-from topics import group_offsets
+from sinks import shadow
+from sinks.postgres import questions
+from topics.cluster import describe
 from topics.lag import LagReader
 from topics.names import Topics
 
@@ -76,8 +78,6 @@ def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> None:
 
 
 def _copy_to(copy: Copy, ends: Mapping[int, int], running: Children, *, last: bool) -> None:
-    """Copy the live input up to these ends."""
-
     def left() -> int:
         return sum(end - min(copy.copied[at], end) for at, end in ends.items())
 
@@ -99,7 +99,7 @@ def _log_rate(what: str, records: int, took_s: float) -> None:
 def _check(running: Children) -> None:
     """Raise Stopped, with the child's last line, if the worker or the sinks have ended."""
     try:
-        running.check()
+        running.raise_if_ended()
     except Stopped as ended:
         first, *lines = str(ended).splitlines()
         raise Stopped(
@@ -118,7 +118,7 @@ def children(place: Place) -> Iterator[Children]:
     variables |= context.environment(place.shadow)
     with Children(variables, logs, works_in=empty) as running:
         for name in ("worker", "sink"):
-            attended = (sys.executable, "-m", "operations.cli.attended", str(os.getpid()))
+            attended = (sys.executable, "-m", "operations.cli.children", str(os.getpid()))
             running.start_command(name, *attended, name)
         yield running
 
@@ -168,10 +168,44 @@ def _done(positions: Mapping[At, int | None], ends: Ends) -> int:
 
 
 def _folded(place: Place) -> dict[At, int | None]:
-    topic = Topics.of(place.shadow).transactions
-    folded = group_offsets.offsets(place.shadow, topic, range(place.shadow.partitions), wait=False)
-    return {(topic, at): offset for at, offset in folded.items()}
+    return handled(place.shadow, Topics.of(place.shadow).transactions, place.shadow.partitions)
 
 
 def _written(settings: Settings) -> dict[At, int | None]:
-    return {at: row.next_offset for at, row in postgres.written(settings).items()}
+    return {at: row.next_offset for at, row in questions.written(settings).items()}
+
+
+def begin(place: Place) -> Place:
+    """Write the record that makes the prefix a shadow; raises Refused if anything else exists under it."""
+    if place.record:
+        if place.record.switched_at:
+            raise Refused(
+                f"{place.shadow.prefix!r} was switched to at {place.record.switched_at}: choose another --prefix"
+            )
+        return place
+    there = describe(place.client, place.own_topics[:-1])
+    if there:
+        raise Refused(
+            f"{', '.join(sorted(there))} exist but are not a shadow of {place.live.prefix!r}: choose another --prefix"
+        )
+    with closing(shadow.connect_shadow(place.shadow)) as connection:
+        if found := shadow.tables(connection):
+            raise Refused(
+                f"the database of WALLET_REBUILD_POSTGRES is not empty ({', '.join(found[:5])}): create an empty one"
+            )
+    now = rfc3339(datetime.now(UTC))
+    fixed = {name: getattr(place.shadow, name) for name in POLICIES}
+    record = Record(place.live.prefix, place.input, place.input_id, place.database, fixed, now)
+    write_record(place.shadow, place.client, record)
+    return replace(place, record=record)
+
+
+def alone(place: Place) -> AbstractContextManager[None]:
+    """Only one command at a time works on a shadow's folder; a second one is refused and told the first one's pid."""
+    private(place.folder, "the shadow's folder, in WALLET_STATE_DIR,")
+    return locked(
+        place.folder / "lock",
+        lambda process: Refused(
+            f"process {process} is working on the shadow {place.shadow.prefix!r}: wait for it, or stop it"
+        ),
+    )

@@ -1,6 +1,9 @@
-"""`wallet rebuild status`: how far the copy, the shadow's worker and its sinks are in each partition."""
+"""`wallet rebuild status`: how far the copy, the shadow's worker and its sinks are in each partition.
 
-from collections.abc import Mapping, Sequence
+A reader that is behind an end may still have every record before it: offsets also count transaction marks.
+"""
+
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
@@ -8,28 +11,49 @@ import typer
 
 from config.settings import Settings
 from operations.cli.output import as_line, console, lag_cell, show_table, table
-from operations.rebuild.lag import At, ends_of, lags_of, missing
+from operations.looking.status import Step
+from operations.rebuild.input import input_ends
 from operations.rebuild.place import SINKS, Place
-from sinks import postgres, shadow
+from sinks import shadow
+from sinks.postgres import questions
 from topics import group_offsets
-from topics.cluster import describe
+from topics.cluster import all_there, describe
+from topics.incoming import Incoming
 from topics.lag import LagReader
 from topics.names import Topics
 
+#: A topic and a partition of it.
+At = tuple[str, int]
 
-@dataclass(frozen=True)
-class Step:
-    """One partition at one reader: the next offset to read, the end (`ends_of`), and about how many records are left.
 
-    `position` is None if the reader has not started. The lag is 0 only if nothing is missing.
+def ends_of(place: Place, topic: str) -> dict[At, int]:
+    """The current end of each partition of the live input or of one of the shadow's topics.
+
+    For the shadow's topics, the very end: missing marks are on their way. For the live input, the read-committed end:
+    what an upstream transaction holds open may never commit.
     """
+    if topic == place.input:
+        return {(topic, at): end for at, end in input_ends(place).items()}
+    return all_there(place.client, [(topic, at) for at in range(place.shadow.partitions)])
 
-    reader: str
-    topic: str
-    partition: int
-    position: int | None
-    end: int
-    lag: int
+
+def lags_of(place: Place) -> LagReader:
+    """A reader of lags in the live input and the shadow's topics."""
+    return LagReader(place.shadow, Incoming(place.live, place.input))
+
+
+def missing(lags: LagReader, positions: Mapping[At, int | None], ends: Mapping[At, int]) -> dict[At, int]:
+    """About how many records are missing in each partition that is not read to its end; empty is exact.
+
+    An end beyond the read-committed one is reached only when that has caught up.
+    """
+    behind = {at: positions.get(at) or 0 for at, end in ends.items() if (positions.get(at) or 0) < end}
+    looked = lags.look(behind)
+    return {
+        at: ends[at] - position
+        for at, position in behind.items()
+        if at not in looked or looked[at].records != 0 or looked[at].stable_end < ends[at]
+    }
 
 
 @dataclass(frozen=True)
@@ -63,15 +87,13 @@ def look(place: Place) -> Progress:
     if len(describe(place.client, topics.partitioned)) == len(topics.partitioned):
         with closing(lags_of(place)) as lags:
             if place.copied:
-                copied = _handled(place.copying, place.input, place.live.partitions)
+                copied = handled(place.copying, place.input, place.live.partitions)
                 steps += _steps(place, lags, "copy", place.input, copied)
-            folded = _handled(place.shadow, topics.transactions, place.shadow.partitions)
+            folded = handled(place.shadow, topics.transactions, place.shadow.partitions)
             steps += _steps(place, lags, "worker", topics.transactions, folded)
             written = _written(place)
             for sink in SINKS:
-                topic = getattr(topics, sink)
-                positions = [written.get((topic, at)) for at in range(place.shadow.partitions)]
-                steps += _steps(place, lags, f"sink {sink}", topic, positions)
+                steps += _steps(place, lags, f"sink {sink}", getattr(topics, sink), written)
     return Progress(
         place.live.prefix,
         place.shadow.prefix,
@@ -115,23 +137,21 @@ def show(progress: Progress, *, as_json: bool) -> None:
 
 
 def _steps(
-    place: Place, lags: LagReader, reader: str, topic: str, positions: Sequence[int | None]
+    place: Place, lags: LagReader, reader: str, topic: str, positions: Mapping[At, int | None]
 ) -> list[Step]:
     ends = ends_of(place, topic)
-    left = missing(lags, {(topic, at): position for at, position in enumerate(positions)}, ends)
-    return [
-        Step(reader, topic, at, position, ends[topic, at], left.get((topic, at), 0))
-        for at, position in enumerate(positions)
-    ]
+    left = missing(lags, positions, ends)
+    return [Step(reader, *at, positions.get(at), end, left.get(at, 0)) for at, end in ends.items()]
 
 
-def _handled(settings: Settings, topic: str, partitions: int) -> list[int | None]:
-    """The group's offset in each partition."""
-    return [*group_offsets.offsets(settings, topic, range(partitions), wait=False).values()]
+def handled(settings: Settings, topic: str, partitions: int) -> dict[At, int | None]:
+    """The offset of the settings' group in each partition."""
+    found = group_offsets.offsets(settings, topic, range(partitions), wait=False)
+    return {(topic, at): offset for at, offset in found.items()}
 
 
-def _written(place: Place) -> Mapping[At, int]:
+def _written(place: Place) -> Mapping[At, int | None]:
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if "sink_positions" not in shadow.tables(connection):
             return {}
-    return {at: row.next_offset for at, row in postgres.written(place.shadow).items()}
+    return {at: row.next_offset for at, row in questions.written(place.shadow).items()}

@@ -7,21 +7,23 @@ verified point, so that the switch itself only has to verify what came later.
 import re
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+import typer
 
 from audit.report import Report
 from config.errors import Refused
 from config.logs import EventLog
 from config.times import rfc3339
-from operations.rebuild import record as rebuild_record
+from operations.cli.output import as_line
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
-from operations.rebuild.lag import At, ends_of
-from operations.rebuild.place import Place, groups_of
+from operations.rebuild.place import Place, groups_of, write_record
+from operations.rebuild.status import At, ends_of
 from operations.verify import run as verify
-from operations.verify.options import Options
+from operations.verify.run import Options
 from sinks import shadow
 from sinks.postgres import connect
 from topics import group_offsets
@@ -80,7 +82,7 @@ def run(place: Place, *, execute: bool) -> Outcome:
         _open_to_upstream(place)
     if not record.switched_at:
         now = rfc3339(datetime.now(UTC))
-        rebuild_record.write(place.shadow, place.client, replace(record, switched_at=now))
+        write_record(place.shadow, place.client, replace(record, switched_at=now))
     with closing(connect(place.live)) as connection:
         pause_s = shadow.idle_s(connection)
     return _outcome(place, report, executed=True, obstacles=(), pause_s=pause_s)
@@ -191,3 +193,33 @@ def _changes(place: Place) -> list[Change]:
             )
     changes.append(Change("WALLET_STATE_DIR", str(live.state_dir), str(beside.state_dir)))
     return changes
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    """Print what to do next."""
+    if as_json:
+        typer.echo(as_line(asdict(outcome)))
+        return
+    if outcome.verified_offsets is not None:
+        typer.echo(f"verified: {outcome.verified_offsets:,} offsets of the shadow's input, no differences")
+    for obstacle in outcome.obstacles:
+        typer.echo(f"before the switch: {obstacle}")
+    typer.echo(
+        "change these settings of workers, sinks and readers now:"
+        if outcome.executed
+        else "settings to change when you switch:"
+    )
+    for change in outcome.changes:
+        typer.echo(
+            f"  {change.setting}={change.shadow or ''}" + (f"   (was {change.live})" if change.live else "")
+        )
+    if outcome.input_changes:
+        typer.echo(
+            f"producers send to {outcome.input} from now on"
+            if outcome.executed
+            else f"producers move to {outcome.input}"
+        )
+    if outcome.executed and outcome.pause_s is not None:
+        typer.echo(f"pause so far: {outcome.pause_s:.1f} s since the live pipeline wrote its last row")
+    if not outcome.executed:
+        typer.echo("rehearsal, nothing was changed: stop the live pipeline, then add --execute")

@@ -5,17 +5,13 @@ from typing import Annotated
 
 import typer
 
-from operations.cli.arguments import aware_time
+from operations.cli.arguments import Execute, From, Json, To, group
 from operations.cli.context import briefly, current
-from operations.rejections import resubmit
-from operations.rejections import show as rejections_show
+from operations.rejections import listing, resubmit
 from operations.rejections.listing import Wanted, reasons_of
 
-app = typer.Typer(
-    help="List rejected records, show one, resubmit some.", no_args_is_help=True, add_completion=False
-)
+app = group("List rejected records, show one, resubmit some.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; repeatable.")]
 Partition = Annotated[int | None, typer.Option(min=0, help="Only this partition of the input.")]
 FromOffset = Annotated[int | None, typer.Option(min=0, help="Start at this offset of the input.")]
@@ -28,23 +24,15 @@ def list_them(
     partition: Partition = None,
     from_offset: FromOffset = None,
     to_offset: ToOffset = None,
-    from_time: Annotated[str | None, typer.Option("--from", help="Start at this time; ISO 8601.")] = None,
-    to_time: Annotated[str | None, typer.Option("--to", help="Stop before this time; ISO 8601.")] = None,
+    from_time: From = None,
+    to_time: To = None,
     key: Annotated[str | None, typer.Option(help="Only records with this key.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="List this many rejections; all are counted.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List rejections, and count them by reason."""
-    wanted = Wanted(
-        reasons_of(reason or ()),
-        partition,
-        from_offset,
-        to_offset,
-        aware_time("--from", from_time),
-        aware_time("--to", to_time),
-        key,
-    )
-    rejections_show.show_list(briefly(), wanted, limit, as_json=as_json)
+    wanted = Wanted(reasons_of(reason or ()), partition, from_offset, to_offset, from_time, to_time, key)
+    listing.show_list(briefly(), wanted, limit, as_json=as_json)
 
 
 @app.command("show")
@@ -54,7 +42,7 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """Show all of one rejection: headers, bytes in hex, decoded where possible."""
-    rejections_show.show_one(briefly(), partition, offset, as_json=as_json)
+    listing.show_one(briefly(), partition, offset, as_json=as_json)
 
 
 @app.command("resubmit")
@@ -66,7 +54,7 @@ def resubmit_some(
     offsets: Annotated[
         Path | None, typer.Option(help="Only the records in this file of PARTITION:OFFSET lines.")
     ] = None,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it, not only a dry run.")] = False,
+    execute: Execute = False,
     rate: Annotated[float, typer.Option(min=0.1, help="Most records per second.")] = 500.0,
     max_attempts: Annotated[int, typer.Option(min=1, help="Most resubmissions of one record.")] = 3,
     key_from_wallet: Annotated[

@@ -18,7 +18,7 @@ import typer
 from config.errors import ConfigurationError, NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.cli.output import as_line, progress
+from operations.cli.output import Advance, as_line, progress
 from operations.looking.time_lookup import offsets_at
 from operations.rejections.listing import (
     ATTEMPT,
@@ -29,13 +29,13 @@ from operations.rejections.listing import (
     transaction_in,
 )
 from operations.sending.delivery import deliver, may_send, paced
+from operations.sending.generator import Record
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights
 from topics.cluster import describe, offsets_of, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
-from topics.rejections import Headers
 from topics.source import Source
 
 #: Look for resubmitted records from this long before the first rejection: brokers' clocks differ.
@@ -70,16 +70,6 @@ class Outcome:
     not_found: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Again:
-    """A record to send."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    partition: int
-
-
 def named_in(file: Path) -> frozenset[str]:
     """Source records listed in a file, one `partition:offset` a line; # starts a comment."""
     try:
@@ -100,8 +90,19 @@ def named_in(file: Path) -> frozenset[str]:
     return frozenset(named)
 
 
-def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:
-    """Resubmit what is wanted, or say what would happen; raises NotReachable if a record is not confirmed."""
+@dataclass
+class Plan:
+    """What is to be sent: `again` is taken once, and counts into `outcome` what it gives and what it skips."""
+
+    settings: Settings
+    #: Rejections to look at.
+    count: int
+    again: Iterator[Record]
+    outcome: Outcome
+
+
+def plan(settings: Settings, wanted: Wanted, options: Options) -> Plan:
+    """Look at what is wanted; sends nothing."""
     if wanted == Wanted():
         raise ConfigurationError(
             "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
@@ -112,16 +113,27 @@ def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) 
     outcome.not_found = sorted((wanted.named or frozenset()) - found, key=_place)
     done = _done_before(settings, earliest) if earliest else set()
     again = _chosen(settings, pipeline, read(settings, wanted), done, options, outcome)
+    return Plan(settings, count, again, outcome)
+
+
+def send(planned: Plan, rate: float, advance: Advance) -> None:
+    """Send it, at most so many records a second; raises NotReachable if a record is not confirmed."""
+    try:
+        deliver(planned.settings, paced(planned.again, rate), advance)
+    except NotReachable as failure:
+        raise NotReachable(f"{failure}; run it again to continue") from None
+
+
+def run(settings: Settings, wanted: Wanted, options: Options, *, as_json: bool) -> None:
+    """Resubmit what is wanted, or say what would happen; raises NotReachable if a record is not confirmed."""
+    planned = plan(settings, wanted, options)
     if options.execute:
-        with progress("resubmitting", count) as advance:
-            try:
-                deliver(settings, paced(again, options.rate), advance)
-            except NotReachable as failure:
-                raise NotReachable(f"{failure}; run it again to continue") from None
+        with progress("resubmitting", planned.count) as advance:
+            send(planned, options.rate, advance)
     else:
-        for _ in again:
+        for _ in planned.again:
             pass
-    _show(outcome, as_json=as_json)
+    _show(planned.outcome, as_json=as_json)
 
 
 def _looked_up(settings: Settings, wanted: Wanted) -> tuple[int, datetime | None, set[str]]:
@@ -147,7 +159,7 @@ def _chosen(
     done: set[str],
     options: Options,
     outcome: Outcome,
-) -> Iterator[Again]:
+) -> Iterator[Record]:
     """The records to send, in the order of the rejections; counts them and the skipped ones."""
     for rejection in rejections:
         again = None
@@ -168,7 +180,7 @@ def _chosen(
 
 def _again(
     settings: Settings, pipeline: Pipeline, rejection: Rejection, options: Options
-) -> tuple[Again | None, str]:
+) -> tuple[Record | None, str]:
     """The record to send for a rejection, or None and why."""
     key = rejection.key
     if options.key_from_wallet:
@@ -187,7 +199,7 @@ def _again(
         return None, "too large with the headers of a resubmission"
     # Where a partitioner would put it; a record without a key goes to its old partition.
     partition = rejection.partition if key is None else partition_of(key, pipeline.partitions)
-    return Again(key, rejection.value, headers, partition), ""
+    return Record(key, rejection.value, headers, partition), ""
 
 
 def _done_before(settings: Settings, since: datetime) -> set[str]:

@@ -1,8 +1,7 @@
 """Produce records to the input topic, each to its partition, and wait until all are confirmed."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Set
 
 from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AclOperation
@@ -11,6 +10,7 @@ from config.errors import NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.output import Advance
+from operations.sending.generator import Record
 from schemas.producer import queue
 from topics import rights
 from topics.causes import because
@@ -38,30 +38,7 @@ def may_send(settings: Settings, needed: Set[AclOperation] = rights.WRITE) -> tu
     return settings, pipeline
 
 
-class Outgoing(Protocol):
-    """A record to produce."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Its value."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes | None]]:
-        """Its headers, in their order."""
-
-    @property
-    def partition(self) -> int:
-        """Its partition."""
-
-
-R = TypeVar("R", bound=Outgoing)
-
-
-def deliver(settings: Settings, stream: Iterable[Outgoing], advance: Advance) -> int:
+def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> int:
     """Produce records to the input topic and return how many, once every one is confirmed.
 
     Records too large for the pipeline are sent all the same. Raises NotReachable if a record is not confirmed; after
@@ -104,7 +81,7 @@ def deliver(settings: Settings, stream: Iterable[Outgoing], advance: Advance) ->
     return sent
 
 
-def paced(stream: Iterable[R], rate: float | None) -> Iterator[R]:
+def paced(stream: Iterable[Record], rate: float | None) -> Iterator[Record]:
     """The same records, no faster than `rate` a second."""
     if rate is None:
         yield from stream

@@ -53,13 +53,13 @@ class Mix:
 
 
 class Record(NamedTuple):
-    """One record to produce; `transaction` is its form in JSON Lines, None if JSON cannot hold it."""
+    """One record to produce; `transaction` is what a line of JSON can hold of it, if that is all of it."""
 
     key: bytes | None
     value: bytes | None
     headers: Headers
     partition: int
-    transaction: Transaction | None
+    transaction: Transaction | None = None
 
 
 def records(count: int, mix: Mix) -> Iterator[Record]:

@@ -16,7 +16,7 @@ TRANSACTION = Shape(
 
 def to_transaction(fields: Fields) -> Transaction:
     """A transaction from the fields of a row; raises BadLine with the first problem."""
-    TRANSACTION.check(fields)
+    TRANSACTION.require(fields)
     group = fields.get("group_id")
     try:
         return producer.transaction(

@@ -4,9 +4,8 @@ A file is read to its end first, so that nothing is sent from one that turns out
 input is sent as it comes, since it may have no end.
 """
 
-import contextlib
-import struct
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,18 +19,15 @@ from operations.sending.files.file import Form, found
 from operations.sending.files.mapping import load
 from operations.sending.files.shape import BadLine, Row
 from operations.sending.files.source import STDIN
-from operations.sending.files.temporary import room, temporary
+from operations.sending.files.temporary import Spool
 from operations.sending.lines import TRANSACTION, to_json, to_transaction
-from schemas.entries import decode_transaction, encode_transaction
+from schemas.codec import decode_transaction, encode_transaction
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
 
 Tell = Callable[[int, str], None]
 #: A line's number, and its transaction.
 Good = tuple[int, Transaction]
-
-#: Header of a line in the temporary file: its number and the length of its transaction.
-_HEAD = struct.Struct("<QI")
 
 
 @dataclass
@@ -69,7 +65,10 @@ def send_file(
     elif path == STDIN:
         good = _deliver(settings, good_ones, tell)
     else:
-        with _read_first(good_ones) as kept:
+        with closing(Spool()) as spool:
+            for number, transaction in good_ones:
+                spool.add(number, b"", encode_transaction(transaction))
+            kept = ((number, decode_transaction(body)) for number, _, body in spool.lines())
             good = _deliver(settings, kept, tell)
     sent = Sent(good, len(bad), first)
     _show(sent, dry_run=dry_run, as_json=as_json)
@@ -83,26 +82,6 @@ def _show(sent: Sent, *, dry_run: bool, as_json: bool) -> None:
     for one in sent.first:
         typer.echo(as_line(one))
     typer.echo(f"{sent.good} lines {'are good' if dry_run else 'sent'}, {sent.bad} bad", err=True)
-
-
-@contextlib.contextmanager
-def _read_first(lines: Iterator[Good]) -> Iterator[Iterator[Good]]:
-    """Read all lines to the end first; keeps them in a temporary file (`TMPDIR`), about 100 bytes each."""
-    with temporary("send") as kept:
-        for number, transaction in lines:
-            body = encode_transaction(transaction)
-            with room():
-                kept.write(_HEAD.pack(number, len(body)) + body)
-        with room():
-            kept.seek(0)
-        take = kept.read
-
-        def again() -> Iterator[Good]:
-            while head := take(_HEAD.size):
-                number, size = _HEAD.unpack(head)
-                yield number, decode_transaction(take(size))
-
-        yield again()
 
 
 def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:

@@ -2,17 +2,20 @@
 
 import logging
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import typer
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
-from operations.setup import history
+from operations.cli.output import as_line
+from operations.sending.importing.producer import read_progress
 from schemas import registry
 from schemas.versions import SchemaIds
 from sinks.postgres import migrations
@@ -23,8 +26,10 @@ from topics.clients import librdkafka
 from topics.cluster import (
     ASK_S,
     FoundTopic,
+    all_there,
     describe,
     input_bytes,
+    offsets,
     passes,
     quiet_admin,
     read_pipeline,
@@ -32,6 +37,9 @@ from topics.cluster import (
     specs,
     wait_for_kafka,
 )
+from topics.history import CREATE_TIME, is_open
+from topics.incoming import Incoming
+from topics.lag import First
 from topics.names import TIMESTAMP_TYPE, Topics, TopicSpec
 from topics.topic_settings import alter
 
@@ -110,16 +118,15 @@ def _topics(
     lacking = [spec for spec in specs(settings, input_bytes(settings, found)) if spec.name not in found]
     if times == "history":
         lacking = [_open(spec) if spec.name == names.transactions else spec for spec in lacking]
-    create(client, lacking, settings.replication)
-    found = settled(client, everything)
+    found = create(client, lacking, settings.replication, everything)
     # An input on CreateTime is allowed if WALLET_INPUT names it, or once --history has opened ours.
     may_be_open = settings.input is not None or initialised is not None or times != "as they are"
     refuse_differences(settings, found, any_input_time=may_be_open)
     altered = _keep(client, settings, found, agreed=agreed)
     if times == "history":
-        altered += history.open_for_history(client, settings, found)
+        altered += open_for_history(client, settings, found)
     elif times == "upstream":
-        altered += history.open_to_upstream(client, settings, found, agreed=agreed)
+        altered += open_to_upstream(client, settings, found, agreed=agreed)
     return [spec.name for spec in lacking], altered
 
 
@@ -141,21 +148,30 @@ def _keep(
     return [str(change) for change in asked]
 
 
-def create(client: AdminClient, topics: Iterable[TopicSpec], replication: int) -> None:
-    """Create topics; if somebody else has just created one, the check that follows judges it."""
+def create(
+    client: AdminClient, topics: Iterable[TopicSpec], replication: int, others: Iterable[str] = ()
+) -> dict[str, FoundTopic]:
+    """Create topics; returns them and the others that exist, once one answer of a broker has all of them.
+
+    That takes a moment. If somebody else has just created one, the check that follows judges it. Raises NotReachable.
+    """
     wanted = [
         NewTopic(
             spec.name, num_partitions=spec.partitions, replication_factor=replication, config=spec.config
         )
         for spec in topics
     ]
-    told = ""
+    names, told = {topic.topic for topic in wanted} | set(others), ""
     for _ in range(CREATE_ATTEMPTS):
-        if not wanted:
-            return
-        wanted, told = _unanswered(client, wanted)
+        wanted, told = _unanswered(client, wanted) if wanted else (wanted, told)
     if wanted:
         raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
+    deadline = time.monotonic() + ASK_S
+    while lacking := names - (found := describe(client, names)).keys():
+        if time.monotonic() > deadline:
+            raise NotReachable(f"Kafka did not create topic {min(lacking)} in time: run it again")
+        time.sleep(0.1)
+    return found
 
 
 def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTopic], str]:
@@ -174,16 +190,6 @@ def _unanswered(client: AdminClient, wanted: list[NewTopic]) -> tuple[list[NewTo
                 refused = Refused(f"Kafka did not create topic {topic.topic}: {error.str()}")
                 raise because(error, refused) from None
     return left, told
-
-
-def settled(client: AdminClient, names: tuple[str, ...]) -> dict[str, FoundTopic]:
-    """The topics, once the broker knows all of them, which takes a moment after their creation."""
-    deadline = time.monotonic() + ASK_S
-    while True:
-        found = describe(client, names)
-        if len(found) == len(names) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
 
 
 def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
@@ -251,3 +257,72 @@ def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:
     if open_input.is_open(found[name]):
         told.append(f"topic {name} is open for history: run `wallet init --open` before sending live records")
     return told
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """What `wallet init` did."""
+    if as_json:
+        typer.echo(as_line(asdict(report)))
+        return
+    for name in report.created:
+        typer.echo(f"created topic {name}")
+    if report.record_written:
+        typer.echo(f"wrote the pipeline record: {report.pipeline.to_json().decode()}")
+    for name in report.migrated:
+        typer.echo(f"applied migration {name}")
+    for change in report.altered:
+        typer.echo(change)
+    if not (report.created or report.altered or report.record_written or report.migrated):
+        typer.echo("nothing to do: everything exists already")
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def open_for_history(client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic]) -> list[str]:
+    """Put the input on CreateTime; returns what changed, nothing if it was open already.
+
+    Only the topic's setting changes: existing records keep their times.
+    Raises Refused if it holds live records: history after them could not keep its dates.
+    """
+    name = Topics.of(settings).transactions
+    if is_open(found[name]):
+        return []
+    if live := [at for at, tail in tails(client, settings).items() if tail.by_broker]:
+        raise Refused(
+            f"topic {name} holds records with the broker's time (partition {live[0]}): history after them could "
+            "not keep its dates; load it into a new pipeline with another WALLET_PREFIX"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: CREATE_TIME})
+    return [f"topic {name} is open for history: {TIMESTAMP_TYPE}={CREATE_TIME}"]
+
+
+def open_to_upstream(
+    client: AdminClient, settings: Settings, found: Mapping[str, FoundTopic], *, agreed: bool
+) -> list[str]:
+    """Put the input on LogAppendTime; returns what changed, nothing if it was there already.
+
+    Raises Refused while an import is unfinished, unless `agreed`.
+    """
+    name = Topics.of(settings).transactions
+    if not is_open(found[name]):
+        return []
+    progress = read_progress(settings)
+    if progress and not progress.finished and not agreed:
+        raise Refused(
+            f"an import is unfinished at line {progress.done} of {progress.lines}: run it again to finish it, or add "
+            "--yes to leave out the rest forever"
+        )
+    alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
+    return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
+
+
+def tails(client: AdminClient, settings: Settings) -> dict[int, First]:
+    """The newest committed record of each input partition that has one; waits for open transactions."""
+    name = Topics.of(settings).transactions
+    logs = offsets(client, {name: settings.partitions})
+    found: dict[int, First] = {}
+    with closing(Incoming(settings, name)) as incoming:
+        for (_, partition), end in all_there(client, logs).items():
+            if newest := incoming.newest(partition, logs[name, partition].begin, end):
+                found[partition] = newest
+    return found

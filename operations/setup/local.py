@@ -14,24 +14,18 @@ from rich.console import Console
 from config.errors import WalletError
 from config.logs import masked
 from config.settings import from_environment
-from local.progress import Progress
+from local.server import Progress
 from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
+from operations.cli.arguments import Json, group
 from operations.cli.context import LOCAL_PARTITIONS
 
-app = typer.Typer(
-    help="Run a real Kafka and PostgreSQL on this machine.", no_args_is_help=True, add_completion=False
-)
+app = group("Run a real Kafka and PostgreSQL on this machine.")
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class StackDown(WalletError):  # noqa: N818 - the name is the message
-    """The stack is down, so it has no addresses."""
-
-
 Folder = Annotated[Path, typer.Option(help="Folder for the stack's data and logs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
@@ -56,7 +50,7 @@ def env(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     """
     addresses = Stack(folder).addresses_if_up()
     if addresses is None:
-        raise StackDown(f"the local stack in {folder} is down: run `{_command('up', folder)}`")
+        raise WalletError(f"the local stack in {folder} is down: run `{_command('up', folder)}`")
     # The number of partitions, too: with addresses set, the default would be a real cluster's.
     variables = {**addresses.environment, "WALLET_PARTITIONS": str(LOCAL_PARTITIONS)}
     if as_json:

@@ -5,9 +5,9 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -22,16 +22,31 @@ from audit.seals import Places
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.output import Advance, behind
-from operations.verify.opened import Opened
 from schemas.accepted import AcceptedIds
 from schemas.versions import SchemaIds
 from topics.cluster import offsets_of, quiet_admin
-from topics.names import Topics
+from topics.incoming import Incoming
+from topics.names import GROWTH_BYTES, Topics
 from topics.source import Source
 
 #: Seconds between updates of the bar from the processes.
 LOOK_S = 0.5
 GROUPS = "groups"
+
+
+@contextmanager
+def readers(settings: Settings, max_record_bytes: int) -> Iterator[Callable[[str], Incoming]]:
+    """Readers of topics, by name, opened on first use."""
+    input_topic = Topics.of(settings).transactions
+    with ExitStack() as stack:
+
+        @cache
+        def reader(topic: str) -> Incoming:
+            # Derived records are larger: they add an entry's numbers or a rejection's headers.
+            most_bytes = max_record_bytes if topic == input_topic else 2 * max_record_bytes + GROWTH_BYTES
+            return stack.enter_context(closing(Incoming(settings, topic, most_bytes)))
+
+        yield reader
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
             yield from records
 
     contract, done = contract_of(topics.transactions, task.pipeline, task.ids, task.accepted), 0
-    with Opened(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
+    with readers(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
         for span in spans:
             audit = PartitionAudit(
                 contract,

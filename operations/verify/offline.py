@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from audit.avro import Entry
-from audit.certify import frame
 from audit.columns import sources
-from audit.contract import NO_HASH, Contract
+from audit.contract import NO_HASH, Contract, frame
 from audit.groups import GroupSums
 from audit.lanes import NONE, rejection_sources
 from audit.months import Month
@@ -30,9 +29,9 @@ from operations.cli.arguments import partitions_of
 from operations.cli.output import behind, progress
 from operations.export.manifest import NAME, ExportedMonth, File, Manifest, sha256_of
 from operations.sending.files.parquet import libraries
-from operations.verify import exported
 from operations.verify.judging import GROUPS, contract_of
-from operations.verify.options import Options
+from operations.verify.report import export
+from operations.verify.run import Options
 from schemas.accepted import Accepted, AcceptedIds
 from topics.names import Topics
 from topics.source import Source
@@ -76,7 +75,7 @@ class Folder:
                             f"continues at {behind_it.from_offset}: export it again into another folder"
                         )
 
-    def check(self) -> None:
+    def compare_with_manifest(self) -> None:
         """Report files that are missing or do not match the manifest."""
         for files in [*self.files.values(), *self.months.values()]:
             for one in files:
@@ -171,7 +170,7 @@ class Reader:
 
 def run(path: Path, options: Options) -> Report:
     """Verify an export and report; raises a WalletError if that is not possible."""
-    options.check_offline()
+    options.refuse_what_needs_servers()
     began_s, began_cpu_s = time.monotonic(), time.process_time()
     if not (path / NAME).is_file():
         raise ConfigurationError(f"{path} holds no export: write one with `wallet export topics {path}`")
@@ -184,7 +183,7 @@ def run(path: Path, options: Options) -> Report:
     if folder.months and not folder.files:
         return _of_months(folder, manifest, topics, contract, report, options)
     folder.refuse_gaps(partitions)
-    folder.check()
+    folder.compare_with_manifest()
     kinds = dict(
         zip((topics.transactions, topics.ledger, topics.rejections, topics.snapshots), KINDS, strict=True)
     )
@@ -223,7 +222,7 @@ def run(path: Path, options: Options) -> Report:
     report.took_s = report.folding_s = time.monotonic() - began_s
     report.folding_cpu_s = time.process_time() - began_cpu_s
     if options.export:
-        exported.write(report, str(manifest.origin.get("input topic")), "", options.export)
+        export(report, str(manifest.origin.get("input topic")), "", options.export)
     return report
 
 
@@ -236,7 +235,7 @@ def _of_months(
             "--partition needs an export of whole partitions: a seal covers all partitions; leave it out"
         )
     began_s = time.monotonic()
-    folder.check()
+    folder.compare_with_manifest()
     wallets: dict[str, Entry] = {}
     total = sum(one.records for files in folder.months.values() for one in files)
     with progress("verifying", total) as advance:
@@ -255,7 +254,7 @@ def _of_months(
     report.notes.append(MONTHS_ALONE)
     report.took_s = report.folding_s = time.monotonic() - began_s
     if options.export:
-        exported.write(report, str(manifest.origin.get("input topic")), "", options.export)
+        export(report, str(manifest.origin.get("input topic")), "", options.export)
     return report
 
 
@@ -281,7 +280,6 @@ def _span(folder: Folder, at: int, kinds: Mapping[str, str]) -> Span:
 
 
 def _pipeline(path: Path, manifest: Manifest) -> tuple[Pipeline, Topics, Contract]:
-    """The pipeline that the manifest describes."""
     origin = manifest.origin
     try:
         pipeline = Pipeline.from_json(json.dumps(origin["pipeline"]).encode())

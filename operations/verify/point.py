@@ -51,7 +51,7 @@ def load(folder: Path, work: Path) -> Point:
     return point
 
 
-def check(point: Point, prefix: str, cluster: str, topic_id: str) -> None:
+def refuse_another(point: Point, prefix: str, cluster: str, topic_id: str) -> None:
     """Raise Refused if a point belongs to something else."""
     wanted = {"prefix": prefix, "cluster": cluster, "topic_id": topic_id}
     wrong = [name for name, value in wanted.items() if getattr(point, name) != value]

@@ -6,45 +6,120 @@ it certifies.
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+
+from confluent_kafka.admin import AdminClient
 
 from audit.database import DatabaseAudit
 from audit.digests import new_key
 from audit.expected import ExpectedRows
 from audit.groups import GroupSums
 from audit.partition import STRETCH_RECORDS, Span
-from audit.report import Differences, Findings, Report
-from config.errors import Refused
+from audit.report import Difference, Differences, Findings, Report
+from config.errors import ConfigurationError, Refused
 from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
+from operations.cli.arguments import partitions_of
 from operations.cli.output import progress
-from operations.verify import exported
+from operations.looking.time_lookup import offsets_at
 from operations.verify import point as verify_point
 from operations.verify.cut import Cut, cuts, earlier
-from operations.verify.judging import GROUPS, Judgement, Task, judge_all
-from operations.verify.opened import Opened
-from operations.verify.options import Options
+from operations.verify.judging import GROUPS, Judgement, Task, judge_all, readers
 from operations.verify.point import Point
-from operations.verify.topics import check_topics, finite
+from operations.verify.report import export, refuse_unwritable
 from schemas.registry import schema_ids, writers
 from sinks.postgres.looking import looking
 from streams.accepted import ids_to_audit_with, read_accepted
-from topics.cluster import identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
+from topics.cluster import (
+    FoundTopic,
+    describe,
+    differences,
+    identity,
+    input_bytes,
+    offsets_of,
+    quiet_admin,
+    read_pipeline,
+    specs,
+    wait_for_kafka,
+)
 from topics.names import Topics
 from topics.source import Source
 
 log = EventLog("operations.verify")
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to verify: all partitions or one, from the start or a verified point, up to an end."""
+
+    partition: int | None = None
+    to_offset: int | None = None
+    to_time: datetime | None = None
+    since: Path | None = None
+    save: Path | None = None
+    postgres: bool = True
+    shown: int = 20
+    jobs: int = 1
+    export: Path | None = None
+
+    @property
+    def to_an_end(self) -> bool:
+        """Whether an end is given."""
+        return self.to_offset is not None or self.to_time is not None
+
+    def refuse_contradictions(self) -> None:
+        """Raise ConfigurationError for contradictory options."""
+        if self.to_offset is not None and self.partition is None:
+            raise ConfigurationError("--to-offset needs one partition: add --partition N")
+        if self.to_offset is not None and self.to_time is not None:
+            raise ConfigurationError("use either --to-offset or --to-time, not both")
+        if self.to_time and self.to_time > datetime.now(UTC):
+            raise ConfigurationError(
+                f"--to-time {rfc3339(self.to_time)} is in the future: leave it out for now"
+            )
+        if self.save and self.to_an_end:
+            raise ConfigurationError(
+                "--save saves the state at the newest decided records: leave out --to-offset and --to-time"
+            )
+        if self.save:
+            verify_point.refuse_to_replace(self.save)
+        self._check_export()
+
+    def refuse_what_needs_servers(self) -> None:
+        """Raise ConfigurationError for options that do not work with an export."""
+        if self.to_an_end or self.since or self.save or self.jobs > 1:
+            raise ConfigurationError(
+                "--from can be combined only with --partition, --show, --json and --export"
+            )
+        self._check_export()
+
+    def _check_export(self) -> None:
+        if self.export:
+            refuse_unwritable(self.export)
+
+    def partitions(self, pipeline: Pipeline) -> list[int]:
+        """The partitions to verify; raises ConfigurationError if one does not exist."""
+        return partitions_of(pipeline.partitions, self.partition)
+
+    def limits(self, settings: Settings, partitions: Sequence[int]) -> dict[int, int]:
+        """The given ends, by partition; empty if the newest decided records are the end."""
+        if self.to_offset is not None:
+            return dict.fromkeys(partitions, self.to_offset)
+        if self.to_time is not None:
+            found = offsets_at(settings, partitions, self.to_time)
+            return {at: offset for at, offset in found.items() if offset is not None}
+        return {}
+
+
 def run(settings: Settings, options: Options) -> Report:
     """Verify and report; raises a WalletError if that is not possible."""
-    options.check()
+    options.refuse_contradictions()
     began = time.monotonic()
     wait_for_kafka(settings)
     pipeline = read_pipeline(settings)
@@ -56,7 +131,7 @@ def run(settings: Settings, options: Options) -> Report:
         report = verification.run()
     report.took_s = time.monotonic() - began
     if options.export:
-        exported.write(report, verification.cluster, verification.topic_id, options.export)
+        export(report, verification.cluster, verification.topic_id, options.export)
     return report
 
 
@@ -111,7 +186,6 @@ class _Verification:
         return report
 
     def _tables(self, key: bytes) -> DatabaseAudit | None:
-        """Read PostgreSQL in one snapshot."""
         if not self.options.postgres:
             return None
         tables = DatabaseAudit(
@@ -129,7 +203,7 @@ class _Verification:
 
     def _records(self, topic: str, partition: int, end: int) -> Iterator[list[Source]]:
         """One partition of a topic, from its first record up to an offset (excluded)."""
-        with Opened(self.settings, self.pipeline.max_record_bytes) as opened:
+        with readers(self.settings, self.pipeline.max_record_bytes) as opened:
             begin = offsets_of(self.client, [(topic, partition)])[topic, partition].begin
             yield from opened(topic).runs(partition, begin, end, STRETCH_RECORDS)
 
@@ -179,7 +253,6 @@ class _Verification:
         )
 
     def _judge(self, task: Task, found: list[Cut]) -> Judgement:
-        """Judge every partition."""
         spans = [self._span(cut) for cut in found]
         total = sum(span.source - span.begin for span in spans)
         began_s, groups = time.monotonic(), GroupSums(self.work / GROUPS)
@@ -220,7 +293,7 @@ class _Verification:
         if self.options.since is None:
             return None
         point = verify_point.load(self.options.since, self.work)
-        verify_point.check(point, self.settings.prefix, self.cluster, self.topic_id)
+        verify_point.refuse_another(point, self.settings.prefix, self.cluster, self.topic_id)
         if missing := [at for at in self.partitions if str(at) not in point.sources]:
             raise Refused(
                 f"the verified point does not have partition {missing[0]}: verify from the start, without --since"
@@ -244,3 +317,27 @@ class _Verification:
         if self.options.save:
             verify_point.save(point, self.work, self.options.save)
             self.report.saved = str(self.options.save)
+
+
+def check_topics(client: AdminClient, settings: Settings, told: Differences) -> dict[str, FoundTopic]:
+    """Refuse missing topics; report settings that were changed by hand as differences."""
+    topics = Topics.of(settings)
+    found = describe(client, (*topics.partitioned, topics.pipeline))
+    for spec in specs(settings, input_bytes(settings, found)):
+        there = found.get(spec.name)
+        if there is None or there.partitions != spec.partitions:
+            raise Refused("; ".join(differences(spec, there)))
+        for text in differences(spec, there):
+            # The input may be on either time type: a history is loaded with its own times.
+            if not text.startswith(f"{topics.transactions}: message.timestamp.type "):
+                told.add(Difference(spec.name, "altered", detail=text))
+    return found
+
+
+def finite(found: dict[str, FoundTopic]) -> frozenset[str]:
+    """Topics with finite retention, which `init` allows with a warning."""
+    return frozenset(
+        name
+        for name, topic in found.items()
+        if topic.config.get("retention.ms", "-1") != "-1" or topic.config.get("retention.bytes", "-1") != "-1"
+    )

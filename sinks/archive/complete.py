@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from config.settings import Settings
 from sinks.archive.entries import source_offset
-from sinks.archive.months import Month, ledger_positions, to_ms
+from sinks.archive.seals import Month, ledger_positions, to_ms
 from sinks.postgres import Connection
 from sinks.sink import Record, damaged
 from topics import group_offsets

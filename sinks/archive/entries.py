@@ -7,8 +7,7 @@ Damaged values raise ValueError, IndexError or TypeError.
 from collections.abc import Sequence
 
 from schemas.avro import long_of
-from schemas.codec import HEADER_BYTES
-from schemas.entries import HASH_BYTES
+from schemas.codec import HASH_BYTES, HEADER_BYTES
 
 #: After the frame: the length of the transaction id, its 36 characters, and the length of the wallet id.
 _WALLET_LENGTH = HEADER_BYTES + 1 + 36

@@ -17,7 +17,7 @@ from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
 from sinks.archive.compare import Advance
-from sinks.archive.months import Month
+from sinks.archive.seals import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
 from sinks.observer import Observer
 from sinks.postgres import ARCHIVER, PASSING, lost, one_line
@@ -51,6 +51,9 @@ class ArchiveSink:
     def rows(self, records: Sequence[Record]) -> Rows:  # noqa: ARG002 - the signature is the protocol's
         """None: only their arrival counts."""
         return Rows(())
+
+    def source_offset(self, record: Record) -> None:
+        """None: a snapshot does not say what came before it."""
 
 
 class Bell(Observer):

@@ -22,13 +22,10 @@ from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
 from sinks.archive import complete as archive_complete
-from sinks.archive import months as archive_months
 from sinks.archive import seals
-from sinks.archive.compare import Advance, both_sides
+from sinks.archive.compare import Advance, Mismatch, both_sides, refuse_difference
 from sinks.archive.complete import Completeness
-from sinks.archive.explain import Mismatch, refuse_difference
-from sinks.archive.months import Month
-from sinks.archive.seals import Seal
+from sinks.archive.seals import Month, Seal
 from sinks.postgres import ARCHIVER, Role, as_login, connect
 from sinks.postgres.locks import holder as lock_holder
 from sinks.postgres.migrations import check
@@ -133,7 +130,7 @@ class Archive:
 
     def months(self) -> list[Month]:
         """Months that have rows, the oldest first."""
-        return archive_months.with_rows(self.connection)
+        return seals.with_rows(self.connection)
 
     def seals(self) -> dict[date, Seal]:
         """The seals there are, by month."""
@@ -224,8 +221,8 @@ class Archive:
         """
         sealed, moved = list[Sealed](), list[Moved]()
         known = self.seals()
-        for fault in seals.faults([*known.values()]):
-            raise Mismatch(f"the chain of seals is broken at {fault.month:%Y-%m}: it {fault.reason}")
+        if told := seals.broken(known.values()):
+            raise Mismatch(told)
         for month in self.months():
             if stop.is_set() or (only and month.first > only):
                 break

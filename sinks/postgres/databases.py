@@ -7,7 +7,7 @@ from psycopg import conninfo, sql
 from pydantic import SecretStr
 
 from config.settings import Settings
-from sinks.postgres.sessions import connect
+from sinks.postgres import connect
 
 
 def of(settings: Settings, name: str) -> Settings:

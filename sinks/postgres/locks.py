@@ -1,6 +1,6 @@
 """Advisory locks, which let only one process do a job: which session has one, for people."""
 
-from sinks.postgres.sessions import Connection
+from sinks.postgres import Connection
 
 
 def holder(connection: Connection, lock: int) -> str | None:

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from psycopg import IsolationLevel
 
 from config.settings import Settings
+from sinks.postgres import READER, Connection, connect
 from sinks.postgres.migrations import check
-from sinks.postgres.sessions import READER, Connection, connect
 
 
 @contextmanager

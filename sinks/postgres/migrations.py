@@ -15,9 +15,9 @@ from psycopg import sql
 from config.errors import Refused
 from config.logs import EventLog
 from config.settings import Settings
+from sinks.postgres import ENCODING, Connection, connect
 from sinks.postgres.locks import holder
 from sinks.postgres.months import make_months_ahead
-from sinks.postgres.sessions import ENCODING, Connection, connect
 
 log = EventLog("sinks.migrations")
 

@@ -17,7 +17,7 @@ from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from schemas.records import EPOCH
-from sinks.postgres.sessions import Connection, one_line
+from sinks.postgres import Connection, one_line
 
 log = EventLog("sinks.months")
 

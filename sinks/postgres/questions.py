@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from config.settings import Settings
-from sinks.postgres.sessions import READER, connect
+from sinks.postgres import READER, connect
 
 
 class WalletBalance(NamedTuple):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from config.settings import Settings
-from local.cluster import Cluster
 from tests.clock import Clock
+from tests.faults.cluster import Cluster
 from tests.faults.database import Postgres
 from tests.faults.gate import Gate
 from tests.faults.load import Load

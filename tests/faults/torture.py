@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 from config.errors import WalletError
 from config.settings import Settings
-from local.cluster import Cluster
 from local.state import free_port
 from operations.cli.context import environment
 from operations.looking import status
 from operations.setup.init import initialise
 from tests import clock
 from tests.faults import small_disk
+from tests.faults.cluster import Cluster
 from tests.faults.database import Postgres
 from tests.faults.faults import FAULTS
 from tests.faults.gate import Gate

@@ -14,7 +14,7 @@ from audit.report import Difference
 from audit.seals import Places, Seals
 from config.settings import Settings
 from operations.setup.init import initialise
-from schemas.entries import encode_snapshot
+from schemas.codec import encode_snapshot
 from schemas.records import PERIOD
 from sinks import postgres
 from sinks.archive.work import Archive, Moved, Sealed, Waiting

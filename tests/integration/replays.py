@@ -12,7 +12,7 @@ from operations.replay.ranges import Range, plans, sinks_of
 from operations.replay.run import Outcome
 from operations.setup.init import initialise
 from sinks import postgres
-from sinks.postgres import databases
+from sinks.postgres import databases, questions
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
 from topics.clients import librdkafka
 from topics.names import Topics
@@ -117,7 +117,7 @@ def places(settings: Settings, sink: str = "ledger") -> dict[int, tuple[int, int
     """next_offset and high_offset of each partition of a sink."""
     return {
         one.partition: (one.next_offset, one.high_offset)
-        for one in postgres.positions(settings)
+        for one in questions.positions(settings)
         if one.sink == sink
     }
 

@@ -13,14 +13,13 @@ import psycopg
 import pytest
 
 from audit import catalog, questions
-from config.errors import Refused, Stopped, WalletError
+from config.errors import DIFFERENCES, Refused, Stopped, WalletError
 from config.settings import Settings
 from operations.archive import run as commands
 from operations.archive.verify import run as verify
-from operations.cli.exit_codes import DIFFERENCES
 from schemas.records import DEBIT, from_ms
 from sinks import postgres
-from sinks.archive.explain import Mismatch
+from sinks.archive.compare import Mismatch
 from sinks.postgres.looking import looking
 from tests.integration.archives import (
     EMPTY,

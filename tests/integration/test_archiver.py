@@ -12,15 +12,14 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from audit import catalog
-from config.errors import Stopped
+from config.errors import DIFFERENCES, Stopped
 from config.settings import Settings
 from operations.archive.verify import run as archive_verify
-from operations.cli.exit_codes import DIFFERENCES
 from operations.looking.time_lookup import offsets_at
 from operations.setup.init import initialise
 from sinks import postgres
 from sinks.archive import seals
-from sinks.archive.explain import Mismatch
+from sinks.archive.compare import Mismatch
 from sinks.archive.seals import Content, Range, seal_of
 from sinks.postgres import Connection, migrations
 from sinks.postgres.looking import looking

@@ -16,7 +16,8 @@ from local.stack import Stack
 from operations.cli.context import environment
 from operations.setup import init
 from tests.integration.pipelines import delete_topic, make_topics
-from topics.cluster import agreed, check, offsets, quiet_admin, refuse_differences, specs
+from tests.integration.workers import wait_until
+from topics.cluster import agreed, check, describe, offsets, quiet_admin, refuse_differences, specs
 from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
@@ -122,7 +123,9 @@ def test_wrong_partitions_are_refused_by_name(kafka_only_settings: Settings, cli
     init.create(client, specs(settings)[1:], -1)
     for answer in client.create_topics([NewTopic(f"{settings.prefix}.transactions", 3)]).values():
         answer.result(10)
-    found = init.settled(client, tuple(spec.name for spec in specs(settings)))
+    names = [spec.name for spec in specs(settings)]
+    wait_until(lambda: len(describe(client, names)) == len(names), "the broker knows them")
+    found = describe(client, names)
     with pytest.raises(Refused, match="transactions: has 3 partitions, must have 4"):
         refuse_differences(settings, found)
 

@@ -22,8 +22,7 @@ from console.encoding import entry_of_record
 from console.live import entry_in
 from console.outcomes import Posted, Refused
 from operations.sending.generator import Mix, records
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.partitioner import partition_of
 from tests.conftest import _addresses
 from tests.integration.consoles import JSON, TOKEN, Scene, of_base64, scene

@@ -23,9 +23,10 @@ from operations.export.spans import TOPICS
 from operations.looking.status import look
 from operations.setup.init import initialise
 from operations.verify import offline
-from operations.verify.options import Options as Verify
+from operations.verify.run import Options as Verify
 from sinks import postgres
 from sinks.archive import seals
+from sinks.postgres import questions
 from tests.integration.archives import PARTITIONS, change, enter, name, pipeline_with, two_months, work
 from tests.integration.pipelines import Rig, small
 from tests.integration.verify_copies import verified
@@ -406,7 +407,7 @@ def test_hledger_reads_and_checks_the_journal(
     if shutil.which("hledger") is None:
         pytest.skip("hledger is not installed")
     path = tmp_path / "one.journal"
-    entries = [*postgres.statement(entered, wallet_id)]
+    entries = [*questions.statement(entered, wallet_id)]
     begin = entries[5].recorded_at if part else None
     assert statement.export(entered, wallet_id, path, None, begin, None) == len(entries) - (5 if part else 0)
     hledger = ["hledger", "--file", str(path), "--ignore-assertions"]

@@ -12,20 +12,21 @@ from typing import Any
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Message, Producer
 
-from config.errors import NotReachable, Refused, Stopped
+from config.errors import BadLines, NotReachable, Refused, Stopped
 from config.settings import Settings
 from operations.rejections import resubmit
 from operations.rejections.listing import Wanted
 from operations.sending import generating
 from operations.sending import send as sending
 from operations.sending.generator import Mix
-from operations.sending.importing import progress as import_progress
+from operations.sending.importing import producer as import_progress
 from operations.sending.importing import run as importing
 from operations.sending.importing.lines import Dated
 from operations.sending.importing.producer import ImportProducer
-from operations.sending.importing.run import BadLines, Options
-from operations.setup import history, init
-from schemas.entries import decode_entry, decode_transaction
+from operations.sending.importing.run import Options
+from operations.setup import init
+from operations.setup import init as history
+from schemas.codec import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
@@ -185,6 +186,11 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
         )
     )
 
+    assert importing.run(pipeline, Options(check=tmp_path / "wrong.jsonl"), as_json=True) == 8
+    compared = json.loads(capsys.readouterr().out)["balances"]
+    assert (compared["match"], compared["differ"]) == (len(known), 1)
+    assert compared["differences"][0].endswith(f"but the pipeline has {now['wallet-3']} EUR (minor units)")
+
     # What somebody's open transaction holds back is waited for.
     hasty = pipeline.model_copy(update={"stall_s": 1.0})
     foreign = as_record(transaction(9_999_998, "wallet-3"), pipeline.partitions)
@@ -215,7 +221,7 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
 DIES_AT_ITS_SECOND_COMMIT = """
 import os, signal, sys
 from confluent_kafka import Producer
-from operations.sending.importing import producer
+from operations.sending import exactly_once
 from operations.main import main
 
 class Dying(Producer):
@@ -227,7 +233,7 @@ class Dying(Producer):
         if self.commits == 2: os.kill(os.getpid(), signal.SIGKILL)
 
 when = sys.argv.pop(1)
-producer.Producer = Dying
+exactly_once.Producer = Dying
 main()
 """
 
@@ -244,7 +250,7 @@ def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(
     killed = Worker(opened, tmp_path / "import.log", program)
     assert killed.wait() == -signal.SIGKILL, killed.told()
 
-    before = import_progress.read(opened)
+    before = import_progress.read_progress(opened)
     assert before
     assert (before.done, before.lines) == (done, 25_000)
     assert importing.run(opened, Options((path,))) == 0
@@ -273,11 +279,11 @@ def test_of_two_imports_at_once_the_first_stops_and_says_so(opened: Settings, tm
     first, second = (ImportProducer(opened, 1) for _ in range(2))
     try:
         first.open()
-        first.write([line], replace(progress, done=1))
+        first.write_lines([line], replace(progress, done=1))
         second.open()
         with pytest.raises(Stopped, match=r"another `wallet import` of the pipeline .* has taken over"):
-            first.write([line], replace(progress, done=2))
-        second.write([line], replace(progress, done=2))
+            first.write_lines([line], replace(progress, done=2))
+        second.write_lines([line], replace(progress, done=2))
     finally:
         first.close()
         second.close()
@@ -292,10 +298,10 @@ def test_other_files_are_refused_while_an_import_is_unfinished_which_goes_on_und
     producer = ImportProducer(opened, 1)
     try:
         producer.open()
-        producer.write([], at_work)
+        producer.write_lines([], at_work)
         with pytest.raises(Refused, match=r"an import of other files is unfinished at line 3 of 7"):
             importing.run(opened, Options((path,)))
-        producer.write([], replace(at_work, done=6))
+        producer.write_lines([], replace(at_work, done=6))
     finally:
         producer.close()
     client = quiet_admin(opened)

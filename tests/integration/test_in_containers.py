@@ -1,6 +1,7 @@
 """docker-compose.yml and the containers of the tests, on a Docker engine: `make test-full`, where there is one."""
 
 import json
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from local.state import free_port
+from operations.inventory import locked
 from tests.containers import Containers
 from tests.ledgers import wait_until
 from tests.unit.test_compose import ROOT, compose
@@ -29,6 +31,22 @@ pytestmark = [
     pytest.mark.timeout(1800),  # the image is built
     pytest.mark.skipif(not has_engine(), reason="no Docker engine runs here"),
 ]
+
+
+IMAGE = "wallet-ledger"
+BUILT = {"VERSION": "0.1.0.dev7", "REVISION": "5e1f", "CREATED": "2026-11-28T12:00:00Z"}
+#: What it adds to the image of Python that it is built on.
+ADDED_BYTES = 150_000_000
+#: Run inside: the rights that a process really has.
+RIGHTS = """
+import pathlib
+kept = ("NoNewPrivs", "CapEff", "CapPrm", "CapBnd", "Uid")
+print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith(kept)))
+try:
+    pathlib.Path("/opt/wallet/written").touch()
+except OSError as refused:
+    print(refused.strerror)
+"""
 
 
 class Project:
@@ -103,7 +121,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Everything, with two workers, which have worked on records."""
     project = Project(tmp_path_factory.mktemp("compose"))
     try:
-        built = project.run("build", "worker")
+        built = project.run(
+            "build", *(f"--build-arg={name}={value}" for name, value in BUILT.items()), "worker"
+        )
         assert built.returncode == 0, built.stdout + built.stderr
         project.up()
         project.wallet("generate", "--count", "5000", "--bad", "0.05", "--seed", "7")
@@ -114,6 +134,42 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 def test_what_comes_in_is_exact_in_topics_and_tables(project: Project) -> None:
     project.is_clean()
+
+
+def test_the_image_says_what_it_is(project: Project) -> None:
+    labels = json.loads(docker("inspect", "--format", "{{json .Config.Labels}}", IMAGE))
+    told = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert {name: told[name.lower()] for name in BUILT} == BUILT
+    assert told["title"] == IMAGE
+    assert told["licenses"] == "Apache-2.0"
+    assert told["description"]
+    assert project.wallet("--version") == f"wallet {BUILT['VERSION']}\n"
+
+
+def test_the_image_brings_its_bill_of_materials(project: Project) -> None:
+    bill = json.loads(project.run("exec", "-T", "sinks", "cat", "/opt/wallet/sbom.cdx.json").stdout)
+    assert bill["metadata"]["component"]["version"] == BUILT["VERSION"]
+    kinds = {one["name"]: one["purl"].partition("/")[0] for one in bill["components"]}
+    assert {name for name, kind in kinds.items() if kind == "pkg:pypi"} <= locked(ROOT / "requirements.txt")
+    assert (kinds["rocksdict"], kinds["libc6"]) == ("pkg:pypi", "pkg:deb")
+    assert not {"pip", "setuptools", "gcc"} & {name for name, kind in kinds.items() if kind == "pkg:pypi"}
+
+
+def test_the_image_adds_little_to_pythons(project: Project) -> None:
+    base = re.findall(r"^(?:ARG PYTHON_VERSION=|FROM )(\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    ours, pythons = (
+        int(docker("image", "inspect", "--format", "{{.Size}}", name))
+        for name in (IMAGE, base[-1].replace("${PYTHON_VERSION}", base[0]))
+    )
+    assert ours - pythons < ADDED_BYTES
+
+
+@pytest.mark.parametrize("service", ["worker", "sinks", "archive"])
+def test_a_process_has_no_more_rights_than_it_needs(project: Project, service: str) -> None:
+    done = project.run("exec", "-T", service, "python", "-c", RIGHTS)
+    assert sorted(done.stdout.split("\n")[0].split()) == ["0" * 16] * 3 + ["1", "10001"]
+    assert done.stdout.split("\n")[1] == "Read-only file system"
+    assert {*project.tell("{{.HostConfig.Memory}}", service)} == {str(2**30)}
 
 
 def test_a_worker_that_is_killed_starts_again_and_nothing_is_lost(project: Project) -> None:
@@ -142,7 +198,8 @@ def test_why_one_is_not_ready_is_in_its_health(project: Project) -> None:
 
 
 def test_all_end_in_order_when_told_and_what_they_held_is_there_at_the_next_start(project: Project) -> None:
-    assert project.run("stop").returncode == 0
+    # After 10 s it would be SIGKILL, and exit code 137.
+    assert project.run("stop", "--timeout", "10", "worker", "sinks", "archive").returncode == 0
     assert set(project.tell("{{.State.ExitCode}}")) == {"0"}
     assert project.run("down").returncode == 0
     project.up()

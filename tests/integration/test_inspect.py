@@ -12,10 +12,11 @@ from psycopg import sql
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from operations.looking import balances as reading
-from operations.looking.inspect.look import Found, Place, look
+from operations.looking.inspect import Found, Place, look
 from operations.setup.init import initialise
 from schemas.records import CREDIT, DEBIT, Transaction, from_ms
 from sinks import postgres
+from sinks.postgres import questions
 from sinks.postgres.migrations import migrate
 from tests.integration.pipelines import Rig, Upstream, as_record, small, transaction, wallets_of
 from tests.integration.replays import archive_november, entries_of, publish, replayed
@@ -98,20 +99,20 @@ def test_topics_tables_and_functions_agree_with_a_sum_of_the_input(pipeline: Set
         assert answers(pipeline, "wallet_balance_effective_at", occurred) == [
             independent(at, occurred=True) for at in occurred
         ]
-        lines = list(postgres.statement(pipeline, ALICE))
+        lines = list(questions.statement(pipeline, ALICE))
         assert [line.balance for line in lines] == list(
             accumulate(line.amount if line.type == "CREDIT" else -line.amount for line in lines)
         )
         assert len(lines) == ENTRIES
     for at in recorded[::20]:
         seen = looked_at(pipeline, at=at)
-        assert postgres.balance(pipeline, ALICE, at) == (ALICE, "EUR", seen.balance)
+        assert questions.balance(pipeline, ALICE, at) == (ALICE, "EUR", seen.balance)
         before = [line for line in lines if line.recorded_at <= at]
         assert seen.balance == independent(at)
         assert [entry.hash for entry in seen.entries] == [line.hash for line in before[:-4:-1]]
     for at in occurred[::40]:
         seen = looked_at(pipeline, effective_at=at)
-        assert postgres.effective_balance(pipeline, ALICE, at) == (ALICE, "EUR", seen.balance)
+        assert questions.effective_balance(pipeline, ALICE, at) == (ALICE, "EUR", seen.balance)
         assert (seen.balance, seen.counted) == (
             independent(at, occurred=True),
             sum(line.occurred_at <= at for line in lines),
@@ -167,7 +168,7 @@ def test_a_wallet_of_a_hundred_thousand_entries_is_the_same_everywhere(settings:
         ):
             expected = 0 if number == 0 and at < entry.recorded_at else balance
             assert looked_at(settings, at=at).balance == expected
-            assert postgres.balance(settings, ALICE, at) == (ALICE, "EUR", expected)
+            assert questions.balance(settings, ALICE, at) == (ALICE, "EUR", expected)
         at = entry.transaction.occurred_at
         summed = sum(
             one.transaction.amount if one.transaction.type == CREDIT else -one.transaction.amount
@@ -175,4 +176,4 @@ def test_a_wallet_of_a_hundred_thousand_entries_is_the_same_everywhere(settings:
             if one.transaction.occurred_us <= entry.transaction.occurred_us
         )
         assert looked_at(settings, effective_at=at).balance == summed
-        assert postgres.effective_balance(settings, ALICE, at) == (ALICE, "EUR", summed)
+        assert questions.effective_balance(settings, ALICE, at) == (ALICE, "EUR", summed)

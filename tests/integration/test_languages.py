@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from local.stack import Stack
-from schemas.entries import chain, encode_entry, encode_transaction
+from schemas.codec import chain, encode_entry, encode_transaction
 from schemas.registry import subjects
 from schemas.registry_api import Registry
 from schemas.versions import schema_text

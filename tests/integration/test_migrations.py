@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from config.errors import Refused
 from config.settings import Settings
 from sinks import postgres
+from sinks.postgres import questions
 from sinks.postgres.migrations import Migration, check, migrate, shipped
 from sinks.postgres.months import coming_months
 
@@ -105,7 +106,7 @@ def test_an_owner_who_is_no_superuser_can_migrate_and_its_sinks_can_write(plain_
             "INSERT INTO transactions SELECT"
             " 'w', 1, gen_random_uuid(), 'CREDIT', 1, 'EUR', now(), null, '{}', 1, '2031-01-31', 0, 0, '', ''"
         )
-    assert postgres.balance(plain_owner, "w") == ("w", "EUR", 1)
+    assert questions.balance(plain_owner, "w") == ("w", "EUR", 1)
 
 
 def test_a_user_who_may_not_make_tables_is_told_so_in_one_line(

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,7 +171,8 @@ def test_the_demo_finds_everything_exact(
 ) -> None:
     # In small batches, so that there is a half-way at which the worker can be killed.
     slow = settings.model_copy(update={"batch_records": 100})
-    shown = Commands(slow, environment(slow), tmp_path)("demo", "--count", "20000", "--wallets", "500")
+    commands = Commands(slow, environment(slow), tmp_path)
+    shown = commands("demo", "--count", "20000", "--wallets", "500", "--run-on")
     assert shown.returncode == 0, shown.stderr
     assert "everything is exact" in shown.stdout
     assert "worker_killed" in shown.stderr
@@ -182,6 +185,24 @@ def test_the_demo_finds_everything_exact(
     assert figures["rows in transactions"] == figures["posted (entries)"]
     for reason in ("TOO_LARGE", "OVERFLOW", "INSUFFICIENT_FUNDS", "CONFLICT", "CURRENCY_MISMATCH"):
         assert figures[reason] > 0
+    address = shown.stdout.split()[-1].removeprefix("http://")
+
+    def is_told_to_be_complete() -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{address}api/v1/pipeline", timeout=30) as answer:
+                return {one["lag"] for one in json.load(answer)["places"]} == {"0"}
+        except urllib.error.HTTPError as away:  # until it has reached Kafka
+            away.close()
+            return False
+
+    try:
+        wait_until(is_told_to_be_complete, "the console has told that everything is in the tables")
+    finally:
+        stopped = commands("demo", "--stop").stdout
+    assert "is stopped" in stopped
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://{address}", timeout=30)
+    assert "no demo's pipeline is running" in commands("demo", "--stop").stdout
 
 
 @pytest.mark.full

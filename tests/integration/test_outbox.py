@@ -19,8 +19,7 @@ from wallet_client import Transaction
 from audit.contract import Reason
 from config.settings import Settings
 from local.database import Database
-from local.kafka_jars import java
-from local.maven import Jars
+from local.jars import Jars, java
 from local.state import free_port
 from tests.conftest import CACHE, FOLDER
 from tests.integration.exactness import assert_exact

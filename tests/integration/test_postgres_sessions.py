@@ -17,7 +17,7 @@ from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.postgres import ENCODING, MEANING, databases
+from sinks.postgres import ENCODING, MEANING, databases, questions
 from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row
@@ -104,8 +104,8 @@ def test_names_are_stored_and_read_as_they_are(hostile: Settings) -> None:
         with writer.transaction():
             assert reconcile(writer, TRANSACTIONS, [row.row for row in rows]) == 0
     for name in NAMES:
-        assert postgres.balance(hostile, name) == (name, "EUR", 5)
-        assert [line.wallet_id for line in postgres.statement(hostile, name)] == [name]
+        assert questions.balance(hostile, name) == (name, "EUR", 5)
+        assert [line.wallet_id for line in questions.statement(hostile, name)] == [name]
     with postgres.connect(hostile) as owner:
         stored = owner.execute("SELECT convert_to(wallet_id, 'UTF8') FROM public.wallets").fetchall()
     assert {bytes(name) for (name,) in stored} == {name.encode() for name in NAMES}
@@ -213,4 +213,4 @@ class TestPoolers:
             with postgres.connect(through, postgres.WRITER) as writer:
                 writer.execute("INSERT INTO wallets VALUES ('w', 'EUR', now())")
                 assert writer.execute("SELECT current_user").fetchone() == ("wallet_writer",)
-            assert postgres.balance(through, "w") == ("w", "EUR", 0)
+            assert questions.balance(through, "w") == ("w", "EUR", 0)

@@ -21,6 +21,7 @@ from sinks.positions import Log, Origin
 from sinks.postgres import Connection
 from sinks.postgres.looking import looking
 from sinks.postgres.migrations import migrate
+from sinks.postgres.questions import counts
 from sinks.writer import Writer
 from tests.integration.workers import Worker
 from tests.ledgers import Ledger, drain, publish_entries, running, wait_until
@@ -56,13 +57,13 @@ def test_a_sink_waits_for_a_postgres_that_is_suspended_and_goes_on_by_itself(
     publish_entries(impatient, *ledgers)
     heard = Waits()
     with running(small, "ledger", observer=heard) as sinks:
-        wait_until(lambda: postgres.counts(impatient)["transactions"] > 400, "some rows are in")
+        wait_until(lambda: counts(impatient)["transactions"] > 400, "some rows are in")
         with own_stack.suspended("postgres"):
             wait_until(lambda: bool(heard.reasons), "the sink says that it waits")
         sinks.wait_until_caught_up()
     assert sinks.failure is None
     assert "the server was silent for 1 s and answers no new connection either" in heard.reasons[0]
-    assert postgres.counts(impatient)["transactions"] == 4_000
+    assert counts(impatient)["transactions"] == 4_000
 
 
 def test_a_sink_is_told_to_stop_while_postgres_is_suspended_and_stops(

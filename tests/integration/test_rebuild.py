@@ -17,14 +17,13 @@ from config.settings import LARGEST_RECORD_BYTES, Settings
 from operations.rebuild import commands as rebuild_commands
 from operations.rebuild import copy as rebuild_copy
 from operations.rebuild import diff as rebuild_diff
-from operations.rebuild import diff_show as rebuild_diff_show
 from operations.rebuild import discard as rebuild_discard
-from operations.rebuild import record as rebuild_record
 from operations.rebuild import run as rebuild_run
-from operations.rebuild.begin import begin
 from operations.rebuild.copy import Copy, Moved
 from operations.rebuild.input import input_ends, make_topic
-from operations.rebuild.lag import ends_of, missing
+from operations.rebuild.place import topic_of
+from operations.rebuild.run import begin
+from operations.rebuild.status import ends_of, missing
 from sinks import shadow
 from sinks.postgres import connect
 from tests.integration.pipelines import as_record, delete_topic, open_transaction, transaction, wait_until
@@ -60,7 +59,7 @@ def test_another_policy_is_explained_and_discarded_without_a_trace(
         assert len(found.shown) == 3
         assert all(one.causes for one in found.shown)
         capsys.readouterr()
-        assert rebuild_diff_show.show(found, as_json=True) == 8
+        assert rebuild_diff.show(found, as_json=True) == 8
         told = json.loads(capsys.readouterr().out)
         assert (told["equal"], told["kinds"], len(told["shown"])) == (False, dict(found.kinds), 3)
         folder = there.folder
@@ -107,7 +106,7 @@ def test_topics_and_tables_of_others_are_not_taken(unposted: Settings) -> None:
     begun = begin(there)
     with pytest.raises(ConfigurationError, match="was started with overdraft=allow"):
         place(unposted, overdraft="reject")
-    delete_topic(there.shadow, rebuild_record.topic_of(there.shadow.prefix))
+    delete_topic(there.shadow, topic_of(there.shadow.prefix))
     make_topic(place(unposted, partitions=4))
     with pytest.raises(Refused, match="exist but are not a shadow"):
         begin(place(unposted))
@@ -166,10 +165,10 @@ def test_a_copy_that_dies_anywhere_is_gone_on_with_exactly(
             write(self, batch)
             return
         # As SIGKILL leaves it: records of an open transaction are in the topic.
-        self._producer.begin_transaction()
-        for _, partition, message in batch[:50]:
-            self._produce(partition, message)
-        self._producer.flush(10)
+        self._writer._producer.begin_transaction()
+        for one in batch[:50]:
+            self._writer._produce(self._to, self._outgoing(one))
+        self._writer._producer.flush(10)
         raise InterruptedError
 
     monkeypatch.setattr(Copy, "_write", dying)
@@ -260,6 +259,4 @@ def test_status_and_discard_as_commands_of_a_shadow_that_was_only_begun(
     assert (told["live"], told["complete"], told["steps"]) == (unposted.prefix, False, [])
     command = CliRunner().invoke(rebuild_commands.app, ["discard", "--execute", "--json"])
     assert command.exit_code == 0, command.exception
-    assert json.loads(command.stdout.splitlines()[-1])["topics"] == [
-        rebuild_record.topic_of(f"{unposted.prefix}.shadow")
-    ]
+    assert json.loads(command.stdout.splitlines()[-1])["topics"] == [topic_of(f"{unposted.prefix}.shadow")]

@@ -14,8 +14,8 @@ from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild import switch as rebuild_switch
-from operations.rebuild.lag import At, missing
 from operations.rebuild.place import Place, groups_of
+from operations.rebuild.status import At, missing
 from schemas.records import Transaction
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place, post
@@ -121,6 +121,7 @@ import os, signal, sys
 from confluent_kafka import Producer
 from operations.main import main
 from operations.rebuild import copy, run
+from operations.sending import exactly_once
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -138,7 +139,7 @@ def folded(place, folded=run._folded):
     return found
 
 if sys.argv.pop(1) == "copying":
-    copy.BATCH_RECORDS, copy.Producer = 1_000, Dying
+    copy.BATCH_RECORDS, exactly_once.Producer = 1_000, Dying
 else:
     run._folded = folded
 main()

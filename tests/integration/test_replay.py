@@ -16,7 +16,7 @@ from operations.replay.ranges import Range, plans, sinks_of
 from schemas.records import from_ms
 from sinks import postgres, replay
 from sinks.positions import Move
-from sinks.postgres import databases
+from sinks.postgres import databases, questions
 from sinks.replay import Replay, Trial
 from sinks.tables import Differs
 from tests.integration.replays import (
@@ -150,7 +150,7 @@ def _sessions(settings: Settings) -> bool:
 
 
 def _owners(settings: Settings) -> set[str]:
-    return {one.owner for one in postgres.positions(settings) if one.sink == "ledger"}
+    return {one.owner for one in questions.positions(settings) if one.sink == "ledger"}
 
 
 @pytest.mark.full
@@ -170,7 +170,7 @@ def test_a_sink_that_runs_and_a_replay_that_runs_are_in_the_way_and_named(pipeli
     sink = sinks_of(pipeline, ["ledger"])[0]
     plan = plans(pipeline, [sink], EVERYTHING)[0]
     with closing(Replay(pipeline, sink, Event())) as first:
-        first.begin(plan.stretches, plan.begins)
+        first.begin(plan.begins, plan.stretches)
         with pytest.raises(Refused, match=r"a replay of sink ledger is running: process \d+"):
             replayed(pipeline, names=["ledger"])
 
@@ -182,7 +182,7 @@ def test_a_sink_that_starts_takes_over_from_a_replay_and_nothing_is_lost(
     sink = sinks_of(empty, ["ledger"])[0]
     plan = plans(empty, [sink], EVERYTHING)[0]
     with closing(Replay(empty, sink, Event())) as one:
-        one.begin(plan.stretches, plan.begins)
+        one.begin(plan.begins, plan.stretches)
         batch = one.prepare(Move(0, 0, 1), [])
         drain(empty, "ledger")
         with pytest.raises(Stopped, match="sink ledger was started during the replay"):
@@ -195,7 +195,7 @@ def test_a_replay_whose_postgres_is_away_says_how_to_go_on(pipeline: Settings) -
     sink = sinks_of(pipeline, ["ledger"])[0]
     plan = plans(pipeline, [sink], EVERYTHING)[0]
     with closing(Trial(pipeline, sink)) as trial, closing(Replay(pipeline, sink, Event())) as one:
-        one.begin(plan.stretches, plan.begins)
+        one.begin(plan.begins, plan.stretches)
         with postgres.connect(pipeline) as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -227,7 +227,7 @@ def test_a_batch_whose_answer_never_came_is_not_counted_twice(pipeline: Settings
     with closing(TopicLog(pipeline, sink.topic)) as log:
         records = next(log.slices(0, first.from_offset, first.to_offset, 5))
     with closing(Replay(pipeline, sink, Event())) as one:
-        one.begin(plan.stretches, plan.begins)
+        one.begin(plan.begins, plan.stretches)
         batch = one.prepare(Move(0, first.from_offset, (records[-1].offset() or 0) + 1), records)
         one.write(batch)
         one.write(batch)

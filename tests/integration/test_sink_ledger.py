@@ -17,10 +17,11 @@ import pytest
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from operations.setup.init import initialise
-from schemas.entries import NO_HASH, encode_entry, encode_transaction
+from schemas.codec import NO_HASH, encode_entry, encode_transaction
 from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.positions import Holder, Log, claim, session_name
+from sinks.postgres import questions
 from sinks.replay import Replay, Trial, origin_of
 from sinks.replay_positions import Stretch
 from tests.integration.pipelines import delete_topic, make_topics, transaction
@@ -207,7 +208,7 @@ def test_a_topic_that_was_made_again_is_refused_by_the_sink_and_by_a_replay(pipe
         closing(Replay(pipeline, sink, threading.Event())) as replay,
         pytest.raises(Refused, match="with id"),
     ):
-        replay.begin([Stretch(0, 0, 5, 0)], {0: 0})
+        replay.begin({0: 0}, [Stretch(0, 0, 5, 0)])
     assert rows(pipeline, "SELECT count(*) FROM transactions") == [(5,)]
 
 
@@ -297,7 +298,7 @@ def test_two_sinks_share_the_partitions_and_write_every_row_once(pipeline: Setti
         with running(small, "ledger") as second:
             publish_entries(pipeline, *(ledger.post_many(500) for ledger in ledgers), start=500)
             wait_until(
-                lambda: len({at.owner for at in postgres.positions(pipeline)}) == 2, "both own partitions"
+                lambda: len({at.owner for at in questions.positions(pipeline)}) == 2, "both own partitions"
             )
             second.wait_until_caught_up()
         publish_entries(pipeline, *(ledger.post_many(100) for ledger in ledgers), start=1_000)
@@ -440,7 +441,7 @@ def test_a_zombie_that_comes_back_is_fenced_and_goes_on_as_an_ordinary_member(
             successor.wait_until_caught_up()
             zombie.send_signal(signal.SIGCONT)
             wait_until(
-                lambda: len({at.owner for at in postgres.positions(pipeline)}) == 2, "both own partitions"
+                lambda: len({at.owner for at in questions.positions(pipeline)}) == 2, "both own partitions"
             )
             publish_entries(pipeline, *(ledger.post_many(50) for ledger in ledgers), start=2_000)
             successor.wait_until_caught_up()

@@ -10,6 +10,7 @@ from config.settings import Settings
 from operations.setup.init import initialise
 from schemas.records import EPOCH
 from sinks import postgres
+from sinks.postgres import questions
 from tests.ledgers import NOVEMBER_MS, drain, publish
 from topics.names import Topics
 
@@ -75,7 +76,7 @@ def test_key_value_and_headers_are_in_the_table_as_they_came(settings: Settings)
         connection.execute("UPDATE sink_positions SET next_offset = 0")
         drain(settings, "rejections")
         assert connection.execute("SELECT * FROM rejections ORDER BY source_offset").fetchall() == expected
-    assert postgres.rejections_by_reason(settings) == {"INVALID": len(CASES), "TOO_LARGE": 1}
+    assert questions.rejections_by_reason(settings) == {"INVALID": len(CASES), "TOO_LARGE": 1}
 
 
 def test_a_record_without_our_headers_stops_the_sink(settings: Settings) -> None:

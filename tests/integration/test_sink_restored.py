@@ -13,6 +13,7 @@ from psycopg import sql
 from config.settings import Settings
 from operations.setup.init import initialise
 from sinks import postgres
+from sinks.postgres import questions
 from tests.ledgers import DAY_MS, Ledger, RunningSinks, drain, publish_entries, running, wait_until
 
 pytestmark = pytest.mark.integration
@@ -84,7 +85,7 @@ def assert_exact(pipeline: Settings, ledgers: list[Ledger]) -> None:
 
 
 def owners(pipeline: Settings) -> set[str]:
-    return {at.owner for at in postgres.positions(pipeline)}
+    return {at.owner for at in questions.positions(pipeline)}
 
 
 def test_idle_sinks_go_on_from_the_positions_of_a_restored_backup(pipeline: Settings, backup: Backup) -> None:
@@ -136,10 +137,10 @@ def test_busy_sinks_go_on_from_the_positions_of_a_restored_backup(pipeline: Sett
     backup.take()
     with running(pipeline, "ledger") as first, running(pipeline, "ledger") as second:
         with written_without_end(pipeline, ledgers):
-            wait_until(lambda: postgres.counts(pipeline)["transactions"] > 1_000, "some rows are in")
+            wait_until(lambda: questions.counts(pipeline)["transactions"] > 1_000, "some rows are in")
             backup.put_back()
             wait_until(
-                lambda: postgres.counts(pipeline)["transactions"] > 2_000, "they are in again, and more"
+                lambda: questions.counts(pipeline)["transactions"] > 2_000, "they are in again, and more"
             )
         first.wait_until_caught_up()
         second.wait_until_caught_up()

@@ -5,7 +5,7 @@ import pytest
 from config.errors import Stopped
 from config.settings import Settings
 from operations.setup.init import initialise
-from schemas.entries import encode_snapshot
+from schemas.codec import encode_snapshot
 from schemas.records import PERIOD, SEAL
 from sinks import postgres
 from tests.ledgers import SNAPSHOT_FRAME, Ledger, drain, publish

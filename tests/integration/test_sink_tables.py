@@ -10,7 +10,7 @@ from psycopg import sql
 
 from config.errors import Stopped
 from config.settings import Settings
-from schemas.entries import NO_HASH
+from schemas.codec import NO_HASH
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.postgres import Connection

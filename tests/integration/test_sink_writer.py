@@ -17,6 +17,7 @@ from sinks.batch import Batch, prepare
 from sinks.ledger import LedgerSink
 from sinks.observer import Observer
 from sinks.positions import Holder, Log, Lost, Move, Origin, Position, advance, claim, session_name
+from sinks.postgres import questions
 from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months, months_of
 from sinks.sink import Record
@@ -70,7 +71,7 @@ def records(ledger: Ledger) -> list[Record]:
 
 
 def count(settings: Settings) -> int:
-    return postgres.counts(settings)["transactions"]
+    return questions.counts(settings)["transactions"]
 
 
 def test_a_batch_whose_commit_was_not_answered_is_not_written_again(

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from config.settings import Settings
-from schemas.entries import encode_snapshot
+from schemas.codec import encode_snapshot
 from schemas.records import DEBIT, INTERVAL, from_ms
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
-from sinks.postgres import Connection
+from sinks.postgres import Connection, questions
 from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row, snapshot_row
@@ -154,12 +154,12 @@ def test_a_statement_includes_its_start_and_not_its_end(
         archive_november(settings)
     entries = [w.entry for w in ledger.written if w.entry.transaction.wallet_id == "wallet"]
     start, end = entries[5].recorded_at, entries[31].recorded_at
-    lines = list(postgres.statement(settings, "wallet", start, end))
+    lines = list(questions.statement(settings, "wallet", start, end))
     assert [(line.sequence, line.balance, line.hash) for line in lines] == [
         (entry.sequence, entry.balance, entry.hash) for entry in entries[5:31]
     ]
-    assert [line.sequence for line in postgres.statement(settings, "wallet")] == list(range(1, 41))
-    assert list(postgres.statement(settings, "unknown")) == []
+    assert [line.sequence for line in questions.statement(settings, "wallet")] == list(range(1, 41))
+    assert list(questions.statement(settings, "unknown")) == []
 
 
 def test_a_statement_has_every_column_but_entry(reader: Connection, settings: Settings) -> None:
@@ -300,8 +300,8 @@ def test_times_and_names_at_the_edges_have_answers(reader: Connection, settings:
     for name in NAMES:
         for at, answers in EDGES.items():
             assert reader.execute(query.encode(), {"w": name, "at": at}).fetchone() == answers
-        assert postgres.balance(settings, name) == (name, "EUR", 11)
-        assert len(list(postgres.statement(settings, name))) == 2
+        assert questions.balance(settings, name) == (name, "EUR", 11)
+        assert len(list(questions.statement(settings, name))) == 2
     # NULL in, NULL out; and what is no time is an error of one line.
     assert reader.execute(query.encode(), {"w": None, "at": "infinity"}).fetchone() == (None, None, None)
     assert reader.execute(query.encode(), {"w": "", "at": None}).fetchone() == (None, None, None)
@@ -317,7 +317,7 @@ def test_a_wallet_that_is_named_like_an_attack_is_only_a_name(reader: Connection
     ledger = Ledger(0)
     ledger.post(name, 5)
     write(settings, ledger)
-    assert postgres.balance(settings, name) == (name, "EUR", 5)
+    assert questions.balance(settings, name) == (name, "EUR", 5)
 
 
 def test_what_the_command_line_reads(reader: Connection, settings: Settings) -> None:
@@ -328,15 +328,15 @@ def test_what_the_command_line_reads(reader: Connection, settings: Settings) -> 
     with postgres.connect(settings, postgres.WRITER) as writer:
         body = encode_snapshot(ledger.written[0].balance, INTERVAL)
         copy(writer, SNAPSHOTS, [snapshot_row(body)])
-    assert postgres.balance(settings, "wallet") == ("wallet", "EUR", 11)
-    assert postgres.balance(settings, "wallet", from_ms(NOVEMBER_MS)) == ("wallet", "EUR", 5)
-    assert postgres.balance(settings, "unknown") is None
-    assert postgres.counts(settings) == {
+    assert questions.balance(settings, "wallet") == ("wallet", "EUR", 11)
+    assert questions.balance(settings, "wallet", from_ms(NOVEMBER_MS)) == ("wallet", "EUR", 5)
+    assert questions.balance(settings, "unknown") is None
+    assert questions.counts(settings) == {
         "wallets": 1,
         "transactions": 2,
         "transaction_archive": 0,
         "transaction_snapshots": 1,
         "rejections": 0,
     }
-    assert postgres.positions(settings) == []
-    assert postgres.rejections_by_reason(settings) == {}
+    assert questions.positions(settings) == []
+    assert questions.rejections_by_reason(settings) == {}

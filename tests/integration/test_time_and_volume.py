@@ -16,7 +16,7 @@ import pytest
 from config.settings import Settings
 from operations.cli.context import environment
 from sinks import postgres
-from sinks.postgres import databases
+from sinks.postgres import databases, questions
 from tests.forked import completed
 from tests.integration.pipelines import wait_until
 from tests.integration.replays import another_database, rows
@@ -108,7 +108,7 @@ class Operator:
 
     def count(self, table: str) -> int:
         """Rows of a table."""
-        return postgres.counts(self.settings)[table]
+        return questions.counts(self.settings)[table]
 
     def with_settings(self, settings: Settings) -> "Operator":
         """The same for another pipeline or database."""

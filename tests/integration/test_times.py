@@ -17,18 +17,17 @@ import pytest
 from confluent_kafka import Message
 
 from config.settings import Settings
-from operations.looking.inspect.look import Place, look
+from operations.looking.inspect import Place, look
 from operations.looking.time_lookup import first_ms
 from operations.rebuild import run as rebuild_run
 from operations.replay.ranges import Range, plans, sinks_of
 from operations.sending.importing import run as importing
 from operations.sending.lines import to_json
 from operations.setup import init
-from schemas.codec import HEADER_BYTES
-from schemas.entries import decode_entry
+from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import CREDIT, DEBIT, LedgerEntry, Transaction, from_ms
 from sinks import postgres
-from sinks.postgres import databases
+from sinks.postgres import databases, questions
 from sinks.postgres.migrations import migrate
 from tests.effort import examples
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
@@ -204,12 +203,12 @@ def _agree(settings: Settings, wallet: str, at: datetime, entries: Sequence[Ledg
         : len(found.entries)
     ]
     assert (found.balance, bool(found.entries)) == (right, bool(upto))
-    told = postgres.balance(settings, wallet, at)
+    told = questions.balance(settings, wallet, at)
     assert told is not None
     assert told.balance == right
-    lines = [*postgres.statement(settings, wallet, None, at + MICROSECOND)]
+    lines = [*questions.statement(settings, wallet, None, at + MICROSECOND)]
     assert [line.hash for line in lines] == [entry.hash for entry in upto]
-    after = [*postgres.statement(settings, wallet, at + MICROSECOND)]
+    after = [*questions.statement(settings, wallet, at + MICROSECOND)]
     assert [line.hash for line in lines + after] == [entry.hash for entry in mine]
     signed = sum(line.amount if line.type == "CREDIT" else -line.amount for line in after)
     assert right + signed == mine[-1].balance

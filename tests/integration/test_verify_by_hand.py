@@ -10,8 +10,7 @@ from confluent_kafka import Producer
 
 from audit.report import Finding
 from config.settings import Settings
-from schemas.codec import HEADER_BYTES, encode_balance, frame
-from schemas.entries import NO_HASH
+from schemas.codec import HEADER_BYTES, NO_HASH, encode_balance, frame
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
 from tests.integration.exactness import ANY_DETAIL, Published, expected

@@ -9,9 +9,9 @@ import pytest
 
 from audit.report import Difference
 from config.settings import Settings
-from schemas.entries import encode_entry, encode_transaction
+from schemas.codec import encode_entry, encode_transaction
 from sinks import postgres
-from sinks.postgres import Connection
+from sinks.postgres import Connection, questions
 from tests.conftest import _addresses
 from tests.integration.pipelines import transaction
 from tests.integration.verify_copies import (
@@ -314,7 +314,7 @@ def test_where_the_archive_stands_says_nothing_of_the_rows_of_the_snapshots_that
         assert told(verified(audited)) == []
         assert all(
             at.sink == "snapshots"
-            for (topic, _), at in postgres.written(audited).items()
+            for (topic, _), at in questions.written(audited).items()
             if topic == names.snapshots
         )
     finally:

@@ -18,11 +18,10 @@ from operations.sending.delivery import deliver
 from operations.sending.generating import fitted
 from operations.sending.generator import Mix, records
 from operations.setup.init import claim, create, initialise
-from operations.verify.options import Options
-from operations.verify.run import run
+from operations.verify.run import Options, run
 from schemas.records import CREDIT
 from sinks import postgres
-from sinks.postgres import Connection, databases
+from sinks.postgres import Connection, databases, questions
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
 from tests.ledgers import running
 from tests.reading import incoming, read_all
@@ -98,7 +97,7 @@ def decided(settings: Settings) -> int:
 
 def written(settings: Settings) -> bool:
     """Whether every record of the topics has its row. Positions do not tell: markers end the topics."""
-    rows, names = postgres.counts(settings), Topics.of(settings)
+    rows, names = questions.counts(settings), Topics.of(settings)
     tables = {
         "transactions": names.ledger,
         "rejections": names.rejections,

@@ -32,8 +32,10 @@ _CLAIM = (
 _OWNED = "SELECT partition, next_offset FROM sink_positions WHERE "
 _ADVANCE = (
     "UPDATE sink_positions AS p "
-    "SET next_offset = m.next_offset, high_offset = greatest(p.high_offset, m.next_offset), updated_at = now() "
-    "FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS m (partition, expected, next_offset) WHERE "
+    "SET next_offset = m.next_offset, high_offset = greatest(p.high_offset, m.next_offset), "
+    "input_offset = greatest(p.input_offset, m.input_offset), recorded_at = greatest(p.recorded_at, m.recorded_at), "
+    "updated_at = now() FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[]) "
+    "AS m (partition, expected, next_offset, input_offset, recorded_at) WHERE "
 )
 _OWNERS = "SELECT DISTINCT owner FROM sink_positions WHERE sink = %s AND topic = %s AND owner <> %s"
 _OTHERS = (
@@ -285,7 +287,7 @@ class Session:
         return Answer([(after.next_offset, after.high_offset)])
 
     def _advance(self, conditions: str, parameters: list[Any]) -> Answer:
-        holds = _conditions(conditions, parameters[3:])
+        holds = _conditions(conditions, parameters[5:])
         moved = []
         for partition, expected, next_offset in zip(*parameters[:3], strict=True):
             move = {"partition": partition, "expected": expected, "next_offset": next_offset}

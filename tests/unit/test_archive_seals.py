@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 
 from config.errors import ConfigurationError
 from operations.cli.arguments import month_of
-from schemas.codec import decode_entry, frame
-from schemas.entries import encode_entry, encode_transaction
+from schemas.codec import decode_entry, encode_entry, encode_transaction, frame
 from schemas.records import CREDIT, DEBIT, Transaction
 from sinks.archive.entries import hashes, signed_sum, source_offset
-from sinks.archive.months import Month
-from sinks.archive.seals import NO_SEAL, Content, Range, Seal, covered, faults, seal_of
+from sinks.archive.seals import NO_SEAL, Content, Month, Range, Seal, covered, faults, seal_of
 
 LARGEST = 2**63 - 1
 AT = datetime(2026, 11, 22, tzinfo=UTC)

@@ -18,14 +18,15 @@ from config.errors import ConfigurationError
 from config.settings import Settings
 from console import encoding, guard
 from console.app import openapi
+from console.database import Database
 from console.decoding import decoded
-from console.following import _source_offset
-from console.freshness import CompleteUntil
+from console.feeds import WalletFeed
+from console.live import Live
 from console.outcomes import OVERHEAD_BYTES, Feed, Outcomes, Posted, Refused
 from console.pages import hexadecimal, moment, money, segment
 from console.problems import Problem
 from console.sending import transaction_in
-from schemas.codec import encode_entry, encode_transaction, frame
+from schemas.codec import encode_transaction, frame
 from schemas.records import DEBIT, Transaction
 
 ROOT = Path(__file__).parents[2]
@@ -111,12 +112,6 @@ def test_bytes_are_shown_beside_their_ascii() -> None:
     assert next(hexadecimal(b"ab\0" + bytes(14))) == ("000000", "61 62" + " 00" * 14, "ab" + "·" * 14)
 
 
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1))
-def test_the_source_offset_is_read_from_the_end_of_any_entry(offset: int, partition: int) -> None:
-    entry = encode_entry(encode_transaction(ONE), 1, -5, 10**12, partition, offset)
-    assert _source_offset(frame(2) + entry + bytes(range(32))) == offset
-
-
 # -- what is known, and who waits
 
 
@@ -171,8 +166,23 @@ def test_a_slow_client_of_a_feed_costs_no_more_than_its_bound() -> None:
     async def play() -> None:
         feed = Feed(10)
         feed.add([posted(number) for number in range(25)])
-        assert feed.overflowed
         assert [source[1] for source, _ in feed.entries] == [20, 21, 22, 23, 24]
+
+    asyncio.run(play())
+
+
+def test_feeds_are_bounded_and_one_that_never_began_holds_nothing() -> None:
+    async def play() -> None:
+        settings = Settings(console_feeds=1)
+        live = Live(settings, Database(settings))
+        WalletFeed(live, "alice", None)  # its client is gone before the first event
+        assert live.outcomes._feeds == {}
+        begun = WalletFeed(live, "alice", None).events()
+        assert await anext(begun) == b"retry: 1000\n\n"
+        with pytest.raises(Problem, match="WALLET_CONSOLE_FEEDS"):
+            WalletFeed(live, "bob", None)
+        await begun.aclose()  # type: ignore[attr-defined] # it is a generator
+        WalletFeed(live, "bob", None)
 
     asyncio.run(play())
 
@@ -184,12 +194,6 @@ def test_the_first_posting_of_an_id_is_found_before_its_source_only() -> None:
     assert outcomes.posted_before((0, 5), b"alice", ONE.transaction_id) == Posted(1, b"alice", b"." + wanted)
     assert outcomes.posted_before((0, 3), b"alice", ONE.transaction_id) is None
     assert outcomes.posted_before((0, 5), b"bob", ONE.transaction_id) is None
-
-
-def test_complete_until_knows_what_it_has() -> None:
-    until = CompleteUntil(None, {0: 5})
-    assert [until.has((0, 4)), until.has((0, 5)), until.has((1, 0))] == [True, False, False]
-    assert until.fields() == {"recorded_at": None, "positions": {"0": "5"}}
 
 
 # -- what comes in

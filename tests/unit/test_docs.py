@@ -10,14 +10,17 @@ import subprocess
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
 import typer
 from typer.main import get_command
 
+from config import errors
+from config.errors import WalletError
 from operations import main
-from operations.cli.mounted import GROUPS
+from operations.cli.arguments import GROUPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -144,6 +147,39 @@ def test_a_command_that_does_not_exist_would_be_found(wrong: str) -> None:
 @pytest.mark.parametrize(("page", "code"), list(_blocks("python")), ids=_named)
 def test_every_python_example_compiles(page: Path, code: str) -> None:
     compile(code, str(page), "exec")
+
+
+def _errors_of_ours() -> dict[str, int]:
+    """Every error class in the rooms, with its exit code."""
+    for room in (
+        "config",
+        "schemas",
+        "topics",
+        "vitals",
+        "streams",
+        "sinks",
+        "audit",
+        "console",
+        "operations",
+        "local",
+    ):
+        for module in walk_packages([str(ROOT / room)], f"{room}."):
+            if not module.name.endswith("__main__"):
+                import_module(module.name)
+    found, left = dict[str, int](), [WalletError]
+    for one in left:
+        left += one.__subclasses__()
+        if not one.__module__.startswith(("tests", "test_")):
+            found[one.__name__] = one.exit_code
+    return found
+
+
+def test_the_tree_of_errors_and_the_table_of_exit_codes_are_the_programs() -> None:
+    drawn = {name: int(code) for name, code in re.findall(r"(\w+) +(\d)\b", errors.__doc__ or "")}
+    assert drawn == _errors_of_ours()
+    table = COMMANDS.read_text("utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert codes == {0, *drawn.values(), errors.BAD_LINES, errors.DIFFERENCES, errors.INTERRUPTED}
 
 
 def test_sections_of_the_design_that_code_refers_to_exist() -> None:

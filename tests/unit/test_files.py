@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from config.errors import ConfigurationError
-from operations.sending.files import source, text
+from operations.sending.files import source
+from operations.sending.files import source as text
 from operations.sending.files.file import File, Form, contents, found
 from operations.sending.files.shape import BadLine
 from operations.sending.importing.lines import RECORDED

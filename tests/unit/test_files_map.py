@@ -11,10 +11,10 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 from config.errors import ConfigurationError
-from operations.sending.files.currencies import MINOR_DIGITS
 from operations.sending.files.file import Form, found
 from operations.sending.files.mapping import Mapping, load
 from operations.sending.files.shape import BadLine
+from operations.sending.files.values import MINOR_DIGITS
 from operations.sending.lines import TRANSACTION, to_transaction
 from schemas.records import CREDIT, DEBIT, Transaction
 from tests.unit.conftest import Told

@@ -56,3 +56,24 @@ def test_what_it_says_and_ends_with(
     answer = wallet_here("import", *arguments.split())
     assert (answer.returncode, answer.stderr.splitlines()[-1][: len(told)]) == (code, told)
     assert "Traceback" not in answer.stderr
+
+
+def test_a_program_reads_one_object(tmp_path: Path, wallet_here: Callable[..., Told]) -> None:
+    early = LINE | {"recorded_at": "2026-06-30T00:00:00Z"}
+    (tmp_path / "back.jsonl").write_text(f"{json.dumps(LINE)}\n{json.dumps(early)}\n")
+    (tmp_path / "opening.csv").write_text("wallet_id,currency,balance,at\nbob,EUR,0,2026-06-01T00:00:00Z\n")
+    answer = wallet_here("import", "--json", "--dry-run", "--opening", "opening.csv", "back.jsonl")
+    recorded_at = {
+        name: f"2026-07-01T10:00:0{second}.000000Z"
+        for name, second in (("occurred_at", 0), ("recorded_at", 1))
+    }
+    assert answer.returncode == 6
+    assert json.loads(answer.stdout) == {
+        "dry_run": True,
+        "balances": None,
+        "good": 1,
+        "bad": 1,
+        "zeros": 1,
+        "done_before": 0,
+        "first": [LINE | recorded_at],
+    }

@@ -15,18 +15,21 @@ from pyarrow import parquet
 from config.errors import ConfigurationError
 from config.settings import Settings
 from operations.sending.files import file as import_files
+from operations.sending.files.temporary import Spool
 from operations.sending.importing.lines import (
+    OPENING,
     RECORDED,
     RECORDED_AT,
     Dated,
     Line,
+    Opening,
     Part,
     Reader,
+    keep,
+    kept,
     recorded_transaction,
 )
-from operations.sending.importing.opening import OPENING, Opening
-from operations.sending.importing.spool import Spool
-from schemas.entries import decode_transaction
+from schemas.codec import decode_transaction
 from schemas.records import CREDIT, DEBIT
 
 #: 2026-11-22T10:00:00Z, the present of these tests.
@@ -316,9 +319,9 @@ def test_what_was_checked_is_kept_as_it_is_until_it_is_sent(jsonl: Write) -> Non
             jsonl([fields(1, BEGAN_MS + 5_000), fields(2, BEGAN_MS + 4_000), fields(3, BEGAN_MS + 6_000)])
         )
     ]
-    with Spool() as spool:
+    with closing(Spool()) as spool:
         for one in (*reads, None):
-            spool.add(one)
-        first, bad, second, nothing = spool.reads()
+            keep(spool, one)
+        first, bad, second, nothing = kept(spool)
     assert (first, second, nothing) == (reads[0], reads[2], None)
     assert isinstance(bad, str)

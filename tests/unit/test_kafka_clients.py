@@ -11,10 +11,8 @@ EXCEPTIONS = {
     "sinks/topic.py": {"Consumer"},
     "schemas/producer.py": {"Producer"},
     "operations/sending/delivery.py": {"Producer"},
-    "operations/sending/importing/producer.py": {"Producer"},
-    "operations/rebuild/copy.py": {"Producer"},
-    "operations/rebuild/ids.py": {"Producer"},
-    "operations/rebuild/record.py": {"Producer"},
+    "operations/sending/exactly_once.py": {"Producer"},
+    "operations/rebuild/place.py": {"Producer"},
     "operations/setup/init.py": {"Producer"},
     "local/broker.py": {"AdminClient"},
 }

@@ -1,5 +1,6 @@
 """config/kubernetes: valid to Kubernetes, careful where it does not look, and true to what our programs read."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -108,3 +109,39 @@ def test_a_workers_store_is_where_the_image_says() -> None:
         f"WALLET_STATE_DIR={mounts[claim['metadata']['name']]}"
         in (FOLDER.parents[1] / "Dockerfile").read_text()
     )
+
+
+def named(kind: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one["spec"] for one in objects() if one["kind"] == kind}
+
+
+@pytest.mark.parametrize("name", ["worker", "sinks"])
+def test_the_cluster_takes_one_pod_away_at_a_time(name: str) -> None:
+    budget = named("PodDisruptionBudget")[name]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == workloads()[name]["spec"]["selector"]
+    assert workloads()[name]["spec"]["replicas"] > 1
+    # one by one, and the next when this one is ready, is what a StatefulSet and a Deployment do unless told otherwise
+    assert not {"updateStrategy", "strategy"} & workloads()[name]["spec"].keys()
+
+
+def test_the_console_is_asked_whether_it_listens() -> None:
+    (container,) = workloads()["console"]["spec"]["template"]["spec"]["containers"]
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert container[probe]["tcpSocket"] == {"port": "http"}
+    assert container["ports"] == [
+        {"name": "http", "containerPort": Settings.model_fields["console_port"].default}
+    ]
+
+
+def test_the_network_policy_is_for_every_pod_and_lets_in_only_ports_that_pods_have() -> None:
+    policy = named("NetworkPolicy")["wallet"]
+    assert policy["podSelector"] == {}
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    let_in = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+    pods = [one["spec"]["template"]["spec"]["containers"][0] for one in workloads().values()]
+    assert let_in == {port["containerPort"] for pod in pods for port in pod.get("ports", [])}
+    assert all(rule["from"] for rule in policy["ingress"])
+    out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    servers = (settings()[name] for name in ("WALLET_KAFKA", "WALLET_POSTGRES"))
+    assert {int(re.findall(r":(\d+)", address)[-1]) for address in servers} <= out

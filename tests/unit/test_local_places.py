@@ -13,9 +13,8 @@ import pytest
 from config.errors import ConfigurationError
 from config.folders import private
 from config.settings import Settings
-from local import earlier
 from local.stack import Addresses, Stack
-from local.state import State
+from local.state import MOST, State, had_address, remember_addresses
 from operations.cli import context
 from streams.folder import numbered_folder
 from tests.unit.conftest import Told
@@ -96,7 +95,7 @@ def test_the_address_of_an_earlier_stack_is_told_at_once(
 ) -> None:
     stack = stack_that_is_down()
     before = addresses(stack)
-    earlier.remember(stack.folder.with_suffix(".earlier"), [*before.environment.values()])
+    remember_addresses(stack.folder.with_suffix(".earlier"), [*before.environment.values()])
     for name, address in before.environment.items():
         monkeypatch.setenv(name, address)
     assert "earlier stack" not in unplaced("status").stderr
@@ -115,14 +114,14 @@ def test_the_address_of_an_earlier_stack_is_told_at_once(
 
 def test_no_password_is_kept_with_the_earlier_addresses(tmp_path: Path) -> None:
     kept = tmp_path / "stack.earlier"
-    for number in range(earlier.MOST + 5):
-        earlier.remember(kept, [f"postgresql://wallet:secret@127.0.0.1:{number}/wallet"])
+    for number in range(MOST + 5):
+        remember_addresses(kept, [f"postgresql://wallet:secret@127.0.0.1:{number}/wallet"])
     assert "secret" not in kept.read_text()
-    assert len(kept.read_text().splitlines()) == earlier.MOST
+    assert len(kept.read_text().splitlines()) == MOST
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    newest = f"postgresql://wallet:secret@127.0.0.1:{earlier.MOST + 4}/wallet"
-    assert earlier.had(kept, newest)
-    assert not earlier.had(kept, newest.replace("secret", "other"))
+    newest = f"postgresql://wallet:secret@127.0.0.1:{MOST + 4}/wallet"
+    assert had_address(kept, newest)
+    assert not had_address(kept, newest.replace("secret", "other"))
 
 
 def test_commands_that_look_wait_briefly_and_the_others_as_they_are_told(
@@ -188,7 +187,7 @@ def test_a_stack_file_of_another_user_is_no_traceback(unplaced: Callable[..., To
 def test_ports_that_changed_are_remembered(tmp_path: Path) -> None:
     state = State(kafka_port=20_001, controller_port=20_002, postgres_port=20_003)
     stack = Stack(tmp_path / "stack")
-    earlier.remember(tmp_path / "stack.earlier", [*stack._addresses(state).environment.values()])
+    remember_addresses(tmp_path / "stack.earlier", [*stack._addresses(state).environment.values()])
     stack.folder.mkdir()
     replace(state, kafka_port=20_004).save(stack.folder / "stack.json")
     assert stack.had_before("127.0.0.1:20001")

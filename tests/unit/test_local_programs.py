@@ -6,8 +6,8 @@ import pytest
 
 from config.errors import ConfigurationError, NotReachable
 from local.database import postgres_programs
-from local.kafka_jars import check_programs, java, kafka_jars
-from local.progress import silent
+from local.jars import check_programs, java, kafka_jars
+from local.server import silent
 from local.state import PORTS, State, free_port, is_free
 
 LACKS_BOTH = (

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from config.errors import NotReachable, Refused
 from config.settings import Settings
-from operations.rebuild.align import WAITING, Pair, aligned
+from operations.rebuild.copy import UNKNOWN, Merge, placed
+from operations.rebuild.explain import WAITING, Pair, aligned
 from operations.rebuild.input import list_schemas
-from operations.rebuild.merge import UNKNOWN, Merge, placed
 from operations.rebuild.place import Place
 from sinks.comparison import ComparedEntry
 from tests.unit.registry_server import running

@@ -6,8 +6,8 @@ import pytest
 
 from config.errors import ConfigurationError
 from config.settings import Settings
-from operations.replay.command import How, run
 from operations.replay.ranges import Range, duration
+from operations.replay.run import How, run
 
 
 @pytest.mark.parametrize(

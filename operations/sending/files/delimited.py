@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from config.errors import ConfigurationError
 from operations.sending.files.shape import METADATA, Fields, Row, quoted, twice
-from operations.sending.files.text import BOM
+from operations.sending.files.source import BOM
 
 #: Most lines before the header.
 PREAMBLE_LINES = 1_000

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 
 from config.errors import ConfigurationError
 from operations.cli.output import Advance
-from operations.sending.files import delimited, jsonl, parquet, source, text
+from operations.sending.files import delimited, jsonl, parquet, source
+from operations.sending.files import source as text
 from operations.sending.files.delimited import Columns, Dialect
 from operations.sending.files.mapped import Mapped
 from operations.sending.files.mapping import Mapping

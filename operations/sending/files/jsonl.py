@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from config.errors import ConfigurationError
 from operations.sending.files.shape import BadLine, Fields, Row, Shape
-from operations.sending.files.text import BOM
+from operations.sending.files.source import BOM
 from operations.sending.files.values import FLOAT_EXACT
 
 

@@ -5,13 +5,10 @@ from collections.abc import Iterable, Sequence
 from uuid import NAMESPACE_URL, uuid5
 from zoneinfo import ZoneInfo
 
-from operations.sending.files.currencies import MINOR_DIGITS
 from operations.sending.files.mapping import Amount, Mapping, Text, TransactionId, Type
-from operations.sending.files.money import Money
-from operations.sending.files.seen import Seen
 from operations.sending.files.shape import METADATA, BadLine, Fields, Shape, quoted
-from operations.sending.files.times import Times
-from operations.sending.files.values import text_of
+from operations.sending.files.temporary import Seen
+from operations.sending.files.values import MINOR_DIGITS, Money, Times, text_of
 
 #: Namespace of ids derived from columns (UUID version 5); documented, so that others can derive the same ids.
 DERIVED = uuid5(NAMESPACE_URL, "urn:wallet-ledger:derived-id")

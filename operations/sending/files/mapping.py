@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from config.errors import ConfigurationError
 from operations.sending.files.delimited import PREAMBLE_LINES, Dialect
-from operations.sending.files.times import ISO, problem_of
+from operations.sending.files.values import ISO, problem_of
 
 #: Largest map in bytes: a huge file named by mistake is not read to its end.
 MAP_BYTES = 1024 * 1024

@@ -55,7 +55,7 @@ class Shape:
         parts += [f"{quoted(unknown)} unknown; known are {known}"] * bool(unknown)
         return ", and ".join(parts)
 
-    def check(self, fields: Fields) -> None:
+    def require(self, fields: Fields) -> None:
         """Raise BadLine if a row does not have the required fields."""
         there = fields.keys()
         if self._must <= there <= self._may:

@@ -1,5 +1,6 @@
-"""Open a file: recognise it by its first bytes, decompress gzip, and refuse other binary formats by name."""
+"""Open a file: recognise it by its first bytes, decompress gzip, refuse other binary formats by name, decode lines."""
 
+import codecs
 import contextlib
 import gzip
 import io
@@ -8,6 +9,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -48,6 +50,18 @@ _OTHERS = [
         (rb"(?:\xef\xbb\xbf)?\s*<", "XML or HTML", "convert it to CSV or JSON Lines"),
     ]
 ]
+#: Longest line, so that a file's contents do not decide how much memory it takes.
+LINE_CHARACTERS = 16 * 1024 * 1024
+BOM = "\ufeff"
+#: Longest first: the mark of UTF-32 begins with that of UTF-16.
+_MARKS = [
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -134,3 +148,55 @@ class _Inflated(io.RawIOBase):
             )
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+
+def lines(source: BinaryIO, encoding: str | None) -> Iterator[str]:
+    """Lines with their ends (LF, CR LF or CR); raises ConfigurationError for bytes not in the encoding.
+
+    A file has one encoding: that of its byte-order mark, the map's, or else UTF-8.
+    """
+    found = _encoding(head_of(source), encoding)
+    # Bytes that do not decode become surrogates, so that the error can name the line.
+    text = io.TextIOWrapper(source, found, errors="surrogateescape", newline="")
+    number = 0
+    try:
+        while line := text.readline(LINE_CHARACTERS):
+            number += 1
+            if len(line) == LINE_CHARACTERS:
+                raise ConfigurationError(f"line {number} has more than {LINE_CHARACTERS} characters")
+            if not line.isascii() and (strange := _SURROGATE.search(line)):
+                raise ConfigurationError(_not_text(number, ord(strange[0]) & 0xFF, encoding))
+            yield line
+    except UnicodeError as error:
+        raise ConfigurationError(f"after line {number} it is not {encoding or found}: {error}") from None
+    finally:
+        with suppress(ValueError):  # already closed
+            text.detach()  # or it would close the file, which its opener does
+
+
+def _encoding(head: bytes, named: str | None) -> str:
+    mark = next((found for mark, found in _MARKS if head.startswith(mark)), None)
+    if mark and named and not codecs.lookup(named).name.startswith(mark):
+        raise ConfigurationError(
+            f"it begins with the byte-order mark of {mark}, but the map says {named}: correct the map"
+        )
+    if mark or named:
+        return "utf-8-sig" if mark == "utf-8" else mark or str(named)
+    for letter, zero, guess in ((head[0:1], head[1:2], "utf-16-le"), (head[1:2], head[0:1], "utf-16-be")):
+        if zero == b"\0" and letter not in {b"", b"\0"}:
+            raise ConfigurationError(f"it is not UTF-8 and looks like {guess}: {_say(guess)}")
+    return "utf-8"
+
+
+def _not_text(number: int, byte: int, named: str | None) -> str:
+    told = f"line {number} has the byte 0x{byte:02x}"
+    if named:
+        return f"{told}, which is not {named}: set another encoding"
+    western = bytes([byte]).decode("cp1252", "replace")
+    return (
+        f"it is not UTF-8: {told}, which is {western!r} in Windows-1252; if that is right, {_say('cp1252')}"
+    )
+
+
+def _say(encoding: str) -> str:
+    return f'write encoding = "{encoding}" to a file and pass it with --map (docs/files.md)'

@@ -5,6 +5,7 @@ has written, everything that was in the input at the start.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
@@ -15,9 +16,7 @@ from confluent_kafka.admin import AdminClient
 from config.errors import ConfigurationError, NotReachable
 from config.settings import Settings
 from config.times import rfc3339
-from operations.cli.exit_codes import DIFFERENCES
-from operations.cli.output import progress
-from operations.cli.waiting import until_done
+from operations.cli.output import progress, until_done
 from operations.looking.status import look
 from operations.sending.files.file import File
 from operations.sending.files.shape import BadLine, Fields, Shape
@@ -32,6 +31,17 @@ from topics.names import Topics
 KNOWN = Shape(("wallet_id", "balance"), ("currency", "at"))
 #: Balances asked for at a time.
 CHUNK = 1_000
+#: Differences that --json lists; all are counted.
+LISTED = 1_000
+
+
+@dataclass
+class Compared:
+    """How many balances match and differ, and the first differences, in words."""
+
+    match: int = 0
+    differ: int = 0
+    differences: list[str] = field(default_factory=list)
 
 
 class Wanted(NamedTuple):
@@ -49,24 +59,27 @@ def lines_of(file: File, earliest: datetime) -> int:
     return sum(1 for _ in _wanted(file, earliest))
 
 
-def run(settings: Settings, file: File, lines: int, earliest: datetime) -> int:
-    """Compare every line and print what differs; returns the exit code."""
+def run(settings: Settings, file: File, lines: int, earliest: datetime, *, as_json: bool) -> Compared:
+    """Compare every line; prints what differs unless that is for JSON."""
     settings = agreed(settings)
     client = quiet_admin(settings)
     _until_handled(client, settings)
-    right = wrong = 0
+    compared = Compared()
     with postgres.connect(settings, postgres.READER) as connection, progress("comparing", lines) as advance:
         wanted = _wanted(file, earliest)
         while chunk := [*islice(wanted, CHUNK)]:
             found = balances.balances(connection, [Asked(one.wallet_id, one.at) for one in chunk])
             told = [_difference(one, there) for one, there in zip(chunk, found, strict=True)]
             for difference in filter(None, told):
-                typer.echo(difference)
-            wrong += sum(map(bool, told))
-            right += len(chunk) - sum(map(bool, told))
-            advance(right + wrong)
-    typer.echo(f"{right} balances match, {wrong} differ", err=True)
-    return DIFFERENCES if wrong else 0
+                compared.differ += 1
+                if not as_json:
+                    typer.echo(difference)
+                elif compared.differ <= LISTED:
+                    compared.differences.append(difference)
+            compared.match += told.count(None)
+            advance(compared.match + compared.differ)
+    typer.echo(f"{compared.match} balances match, {compared.differ} differ", err=True)
+    return compared
 
 
 def _wanted(file: File, earliest: datetime) -> Iterator[Wanted]:
@@ -82,7 +95,7 @@ def _wanted(file: File, earliest: datetime) -> Iterator[Wanted]:
 
 
 def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
-    KNOWN.check(fields)
+    KNOWN.require(fields)
     wallet_id = text_of(fields, "wallet_id")
     if broken := broken_name("wallet_id", wallet_id):
         raise BadLine(broken)

@@ -4,17 +4,22 @@ Unlike in `wallet send`, a line is also bad if its recorded_at is in the future 
 record out of order would silently get the time of the one before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
+from config.settings import Settings
 from config.times import rfc3339
 from operations.sending.files.file import File
 from operations.sending.files.shape import BadLine, Fields, Shape
-from operations.sending.files.values import moment_of
+from operations.sending.files.temporary import Seen, Spool
+from operations.sending.files.values import moment_of, text_of, whole_of
 from operations.sending.lines import TRANSACTION, to_transaction
-from schemas.entries import encode_transaction
+from schemas import producer
+from schemas.codec import encode_transaction
+from schemas.producer import InvalidTransaction
 from schemas.records import EPOCH, Transaction, from_ms
 
 RECORDED_AT = "recorded_at"
@@ -24,6 +29,11 @@ FRAME_BYTES = 5
 #: Earlier times are refused unless asked for: seconds taken for milliseconds would be in January 1970.
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+#: Stand for recorded_at on a kept line without a transaction, and on a bad line.
+_NOTHING, _BAD = 0, -1
+OPENING = Shape(("wallet_id", "currency", "balance", "at"))
+#: Namespace of the ids of opening balances, which are made from the prefix, the wallet and the time.
+_NAMESPACE = uuid5(NAMESPACE_URL, "urn:wallet-ledger:opening-balance")
 
 
 class Dated(NamedTuple):
@@ -38,6 +48,23 @@ class Dated(NamedTuple):
 Read = Dated | str | None
 
 
+def keep(spool: Spool, read: Read) -> None:
+    """Keep a line until it is sent; of a bad one, only that it existed."""
+    if isinstance(read, Dated):
+        spool.add(read.recorded_ms, read.key, read.body)
+    else:
+        spool.add(_NOTHING if read is None else _BAD, b"", b"")
+
+
+def kept(spool: Spool) -> Iterator[Read]:
+    """The kept lines, from the first."""
+    for number, key, body in spool.lines():
+        if number > 0:
+            yield Dated(key, body, number)
+        else:
+            yield None if number == _NOTHING else "told before"
+
+
 class Line(NamedTuple):
     """One row of one file, and its number there."""
 
@@ -49,11 +76,8 @@ class Line(NamedTuple):
         return f"{self.file.path}: line {self.number}"
 
 
-class Meaning(Protocol):
-    """Turns the rows of a file into transactions."""
-
-    def __call__(self, fields: Fields) -> tuple[Transaction, datetime] | None:
-        """A transaction and when it was recorded; None for a row that needs none. Raises BadLine."""
+#: Makes of a row a transaction and when it was recorded; None for a row that needs none. Raises BadLine.
+Meaning = Callable[[Fields], tuple[Transaction, datetime] | None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,7 @@ class Part:
 
 def recorded_transaction(fields: Fields) -> tuple[Transaction, datetime]:
     """A line as in `wallet send`, with a recorded_at."""
-    RECORDED.check(fields)
+    RECORDED.require(fields)
     rest = {name: value for name, value in fields.items() if name != RECORDED_AT}
     return to_transaction(rest), moment_of(fields, RECORDED_AT)
 
@@ -132,3 +156,57 @@ def not_before(earliest: datetime, at: datetime, name: str) -> None:
 def iso(at_ms: int) -> str:
     """A time in milliseconds since 1970, formatted for people."""
     return rfc3339(from_ms(at_ms))
+
+
+class Opening:
+    """Turns rows of opening balances into transactions: what a wallet held before the first line of its history.
+
+    Remembers wallets on disk to refuse a second one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._prefix = settings.prefix
+        self._overdraft = settings.overdraft
+        #: Balances of zero, which need no transaction.
+        self.zeros = 0
+        self._seen = Seen()
+
+    def __call__(self, fields: Fields) -> tuple[Transaction, datetime] | None:
+        """A CREDIT or a DEBIT by the balance's sign, None for zero. Raises BadLine."""
+        OPENING.require(fields)
+        wallet_id, balance = text_of(fields, "wallet_id"), whole_of(fields, "balance")
+        at = moment_of(fields, "at")
+        if balance < 0 and self._overdraft == "reject":
+            raise BadLine(f"balance {balance} is below zero, but this pipeline rejects overdrafts")
+        try:
+            transaction = self._transaction(wallet_id, text_of(fields, "currency"), balance, at)
+            already = self._seen.times(wallet_id) > 1
+        except UnicodeEncodeError:
+            raise BadLine("wallet_id is not UTF-8") from None
+        if already:
+            raise BadLine(f"wallet {wallet_id!r} already has an opening balance")
+        if transaction is None:
+            self.zeros += 1
+            return None
+        return transaction, at
+
+    def close(self) -> None:
+        """Forget the wallets."""
+        self._seen.close()
+
+    def _transaction(self, wallet_id: str, currency: str, balance: int, at: datetime) -> Transaction | None:
+        if balance == 0:
+            return None
+        as_of = at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        try:
+            return producer.transaction(
+                transaction_id=str(uuid5(_NAMESPACE, f"{self._prefix}\0{wallet_id}\0{as_of}")),
+                wallet_id=wallet_id,
+                type="CREDIT" if balance > 0 else "DEBIT",
+                amount=abs(balance),
+                currency=currency,
+                occurred_at=at,
+                metadata={"opening_balance": str(balance), "as_of": as_of},
+            )
+        except InvalidTransaction as error:
+            raise BadLine(str(error)) from None

@@ -1,0 +1,115 @@
+"""Records, and the offsets that say how far they go, in one Kafka transaction: both are there, or neither.
+
+The order matters: 1. `open` fences every other writer with the same id and ends its open transaction, 2. read the
+offsets, 3. write. A run that was fenced in between cannot commit.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from config.errors import NotReachable, Stopped, WalletError
+from config.logs import EventLog
+from config.settings import Settings
+from topics.causes import because, error_in
+from topics.clients import Value, of_group, transactional
+
+log = EventLog("operations.sending")
+
+#: Seconds for one attempt of a call to Kafka.
+TRY_S = 10.0
+RETRY_PAUSE_S = 0.2
+FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+
+#: Value, key, partition, time in epoch milliseconds, headers.
+Outgoing = tuple[bytes | None, bytes | None, int, int, Sequence[tuple[str, bytes | None]]]
+
+
+class ExactlyOnce:
+    """The one producer with its transactional id. `taken_over` and `again` are for messages."""
+
+    def __init__(
+        self, settings: Settings, name: str, group: str, *, taken_over: str, again: str, **more: Value
+    ) -> None:
+        self._patience_s = 2 * settings.transaction_timeout_s
+        self._taken_over, self._again = taken_over, again
+        # We report being fenced ourselves.
+        self._producer = Producer(transactional(settings, name, **more) | {"log_level": 0})
+        self._offsets_of = of_group(settings, group)
+
+    def open(self) -> None:
+        """Fence another run and wait until its transaction has ended; raises NotReachable."""
+        self._asked(lambda: self._producer.init_transactions(TRY_S), "opening the transactions")
+
+    def write(self, topic: str, records: Iterable[Outgoing], offsets: Sequence[TopicPartition]) -> None:
+        """Write these records and offsets; returns once both have committed.
+
+        Raises Stopped if another run has taken over, NotReachable if Kafka did not confirm. The outcome may then be
+        unknown; the next run finds it out.
+        """
+        try:
+            self._producer.begin_transaction()
+            for record in records:
+                self._produce(topic, record)
+        except KafkaException as failure:
+            raise self._told(failure, "producing") from None
+        if offsets:
+            group = self._offsets_of.consumer_group_metadata()
+            self._asked(
+                lambda: self._producer.send_offsets_to_transaction([*offsets], group, TRY_S), "the progress"
+            )
+        # A time-out leaves the outcome unknown, so repeat the same call until it is known.
+        self._asked(lambda: self._producer.commit_transaction(TRY_S), "a commit")
+
+    def close(self) -> None:
+        """Close without waiting: the next run, or the time-out, ends an open transaction."""
+        self._offsets_of.close()
+        # A fenced producer raises on close; from the C layer it is a SystemError.
+        with suppress(KafkaException, SystemError):
+            self._producer.purge()
+            self._producer.close()
+
+    def _produce(self, topic: str, record: Outgoing) -> None:
+        value, key, partition, at_ms, headers = record
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, None, None, at_ms, [*headers])
+            except BufferError:
+                # Full until records are sent, or have failed after the transaction's time-out.
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def _asked(self, ask: Callable[[], object], what: str) -> None:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            try:
+                ask()
+            except KafkaException as failure:
+                error: KafkaError = failure.args[0]
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise self._told(failure, what) from None
+                log.warning("waiting_for_kafka", what=what.replace(" ", "_"), reason=error.name())
+                time.sleep(RETRY_PAUSE_S)
+            else:
+                return
+
+    def _told(self, failure: KafkaException, what: str) -> WalletError:
+        error: KafkaError = failure.args[0]
+        if error.code() == KafkaError._FATAL:
+            error = self._fatal(error)
+        if error.code() in FENCED:
+            return Stopped(
+                f"{self._taken_over}; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: {self._again}"
+            )
+        return because(error, NotReachable(f"{what} failed: {error.str()}; {self._again}"))
+
+    def _fatal(self, error: KafkaError) -> KafkaError:
+        """What made the producer useless: `produce` says only that something did, an abort says what."""
+        try:
+            self._producer.abort_transaction(TRY_S)
+        except (KafkaException, SystemError) as failure:
+            return error_in(failure)
+        return error
