@@ -51,7 +51,8 @@ class EncryptedBroker(SecuredBroker):
         """Settings that log in by SCRAM, with this password, which becomes that of `admin`."""
         info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8_192)
         user = UserScramCredentialUpsertion("admin", info, password.encode())
-        for answer in self.admin().alter_user_scram_credentials([user]).values():
+        admin = self.admin()  # what it was asked is given up when it goes
+        for answer in admin.alter_user_scram_credentials([user]).values():
             answer.result(30)
         return self.at(settings, "scram", kafka_sasl_password=SecretStr(password))
 
