@@ -64,7 +64,7 @@ clients: $(READY) ## clients/ in Go, Java, JavaScript and Rust built and tested,
 matrix: $(READY) ## The demo with Kafka 3.9 to 4.3, PostgreSQL 15 to 18, Python 3.11 to 3.14, as far as they are there
 	$(BIN)/python -m tests.matrix
 
-# It is set up in .local/releases. Nothing says so, but the day of the newest section of CHANGELOG.md, what was released last.
+# The last release is the last commit before the day of the newest section of CHANGELOG.md.
 FROM :=
 upgrade: $(READY) ## The last release, or FROM=COMMIT, upgraded to this one under load, every record verified
 	UPGRADE_FROM=$(FROM) $(BIN)/pytest -n 0 --durations=1 tests/integration/test_upgrade.py
