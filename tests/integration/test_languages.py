@@ -325,7 +325,7 @@ def test_a_pipeline_or_server_that_is_not_there_is_told(
 
 
 def unanswered(ended: Event) -> Callable[[Any, bytes], None]:
-    """An answer of a registry that does not come before the test is over."""
+    """The body of an answer that does not come before the test is over."""
 
     def wait(file: Any, answer: bytes) -> None:
         ended.wait(PATIENCE_S)
@@ -351,7 +351,7 @@ def test_a_registry_that_does_not_serve_is_told(
                 assert str(status) in refuses(client(language, env, *words))
             registry.before = [(200, "no object")]
             assert "registry" in refuses(client(language, env, *words))
-        registry.send = unanswered(ended)
+        registry.before, registry.send = [(200, {"id": 1})], unanswered(ended)  # headers, and then nothing
         try:
             assert "registry" in refuses(client(language, env, "read"))
         finally:
