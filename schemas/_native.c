@@ -1,4 +1,5 @@
-/* The fold's inner loops in C: taking transactions apart, writing numbers, and posting where nothing is special.
+/* The fold's inner loops in C: taking transactions apart, writing numbers, posting where nothing is special, and
+ * balances to and from bytes.
  *
  * Optional: where this was not compiled the same is done in Python, and property tests hold both against a third fold
  * that shares nothing with either. Nothing here rejects. `orders` knows one shape of a transaction and answers None to
@@ -18,7 +19,7 @@
 #define HASH_BYTES 32
 #define DAY_MS 86400000LL
 /* What schemas/native.py asks for: another number wherever a function here comes to mean something else. */
-#define VERSION 1
+#define VERSION 2
 
 /* The fields of the named tuples of streams.batch, streams.wallet and schemas.records, in their order. */
 enum { SOURCE_OFFSET, SOURCE_TIMESTAMP_MS, SOURCE_KEY, SOURCE_VALUE, SOURCE_HEADERS, SOURCE_FIELDS };
@@ -34,7 +35,7 @@ enum {
     BALANCE_HASH,
     BALANCE_FIELDS
 };
-enum { DERIVED_FIELDS = 4, KNOWN_FIELDS = 2 };
+enum { BALANCE_NUMBERS = BALANCE_HASH - BALANCE_BALANCE, DERIVED_FIELDS = 4, KNOWN_FIELDS = 2 };
 /* What `post` is told of a partition (streams.posting). */
 enum {
     PLAN_FRAME,
@@ -369,6 +370,143 @@ longs(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     return joined;
 }
 
+/* A str as UTF-8, which it keeps itself; NULL for an error. */
+static const char *
+utf8_of(PyObject *text, Py_ssize_t *length)
+{
+    if (PyUnicode_Check(text))
+        return PyUnicode_AsUTF8AndSize(text, length);
+    PyErr_SetString(PyExc_TypeError, "a text is a str");
+    return NULL;
+}
+
+/* A Balance as schemas.codec.encode_balance writes it; NULL for an error. */
+static PyObject *
+balance_body(PyObject *balance)
+{
+    if (!PyTuple_Check(balance) || PyTuple_GET_SIZE(balance) != BALANCE_FIELDS) {
+        PyErr_SetString(PyExc_TypeError, "a balance is a Balance");
+        return NULL;
+    }
+    Py_ssize_t wallet_length, currency_length;
+    const char *wallet = utf8_of(PyTuple_GET_ITEM(balance, BALANCE_WALLET_ID), &wallet_length);
+    const char *currency =
+        wallet == NULL ? NULL : utf8_of(PyTuple_GET_ITEM(balance, BALANCE_CURRENCY), &currency_length);
+    if (currency == NULL)
+        return NULL;
+    unsigned char written[BALANCE_NUMBERS * VARINT_BYTES], lengths[2 * VARINT_BYTES], *at = written;
+    for (int n = BALANCE_BALANCE; n < BALANCE_HASH; n++) {
+        long long number = PyLong_AsLongLong(PyTuple_GET_ITEM(balance, n));
+        if (number == -1 && PyErr_Occurred())
+            return NULL;
+        at = put_long(at, number);
+    }
+    PyObject *hash = PyTuple_GET_ITEM(balance, BALANCE_HASH);
+    if (!PyBytes_Check(hash)) {
+        PyErr_SetString(PyExc_TypeError, "a hash is bytes");
+        return NULL;
+    }
+    unsigned char *second = put_long(lengths, wallet_length), *third = put_long(second, currency_length);
+    struct {
+        const void *from;
+        Py_ssize_t length;
+    } pieces[] = {
+        {lengths, second - lengths},
+        {wallet, wallet_length},
+        {second, third - second},
+        {currency, currency_length},
+        {written, at - written},
+        {PyBytes_AS_STRING(hash), PyBytes_GET_SIZE(hash)},
+    };
+    Py_ssize_t whole = 0;
+    for (int n = 0; n < 6; n++)
+        whole += pieces[n].length;
+    PyObject *body = PyBytes_FromStringAndSize(NULL, whole);
+    char *to = body == NULL ? NULL : PyBytes_AS_STRING(body);
+    for (int n = 0; body != NULL && n < 6; to += pieces[n++].length)
+        memcpy(to, pieces[n].from, pieces[n].length);
+    return body;
+}
+
+static PyObject *
+balance_bodies(PyObject *module, PyObject *balances)
+{
+    if (!PyDict_CheckExact(balances)) {
+        PyErr_SetString(PyExc_TypeError, "balance_bodies(balances: dict)");
+        return NULL;
+    }
+    PyObject *bodies = PyDict_New(), *wallet, *balance;
+    Py_ssize_t place = 0;
+    while (bodies != NULL && PyDict_Next(balances, &place, &wallet, &balance)) {
+        PyObject *body = balance_body(balance);
+        if (body == NULL || PyDict_SetItem(bodies, wallet, body) < 0)
+            Py_CLEAR(bodies);
+        Py_XDECREF(body);
+    }
+    return bodies;
+}
+
+/* A long in the fewest bytes; 0 for anything else. */
+static int
+long_in(Bytes *bytes, long long *number)
+{
+    uint64_t zigzag = 0;
+    for (int n = 0; n < VARINT_BYTES && has(bytes, n + 1); n++) {
+        uint64_t bits = bytes->at[n] & 0x7f;
+        if (n == VARINT_BYTES - 1 && bits > 1)
+            return 0;
+        zigzag |= bits << 7 * n;
+        if (bytes->at[n] < 0x80) {
+            if (n > 0 && bits == 0)
+                return 0;
+            bytes->at += n + 1;
+            *number = (long long)(zigzag >> 1 ^ (zigzag & 1 ? UINT64_MAX : 0));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* A string and its length; NULL for anything else, with an error set where it is no UTF-8. */
+static PyObject *
+text_in(Bytes *bytes)
+{
+    long long length;
+    if (!long_in(bytes, &length) || length < 0 || length > bytes->end - bytes->at)
+        return NULL;
+    bytes->at += length;
+    return PyUnicode_DecodeUTF8((const char *)bytes->at - length, (Py_ssize_t)length, NULL);
+}
+
+static PyObject *
+balance(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyBytes_Check(arguments[0]) || !is_named_tuple(arguments[1])) {
+        PyErr_SetString(PyExc_TypeError, "balance(body: bytes, Balance)");
+        return NULL;
+    }
+    const unsigned char *start = (const unsigned char *)PyBytes_AS_STRING(arguments[0]);
+    Bytes bytes = {start, start + PyBytes_GET_SIZE(arguments[0])};
+    PyObject *wallet = text_in(&bytes), *currency = wallet == NULL ? NULL : text_in(&bytes);
+    long long numbers[BALANCE_NUMBERS];
+    int usual = currency != NULL;
+    for (int n = 0; n < BALANCE_NUMBERS; n++)
+        usual = usual && long_in(&bytes, &numbers[n]);
+    if (!usual || bytes.end - bytes.at != HASH_BYTES) {
+        Py_XDECREF(wallet);
+        Py_XDECREF(currency);
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+            return NULL;
+        PyErr_Clear();
+        Py_RETURN_NONE;
+    }
+    PyObject *fields[BALANCE_FIELDS] = {wallet, currency};
+    for (int n = 0; n < BALANCE_NUMBERS; n++)
+        fields[BALANCE_BALANCE + n] = PyLong_FromLongLong(numbers[n]);
+    fields[BALANCE_HASH] = PyBytes_FromStringAndSize((const char *)bytes.at, HASH_BYTES);
+    return named_tuple((PyTypeObject *)arguments[1], fields, BALANCE_FIELDS);
+}
+
 /* What stays the same for all records of a partition. */
 typedef struct {
     PyObject *frame, *partition_object, *new_sha256;
@@ -628,6 +766,9 @@ static PyMethodDef functions[] = {
     {"post", (PyCFunction)(void (*)(void))post, METH_FASTCALL,
      "Post orders from `at` on, up to one that is for `apply`; returns where that is, and the newest recorded_at."},
     {"longs", (PyCFunction)(void (*)(void))longs, METH_FASTCALL, "`first`, then the shortest encoding of each number."},
+    {"balance", (PyCFunction)(void (*)(void))balance, METH_FASTCALL,
+     "A Balance's body as a Balance, or None where it is not one that `balance_bodies` writes."},
+    {"balance_bodies", balance_bodies, METH_O, "The bodies of the Balances in a dict, under the same keys."},
     {NULL, NULL, 0, NULL},
 };
 

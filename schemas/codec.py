@@ -10,7 +10,17 @@ from binascii import unhexlify
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from schemas.avro import IllegalAvro, Longs, Reader, long_bytes, long_of, longs, string_bytes
+from schemas import native
+from schemas.avro import (
+    IllegalAvro,
+    Longs,
+    Reader,
+    long_bytes,
+    long_of,
+    longs,
+    longs_in_python,
+    string_bytes,
+)
 from schemas.digest import digest
 from schemas.records import (
     REASONS,
@@ -35,6 +45,7 @@ HASH_BYTES = 32
 NO_HASH = bytes(HASH_BYTES)
 
 _new = tuple.__new__
+_balance = native.balance
 _usual = usual_reader(b"")
 #: The three kinds of record share this form: five numbers, then the hash.
 _NUMBERS_AND_HASH = re.compile(rb"([\x80-\xff]{0,9}+[\0-\x7f])" * 5 + rb"(.{32})", re.DOTALL).match
@@ -161,8 +172,25 @@ def encode_balance(balance: Balance, write: Longs = longs) -> bytes:
     return write(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
 
 
+def encode_balances_in_python(balances: Mapping[bytes, Balance]) -> dict[bytes, bytes]:
+    """The bodies of balances, under the same keys."""
+    return {wallet: encode_balance(balance, longs_in_python) for wallet, balance in balances.items()}
+
+
+#: Likewise, compiled where it can be.
+encode_balances: Callable[[dict[bytes, Balance]], dict[bytes, bytes]] = (
+    native.balance_bodies or encode_balances_in_python
+)
+
+
 def decode_balance(body: bytes) -> Balance:
     """Read a Balance's body; raises ValueError for damage."""
+    balance: Balance | None = _balance(body, Balance) if _balance else None
+    return balance or decode_balance_in_python(body)
+
+
+def decode_balance_in_python(body: bytes) -> Balance:
+    """Likewise, with nothing compiled."""
     reader = Reader(body)
     wallet_id, currency = reader.string(), reader.string()
     numbers, end = _numbers_and_hash(body, reader.at)

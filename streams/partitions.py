@@ -27,6 +27,8 @@ OPENING_AT_ONCE = 4
 CLOSING_AT_ONCE = 4
 #: Batches in hand for each one being decided, since most of a batch's time is waiting for Kafka.
 COMMITTING = 4
+#: A partition that another process fences twice within so many seconds has another writer.
+TAKEN_BACK_EVERY_S = 600.0
 
 
 class Run(Protocol):
@@ -85,6 +87,8 @@ class Partitions:
         #: Writers that are being closed, by partition, and the copies that are being changed.
         self._leaving: dict[TP, asyncio.Task[None]] = {}
         self._following: asyncio.Task[None] | None = None
+        #: When a partition was last opened again after a fence, by the loop's clock.
+        self._taken_back_at_s: dict[TP, float] = {}
         #: Why the worker must end; Faust's own crash would log a traceback.
         self.failure: WalletError | None = None
         self.standbys = Standbys(parts)
@@ -302,20 +306,35 @@ class Partitions:
         """Another process writes this partition now.
 
         Usually the group has given it away and this worker is about to learn it: the rebalance then drops
-        the partition, or opens it again. If none comes, two workers think that they own it: this one ends.
+        the partition, or opens it again.
         """
         one.fenced, one.ready = True, False
         log.warning("fenced", partition=one.tp.partition)
         self._running.call_later(self.parts.settings.session_timeout_s, self._still_fenced, one)
 
     def _still_fenced(self, one: Assigned) -> None:
-        if self.assigned.get(one.tp) is one:
-            self.fail(
-                Stopped(
-                    f"partition {one.tp.partition}: another process writes it, though the group assigned it to this "
-                    "worker; or Kafka ended a transaction open longer than WALLET_TRANSACTION_TIMEOUT_S: start again"
-                )
+        """Open a fenced partition again that the group has left to this worker all the time.
+
+        The former owner's request to open it may have reached Kafka after ours. Where it happens again, two workers
+        think that they own it: this one ends.
+        """
+        parts = self.parts
+        # A rebalance under way, and the end, close it anyway.
+        if self.assigned.get(one.tp) is not one or parts.rebalancing.is_set() or parts.stopping.is_set():
+            return
+        now_s, before_s = self._running.time(), self._taken_back_at_s.get(one.tp)
+        if before_s is None or now_s - before_s > TAKEN_BACK_EVERY_S:
+            self._taken_back_at_s[one.tp] = now_s
+            log.warning("taken_back", partition=one.tp.partition)
+            self._let_go(one)
+            self._open(one.tp)
+            return
+        self.fail(
+            Stopped(
+                f"partition {one.tp.partition}: another process writes it, though the group assigned it to this "
+                "worker; or Kafka ended a transaction open longer than WALLET_TRANSACTION_TIMEOUT_S: start again"
             )
+        )
 
 
 def _numbers(partitions: set[TP]) -> str:

@@ -13,7 +13,8 @@ from schemas.avro import longs, longs_in_python
 from schemas.codec import (
     TransactionCodec,
     chain,
-    encode_balance,
+    encode_balances,
+    encode_balances_in_python,
     encode_entry,
     encode_snapshot,
     frame,
@@ -69,6 +70,7 @@ class Fold:
         self._read_compiled = native.orders if codec.compiled else None
         self._post_compiled = native.post if codec.compiled else None
         self._write = longs if codec.compiled else longs_in_python
+        self._encode_balances = encode_balances if codec.compiled else encode_balances_in_python
         #: What the compiled loop needs to know of a partition (`post` in schemas/_native.c).
         self._plan = (
             self.entry_frame,
@@ -93,9 +95,7 @@ class Fold:
             self._post_stretch([*records[start : start + STRETCH_RECORDS]], out)
         if records:
             out.next_offset = records[-1].offset + 1
-        out.changelog = {
-            wallet: encode_balance(balance, self._write) for wallet, balance in out.balances.items()
-        }
+        out.changelog = self._encode_balances(out.balances)
         return out
 
     def _post_stretch(self, records: list[Source], out: Outputs) -> None:

@@ -1,11 +1,13 @@
 """Run a worker: what `wallet worker` does, from the first check of the cluster to the last partition."""
 
 import asyncio
+import ctypes
 import gc
 import signal
 import sys
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer
@@ -35,6 +37,8 @@ CLOSE_S = 20.0
 STOP_S = 5.0
 #: Python's thread switch interval: four times the default, since each switch costs the caches.
 SWITCH_S = 0.02
+#: The number of glibc's option for it, and from which size on a buffer is a mapping of its own.
+M_MMAP_THRESHOLD, LARGE_BYTES = -3, 512 * 1024
 
 
 def run(settings: Settings) -> int:
@@ -52,6 +56,7 @@ def run(settings: Settings) -> int:
     offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
     uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
     spare_the_collector()
+    give_buffers_back()
     stopping, rebalancing = threading.Event(), threading.Event()
     with numbered_folder(settings.state_dir) as folder:
         parts = WriterParts(
@@ -90,6 +95,16 @@ def spare_the_collector() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
     sys.setswitchinterval(SWITCH_S)
+
+
+def give_buffers_back() -> None:
+    """Have the C library return large freed buffers to the system at once.
+
+    By itself glibc raises its bound to the size of the first one that is freed, 16 MB of a fetch, and then keeps what
+    is smaller: a few hundred megabytes after a long backlog. Other libraries have no such bound.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 async def _run(parts: WriterParts) -> int:

@@ -34,21 +34,25 @@ def opened_by_another(rig: Rig, partition: int) -> Producer:
 
 
 @pytest.mark.full
-def test_a_worker_fenced_by_a_stranger_ends_in_one_line_and_posts_nothing_twice(rig: Rig) -> None:
+def test_a_worker_takes_a_partition_back_from_a_stranger_once_and_then_ends_in_one_line(rig: Rig) -> None:
     worker = rig.start()
     worker.wait_until_told("ready", 4)
     rig.send(1_000)
     stranger = opened_by_another(rig, 2)
+    rig.send(1_000)
+    rig.wait_until_posted()
+    assert worker.events("taken_back")
+    stranger.begin_transaction()
+    stranger.produce(Topics.of(rig.settings).ledger, b"forged", b"forged", 2)
+    with pytest.raises(KafkaException):
+        stranger.commit_transaction(30)
+    opened_by_another(rig, 2)
     rig.send(1_000)
     assert worker.wait() == Stopped.exit_code, worker.told()
     assert "another process writes it" in worker.last_line()
     assert "Traceback" not in worker.last_line()
     rig.start()
     rig.wait_until_posted()
-    stranger.begin_transaction()
-    stranger.produce(Topics.of(rig.settings).ledger, b"forged", b"forged", 2)
-    with pytest.raises(KafkaException):
-        stranger.commit_transaction(30)
     assert_exact(rig.settings)
 
 

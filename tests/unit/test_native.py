@@ -1,10 +1,12 @@
 """The compiled part of the fold against the Python that it stands for, and everything without it."""
 
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +14,14 @@ from hypothesis import strategies as st
 
 from schemas import native
 from schemas.avro import longs_in_python
-from schemas.codec import encode_transaction, frame
+from schemas.codec import (
+    decode_balance_in_python,
+    encode_balances_in_python,
+    encode_transaction,
+    frame,
+)
 from schemas.digest import new_sha256
-from schemas.records import Order, Transaction
+from schemas.records import Balance, Order, Transaction
 from tests.effort import examples
 from tests.unit.transactions import UUID
 
@@ -33,6 +40,18 @@ assert native.usual is None
 sys.exit(pytest.main(sys.argv[1:]))
 """
 
+#: Loads the extension that is named first, in place of ours.
+WITH_THIS_ONE = """
+import importlib.util, sys, pytest
+spec = importlib.util.spec_from_file_location("schemas._native", sys.argv[1])
+sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from schemas import native
+assert native.post is module.post
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+
 compiled = pytest.mark.skipif(native.longs is None, reason="not compiled here")
 
 
@@ -42,6 +61,8 @@ def test_it_is_compiled_where_it_can_be() -> None:
     assert native.orders is not None
     assert native.post is not None
     assert native.longs is not None
+    assert native.balance is not None
+    assert native.balance_bodies is not None
 
 
 @compiled
@@ -50,6 +71,68 @@ def test_it_is_compiled_where_it_can_be() -> None:
 def test_numbers_are_written_alike(first: bytes, numbers: list[int]) -> None:
     assert native.longs is not None
     assert native.longs(first, *numbers) == longs_in_python(first, *numbers)
+
+
+LONGS = st.integers(-(2**63), 2**63 - 1)
+BALANCES = st.builds(
+    Balance,
+    st.text(max_size=130),
+    st.text(max_size=3),
+    LONGS,
+    LONGS,
+    LONGS,
+    st.integers(-(2**31), 2**31 - 1),
+    LONGS,
+    st.binary(min_size=32, max_size=32),
+)
+
+
+@compiled
+@settings(max_examples=examples(250), deadline=None)
+@given(st.dictionaries(st.binary(max_size=9), BALANCES, max_size=4))
+def test_balances_are_written_and_read_alike(balances: dict[bytes, Balance]) -> None:
+    assert native.balance_bodies is not None
+    assert native.balance is not None
+    bodies = native.balance_bodies(balances)
+    assert bodies == encode_balances_in_python(balances)
+    for wallet, body in bodies.items():
+        found = native.balance(body, Balance)
+        assert type(found) is Balance
+        assert found == balances[wallet] == decode_balance_in_python(body)
+
+
+@compiled
+@settings(max_examples=examples(250), deadline=None)
+@given(BALANCES, st.data())
+def test_bytes_that_are_no_balance_are_left_to_python(balance: Balance, data: st.DataObject) -> None:
+    assert native.balance is not None
+    body = bytearray(encode_balances_in_python({b"": balance})[b""])
+    place = data.draw(st.integers(0, len(body)))
+    body[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    found = native.balance(bytes(body), Balance)
+    if found is not None:
+        assert found == decode_balance_in_python(bytes(body))
+        assert encode_balances_in_python({b"": found})[b""] == body
+
+
+@compiled
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x01",
+        b"\x02\xff\x00" + b"\0" * 5 + b"h" * 32,
+        b"\x82\0" + b"\0" * 6 + b"h" * 32,
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"\0" * 6 + b"h" * 32,
+        b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01" + b"\0" * 6 + b"h" * 32,
+        b"\0\0" + b"\0" * 4 + b"\x80" * 9 + b"\x02" + b"h" * 32,
+        b"\0\0" + b"\0" * 5 + b"h" * 31,
+        b"\0\0" + b"\0" * 5 + b"h" * 33,
+    ],
+)
+def test_a_balance_that_nobody_wrote_is_left_to_python(body: bytes) -> None:
+    assert native.balance is not None
+    assert native.balance(body, Balance) is None
 
 
 @compiled
@@ -87,6 +170,82 @@ def test_what_it_is_not_made_for_is_an_error() -> None:
     for wide in (2**63, -(2**63) - 1):
         with pytest.raises(OverflowError):
             longs(b"", wide)
+
+
+@compiled
+def test_what_is_no_balance_is_an_error() -> None:
+    balance: object = native.balance
+    balance_bodies: object = native.balance_bodies
+    assert callable(balance)
+    assert callable(balance_bodies)
+    for wrong in ((), (b"",), ("", Balance), (b"", dict), (b"", Balance, 1)):
+        with pytest.raises(TypeError):
+            balance(*wrong)
+    right: Any = Balance("w", "EUR", 1, 1, 1, 1, 1, bytes(32))
+    for no_balance in (
+        None,
+        (),
+        tuple(right)[1:],
+        right._replace(wallet_id=b"w"),
+        right._replace(currency=None),
+        right._replace(balance="1"),
+        right._replace(source_offset=None),
+        right._replace(hash="h"),
+    ):
+        with pytest.raises(TypeError):
+            balance_bodies({b"w": no_balance})
+    with pytest.raises(TypeError):
+        balance_bodies([])
+    with pytest.raises(OverflowError):
+        balance_bodies({b"w": right._replace(balance=2**63)})
+    with pytest.raises(UnicodeEncodeError):
+        balance_bodies({b"w": right._replace(wallet_id="\ud800")})
+
+
+@compiled
+@pytest.mark.full
+def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
+    """Built with the compiler's sanitizers, under Python with plain malloc, where each object has edges of its own."""
+    library = subprocess.run(
+        [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
+    )
+    if not Path(library.stdout.strip()).is_absolute():
+        pytest.skip(f"{COMPILER} has no sanitizers: apt-get install gcc libasan8")
+    built, source = tmp_path / "_native.so", Path(native.__file__).with_name("_native.c")
+    include = f"-I{sysconfig.get_path('include')}"
+    subprocess.run(
+        [COMPILER, "-g", "-O1", "-fPIC", "-shared", *SANITIZERS, include, source, "-o", built], check=True
+    )
+    names = "test_native.py", "test_native_posting.py", "test_posting.py", "test_posting_properties.py"
+    tests = [str(Path(__file__).with_name(name)) for name in names]
+    ran = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            WITH_THIS_ONE,
+            built,
+            "-q",
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:cacheprovider",
+            "-m",
+            "not full",
+            *tests,
+        ],
+        env=os.environ
+        | {
+            "LD_PRELOAD": library.stdout.strip(),
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "PYTHONMALLOC": "malloc",
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-3_000:]
+    assert " passed" in ran.stdout
 
 
 @pytest.mark.parametrize(
