@@ -22,7 +22,7 @@ class Vitals:
     def __init__(self, manager: TableManager) -> None:
         self._membership, self._partitions_of = manager.membership, manager.partitions
         self._parts = manager.partitions.parts
-        self.oldest = Incoming(self._parts.settings, self._parts.topics.transactions)
+        self.oldest = Incoming.for_lag(self._parts.settings, self._parts.topics.transactions)
 
     def standings(self) -> list[Standing]:
         """The state of each partition of this worker; none while it is ending, since its end is bounded."""

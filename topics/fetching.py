@@ -5,7 +5,7 @@ used up, between any two records; a started batch is kept for the next run.
 """
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
@@ -22,11 +22,14 @@ ANSWER_BYTES = 16 * 1024 * 1024
 _new = tuple.__new__
 
 
-def consumer_options(bounds: Bounds) -> dict[str, Any]:
-    """Constructor arguments of a consumer that keeps within these bounds."""
+def consumer_options(bounds: Bounds, fetch_bytes: int | None = None) -> dict[str, Any]:
+    """Constructor arguments of a consumer that keeps within these bounds.
+
+    `fetch_bytes` is about how much to fetch of a partition; as much as the bounds allow unless said.
+    """
     return {
         "value_deserializer": bounds,
-        "max_partition_fetch_bytes": bounds.batch_bytes,
+        "max_partition_fetch_bytes": fetch_bytes or bounds.batch_bytes,
         "fetch_max_bytes": max(ANSWER_BYTES, bounds.batch_bytes),
     }
 
@@ -39,6 +42,9 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         records.bounds, records.partition = self._value_deserializer, tp.partition
         self._bounds: Bounds = self._value_deserializer
         self.came_in_bytes = records.size_in_bytes()
+        # Not aiokafka's, which refers to this one: together they would keep the bytes of a fetch that is let go of
+        # half-read until the next full collection, hours later.
+        self._records_iterator = None
 
     def _consumer_record(self, _: Any, record: Any) -> Source:
         if record.headers or type(record) is Read:
@@ -57,12 +63,12 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         self._bounds.left -= sizes.held
         return source
 
-    def take(self, most: int | None) -> tuple[list[Source], bool]:
-        """The next records that there is room for, and whether these are all."""
+    def take(self, unpacked: Iterator[Source], most: int | None) -> tuple[list[Source], bool]:
+        """The next of its unpacked records that there is room for, and whether these are all."""
         bounds, taken = self._bounds, list[Source]()
         if bounds.left <= 0:
             return taken, False
-        for record in cast("Iterator[Source]", self._records_iterator):
+        for record in unpacked:
             taken.append(record)
             if len(taken) == most or bounds.left <= 0:
                 bounds.appended = self._records.appended
@@ -70,7 +76,8 @@ class SourceRecords(fetcher.PartitionRecords):  # type: ignore[misc]
                 return taken, self._records.holds_much
         return taken, True
 
-    def _unpack_records(self) -> Iterator[Source]:
+    def unpacked(self) -> Iterator[Source]:
+        """Its records, one by one."""
         while True:
             try:
                 yield from super()._unpack_records()
@@ -85,6 +92,8 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
     """Returns what a partition's fetch brought in pieces that are also bounded in bytes."""
 
     _partition_records: SourceRecords | None
+    #: Its records, as far as they were not taken.
+    _unpacked: Iterator[Source] | None = None
 
     def calculate_backoff(self) -> float:
         """None: with aiokafka's, who has not taken one partition's records yet keeps those of all others waiting."""
@@ -94,7 +103,8 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
         """Replaces aiokafka's, which counts records only."""
         if not self.check_assignment(self._topic_partition) or self._partition_records is None:
             return []
-        taken, all_of_it = self._partition_records.take(max_records)
+        self._unpacked = self._unpacked or self._partition_records.unpacked()
+        taken, all_of_it = self._partition_records.take(self._unpacked, max_records)
         self._update_position()
         if all_of_it:
             self._partition_records = None

@@ -29,6 +29,8 @@ FETCH_WAIT_S = 0.1
 LOOKED_FOR = 1_000
 #: Seconds to look for the oldest records; those not found by then are unknown.
 OLDEST_S = 5.0
+#: Fetched of a partition where one record of it is wanted; a broker always sends a whole batch.
+LOOK_BYTES = 65_536
 
 
 class Fetched(NamedTuple):
@@ -44,8 +46,20 @@ class Incoming:
     Raises NotReachable if Kafka does not answer, or does not have the records.
     """
 
-    def __init__(self, settings: Settings, topic: str, most_record_bytes: int | None = None) -> None:
+    @classmethod
+    def for_lag(cls, settings: Settings, topic: str) -> "Incoming":
+        """One for `topics.lag`, which looks at one record of each partition: a fetch brings a batch, hardly more."""
+        return cls(settings, topic, fetch_bytes=LOOK_BYTES)
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        most_record_bytes: int | None = None,
+        fetch_bytes: int | None = None,
+    ) -> None:
         self.topic = topic
+        self._fetch_bytes = fetch_bytes
         self._settings = settings
         self._bounds = Bounds(settings.batch_bytes, most_record_bytes or settings.max_record_bytes)
         self._runner = asyncio.Runner()
@@ -183,7 +197,7 @@ class Incoming:
             auto_offset_reset="none",
             isolation_level="read_committed",
             fetch_max_wait_ms=50,
-            **consumer_options(self._bounds),
+            **consumer_options(self._bounds, self._fetch_bytes),
             **_login(settings),
         )
         try:

@@ -148,7 +148,7 @@ def _members(client: AdminClient, settings: Settings) -> int | None:
 def _without_marks(settings: Settings, places: list[Place]) -> tuple[Place, ...]:
     """The same places, with lag 0 if no record is left: offsets also count marks and rolled-back records."""
     exact: list[Place] = []
-    with closing(LagReader(settings, Incoming(settings, Topics.of(settings).transactions))) as lags:
+    with closing(LagReader(settings, Incoming.for_lag(settings, Topics.of(settings).transactions))) as lags:
         # Reader by reader: two can be at different positions of one partition.
         for _, some in groupby(places, key=lambda place: place.reader):
             of_one = [*some]

@@ -39,7 +39,7 @@ def ends_of(place: Place, topic: str) -> dict[At, int]:
 
 def lags_of(place: Place) -> LagReader:
     """A reader of lags in the live input and the shadow's topics."""
-    return LagReader(place.shadow, Incoming(place.live, place.input))
+    return LagReader(place.shadow, Incoming.for_lag(place.live, place.input))
 
 
 def missing(lags: LagReader, positions: Mapping[At, int | None], ends: Mapping[At, int]) -> dict[At, int]:

@@ -1,10 +1,14 @@
 """Batches of every codec, small and huge, read as they were sent, in memory that has a bound."""
 
+import gc
 import gzip
 import random
 import struct
 import tracemalloc
+import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import cramjam
@@ -15,7 +19,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from topics.fetching import SourceRecords
+from topics.fetching import FetchResult, SourceRecords
 from topics.inflation import GZIP, HEADER, LARGEST_WINDOW_BYTES, LZ4, SNAPPY, ZSTD, Batches, Bounds
 from topics.source import READABLE_HEADERS, Headers, Sizes, Source, Unkept
 
@@ -60,12 +64,14 @@ def read(fetched: bytes, most: int | None = None) -> list[list[Source]]:
     """What comes of the bytes of a fetch, run by run; a batch that is given up is fetched again."""
     bounds, runs, done = Bounds(BATCH_BYTES, MOST_BYTES), list[list[Source]](), False
     records = reader(fetched, bounds)
+    unpacked = records.unpacked()
     while not done:
         bounds.left = BATCH_BYTES
-        run, done = records.take(most)
+        run, done = records.take(unpacked, most)
         runs.append(run)
         if done and run and records._records.holds_much:
             records, done = reader(fetched, bounds, run[-1].offset + 1), False
+            unpacked = records.unpacked()
     return runs
 
 
@@ -96,6 +102,24 @@ def anything(chance: random.Random) -> Sent:
         for _ in range(chance.choice([0, 0, 0, 1, 3, 80]))
     ]
     return key, value, headers
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_a_fetch_that_is_let_go_of_half_read_is_gone_at_once(codec: int) -> None:
+    state = SimpleNamespace(paused=False, position=0)
+    state.consumed_to = partial(setattr, state, "position")
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    records = reader(batch([(b"key", b"value", ())] * 9, codec), Bounds(BATCH_BYTES, MOST_BYTES))
+    result = FetchResult(TopicPartition("t", 3), assignment=assignment, partition_records=records, backoff=0)
+    assert [one.offset for one in result.getall(2)] == [0, 1]
+    assert [one.offset for one in result.getall(3)] == [2, 3, 4]
+    gone = weakref.ref(records)
+    gc.disable()
+    try:
+        del records, result
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
