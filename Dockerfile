@@ -11,13 +11,13 @@ WORKDIR /src
 # The locked dependencies first: this layer stays while only the code changes.
 COPY requirements.txt requirements-build.txt ./
 RUN /opt/wallet/bin/pip install --no-compile --require-hashes -r requirements.txt -r requirements-build.txt
-# What runs needs no tests, headers and debug symbols of its libraries. Wheels with libraries in a folder NAME.libs have
-# been patched by their makers, and strip would break those.
+# What runs needs no tests and headers of its libraries, and no symbols but those they are linked by. Wheels with libraries
+# in a folder NAME.libs have been patched by their makers, and strip would break those.
 RUN cd /opt/wallet/lib/python3*/site-packages \
     && find . -type d -name tests -prune -exec rm -r {} + \
     && find . -type f '(' -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.[ach]' ')' -delete \
     && rm zstandard/_cffi.*.so \
-    && for package in */; do [ -d "${package%/}.libs" ] || find "$package" -name '*.so' ! -path '*.libs/*' -exec strip --strip-debug {} +; done
+    && for package in */; do [ -d "${package%/}.libs" ] || find "$package" -name '*.so' ! -path '*.libs/*' -exec strip --strip-unneeded {} +; done
 COPY pyproject.toml README.md LICENSE ./
 COPY config config
 COPY schemas schemas

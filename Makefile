@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers clients matrix torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
+.PHONY: help setup demo check test test-full test-later containers clients matrix upgrade torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ clients: $(READY) ## clients/ in Go, Java, JavaScript and Rust built and tested,
 # One row a version, each with servers of its own; one that this machine cannot have is skipped, with the reason.
 matrix: $(READY) ## The demo with Kafka 3.9 to 4.3, PostgreSQL 15 to 18, Python 3.11 to 3.14, as far as they are there
 	$(BIN)/python -m tests.matrix
+
+# The last release is the last commit before the day of the newest section of CHANGELOG.md.
+FROM :=
+upgrade: $(READY) ## The last release, or FROM=COMMIT, upgraded to this one under load, every record verified
+	UPGRADE_FROM=$(FROM) $(BIN)/pytest -n 0 --durations=1 tests/integration/test_upgrade.py
 
 # Of what depends on today's date nothing is left to find on the day. TESTS="path ..." runs only these.
 MONTHS := 1

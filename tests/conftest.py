@@ -65,6 +65,8 @@ MAY_BE_SKIPPED = (
     "go is not installed",
     "npm is not installed",
     "cargo is not installed",
+    "OpenSSL's headers are not installed",
+    "the last release is not in this clone",
 )
 
 

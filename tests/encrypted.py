@@ -10,6 +10,7 @@ from pathlib import Path
 from select import select
 from threading import Thread
 
+from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
@@ -45,6 +46,15 @@ class EncryptedBroker(SecuredBroker):
             right |= {"kafka_sasl_mechanism": mechanism, "kafka_sasl_username": "admin"}
             right |= {"kafka_sasl_password": SecretStr("admin")}
         return settings.model_copy(update=right | changes)
+
+    def scram(self, settings: Settings, password: str) -> Settings:
+        """Settings that log in by SCRAM, with this password, which becomes that of `admin`."""
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8_192)
+        user = UserScramCredentialUpsertion("admin", info, password.encode())
+        admin = self.admin()  # what it was asked is given up when it goes
+        for answer in admin.alter_user_scram_credentials([user]).values():
+            answer.result(30)
+        return self.at(settings, "scram", kafka_sasl_password=SecretStr(password))
 
     def _own_settings(self) -> list[str]:
         signed = {

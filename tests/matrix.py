@@ -1,7 +1,8 @@
 """The pipeline with every version that is promised: `python -m tests.matrix`, or `make matrix`.
 
 Each row starts its own Kafka and PostgreSQL and plays `wallet demo` with its Python: mixed input, a worker killed
-half-way, and an audit of every record. A version that this machine cannot have is skipped, with the reason.
+half-way, and an audit of every record. A version that this machine cannot have is skipped, with the reason; where
+that leaves no row, it has failed.
 """
 
 import os
@@ -135,10 +136,14 @@ def python(version: str) -> Path:
     found = interpreter(version)
     copy = FOLDER / f"python-{version}"
     told = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in filter(None, told.stdout.split("\0")):
-        target = copy / name
+    names = [*filter(None, told.stdout.split("\0"))]
+    for old in copy.rglob("*.py"):  # what was moved here since must not be found there
+        if (name := old.relative_to(copy)).parts[0] != ".venv" and str(name) not in names:
+            old.unlink()
+    for listed in names:
+        target = copy / listed
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target)
+        shutil.copy2(ROOT / listed, target)
     done = subprocess.run(
         ["make", "setup", f"PYTHON={found}"], cwd=copy, capture_output=True, text=True, check=False
     )
@@ -196,15 +201,15 @@ def play(row: Row, cache: Path) -> None:
 
 
 def main() -> int:
-    """Play every row and print the table; 1 if one has failed."""
+    """Play every row and print the table; 1 if one has failed, or none could be played."""
     cache = Settings(_env_file=None).local_cache.expanduser()
     table = Table("Kafka", "PostgreSQL", "Python", "wallet demo", "seconds")
-    failed = False
+    played, failed = 0, False
     for row in rows():
         began = time.monotonic()
         try:
             play(row, cache)
-            result = "exact"
+            played, result = played + 1, "exact"
         except Skipped as reason:
             result = f"skipped: {reason}"
         except (WalletError, subprocess.TimeoutExpired) as failure:
@@ -212,7 +217,9 @@ def main() -> int:
         print(f"Kafka {row.kafka}, PostgreSQL {row.postgres}, Python {row.python}: {result}", flush=True)  # noqa: T201
         table.add_row(row.kafka, row.postgres, row.python, result, f"{time.monotonic() - began:.0f}")
     Console().print(table)
-    return int(failed)
+    if not (played or failed):
+        Console(stderr=True).print("no row could be played here: the table says what is lacking")
+    return int(failed or not played)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ type Settings struct {
 	Prefix       string
 	Registry     string // empty: schema ids are fixed
 	RegistryAuth string // user:password
+	Security     Security
 }
 
 func settings() Settings {
@@ -27,6 +28,7 @@ func settings() Settings {
 		Prefix:       or(os.Getenv("WALLET_PREFIX"), "wallet"),
 		Registry:     os.Getenv("WALLET_REGISTRY"),
 		RegistryAuth: os.Getenv("WALLET_REGISTRY_AUTH"),
+		Security:     security(),
 	}
 }
 

@@ -75,7 +75,11 @@ func partitioner() kgo.Partitioner { return kgo.StickyKeyPartitioner(nil) }
 
 // connected is a client whose brokers have answered.
 func connected(ctx context.Context, where Settings, options ...kgo.Opt) (*kgo.Client, error) {
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(where.Brokers...))...)
+	secured, err := where.Security.options()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(append(append(options, secured...), kgo.SeedBrokers(where.Brokers...))...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import kafkajs from 'kafkajs';
 import lz4 from 'lz4js';
 
@@ -9,15 +10,28 @@ CompressionCodecs[CompressionTypes.LZ4] = () => ({
   decompress: (buffer) => Buffer.from(lz4.decompress(buffer)),
 });
 
-/** For TLS and SASL, `ssl` and `sasl` go in here. */
-export function kafka({ brokers }, retry = { retries: 4 }) {
+/** A client of the brokers of these settings. */
+export function kafka({ brokers, security }, retry = { retries: 4 }) {
   return new Kafka({
     clientId: 'wallet-client',
     brokers,
+    ...secured(security),
     connectionTimeout: 5_000,
     retry,
     logLevel: logLevel.NOTHING, // what goes wrong is told in one line of our own
   });
+}
+
+/** What KafkaJS is told of TLS and SASL; `security` is in the words of Kafka's own settings. */
+function secured({ protocol, mechanism, username, password, ca }) {
+  const found = {};
+  if (protocol.endsWith('SSL')) {
+    found.ssl = ca ? { ca: [readFileSync(ca, 'utf-8')] } : true;
+  }
+  if (protocol.startsWith('SASL')) {
+    found.sasl = { mechanism: mechanism.toLowerCase(), username, password };
+  }
+  return found;
 }
 
 /** The partitions of a topic, each with its first offset and its end. */

@@ -8,6 +8,13 @@ const settings = {
   prefix: process.env.WALLET_PREFIX || 'wallet',
   registry: process.env.WALLET_REGISTRY || null, // none: schema ids are fixed
   registryAuth: process.env.WALLET_REGISTRY_AUTH || null, // user:password
+  security: {
+    protocol: process.env.WALLET_KAFKA_SECURITY_PROTOCOL || 'PLAINTEXT',
+    mechanism: process.env.WALLET_KAFKA_SASL_MECHANISM || '',
+    username: process.env.WALLET_KAFKA_SASL_USERNAME || '',
+    password: process.env.WALLET_KAFKA_SASL_PASSWORD || '',
+    ca: process.env.WALLET_KAFKA_SSL_CA || null, // a PEM file; none: the authorities that Node trusts
+  },
 };
 
 async function run(words) {

@@ -36,7 +36,7 @@ pytestmark = [
 IMAGE = "wallet-ledger"
 BUILT = {"VERSION": "0.1.0.dev7", "REVISION": "5e1f", "CREATED": "2026-11-28T12:00:00Z"}
 #: What it adds to the image of Python that it is built on.
-ADDED_BYTES = 150_000_000
+ADDED_BYTES = 145_000_000
 #: Run inside: the rights that a process really has.
 RIGHTS = """
 import pathlib

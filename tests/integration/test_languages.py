@@ -5,9 +5,11 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,6 +18,13 @@ from pydantic import SecretStr
 from config.settings import Settings
 from local.stack import Stack
 from schemas.codec import chain, encode_entry, encode_transaction
+from schemas.registry import subjects
+from schemas.registry_api import Registry
+from schemas.versions import schema_text
+from tests import apicurio, encrypted
+from tests.certificates import Authority
+from tests.conftest import CACHE
+from tests.encrypted import EncryptedBroker
 from tests.integration.pipelines import (
     Worker,
     as_record,
@@ -33,6 +42,10 @@ from topics.names import Topics
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(1800)]
 
+#: What Rust's client needs for TLS.
+OPENSSL = shutil.which("pkg-config") is not None and (
+    subprocess.run(["pkg-config", "--exists", "openssl"], check=False).returncode == 0
+)
 FOLDER = Path(__file__).parents[2] / "clients"
 #: Lines that each language sends, beside one that is sent twice and one that all languages send.
 LINES = 3_000
@@ -58,7 +71,7 @@ CLIENTS = {
     "node": Client(("node", "npm"), ("npm ci", "npm test"), "node wallet-client.js", waits=True),
     "rust": Client(
         ("cargo", "cc", "make"),
-        ("cargo test --quiet --release", "cargo build --quiet --release"),
+        tuple(f"cargo {what} --quiet --release{' --features tls' * OPENSSL}" for what in ("test", "build")),
         "target/release/wallet-client",
     ),
 }
@@ -181,12 +194,28 @@ def ours(settings: Settings, folder: Path, *words: str) -> str:
     return command.text()
 
 
-@pytest.fixture(params=["fixed ids", "ids of a registry"])
+def evolve(settings: Settings) -> None:
+    """The subjects' newest schemas are no longer those that the clients know."""
+    registry = Registry.of(settings)
+    assert registry
+    for name, subject in subjects(settings).items():
+        schema = json.loads(schema_text(name))
+        schema["fields"].append({"name": "channel", "type": ["null", "string"], "default": None})
+        registry.register(subject, json.dumps(schema))
+
+
+@pytest.fixture(params=["fixed ids", "ids of a registry", "Apicurio"])
 def pipeline(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     """A pipeline's settings after `wallet init`."""
     if request.param == "fixed ids":
         ours(settings, tmp_path, "init")
         yield settings
+    elif request.param == "Apicurio":
+        with apicurio.running(tmp_path / "apicurio") as url:
+            settings = settings.model_copy(update={"registry": url})
+            ours(settings, tmp_path, "init")
+            evolve(settings)
+            yield settings
     else:
         with registry_server.running(100) as registry:
             secret = SecretStr("user:pa$s:w@rd")
@@ -293,6 +322,80 @@ def test_a_pipeline_or_server_that_is_not_there_is_told(
     with registry_server.running() as registry:  # nobody has registered anything in it
         told = refuses(client(language, there | {"WALLET_REGISTRY": registry.url}, "read"))
         assert "404" in told
+
+
+def unanswered(ended: Event) -> Callable[[Any, bytes], None]:
+    """The body of an answer that does not come before the test is over."""
+
+    def wait(file: Any, answer: bytes) -> None:
+        ended.wait(PATIENCE_S)
+        with suppress(OSError):
+            file.write(answer)
+
+    return wait
+
+
+@every
+def test_a_registry_that_does_not_serve_is_told(
+    language: str, kafka_only_settings: Settings, environment: Environment, tmp_path: Path
+) -> None:
+    built(language)
+    make_topics(kafka_only_settings)
+    file, ended = tmp_path / "good.jsonl", Event()
+    file.write_text(json.dumps(line(1, "alice")))
+    with registry_server.running() as registry:
+        env = environment(kafka_only_settings) | {"WALLET_REGISTRY": registry.url}
+        for words in (("produce", str(file)), ("read",)):
+            for status in (500, 401):
+                registry.before = [(status, {"message": "no"})]
+                assert str(status) in refuses(client(language, env, *words))
+            registry.before = [(200, "no object")]
+            assert "registry" in refuses(client(language, env, *words))
+        registry.before, registry.send = [(200, {"id": 1})], unanswered(ended)  # headers, and then nothing
+        try:
+            assert "registry" in refuses(client(language, env, "read"))
+        finally:
+            ended.set()
+    topic = Topics.of(kafka_only_settings).transactions
+    assert [*read_all(kafka_only_settings, topic, kafka_only_settings.partitions)] == []
+
+
+# -- a secured broker
+
+PASSWORD = 'a "pass\\word" = that, no log may show'  # noqa: S105 - JAAS and SCRAM must escape it
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EncryptedBroker]:
+    with encrypted.running(tmp_path_factory.mktemp("secured") / "kafka", CACHE) as broker:
+        yield broker
+
+
+@every
+def test_a_secured_broker_is_logged_in_at_by_scram_and_by_no_other_password_or_authority(
+    language: str, broker: EncryptedBroker, plain_settings: Settings, environment: Environment, tmp_path: Path
+) -> None:
+    built(language)
+    if language == "rust" and not OPENSSL:
+        pytest.skip("OpenSSL's headers are not installed")
+    settings = broker.scram(plain_settings, PASSWORD)
+    make_topics(settings)
+    env, file = environment(settings), tmp_path / "good.jsonl"
+    file.write_text("".join(json.dumps(line(number, "alice")) + "\n" for number in range(100)))
+    assert says(client(language, env, "produce", str(file))) == "100 transactions sent, each confirmed\n"
+    entries = Ledger(1).post_many(40, wallets=4)
+    publish(settings, Topics.of(settings).ledger, ((1, *record(one), []) for one in entries.written))
+    assert says(client(language, env, "read")) == "40 entries of 4 wallets, every hash follows\n"
+
+    other = Authority(tmp_path / "elsewhere", "other").certificate
+    for wrong in ({"WALLET_KAFKA_SASL_PASSWORD": "wrong"}, {"WALLET_KAFKA_SSL_CA": str(other)}):
+        for words in (("produce", str(file)), ("read",)):
+            assert PASSWORD not in refuses(client(language, env | wrong, *words))
+    topic = Topics.of(settings).transactions
+    assert len([*read_all(settings, topic, settings.partitions)]) == 100
+
+
+# -- what does not follow
 
 
 def forged(ledger: Ledger, at: int, *, sequence: int = 0, balance: int = 0) -> bytes:

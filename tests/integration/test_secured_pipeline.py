@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
@@ -28,11 +27,6 @@ FIRST_ID, COUNT = 100, 2_000
 def secured(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """Settings of a pipeline whose servers let in who knows the authority and the passwords, and nobody else."""
     with encrypted.running(tmp_path / "broker" / "kafka", CACHE) as broker:
-        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8_192)
-        user = UserScramCredentialUpsertion("admin", info, PASSWORD.encode())
-        admin = broker.admin()
-        for answer in admin.alter_user_scram_credentials([user]).values():
-            answer.result(30)
         authority = broker.authority
         signed = authority.sign("registry")
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -42,17 +36,10 @@ def secured(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch)
             encrypted.database(settings.postgres.get_secret_value(), authority) as dsn,
             registry_server.running(FIRST_ID, tls) as registry,
         ):
-            yield broker.at(
-                settings,
-                "scram",
-                kafka_sasl_password=SecretStr(PASSWORD),
-                postgres=SecretStr(dsn),
-                registry=registry.url,
-                state_dir=tmp_path / "state",
-                partitions=2,
-                overdraft="reject",
-                max_record_bytes=2_048,
-            )
+            changes: dict[str, object] = {"postgres": SecretStr(dsn), "registry": registry.url}
+            changes |= {"state_dir": tmp_path / "state", "partitions": 2}
+            changes |= {"overdraft": "reject", "max_record_bytes": 2_048}
+            yield broker.scram(settings, PASSWORD).model_copy(update=changes)
 
 
 def who_is_not_right_is_not_let_in(secured: Settings, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
+use rdkafka::ClientConfig;
+
 /// Where the pipeline is, by the names that its own programs use.
 struct Settings {
     kafka: String,
@@ -22,7 +24,18 @@ struct Settings {
     registry: Option<String>,
     /// `user:password`
     registry_auth: Option<String>,
+    /// TLS and SASL: librdkafka's properties that are set.
+    security: Vec<(&'static str, String)>,
 }
+
+/// librdkafka's property of each variable.
+const SECURITY: [(&str, &str); 5] = [
+    ("security.protocol", "WALLET_KAFKA_SECURITY_PROTOCOL"),
+    ("sasl.mechanism", "WALLET_KAFKA_SASL_MECHANISM"),
+    ("sasl.username", "WALLET_KAFKA_SASL_USERNAME"),
+    ("sasl.password", "WALLET_KAFKA_SASL_PASSWORD"),
+    ("ssl.ca.location", "WALLET_KAFKA_SSL_CA"),
+];
 
 impl Settings {
     fn of_environment() -> Self {
@@ -32,7 +45,18 @@ impl Settings {
             prefix: get("WALLET_PREFIX").unwrap_or("wallet".into()),
             registry: get("WALLET_REGISTRY"),
             registry_auth: get("WALLET_REGISTRY_AUTH"),
+            security: SECURITY.iter().filter_map(|&(name, variable)| Some((name, get(variable)?))).collect(),
         }
+    }
+
+    /// What every client of Kafka is told.
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka);
+        for (name, value) in &self.security {
+            config.set(*name, value);
+        }
+        config
     }
 }
 

@@ -11,7 +11,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::ClientConfig;
 
 use crate::avro::encode;
 use crate::transaction::Transaction;
@@ -76,10 +75,9 @@ pub fn produce(settings: &Settings, file: &Path) -> Told<u64> {
 /// A producer whose brokers have answered, and know the topic.
 fn producer(settings: &Settings, topic: &str) -> Told<ThreadedProducer<Failure>> {
     let told = |error| format!("{topic} cannot be written to at {}: {error}", settings.kafka);
-    let mut config = ClientConfig::new();
+    let mut config = settings.client();
     config.extend(FIXED.map(|(name, value)| (name.to_string(), value.to_string())));
     let producer: ThreadedProducer<Failure> = config
-        .set("bootstrap.servers", &settings.kafka)
         .set("message.timeout.ms", DELIVERY.as_millis().to_string())
         .create_with_context(Failure::default())
         .map_err(told)?;

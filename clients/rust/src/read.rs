@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::chain::Chain;
 use crate::{avro, registry, Settings, Told};
@@ -19,8 +19,8 @@ pub fn read(settings: &Settings) -> Told<Chain> {
     let topic = format!("{}.ledger", settings.prefix);
     let id = registry::schema_id(settings, &topic, registry::ENTRY, 2)?;
     let told = |error| format!("{topic} cannot be read from {}: {error}", settings.kafka);
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &settings.kafka)
+    let consumer: BaseConsumer = settings
+        .client()
         .set("group.id", format!("{topic}.reader")) // asked for, and never joined
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")

@@ -14,6 +14,9 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Base64;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import org.apache.avro.Schema;
 
 /** The two schemas and their ids. Released versions of schemas never change, so the resources are copies. */
@@ -49,7 +52,6 @@ final class Schemas {
       URI address = URI.create(settings.registry().replaceAll("/+$", "") + "/subjects/" + subject + "?deleted=true");
       HttpRequest.Builder request =
           HttpRequest.newBuilder(address)
-              .timeout(PATIENCE)
               .header("Content-Type", "application/vnd.schemaregistry.v1+json")
               .POST(HttpRequest.BodyPublishers.ofString(question));
       if (!settings.registryAuth().isEmpty()) {
@@ -58,14 +60,18 @@ final class Schemas {
       }
       HttpResponse<String> answer =
           HttpClient.newBuilder()
-              .connectTimeout(PATIENCE)
               .build()
-              .send(request.build(), HttpResponse.BodyHandlers.ofString());
+              .sendAsync(request.build(), HttpResponse.BodyHandlers.ofString())
+              .get(PATIENCE.toSeconds(), TimeUnit.SECONDS); // a request's own time-out ends with the headers
       if (answer.statusCode() != 200) {
         throw new Refused(
             "the registry has no id for the schema of " + topic + ": it answers " + answer.statusCode());
       }
       return json.readTree(answer.body()).required("id").intValue();
+    } catch (TimeoutException late) {
+      throw new Refused("the registry does not answer within " + PATIENCE.toSeconds() + " s");
+    } catch (ExecutionException error) {
+      throw new Refused("the registry does not answer: " + error.getCause());
     } catch (IOException | IllegalArgumentException error) {
       throw new Refused("the registry does not answer as one: " + error);
     } catch (InterruptedException error) {
