@@ -294,7 +294,7 @@ def sink(
 
 
 def _open_input(*of: Any) -> Any:
-    """Only the archive needs it, and the import loads Faust."""
+    """How sinks read the input; imported late, since aiokafka is slow to load and most commands do without."""
     from topics.incoming import Incoming
 
     return Incoming(*of)

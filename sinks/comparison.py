@@ -72,6 +72,8 @@ def looking(settings: Settings, name: str) -> Iterator[Connection]:
     """A read-only transaction in which every question sees the same state, whatever the database's version."""
     with connect(settings, READER, name=name) as connection:
         connection.execute(sql.SQL("SET work_mem = {}").format(sql.Literal(WORK_MEM)))
+        # A time-out that is set for the database would be too short.
+        connection.execute("SET statement_timeout = 0")
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():

@@ -147,8 +147,14 @@ class Replay:
 
     def _write(self, prepared: Prepared) -> None:
         # In transactions of their own: see sinks.writer.
-        make_months(self._connection, months_of(prepared.fresh.days), self._settings)
-        make_months(self._connection, months_of(prepared.replayed.days), self._settings, unless_sealed=True)
+        make_months(self._connection, months_of(prepared.fresh.days), self._settings, stop=self._stop)
+        make_months(
+            self._connection,
+            months_of(prepared.replayed.days),
+            self._settings,
+            unless_sealed=True,
+            stop=self._stop,
+        )
         try:
             write_or_compare(self._sink, prepared, self._transaction)
         except Fenced:

@@ -49,7 +49,7 @@ class Sink(Protocol):
         """Rows for these records; raises Stopped for one that does not decode."""
 
     def source_offset(self, record: Record) -> int | None:
-        """The input offset of a record that decodes; None for a sink that has not every outcome of its topic's kind."""
+        """The input offset of a record that decodes; None if this topic does not say how far the input is decided."""
 
 
 def body_of(record: Record) -> bytes:

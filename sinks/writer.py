@@ -153,10 +153,10 @@ class Writer:
             made = make_months_ahead(self._connection, self._settings)
             self._months_ahead_at_s = time.monotonic() + (MONTHS_EVERY_S if made else MONTHS_AGAIN_S)
         needed = months_of(fresh) - self._months
-        make_months(self._connection, needed, self._settings)
+        make_months(self._connection, needed, self._settings, stop=self._stop)
         self._months |= needed
         compared = months_of(replayed) - self._months
-        make_months(self._connection, compared, self._settings, unless_sealed=True)
+        make_months(self._connection, compared, self._settings, unless_sealed=True, stop=self._stop)
 
     def _until_done(self, attempt: Callable[[], T]) -> T | None:
         """Try until it works; while PostgreSQL is away, wait with growing pauses and on new connections."""

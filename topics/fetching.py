@@ -13,6 +13,7 @@ from aiokafka.errors import CorruptRecordException
 from topics.inflation import Batches, Bounds
 from topics.records import Read
 from topics.source import READABLE_HEADERS, Sizes, Source, Unkept
+from topics.versions import refuse_others
 
 #: Discarded bytes cost only time, so they count this many times less than kept ones.
 PASSING = 32
@@ -96,7 +97,7 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
     _unpacked: Iterator[Source] | None = None
 
     def calculate_backoff(self) -> float:
-        """None: with aiokafka's, who has not taken one partition's records yet keeps those of all others waiting."""
+        """Always 0: aiokafka's own makes every partition wait for one whose records were not taken yet."""
         return 0.0
 
     def getall(self, max_records: int | None = None) -> list[Source]:
@@ -116,6 +117,7 @@ class FetchResult(fetcher.FetchResult):  # type: ignore[misc]
         return 0 if self._partition_records is None else self._partition_records.came_in_bytes
 
 
+refuse_others("aiokafka")
 # aiokafka names these classes in one place and offers no other way in; it has no other user in this process.
 fetcher.MemoryRecords = Batches
 fetcher.PartitionRecords = SourceRecords

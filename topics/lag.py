@@ -134,7 +134,7 @@ class LagReader:
         return ends
 
     def _first(self, positions: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, int | None]:
-        """The same as `_peek`; of the input, whose batches are upstream's, by who bounds what they inflate to."""
+        """Like `_peek`, but asks `oldest` about the input, whose batches may inflate to anything."""
         oldest = self._oldest
         if oldest is None:
             return self._peek(positions)

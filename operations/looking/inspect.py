@@ -224,7 +224,8 @@ def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
         typer.echo(f"hash         {newest.hash.hex()}")
     if found.undecided:
         typer.echo(
-            f"note: {found.undecided} offsets of the input are not handled yet and not included", err=True
+            f"note: the worker has not handled {found.undecided} offsets of the input yet; this answer is without them",
+            err=True,
         )
     if entries and found.entries:
         show_table(_table(found.entries))

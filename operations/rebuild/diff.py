@@ -178,7 +178,7 @@ def _print(diff: Diff, output: Console) -> None:
     ]
     if diff.cut.not_compared:
         lines.append(
-            f"at most {diff.cut.not_compared:,} newer input records are not in both yet and were not compared"
+            f"up to {diff.cut.not_compared:,} newer input records are not in both ledgers yet and were not compared"
         )
     for one in diff.shown:
         lines += _wallet(one)

@@ -219,7 +219,7 @@ def _chosen(
         if rejection.named in done:
             why = "resubmitted before"
         elif rejection.reason == Reason.TOO_LARGE:
-            why = "too large, and would be again"
+            why = "too large; it would be rejected again"
         elif rejection.attempt >= options.most_attempts:
             why = f"{options.most_attempts} attempts made"
         else:

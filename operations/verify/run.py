@@ -174,7 +174,8 @@ class _Verification:
         if tables:
             tables.compare(expected, judged.known, judged.places, self._records)
             report.notes += [
-                f"rows of {table} were not compared: see what the catalog says" for table in tables.unread
+                f"rows of {table} were not compared, its columns are not as shipped: see the differences of `catalog`"
+                for table in tables.unread
             ]
             for table, count in tables.unwritten(expected).items():
                 report.notes.append(

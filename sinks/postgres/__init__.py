@@ -141,7 +141,8 @@ def lost(failure: Exception) -> WalletError | None:
         )
     if isinstance(failure, UNDEFINED):
         return Refused(
-            f"the database of WALLET_POSTGRES lacks something: {failure.diag.message_primary or one_line(failure)}: "
+            "the database of WALLET_POSTGRES lacks a table, column or function: "
+            f"{failure.diag.message_primary or one_line(failure)}: "
             "run `wallet init`, or set WALLET_POSTGRES to the pipeline's database"
         )
     if isinstance(failure, psycopg.DataError):

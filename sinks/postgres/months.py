@@ -9,13 +9,15 @@ import random
 import time
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from threading import Event
 
 import psycopg
 from psycopg import sql
 
-from config.errors import Stopped
+from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
+from config.stopping import NEVER
 from schemas.records import EPOCH
 from sinks.postgres import BUSY, Connection, one_line
 
@@ -53,17 +55,22 @@ def make_months_ahead(connection: Connection, settings: Settings) -> bool:
 
 
 def make_months(
-    connection: Connection, months: Iterable[date], settings: Settings, *, unless_sealed: bool = False
+    connection: Connection,
+    months: Iterable[date],
+    settings: Settings,
+    *,
+    unless_sealed: bool = False,
+    stop: Event = NEVER,
 ) -> list[date]:
     """Make the partitions of these months; returns those that were missing.
 
     The connection must not be in a transaction. Raises Stopped if it gets no lock within
-    `WALLET_STARTUP_WAIT_S`, or for a sealed month, which `unless_sealed` skips.
+    `WALLET_STARTUP_WAIT_S`, or for a sealed month, which `unless_sealed` skips; NotReachable if stopped meanwhile.
     """
-    return [month for month in sorted(months) if _make(connection, month, settings, unless_sealed)]
+    return [month for month in sorted(months) if _make(connection, month, settings, unless_sealed, stop)]
 
 
-def _make(connection: Connection, month: date, settings: Settings, unless_sealed: bool) -> bool:
+def _make(connection: Connection, month: date, settings: Settings, unless_sealed: bool, stop: Event) -> bool:
     deadline = time.monotonic() + settings.startup_wait_s
     while True:
         try:
@@ -76,7 +83,8 @@ def _make(connection: Connection, month: date, settings: Settings, unless_sealed
                 ) from busy
             log.info("month_waits_for_lock", month=month)
             # Random, so that several sinks do not try in step.
-            time.sleep(random.uniform(0.1, 1.0) * LONGEST_PAUSE_S)  # noqa: S311 - spreads retries, guards nothing
+            if stop.wait(random.uniform(0.1, 1.0) * LONGEST_PAUSE_S):  # noqa: S311 - spreads retries, guards nothing
+                raise NotReachable("stopped while another session held a lock on wallets") from None
         except psycopg.errors.ObjectNotInPrerequisiteState as sealed:
             if unless_sealed:
                 return False

@@ -5,7 +5,7 @@ stores of its tables. `assignor` and `group` each replace a class, to change how
 aiokafka talks to the group's coordinator. All of that depends on parts that are not public.
 """
 
-from streams.faust.versions import refuse_others
+from topics.versions import WRITTEN_FOR, refuse_others
 
 # Here, because some replacements take effect as soon as their module is imported.
-refuse_others()
+refuse_others(*WRITTEN_FOR)

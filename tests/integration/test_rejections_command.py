@@ -237,7 +237,7 @@ def test_a_file_of_offsets_says_what_to_resubmit_and_what_cannot_be_is_counted(
     assert rejections.json("resubmit", "--offsets", str(named)) == {
         "executed": False,
         "resubmitted": {"INSUFFICIENT_FUNDS": 1},
-        "skipped": {"too large, and would be again": 1},
+        "skipped": {"too large; it would be rejected again": 1},
         "not_found": ["0:7", "1:9", "1:10"],
     }
     assert (

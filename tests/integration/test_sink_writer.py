@@ -249,6 +249,23 @@ def test_a_month_that_a_row_needs_is_waited_for_and_then_ends_the_sink(settings:
     assert count(settings) == 0
 
 
+def test_who_waits_for_a_month_hears_that_it_is_to_stop(settings: Settings) -> None:
+    migrate(settings)
+    far, stop = Ledger(0, NOVEMBER_MS + 4_000 * DAY_MS).post_many(10), threading.Event()
+    batch = Batch([Move(0, 0, 10)], records(far), [])
+    with (
+        postgres.connect(settings) as other,
+        other.transaction(),
+        closing(Writer(settings, SINK, "me", stop, Observer())) as writer,
+    ):
+        other.execute(AS_VACUUM_DOES)
+        claimed(writer, {0: 0})
+        stop.set()
+        # It would wait WALLET_STARTUP_WAIT_S, and then raise.
+        assert not writer.write(prepare(SINK, batch))
+    assert count(settings) == 0
+
+
 @pytest.mark.parametrize(
     "other", [HERE._replace(cluster_id="another cluster"), HERE._replace(topic_id="a topic made again")]
 )

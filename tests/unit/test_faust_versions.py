@@ -5,14 +5,14 @@ from importlib.metadata import version
 import pytest
 
 from config.errors import ConfigurationError
-from streams.faust import versions
+from topics import versions
 
 
 @pytest.mark.parametrize("name", versions.WRITTEN_FOR)
 def test_another_version_is_told_before_anything_of_it_is_replaced(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    versions.refuse_others()
+    versions.refuse_others(*versions.WRITTEN_FOR)
     monkeypatch.setattr(versions, "version", lambda asked: "99.1" if asked == name else version(asked))
     with pytest.raises(ConfigurationError, match=rf"{name} 99\.1 is installed.*requirements\.txt"):
-        versions.refuse_others()
+        versions.refuse_others(*versions.WRITTEN_FOR)

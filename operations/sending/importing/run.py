@@ -295,7 +295,9 @@ class _Import:
 
     def _tell(self, verb: str) -> None:
         count = self.counts
-        zeros = f", opening balances of zero, which need none: {count.nothing}" if count.nothing else ""
+        zeros = (
+            f", {count.nothing} opening balances of zero, which need no transaction" if count.nothing else ""
+        )
         typer.echo(f"{count.good} transactions {verb}, {count.bad} bad lines{zeros}", err=True)
 
 
