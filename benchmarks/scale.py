@@ -6,13 +6,13 @@ in each other's way, not how far they scale.
 
 import os
 from collections.abc import Iterator
+from functools import partial
 
-from benchmarks.filling import fill, transactions
+from benchmarks import worker
 from benchmarks.measurement import Measurement, watch
 from benchmarks.place import Place
 from config.settings import Settings
 from topics import group_offsets
-from topics.names import Topics
 
 WORKERS, PARTITIONS = (1, 2), (1, 2, 4, 8, 16)
 
@@ -23,18 +23,13 @@ def measure(place: Place, events: int, wallets: int) -> Iterator[Measurement]:
         for workers in WORKERS:
             if workers > partitions:
                 continue
-            settings = place.pipeline(f"scale-{workers}-{partitions}", partitions=partitions)
-            fill(settings, transactions(events, wallets, partitions), events)
+            prefix = f"scale-{workers}-{partitions}"
+            settings = worker.filled(place, prefix, events, wallets, partitions=partitions)
             yield _measure(place, settings, workers, events)
 
 
 def _measure(place: Place, settings: Settings, workers: int, events: int) -> Measurement:
-    topic, processors = Topics.of(settings).transactions, sorted(os.sched_getaffinity(0))
-
-    def done() -> int:
-        found = group_offsets.offsets(settings, topic, range(settings.partitions), wait=False)
-        return sum(at or 0 for at in found.values())
-
+    processors, done = sorted(os.sched_getaffinity(0)), partial(group_offsets.handled, settings)
     with place.children(settings) as children:
         pids = [children.start(f"worker-{number}", "worker").pid for number in range(workers)]
         for number, pid in enumerate(pids):

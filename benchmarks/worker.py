@@ -1,6 +1,7 @@
 """The worker alone: one process, an input that is there already, four partitions by default."""
 
 import time
+from functools import partial
 
 from benchmarks.filling import fill, transactions
 from benchmarks.measurement import LOOK_EVERY_S, Measurement, watch
@@ -24,11 +25,7 @@ def measure(place: Place, settings: Settings, name: str, events: int) -> Measure
     topic = Topics.of(settings).transactions
     ends = offsets(client, {topic: settings.partitions})
     total = sum(at.end - at.begin for at in ends.values())
-
-    def done() -> int:
-        found = group_offsets.offsets(settings, topic, range(settings.partitions), wait=False)
-        return sum(at or 0 for at in found.values())
-
+    done = partial(group_offsets.handled, settings)
     with place.children(settings) as children:
         worker = children.start("worker", "worker")
         beside = place.server_pids()

@@ -16,6 +16,7 @@ from topics import rights
 from topics.causes import because
 from topics.clients import looking
 from topics.cluster import ASK_S, answered, passes, quiet_admin
+from topics.names import Topics
 
 ASK_PAUSE_S = 0.1
 
@@ -100,3 +101,9 @@ def offsets(
     """The same for the worker's group, as offsets; None if it has not committed any."""
     found = committed(settings, topic, partitions, wait=wait, patience_s=patience_s)
     return {at: one.offset if one.offset >= 0 else None for at, one in found.items()}
+
+
+def handled(settings: Settings) -> int:
+    """How many offsets of the input the workers have committed, all partitions together, as it is now."""
+    found = offsets(settings, Topics.of(settings).transactions, range(settings.partitions), wait=False)
+    return sum(at or 0 for at in found.values())

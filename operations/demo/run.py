@@ -210,7 +210,7 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
 
     def posted() -> int:
         children.raise_if_ended()
-        done, now = _posted(settings), time.monotonic()
+        done, now = group_offsets.handled(settings), time.monotonic()
         if done and not demo.began:
             demo.began = now
         if demo.killed and not demo.resumed and done > demo.killed_at:
@@ -220,20 +220,13 @@ def _until_posted(demo: Run, children: Children, worker: Child) -> None:
             demo.killed = time.monotonic()
             # A commit under way may still land; anything later is the second worker's.
             time.sleep(SETTLE_S)
-            demo.killed_at = _posted(settings)
+            demo.killed_at = group_offsets.handled(settings)
             log.warning("worker_killed", done=done, of=total)
             children.start("second worker", "worker")
         return done
 
     until_done("posting", total, posted, stall_s=PATIENCE_S, stalled=_stalled)
     demo.posted = time.monotonic()
-
-
-def _posted(settings: Settings) -> int:
-    """How many records of the input the workers have committed."""
-    topic = Topics.of(settings).transactions
-    found = group_offsets.offsets(settings, topic, range(settings.partitions), wait=False)
-    return sum(at or 0 for at in found.values())
 
 
 def _snapshots(settings: Settings) -> int:

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -217,31 +219,28 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
         [COMPILER, "-g", "-O1", "-fPIC", "-shared", *SANITIZERS, include, source, "-o", built], check=True
     )
     names = "test_native.py", "test_native_posting.py", "test_posting.py", "test_posting_properties.py"
-    tests = [str(Path(__file__).with_name(name)) for name in names]
+    tests = [Path(__file__).with_name(name) for name in names]
+    sanitized = {
+        "LD_PRELOAD": library.stdout.strip(),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONMALLOC": "malloc",
+    }
+    pass_under(WITH_THIS_ONE, built, "-m", "not full", *tests, timeout_s=900, env=sanitized)
+
+
+def pass_under(
+    program: str,
+    *arguments: str | Path,
+    timeout_s: float = 200,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Run tests in a Python that `program` sets up first."""
     ran = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            WITH_THIS_ONE,
-            built,
-            "-q",
-            "-p",
-            "no:xdist",
-            "-p",
-            "no:cacheprovider",
-            "-m",
-            "not full",
-            *tests,
-        ],
-        env=os.environ
-        | {
-            "LD_PRELOAD": library.stdout.strip(),
-            "ASAN_OPTIONS": "detect_leaks=0",
-            "PYTHONMALLOC": "malloc",
-        },
+        [sys.executable, "-c", program, *arguments, "-q", "-p", "no:xdist", "-p", "no:cacheprovider"],
+        env=os.environ | env,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=timeout_s,
         check=False,
     )
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-3_000:]
@@ -253,13 +252,4 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
     ["test_codec.py", "test_posting.py", pytest.param("test_posting_properties.py", marks=pytest.mark.full)],
 )
 def test_everything_is_the_same_without_it(name: str) -> None:
-    path = str(Path(__file__).with_name(name))
-    ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_IT, "-q", "-p", "no:xdist", "-p", "no:cacheprovider", path],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout[-3_000:]
-    assert " passed" in ran.stdout
+    pass_under(WITHOUT_IT, Path(__file__).with_name(name))
