@@ -17,12 +17,14 @@ from benchmarks import (
     latency,
     machine,
     plots,
+    post,
     rebuild,
     scale,
     sink,
     sink_contest,
     table,
     takeover,
+    whole_contest,
     worker,
     worker_contest,
 )
@@ -49,6 +51,7 @@ class What(StrEnum):
     SNAPSHOTS = "snapshots"
     END = "end"
     LATENCY = "latency"
+    POST = "post"
     MILLION = "million"
     GROWTH = "growth"
     HOT = "hot"
@@ -68,6 +71,8 @@ MILLION = 1_000_000
 HOT = 0.9
 LATENCY_S = 60.0
 RATES = (500, 5_000)
+#: POSTs a second, and requests that wait meanwhile.
+POSTS, WAITING = 500, 5_000
 
 
 class Session:
@@ -100,6 +105,7 @@ class Session:
             ({What.WORKER, What.SINK, What.REBUILD}, self._worker_and_sink),
             ({What.SNAPSHOTS}, self._snapshots),
             ({What.END, What.LATENCY}, self._at_once),
+            ({What.POST}, self._post),
             ({What.MILLION}, self._million),
             ({What.GROWTH}, self._growth),
             ({What.HOT}, self._hot),
@@ -155,6 +161,11 @@ class Session:
             if What.LATENCY in wanted:
                 for rate in self._rates:
                     self._results.latency[rate] = latency.measure(pipeline, rate, LATENCY_S)
+
+    def _post(self, _: set[What]) -> None:
+        with end_to_end.running(self._place, "post", whole_contest.WARM) as pipeline:
+            measured = post.measure(pipeline, POSTS, WAITING, LATENCY_S)
+        self._results.latency.setdefault(POSTS, {})[f"POST answered, {WAITING:,} others wait"] = measured
 
     def _million(self, _: set[What]) -> None:
         events = MILLION + MILLION // 5

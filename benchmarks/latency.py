@@ -60,22 +60,22 @@ def measure(pipeline: Running, rate: int, seconds: float) -> dict[str, dict[str,
     begin = {at: found.end for at, found in offsets(quiet_admin(settings), names).items()}
     stop = _spawn.Event()
     with (
-        _process(_follow_balances, settings, begin, stop) as balances,
-        _process(_look_at_rows, settings, stop) as rows,
+        in_process(_follow_balances, settings, begin, stop) as balances,
+        in_process(_look_at_rows, settings, stop) as rows,
     ):
         for one in (balances, rows):
             one.recv()
-        with _process(_send, settings, rate, seconds, pipeline.wallets) as sender:
+        with in_process(_send, settings, rate, seconds, pipeline.wallets) as sender:
             sent: Sent = sender.recv()
         places = _places(pipeline, sent, begin)
         stop.set()
         balances_seen, rows_seen = balances.recv(), rows.recv()
     counted = [one for one in sent if one[0] >= sent[0][0] + WARM_UP_S]
     return {
-        "balance visible in Kafka, read-committed": _percentiles(
+        "balance visible in Kafka, read-committed": percentiles(
             _first(balances_seen, wallet, offset) - at for at, wallet, _, offset in counted
         ),
-        "row visible in PostgreSQL": _percentiles(
+        "row visible in PostgreSQL": percentiles(
             _first(rows_seen, partition, places[partition, offset] + 1) - at
             for at, _, partition, offset in counted
         ),
@@ -83,7 +83,7 @@ def measure(pipeline: Running, rate: int, seconds: float) -> dict[str, dict[str,
 
 
 @contextmanager
-def _process(work: Any, *arguments: Any) -> Iterator[Connection]:
+def in_process(work: Any, *arguments: Any) -> Iterator[Connection]:
     """Run `work` in a process of its own; yields the end of the pipe that it writes to."""
     here, there = _spawn.Pipe(duplex=False)
     process = _spawn.Process(target=work, args=(*arguments, there), daemon=True)
@@ -212,7 +212,8 @@ def _first(seen: Seen, key: Any, offset: int) -> float:
     return times[bisect_left(offsets_seen, offset)]
 
 
-def _percentiles(took_s: Iterable[float]) -> dict[str, float]:
+def percentiles(took_s: Iterable[float]) -> dict[str, float]:
+    """p50, p99 and the longest, in milliseconds."""
     took_ms = [one * 1000 for one in took_s]
     hundredths = quantiles(took_ms, n=100)
     return {"p50_ms": hundredths[49], "p99_ms": hundredths[98], "max_ms": max(took_ms)}

@@ -11,49 +11,54 @@ from confluent_kafka import Message
 from config.settings import Settings
 from console.following import posted_in, refused_in
 from console.outcomes import Outcome, Source
-from topics.cluster import offsets_of, quiet_admin
+from topics.cluster import Offsets, offsets_of, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.topic_log import TopicLog
 
 
-def outcome_of(settings: Settings, source: Source) -> Outcome | None:
-    """The outcome of an input record; None if neither topic has one. Raises NotReachable."""
-    names = Topics.of(settings)
-    for topic in (names.ledger, names.rejections):
-        if (found := _in_topic(settings, topic, source)) is not None:
-            return found
-    return None
+class Finder:
+    """Searches the topics of one pipeline; its threads share the connection."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._names = settings, Topics.of(settings)
+        self._admin = quiet_admin(settings)
 
-def end_of_input(settings: Settings, source: Source) -> int:
-    """Where the input of its partition ends now. Raises NotReachable."""
-    place = Topics.of(settings).transactions, source[0]
-    return offsets_of(quiet_admin(settings), [place])[place].end
-
-
-def is_record(settings: Settings, source: Source) -> bool | None:
-    """Whether the input has a record there; None if that can no longer be known. Raises NotReachable."""
-    topic, (partition, offset) = Topics.of(settings).transactions, source
-    there = offsets_of(quiet_admin(settings), [(topic, partition)])[topic, partition]
-    if offset >= there.end:
-        return False
-    if offset < there.begin:
+    def outcome_of(self, source: Source) -> Outcome | None:
+        """The outcome of an input record; None if neither topic has one. Raises NotReachable."""
+        for topic in (self._names.ledger, self._names.rejections):
+            if (found := self._in_topic(topic, source)) is not None:
+                return found
         return None
-    with closing(Incoming(settings, topic)) as incoming:
-        return incoming.first(partition, offset, offset + 1) is not None
 
+    def end_of_input(self, source: Source) -> int:
+        """Where the input of its partition ends now. Raises NotReachable."""
+        return self._input(source).end
 
-def _in_topic(settings: Settings, topic: str, source: Source) -> Outcome | None:
-    read = posted_in if topic == Topics.of(settings).ledger else refused_in
-    partition = source[0]
+    def is_record(self, source: Source) -> bool | None:
+        """Whether the input has a record there; None if that can no longer be known. Raises NotReachable."""
+        there, (partition, offset) = self._input(source), source
+        if offset >= there.end:
+            return False
+        if offset < there.begin:
+            return None
+        with closing(Incoming(self._settings, self._names.transactions)) as incoming:
+            return incoming.first(partition, offset, offset + 1) is not None
 
-    def is_behind(message: Message) -> bool:
-        found = read(message)
-        return found is None or found[0] >= source
+    def _input(self, source: Source) -> Offsets:
+        place = self._names.transactions, source[0]
+        return offsets_of(self._admin, [place])[place]
 
-    with closing(TopicLog(settings, topic, f"{settings.prefix}.console")) as log:
-        begin, end = log.log(partition)[:2]
-        message = log.first_from(partition, log.boundary(partition, begin, end, is_behind), end)
-    found = None if message is None else read(message)
-    return found[1] if found is not None and found[0] == source else None
+    def _in_topic(self, topic: str, source: Source) -> Outcome | None:
+        read = posted_in if topic == self._names.ledger else refused_in
+        partition = source[0]
+
+        def is_behind(message: Message) -> bool:
+            found = read(message)
+            return found is None or found[0] >= source
+
+        with closing(TopicLog(self._settings, topic, f"{self._settings.prefix}.console")) as log:
+            begin, end = log.log(partition)[:2]
+            message = log.first_from(partition, log.boundary(partition, begin, end, is_behind), end)
+        found = None if message is None else read(message)
+        return found[1] if found is not None and found[0] == source else None

@@ -13,9 +13,10 @@ from typing import TypeVar
 from config.errors import WalletError
 from config.settings import Settings
 from config.times import rfc3339
-from console import finding, tables
+from console import tables
 from console.database import Database, told
 from console.encoding import entry_of_record, position
+from console.finding import Finder
 from console.following import Follower, followers, pipeline_settings
 from console.freshness import Freshness
 from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
@@ -54,6 +55,7 @@ class Live:
         self._freshness: Freshness | None = None
         self._followers: tuple[Follower, ...] = ()
         self._sender: Sender | None = None
+        self._finder: Finder | None = None
         self._looking = asyncio.Semaphore(LOOKING)
         self._positions_task: asyncio.Task[None] | None = None
         self._moved = asyncio.Condition()
@@ -172,11 +174,11 @@ class Live:
             if (known := await self.outcomes.wait(source, wait_s)) is not None:
                 return known
             if source[1] >= freshness.decided(source[0]):
-                if await self._search(finding.is_record, source) is False:
+                if await self._search(Finder.is_record, source) is False:
                     where = position(*source)
                     raise not_found(f"the input has no record at {where}", source=where)
                 return None
-        if (found := await self._search(finding.outcome_of, source)) is None:
+        if (found := await self._search(Finder.outcome_of, source)) is None:
             where = position(*source)
             raise not_found(
                 f"neither ledger nor rejections name {where}: there was no record, or retention has deleted its "
@@ -188,14 +190,16 @@ class Live:
     async def must_have_come(self, source: Source) -> None:
         """Raise Problem 400 for a position that the input has not reached."""
         if self.outcomes.get(source) is None and source[1] >= self.freshness.lag()[source[0]][1]:
-            end = await self._search(finding.end_of_input, source)
+            end = await self._search(Finder.end_of_input, source)
             if source[1] >= end:
                 raise wrong(f"{position(*source)} is not a position yet: the partition ends at {end}")
 
-    async def _search(self, search: Callable[[Settings, Source], T], source: Source) -> T:
+    async def _search(self, search: Callable[[Finder, Source], T], source: Source) -> T:
+        if self._finder is None:
+            self._finder = Finder(self.settings)
         async with self._looking:
             try:
-                return await asyncio.to_thread(search, self.settings, source)
+                return await asyncio.to_thread(search, self._finder, source)
             except WalletError as error:
                 raise told(error) from None
 

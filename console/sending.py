@@ -1,6 +1,7 @@
 """Send transactions to the input: acks=all, idempotent, with Java's partitioner."""
 
 import asyncio
+from collections import deque
 from threading import Event, Thread
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -21,9 +22,12 @@ from topics.names import Topics
 #: Seconds after which a record is given up; the client then sends it again under the same id.
 DELIVERY_S = 30.0
 #: Milliseconds in which records gather for one request to the broker.
-LINGER_MS = 2
+LINGER_MS = 5
 POLL_S = 0.05
 UNKNOWN = "it may have been written: send it again under the same transaction_id, which posts it once"
+
+#: A delivery report, and the request that waits for it.
+Told = tuple["asyncio.Future[Source]", KafkaError | None, Message]
 
 
 class Sender:
@@ -35,6 +39,7 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._stop = Event()
         self._frame: bytes | None = None
+        self._told: deque[Told] = deque()
         conf = confirming(settings, settings.console_waiting, DELIVERY_S, LINGER_MS)
         self._producer = Producer(conf | {"log_level": 0})
         self._thread = Thread(target=self._serve, name="console-sender", daemon=True)
@@ -60,7 +65,7 @@ class Sender:
         confirmed: asyncio.Future[Source] = self._loop.create_future()
 
         def told(error: KafkaError | None, message: Message) -> None:
-            self._loop.call_soon_threadsafe(_settle, confirmed, error, message)
+            self._told.append((confirmed, error, message))
 
         try:
             self._producer.produce(self._topic, value, key, on_delivery=told)
@@ -77,21 +82,28 @@ class Sender:
     async def close(self) -> None:
         """Wait briefly for records on their way."""
         await asyncio.to_thread(self._producer.flush, 5.0)
+        self._settle()
         self._stop.set()
         await asyncio.to_thread(self._thread.join, 2.0)
 
     def _serve(self) -> None:
         while not self._stop.is_set():
             self._producer.poll(POLL_S)
+            if self._told:
+                # Once for all of them: each call gives up the interpreter's lock, and a busy loop keeps it for 5 ms.
+                self._loop.call_soon_threadsafe(self._settle)
 
-
-def _settle(confirmed: "asyncio.Future[Source]", error: KafkaError | None, message: Message) -> None:
-    if confirmed.done():
-        return
-    if error is None:
-        confirmed.set_result((message.partition() or 0, message.offset() or 0))
-    else:
-        confirmed.set_exception(away(f"Kafka did not confirm the transaction ({error.str()}): {UNKNOWN}"))
+    def _settle(self) -> None:
+        while self._told:
+            confirmed, error, message = self._told.popleft()
+            if confirmed.done():
+                continue
+            if error is None:
+                confirmed.set_result((message.partition() or 0, message.offset() or 0))
+            else:
+                confirmed.set_exception(
+                    away(f"Kafka did not confirm the transaction ({error.str()}): {UNKNOWN}")
+                )
 
 
 def transaction_in(body: bytes) -> Transaction:

@@ -28,10 +28,11 @@ def start(settings: Settings, folder: Path, notes: Path) -> str:
         children.start("kept console", "console"),
     ]
     notes.write_text(json.dumps([asdict(Running.of(child.pid)) for child in started]))
-    return _address_of(started[-1])
+    return address_of(started[-1])
 
 
-def _address_of(console: Child) -> str:
+def address_of(console: Child) -> str:
+    """Where a console listens, as soon as it does; raises Stopped if it does not."""
     deadline = time.monotonic() + LISTENS_S
     while time.monotonic() < deadline:
         for line in console.log.read_text("utf-8", "replace").splitlines():

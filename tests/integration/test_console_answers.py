@@ -17,9 +17,10 @@ import psycopg
 import pytest
 from pydantic import BaseModel
 
-from console import finding, models
+from console import models
 from console.app import openapi
 from console.encoding import entry_of_record
+from console.finding import Finder
 from console.live import entry_in
 from console.outcomes import Posted, Refused
 from operations.sending.generator import Mix, records
@@ -485,14 +486,15 @@ def test_every_offset_of_the_input_has_the_outcome_that_the_topics_say(
     for partition, offset, chained in posted:
         assert place.console.get(f"/outcomes/{partition}/{offset}")["entry"]["hash"] == chained
     # As a console finds them that has forgotten: by halves, in the topics.
+    finder = Finder(place.settings)
     for partition, offset, chained in posted[:8]:
-        old = finding.outcome_of(place.settings, (partition, offset))
+        old = finder.outcome_of((partition, offset))
         assert isinstance(old, Posted)
         assert entry_in(old).hash.hex() == chained
     for partition, offset, reason in database.execute(
         "SELECT source_partition, source_offset, reason FROM rejections ORDER BY random() LIMIT 8"
     ).fetchall():
-        old = finding.outcome_of(place.settings, (partition, offset))
+        old = finder.outcome_of((partition, offset))
         assert isinstance(old, Refused)
         assert old.reason == reason
 

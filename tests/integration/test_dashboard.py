@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from config.settings import Settings
 from operations.setup.init import initialise
+from tests.integration.consoles import TOKEN, Console
 from tests.integration.pipelines import Rig, small
 from tests.integration.test_watchdog import address_of, ask, sink_of, wait_until_ready
 from tests.integration.workers import wait_until
@@ -31,6 +34,14 @@ OF_TARGETS = {"pipeline", "instance", "job", "role"}
 #: At least four scrapes.
 RATE_INTERVAL = "8s"
 SCRAPE_S = 1
+ROLES = {"worker", "sink", "console"}
+POSTED = {
+    "wallet_id": "w1",
+    "type": "CREDIT",
+    "amount": "1",
+    "currency": "EUR",
+    "occurred_at": "2026-01-01T00:00:00Z",
+}
 
 
 class Query(NamedTuple):
@@ -126,24 +137,30 @@ def as_grafana_asks(expr: str) -> str:
 def test_every_query_has_an_answer_and_names_what_there_is(settings: Settings, tmp_path: Path) -> None:
     if not shutil.which("prometheus"):
         pytest.skip("promtool is not installed (Debian: the package prometheus)")
-    watched = small(settings, http_port=0)
+    watched = small(
+        settings, http_port=0, console_port=0, console_writes=True, console_token=SecretStr(TOKEN)
+    )
     initialise(watched)
     with Rig(watched, tmp_path) as rig, scraping(watched, tmp_path) as prometheus:
         rig.send(100)
         rig.start()
         rig.workers.append(sink_of(watched, tmp_path / "sink.log", "all"))
-        addresses = [address_of(watched, role) for role in ("worker", "sink")]
+        console = Console(watched, tmp_path / "console.log")
+        rig.workers.append(console.process)
+        addresses = [address_of(watched, role) for role in ROLES]
         for address in addresses:
             wait_until_ready(address)
 
         def is_scraped_under_load() -> bool:
             rig.send(50)
-            rates = prometheus.get(
-                "query", query=f"sum by (role) (rate(process_cpu_seconds_total[{RATE_INTERVAL}]))"
-            )["result"]
-            return {one["metric"]["role"] for one in rates} == {"worker", "sink"}
+            assert console.post(POSTED | {"transaction_id": str(uuid4())}).status == 201
+            rates, posts = (
+                prometheus.get("query", query=f"sum by (role) (rate({name}[{RATE_INTERVAL}]))")["result"]
+                for name in ("process_cpu_seconds_total", "wallet_console_requests_total")
+            )
+            return {one["metric"]["role"] for one in rates} == ROLES and bool(posts)
 
-        wait_until(is_scraped_under_load, "both are scraped often enough")
+        wait_until(is_scraped_under_load, "all are scraped often enough")
         declared = set[str]()
         for address in addresses:
             for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", ask(address, "/metrics")[1], re.MULTILINE):
@@ -159,8 +176,7 @@ def test_every_query_has_an_answer_and_names_what_there_is(settings: Settings, t
 
 
 def test_every_metric_of_the_dashboard_is_in_the_docs_and_the_dashboard_shows_most_of_them() -> None:
-    # The dashboard is that of workers and sinks: a pipeline runs without a console.
-    documented = set(re.findall(r"^\| `(wallet_(?!console_)\w+)", DOCS, re.MULTILINE))
+    documented = set(re.findall(r"^\| `(wallet_\w+)", DOCS, re.MULTILINE))
     shown = {
         name if name in documented else re.sub(r"_(bucket|sum|count)$", "", name)
         for query in QUERIES
@@ -175,6 +191,7 @@ def test_every_metric_of_the_dashboard_is_in_the_docs_and_the_dashboard_shows_mo
         "wallet_sink_records_total", "wallet_sink_position", "wallet_sink_last_stable_offset", "wallet_sink_end_offset",
         "wallet_sink_held_back_offsets", "wallet_sink_partitions", "wallet_archive_months_sealed_total",
         "wallet_archive_months_moved_total", "wallet_archive_last_lock_wait_seconds", "wallet_watchdog_looks_total",
+        "wallet_console_known_outcomes", "wallet_console_ready",
     }  # fmt: skip
 
 
