@@ -20,13 +20,12 @@ from typing import Literal, TextIO
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.folders import private, try_lock
 from config.settings import settings
-from local import server
+from local import DEFAULT_FOLDER, server
 from local.broker import Broker
 from local.database import Database
 from local.server import Progress, Running, Server, silent
 from local.state import State, had_address, remember_addresses
 
-DEFAULT_FOLDER = Path(".local/stack")
 LOCK_PATIENCE_S = 300.0
 
 Name = Literal["kafka", "postgres"]

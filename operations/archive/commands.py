@@ -5,18 +5,18 @@ from typing import Annotated
 
 import typer
 
-from operations.archive import run as archive
-from operations.archive import verify as archive_verify
 from operations.cli.arguments import Json, group, month_of, read_by
-from operations.cli.context import briefly, current
 
-app = group("Seal old months, move them to the archive and check them.")
+app = group("Seal and archive old months: status, run, verify.")
 
 
 @app.command("status")
 def status(as_json: Json = False) -> None:
     """Show every month that has rows: open, not due, incomplete (and why), due, sealed or archived."""
-    archive.show_status(briefly(), as_json=as_json)
+    from operations.archive.run import show_status
+    from operations.cli.context import briefly
+
+    show_status(briefly(), as_json=as_json)
 
 
 @app.command("run")
@@ -28,7 +28,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Seal and move the months that are due and complete now, oldest first."""
-    archive.run(current(), month, as_json=as_json)
+    from operations.archive import run as archiving
+    from operations.cli.context import current
+
+    archiving.run(current(), month, as_json=as_json)
 
 
 @app.command("verify")
@@ -43,5 +46,7 @@ def verify(
 
     Stops at the first mismatch with exit code 8.
     """
-    found = archive_verify.run(current(), month, kafka=not no_kafka, as_json=as_json)
-    raise typer.Exit(found)
+    from operations.archive import verify as checking
+    from operations.cli.context import current
+
+    raise typer.Exit(checking.run(current(), month, kafka=not no_kafka, as_json=as_json))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
-from importlib import import_module
 from typing import Annotated, Any, cast
 
 import typer
@@ -13,18 +12,12 @@ from config.text import is_text
 
 #: UsageError: click's, or the copy of it that newer versions of typer bring.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-#: The module of each group; its `app` has the commands.
-GROUPS = {
-    "archive": "operations.archive.commands",
-    "export": "operations.export.commands",
-    "local": "operations.setup.local",
-    "rebuild": "operations.rebuild.commands",
-    "rejections": "operations.rejections.commands",
-}
+#: What `all` means of sinks. The archive moves tables, so you have to name it.
+SINKS = ("ledger", "snapshots", "rejections")
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
-    """Run a command line and return its exit code; without arguments it shows the help.
+    """Run a command line and return its exit code.
 
     Raises ConfigurationError, in one line, where typer would draw a box around a usage error, and for arguments
     that are not UTF-8, since these can be neither looked up nor printed.
@@ -35,7 +28,7 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
                 f"argument {argument!a} is not UTF-8: write it in UTF-8, or rename the file"
             )
     try:
-        code = app(args=[*arguments] or ["--help"], prog_name=name, standalone_mode=False)
+        code = app(args=[*arguments], prog_name=name, standalone_mode=False)
     except _NotUnderstood as error:
         told = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
         where = error.ctx.command_path if error.ctx else name
@@ -81,24 +74,17 @@ def partitions_of(count: int, *wanted: int | None) -> list[int]:
     return named or [*range(count)]
 
 
-class Mounted(TyperGroup):
-    """`wallet`: lists its groups as main.py declares them and loads their modules on demand.
+class Group(TyperGroup):
+    """A group that shows its help if no command is named, with exit code 0."""
 
-    Typer's own way of mounting would import all of them, and their libraries, for every `--help`.
-    """
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
-        """The command that the first word names, and the rest of the line; a group alone shows its help."""
-        name, command, rest = super().resolve_command(ctx, args)
-        if name not in GROUPS:
-            return name, command, rest
-        group = typer.main.get_command(import_module(GROUPS[name]).app)
-        return name, group, rest or ([] if ctx.resilient_parsing else ["--help"])
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does, but nothing at all is a question for help, not a mistake."""
+        return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["--help"]))
 
 
 def group(help_: str) -> typer.Typer:
     """A group of commands within `wallet`."""
-    return typer.Typer(help=help_, no_args_is_help=True, add_completion=False)
+    return typer.Typer(help=help_, cls=Group, add_completion=False)
 
 
 def read_by(read: Callable[[str, str], object], option: str, help_: str, metavar: str = "<str>") -> Any:

@@ -2,17 +2,12 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from config.errors import ConfigurationError
 from operations.cli.arguments import From, Json, To, Wallet, group, month_of, read_by
-from operations.cli.context import briefly, current
-from operations.export import run as exporting
-from operations.export import statement as statements
-from operations.export.spans import TOPICS
-from operations.export.statement import STANDARD_OUTPUT, Form
 
 app = group("Write files for others: topics and sealed months as Parquet, statements as CSV or journal.")
 
@@ -40,6 +35,10 @@ def topics(
 
     Exit code 8 if a month does not match its seal.
     """
+    from operations.cli.context import current
+    from operations.export import run as exporting
+    from operations.export.spans import TOPICS
+
     for name in topic or ():
         if name not in TOPICS:
             raise ConfigurationError(f"--topic {name} is none of {', '.join(TOPICS)}")
@@ -58,13 +57,17 @@ def topics(
 @app.command("statement")
 def statement(
     wallet: Wallet,
-    file: Annotated[Path, typer.Argument(help="File to write; - for standard output.")] = STANDARD_OUTPUT,
+    file: Annotated[Path, typer.Argument(help="File to write; - for standard output.")] = Path("-"),
     form: Annotated[
-        Form | None, typer.Option("--format", help="Default: by the file's name; CSV for -.")
+        Literal["csv", "journal"] | None,
+        typer.Option("--format", help="Default: by the file's name; CSV for -."),
     ] = None,
     begin: From = None,
     end: To = None,
 ) -> None:
     """Write a wallet's entries as CSV, or as a journal for hledger. Exit code 1 if the wallet has no entry."""
+    from operations.cli.context import briefly
+    from operations.export import statement as statements
+
     count = statements.export(briefly(), wallet, file, form, begin, end)
     typer.echo(f"{count:,} entries exported", err=True)

@@ -1,24 +1,13 @@
 """The commands of `wallet rebuild`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from config.decisions import Overdraft
 from operations.cli.arguments import Execute, Json, group
-from operations.cli.children import stopping_on_signals
-from operations.cli.context import briefly, current
-from operations.cli.output import as_line
-from operations.rebuild import diff as rebuild_diff
-from operations.rebuild import discard as rebuild_discard
-from operations.rebuild import run as rebuild_run
-from operations.rebuild import status as rebuild_status
-from operations.rebuild import switch as rebuild_switch
-from operations.rebuild.place import Policies, find
-from operations.rebuild.run import alone
 
-app = group(
-    "Rebuild the ledger next to the live one from the same input, compare the two, then switch or discard."
-)
+app = group("Rebuild the ledger next to the live one: start, status, diff, switch, discard.")
 
 Prefix = Annotated[str | None, typer.Option(help="The shadow's name. Default: WALLET_REBUILD_PREFIX.")]
 
@@ -27,7 +16,7 @@ Prefix = Annotated[str | None, typer.Option(help="The shadow's name. Default: WA
 def start(
     prefix: Prefix = None,
     overdraft: Annotated[
-        Literal["allow", "reject"] | None, typer.Option(help="Overdraft policy, if it should differ.")
+        Overdraft | None, typer.Option(help="Overdraft policy, if it should differ.")
     ] = None,
     id_window_days: Annotated[
         int | None, typer.Option(min=1, max=36_500, help="Days to remember ids, if it should differ.")
@@ -47,12 +36,18 @@ def start(
     as_json: Json = False,
 ) -> None:
     """Build the shadow up to the current end of the input. Run it again to continue."""
+    from operations.cli.children import stopping_on_signals
+    from operations.cli.context import current
+    from operations.cli.output import as_line
+    from operations.rebuild import run as building
+    from operations.rebuild.place import Policies, find
+
     window = 0 if no_id_window else id_window_days
     policies = Policies(partitions, snapshot_every, overdraft, max_record_bytes, window)
     with stopping_on_signals():
         place = find(current(), prefix, policies)
-        with alone(place):
-            rebuild_run.start(place, follow=follow)
+        with building.alone(place):
+            building.start(place, follow=follow)
     if as_json:
         typer.echo(as_line({"shadow": place.shadow.prefix, "input": place.input, "complete": True}))
         return
@@ -65,7 +60,11 @@ def start(
 @app.command("status")
 def status(prefix: Prefix = None, as_json: Json = False) -> None:
     """Show how far the shadow is, by partition."""
-    rebuild_status.show(rebuild_status.look(find(briefly(), prefix)), as_json=as_json)
+    from operations.cli.context import briefly
+    from operations.rebuild import status as looking
+    from operations.rebuild.place import find
+
+    looking.show(looking.look(find(briefly(), prefix)), as_json=as_json)
 
 
 @app.command("diff")
@@ -75,17 +74,27 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare the shadow with the live ledger, wallet by wallet. Exit code 8 if any differs."""
-    found = rebuild_diff.run(find(current(), prefix), show)
-    raise typer.Exit(rebuild_diff.show(found, as_json=as_json))
+    from operations.cli.context import current
+    from operations.rebuild import diff as comparing
+    from operations.rebuild.place import find
+
+    found = comparing.run(find(current(), prefix), show)
+    raise typer.Exit(comparing.show(found, as_json=as_json))
 
 
 @app.command("switch")
 def switch(prefix: Prefix = None, execute: Execute = False, as_json: Json = False) -> None:
     """Let the shadow finish, verify it and say which settings to change. A rehearsal without --execute."""
+    from operations.cli.children import stopping_on_signals
+    from operations.cli.context import current
+    from operations.rebuild import switch as switching
+    from operations.rebuild.place import find
+    from operations.rebuild.run import alone
+
     with stopping_on_signals():
         place = find(current(), prefix)
         with alone(place):
-            rebuild_switch.show(rebuild_switch.run(place, execute=execute), as_json=as_json)
+            switching.show(switching.run(place, execute=execute), as_json=as_json)
 
 
 @app.command("discard")
@@ -98,7 +107,12 @@ def discard(
     as_json: Json = False,
 ) -> None:
     """Remove the shadow's topics, groups, tables and folder. A dry run without --execute."""
+    from operations.cli.context import current
+    from operations.rebuild import discard as removing
+    from operations.rebuild.place import find
+    from operations.rebuild.run import alone
+
     place = find(current(), prefix)
     with alone(place):
-        removal = rebuild_discard.run(place, execute=execute, switched=even_switched)
-    rebuild_discard.show(removal, as_json=as_json)
+        removal = removing.run(place, execute=execute, switched=even_switched)
+    removing.show(removal, as_json=as_json)

@@ -13,6 +13,7 @@ from config.decisions import Overdraft
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
+from operations.cli.arguments import SINKS
 from operations.setup.init import create
 from sinks import shadow
 from sinks.postgres import connect
@@ -25,7 +26,6 @@ FORMAT = 1
 KEY = b"rebuild"
 WRITE_S = 30.0
 #: The sinks that write rows from the topics.
-SINKS = ("ledger", "snapshots", "rejections")
 
 
 @dataclass(frozen=True)

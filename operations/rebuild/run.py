@@ -14,11 +14,12 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli import context
+from operations.cli.arguments import SINKS
 from operations.cli.children import Children
 from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
-from operations.rebuild.place import POLICIES, SINKS, Place, Record, write_record
+from operations.rebuild.place import POLICIES, Place, Record, write_record
 from operations.rebuild.status import At, ends_of, handled, lags_of, missing
 from operations.setup import init
 from sinks import shadow

@@ -12,10 +12,11 @@ import typer
 
 from config.settings import Settings
 from config.stopping import NEVER, go_on
+from operations.cli.arguments import SINKS
 from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.looking.status import Step
 from operations.rebuild.input import input_ends
-from operations.rebuild.place import SINKS, Place
+from operations.rebuild.place import Place
 from sinks import shadow
 from sinks.postgres import questions
 from topics import group_offsets

@@ -6,11 +6,8 @@ from typing import Annotated
 import typer
 
 from operations.cli.arguments import Execute, From, Json, To, group
-from operations.cli.context import briefly, current
-from operations.rejections import listing, resubmit
-from operations.rejections.listing import Wanted, reasons_of
 
-app = group("List rejected records, show one, resubmit some.")
+app = group("Work with rejected records: list, show, resubmit.")
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; repeatable.")]
 Partition = Annotated[int | None, typer.Option(min=0, help="Only this partition of the input.")]
@@ -31,8 +28,11 @@ def list_them(
     as_json: Json = False,
 ) -> None:
     """List rejections, and count them by reason."""
+    from operations.cli.context import briefly
+    from operations.rejections.listing import Wanted, reasons_of, show_list
+
     wanted = Wanted(reasons_of(reason or ()), partition, from_offset, to_offset, from_time, to_time, key)
-    listing.show_list(briefly(), wanted, limit, as_json=as_json)
+    show_list(briefly(), wanted, limit, as_json=as_json)
 
 
 @app.command("show")
@@ -42,6 +42,9 @@ def show_one(
     as_json: Json = False,
 ) -> None:
     """Show all of one rejection: headers, bytes in hex, decoded where possible."""
+    from operations.cli.context import briefly
+    from operations.rejections import listing
+
     listing.show_one(briefly(), partition, offset, as_json=as_json)
 
 
@@ -63,6 +66,10 @@ def resubmit_some(
     as_json: Json = False,
 ) -> None:
     """Send rejected records again as new records at the end of the input. A dry run without --execute."""
+    from operations.cli.context import current
+    from operations.rejections import resubmit
+    from operations.rejections.listing import Wanted, reasons_of
+
     named = None if offsets is None else resubmit.named_in(offsets)
     wanted = Wanted(reasons_of(reason or ()), partition, from_offset, to_offset, named=named)
     options = resubmit.Options(execute, rate, max_attempts, key_from_wallet)

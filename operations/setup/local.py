@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import typer
 from rich.console import Console
@@ -14,27 +14,18 @@ from rich.console import Console
 from config.errors import WalletError
 from config.logs import masked
 from config.settings import from_environment
+from local import DEFAULT_FOLDER
 from local.server import Progress
-from local.stack import DEFAULT_FOLDER, ServerStatus, Stack
-from operations.cli.arguments import Json, group
+from local.stack import ServerStatus, Stack
 from operations.cli.context import LOCAL_PARTITIONS
 
-app = group("Run a real Kafka and PostgreSQL on this machine.")
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-Folder = Annotated[Path, typer.Option(help="Folder for the stack's data and logs.")]
-
-
-@app.command()
-def up(
-    folder: Folder = DEFAULT_FOLDER,
-    full_speed: Annotated[bool, typer.Option(help="Give Kafka 1 GiB of memory, for measurements.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Start the stack unless it is up, and print its addresses without the password."""
+def up(folder: Path, *, full_speed: bool, as_json: bool) -> None:
+    """Start the stack in this folder unless it is up, and print its servers."""
     stack = Stack(folder, from_environment().local_cache)
     _with_progress(lambda progress: stack.up(progress, full_speed=full_speed))
     _show(stack.status(), as_json=as_json)
@@ -42,12 +33,8 @@ def up(
         typer.echo(f'to set the variables for other programs: eval "$({_command("env", folder)})"')
 
 
-@app.command()
-def env(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Print the settings for this stack, password included: eval "$(wallet local env)".
-
-    Exit code 1 if it is down.
-    """
+def env(folder: Path, *, as_json: bool) -> None:
+    """Print the variables that lead to this stack; raises WalletError if it is down."""
     addresses = Stack(folder).addresses_if_up()
     if addresses is None:
         raise WalletError(f"the local stack in {folder} is down: run `{_command('up', folder)}`")
@@ -60,24 +47,19 @@ def env(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
-@app.command()
-def down(
-    folder: Folder = DEFAULT_FOLDER,
-    delete: Annotated[bool, typer.Option(help="Also delete all data.")] = False,
-) -> None:
-    """Stop the stack; its data stays for the next `up`."""
+def down(folder: Path, *, delete: bool) -> None:
+    """Stop the stack and, if wanted, delete its data."""
     stack = Stack(folder)
     _with_progress(stack.down)
     if delete:
         stack.delete()
 
 
-@app.command()
-def status(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Show which servers are up, and where. Exit code 1 if one is down."""
+def status(folder: Path, *, as_json: bool) -> bool:
+    """Print the servers; returns whether all are up."""
     servers = Stack(folder).status()
     _show(servers, as_json=as_json)
-    raise typer.Exit(code=0 if all(server.pid for server in servers) else 1)
+    return all(server.pid for server in servers)
 
 
 def _show(servers: list[ServerStatus], *, as_json: bool) -> None:

@@ -20,7 +20,6 @@ from typer.main import get_command
 from config import errors
 from config.errors import WalletError
 from operations import main
-from operations.cli.arguments import GROUPS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -123,10 +122,8 @@ def _options() -> Iterator[tuple[str, str]]:
         for one in getattr(command, "commands", {}).values():
             yield from of(name, one)
 
-    for name in get_command(main.app).commands:  # type: ignore[attr-defined]  # a group
-        group = GROUPS.get(name)
-        command = get_command(import_module(group).app if group else main.app)
-        yield from of(name, command if group else command.commands[name])  # type: ignore[attr-defined]  # a group
+    for name, command in get_command(main.app).commands.items():  # type: ignore[attr-defined]  # a group
+        yield from of(name, command)
 
 
 @pytest.mark.parametrize(("name", "option"), sorted(set(_options())))
@@ -134,6 +131,18 @@ def test_every_option_is_in_its_commands_part_of_the_page(name: str, option: str
     parts = re.split(r"^(?=\*\*`wallet |## )", COMMANDS.read_text("utf-8"), flags=re.MULTILINE)
     mine = [part for part in parts if re.match(rf"\*\*`wallet {name}\b", part)]
     assert any(re.search(rf"{option}(?![\w-])", part) for part in mine)
+
+
+def test_the_panels_of_the_help_are_the_sections_of_the_page_with_their_commands() -> None:
+    sections = re.split(r"^## (.+)\n", COMMANDS.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    named = {
+        title: list(dict.fromkeys(re.findall(r"^\*\*`wallet ([a-z]+)", text, re.MULTILINE)))
+        for title, text in zip(sections[::2], sections[1::2], strict=True)
+    }
+    about_all = {"Exit codes", "Times"}
+    assert {title for title, names in named.items() if not names} == about_all
+    panels = {title: list(commands) for title, commands in main.PANELS.items()}
+    assert list(panels.items()) == [(title, names) for title, names in named.items() if names]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from operations import main
 from tests.forked import completed
@@ -29,11 +28,13 @@ def last_line(text: str) -> str:
     return text.splitlines()[-1]
 
 
-def test_help_names_every_command(tmp_path: Path) -> None:
+def test_help_shows_every_command_in_its_panel(tmp_path: Path) -> None:
     told = wallet("--help", cwd=tmp_path)
     assert told.returncode == 0
-    for command in get_command(main.app).commands:  # type: ignore[attr-defined] # a group
-        assert re.search(rf"^\W+{command}\b", told.stdout, re.MULTILINE)
+    shown = re.findall(r"^╭─ (.+?) ─|^│ ([a-z]+)  ", told.stdout, re.MULTILINE)
+    assert shown[shown.index(("Options", "")) + 1 :] == [
+        one for panel, names in main.PANELS.items() for one in [(panel, ""), *(("", name) for name in names)]
+    ]
 
 
 def test_the_command_line_starts_without_the_libraries_of_its_commands() -> None:
@@ -43,7 +44,8 @@ def test_the_command_line_starts_without_the_libraries_of_its_commands() -> None
         text=True,
         check=True,
     ).stdout.split()
-    assert {"faust", "confluent_kafka", "psycopg", "fastavro", "rocksdict"} & set(loaded) == set()
+    heavy = {"faust", "confluent_kafka", "psycopg", "fastavro", "rocksdict", "pydantic", "numpy"}
+    assert heavy & set(loaded) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""The command `wallet demo`."""
+
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    count: Annotated[int, typer.Option(min=1_000, help="Number of records.")] = 100_000,
+    wallets: Annotated[int, typer.Option(min=100, help="Number of wallets.")] = 5_000,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the topics and the database afterwards.")
+    ] = False,
+    run_on: Annotated[
+        bool, typer.Option("--run-on", help="Keep them, and leave the pipeline running, with a console.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Only stop the pipeline that --run-on left.")] = False,
+) -> None:
+    """Run the whole pipeline on mixed input, kill its worker half-way, and check every balance."""
+    from operations.demo import run as showing
+
+    if stop:
+        showing.stop()
+        return
+    raise typer.Exit(showing.run(count, wallets, keep=keep, run_on=run_on))
