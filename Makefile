@@ -33,7 +33,7 @@ endif
 
 KEEP :=
 demo: $(READY) ## The whole pipeline on mixed input, every balance checked; KEEP=1 leaves it running, with a console
-	$(BIN)/wallet demo $(if $(KEEP),--run-on)
+	$(BIN)/wallet demo $(if $(KEEP),--keep)
 
 check: $(READY) ## Lint and types
 	$(BIN)/ruff check

@@ -15,7 +15,7 @@ import typer
 from config import logs
 from config.errors import INTERRUPTED, ConfigurationError, WalletError
 from operations.archive.commands import app as archive
-from operations.cli.arguments import Group, run
+from operations.cli.arguments import Group, Renamed, run
 from operations.demo.commands import demo
 from operations.export.commands import app as export
 from operations.looking.commands import balance, console, inspect, statement, status
@@ -68,7 +68,7 @@ for _panel, _commands in PANELS.items():
         if isinstance(_command, typer.Typer):
             app.add_typer(_command, name=_name, rich_help_panel=_panel)
         else:
-            app.command(_name, rich_help_panel=_panel)(_command)
+            app.command(_name, rich_help_panel=_panel, cls=Renamed)(_command)
 
 
 def main() -> None:

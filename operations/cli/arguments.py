@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from config.errors import ConfigurationError
 from config.text import is_text
@@ -14,6 +14,13 @@ from config.text import is_text
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 #: What `all` means of sinks. The archive moves tables, so you have to name it.
 SINKS = ("ledger", "snapshots", "rejections")
+#: Options as they were called before, by command: scripts have them, so they work, but nothing shows them any more.
+FORMERLY = {
+    "wallet demo": {"--run-on": "--keep"},
+    "wallet rebuild diff": {"--show": "--limit"},
+    "wallet replay": {"--from-time": "--from", "--to-time": "--to"},
+    "wallet verify": {"--from": "--folder", "--show": "--limit", "--to-time": "--to"},
+}
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
@@ -80,6 +87,18 @@ class Group(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As typer does, but nothing at all is a question for help, not a mistake."""
         return super().parse_args(ctx, args or ([] if ctx.resilient_parsing else ["--help"]))
+
+
+class Renamed(TyperCommand):
+    """A command whose options had other names: what FORMERLY has is read as the present name, in messages, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does, with the present names."""
+        present = FORMERLY.get(ctx.command_path, {})
+        words = [word.partition("=") for word in args]
+        return super().parse_args(
+            ctx, [present.get(name, name) + sign + value for name, sign, value in words]
+        )
 
 
 def group(help_: str) -> typer.Typer:

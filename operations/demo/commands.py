@@ -9,12 +9,10 @@ def demo(
     count: Annotated[int, typer.Option(min=1_000, help="Number of records.")] = 100_000,
     wallets: Annotated[int, typer.Option(min=100, help="Number of wallets.")] = 5_000,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the topics and the database afterwards.")
+        bool,
+        typer.Option("--keep", help="Keep what it made, and leave the pipeline running, with a console."),
     ] = False,
-    run_on: Annotated[
-        bool, typer.Option("--run-on", help="Keep them, and leave the pipeline running, with a console.")
-    ] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Only stop the pipeline that --run-on left.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Only stop the pipeline that --keep left.")] = False,
 ) -> None:
     """Run the whole pipeline on mixed input, kill its worker half-way, and check every balance."""
     from operations.demo import run as showing
@@ -22,4 +20,4 @@ def demo(
     if stop:
         showing.stop()
         return
-    raise typer.Exit(showing.run(count, wallets, keep=keep, run_on=run_on))
+    raise typer.Exit(showing.run(count, wallets, keep=keep))

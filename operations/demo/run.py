@@ -83,10 +83,10 @@ class Results:
         return self.report.clean and all(one.conserved and not one.in_flight for one in self.report.covered)
 
 
-def run(count: int, wallets: int, *, keep: bool = False, run_on: bool = False) -> int:
+def run(count: int, wallets: int, *, keep: bool = False) -> int:
     """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code.
 
-    `keep` leaves what it made, `run_on` also a pipeline that goes on, with a console.
+    `keep` leaves what it made, and a pipeline that goes on, with a console.
     """
     settings = _somewhere()
     began = time.monotonic()
@@ -102,11 +102,10 @@ def run(count: int, wallets: int, *, keep: bool = False, run_on: bool = False) -
         if not passed:
             log.error("checks_failed", logs=folder, prefix=demo.settings.prefix)
             return Stopped.exit_code
-        if keep or run_on:
+        if keep:
             show_kept(demo.settings)
-        if run_on:
             show_running(running.start(demo.settings, folder, NOTES))
-        elif not keep:
+        else:
             _remove(settings, demo.settings.prefix)
     return 0
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from config.decisions import Overdraft
-from operations.cli.arguments import Execute, Json, group
+from operations.cli.arguments import Execute, Json, Renamed, group
 
 app = group("Rebuild the ledger next to the live one: start, status, diff, switch, discard.")
 
@@ -67,10 +67,10 @@ def status(prefix: Prefix = None, as_json: Json = False) -> None:
     looking.show(looking.look(find(briefly(), prefix)), as_json=as_json)
 
 
-@app.command("diff")
+@app.command("diff", cls=Renamed)
 def diff(
     prefix: Prefix = None,
-    show: Annotated[int, typer.Option(min=0, help="Show this many wallets; all are counted.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Show this many wallets; all are counted.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Compare the shadow with the live ledger, wallet by wallet. Exit code 8 if any differs."""
@@ -78,7 +78,7 @@ def diff(
     from operations.rebuild import diff as comparing
     from operations.rebuild.place import find
 
-    found = comparing.run(find(current(), prefix), show)
+    found = comparing.run(find(current(), prefix), limit)
     raise typer.Exit(comparing.show(found, as_json=as_json))
 
 

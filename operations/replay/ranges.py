@@ -86,10 +86,10 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
     begins = (wanted.from_offset, wanted.from_time, wanted.back, wanted.from_beginning or None)
     if sum(one is not None for one in begins) != 1:
         raise ConfigurationError(
-            "choose where to start: exactly one of --from-offset, --from-time, --back, --from-beginning"
+            "choose where to start: exactly one of --from-offset, --from, --back, --from-beginning"
         )
     if wanted.to_offset is not None and wanted.to_time is not None:
-        raise ConfigurationError("use either --to-offset or --to-time, not both")
+        raise ConfigurationError("use either --to-offset or --to, not both")
     partitions_of(settings.partitions, wanted.partition)
     if (wanted.from_offset is not None or wanted.to_offset is not None) and (
         wanted.partition is None or len(sinks) != 1
@@ -98,13 +98,13 @@ def _check(settings: Settings, sinks: Sequence[Sink], wanted: Range) -> None:
             "an offset needs one partition of one topic: name the sink and add --partition N"
         )
     now = datetime.now(UTC)
-    for option, at in (("--from-time", wanted.from_time), ("--to-time", wanted.to_time)):
+    for option, at in (("--from", wanted.from_time), ("--to", wanted.to_time)):
         if at is not None and at > now:
             raise ConfigurationError(f"{option} {rfc3339(at)} is in the future: use an earlier time")
     start = _from_time(wanted)
     if start and wanted.to_time and start > wanted.to_time:
         raise ConfigurationError(
-            f"the replay would start at {rfc3339(start)}, after --to-time: use an earlier start"
+            f"the replay would start at {rfc3339(start)}, after --to: use an earlier start"
         )
 
 

@@ -14,20 +14,20 @@ def verify(
     to_offset: Annotated[
         int | None, typer.Option(min=0, help="Stop before this offset of the input.")
     ] = None,
-    to_time: Annotated[
-        datetime | None, read_by(aware_time, "--to-time", "Stop before this time of the input; ISO 8601.")
+    end: Annotated[
+        datetime | None, read_by(aware_time, "--to", "Stop before this time of the input; ISO 8601.")
     ] = None,
     since: Annotated[
         Path | None, typer.Option(help="Continue from the verified point in this folder.")
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Save a verified point here if nothing differs.")] = None,
     no_postgres: Annotated[bool, typer.Option("--no-postgres", help="Only check Kafka.")] = False,
-    show: Annotated[int, typer.Option(min=0, help="Show this many differences; all are counted.")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="Show this many differences; all are counted.")] = 20,
     jobs: Annotated[int, typer.Option(min=1, help="Number of processes to share the partitions.")] = 1,
     export: Annotated[Path | None, typer.Option(help="Also write the report to this JSON file.")] = None,
-    from_: Annotated[
+    folder: Annotated[
         Path | None,
-        typer.Option("--from", help="Verify a folder that `wallet export topics` wrote, without servers."),
+        typer.Option(help="Verify a folder that `wallet export topics` wrote, without servers."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -41,6 +41,6 @@ def verify(
     from operations.verify.report import show as show_report
     from operations.verify.run import Options
 
-    options = Options(partition, to_offset, to_time, since, save, not no_postgres, show, jobs, export)
-    report = auditing.run(current(), options) if from_ is None else offline.run(from_, options)
+    options = Options(partition, to_offset, end, since, save, not no_postgres, limit, jobs, export)
+    report = auditing.run(current(), options) if folder is None else offline.run(folder, options)
     raise typer.Exit(show_report(report, as_json=as_json))

@@ -1,4 +1,4 @@
-"""`wallet verify --from`: audit what `wallet export topics` wrote, with nothing but the folder.
+"""`wallet verify --folder`: audit what `wallet export topics` wrote, with nothing but the folder.
 
 An export has no balances, rows or group offset: input records after the newest outcome count as in flight.
 """

@@ -78,14 +78,12 @@ class Options:
         if self.to_offset is not None and self.partition is None:
             raise ConfigurationError("--to-offset needs one partition: add --partition N")
         if self.to_offset is not None and self.to_time is not None:
-            raise ConfigurationError("use either --to-offset or --to-time, not both")
+            raise ConfigurationError("use either --to-offset or --to, not both")
         if self.to_time and self.to_time > datetime.now(UTC):
-            raise ConfigurationError(
-                f"--to-time {rfc3339(self.to_time)} is in the future: leave it out for now"
-            )
+            raise ConfigurationError(f"--to {rfc3339(self.to_time)} is in the future: leave it out for now")
         if self.save and self.to_an_end:
             raise ConfigurationError(
-                "--save saves the state at the newest decided records: leave out --to-offset and --to-time"
+                "--save saves the state at the newest decided records: leave out --to-offset and --to"
             )
         if self.save:
             verify_point.refuse_to_replace(self.save)
@@ -95,7 +93,7 @@ class Options:
         """Raise ConfigurationError for options that do not work with an export."""
         if self.to_an_end or self.since or self.save or self.jobs > 1:
             raise ConfigurationError(
-                "--from can be combined only with --partition, --show, --json and --export"
+                "--folder can be combined only with --partition, --limit, --json and --export"
             )
         self._check_export()
 

@@ -172,7 +172,7 @@ def test_the_demo_finds_everything_exact(
     # In small batches, so that there is a half-way at which the worker can be killed.
     slow = settings.model_copy(update={"batch_records": 100})
     commands = Commands(slow, environment(slow), tmp_path)
-    shown = commands("demo", "--count", "20000", "--wallets", "500", "--run-on")
+    shown = commands("demo", "--count", "20000", "--wallets", "500", "--keep")
     assert shown.returncode == 0, shown.stderr
     assert "everything is exact" in shown.stdout
     assert "worker_killed" in shown.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from operations import main
+from operations.cli.arguments import FORMERLY
 from tests.forked import completed
 from tests.unit.conftest import QUICK, Told
 
@@ -102,7 +103,7 @@ def test_a_time_that_could_mean_several_is_refused(time: str, tmp_path: Path) ->
             "rejections list --from 2026-02-01T00:00:00Z --to 2026-01-01T00:00:00Z",
             "--from 2026-02-01T00:00:00.000000Z is later than --to 2026-01-01T00:00:00.000000Z",
         ),
-        ("verify --to-time 2999-01-01T00:00:00Z", "--to-time 2999-01-01T00:00:00.000000Z is in the future"),
+        ("verify --to 2999-01-01T00:00:00Z", "--to 2999-01-01T00:00:00.000000Z is in the future"),
         (
             "inspect wallet-1 --at 2026-01-01T00:00:00Z --at-offset 1",
             "use either --at or --at-offset, not both",
@@ -117,6 +118,35 @@ def test_a_command_line_that_is_not_understood_is_one_line_and_exit_code_2(
     [line] = answer.stderr.splitlines()
     assert line.lower().startswith(f"wallet: {told}".lower())
     assert not answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("verify --to-time 2999-01-01T00:00:00Z", "--to 2999-01-01T00:00:00.000000Z is in the future"),
+        (
+            "verify --from nowhere --show=1 --jobs 2",
+            "--folder can be combined only with --partition, --limit",
+        ),
+        ("replay --from-time 2026-01-01", "--from '2026-01-01' has no zone"),
+        ("replay --to-time=2026-01-01", "--to '2026-01-01' has no zone"),
+        ("replay --from-time", "option '--from' requires an argument"),
+        ("rebuild diff --show x", "invalid value for '--limit': "),
+        ("demo --stop --run-on", "no demo's pipeline is running"),
+    ],
+)
+def test_a_former_spelling_works_and_is_told_by_its_present_name(
+    arguments: str, told: str, wallet_here: Callable[..., Told]
+) -> None:
+    answer = wallet_here(*arguments.split())
+    assert told.lower() in (answer.stdout + answer.stderr).lower()
+
+
+@pytest.mark.parametrize("command", FORMERLY)
+def test_no_help_shows_a_former_spelling(command: str, wallet_here: Callable[..., Told]) -> None:
+    shown = set(re.findall(r"--[\w-]+", wallet_here(*command.split()[1:], "--help").stdout))
+    assert shown >= set(FORMERLY[command].values())
+    assert not shown & set(FORMERLY[command])
 
 
 @pytest.mark.parametrize("name", ["", "local", "rejections", "local status", "rejections show"])
@@ -180,7 +210,7 @@ def test_the_version_is_told(wallet_here: Callable[..., Told]) -> None:
         ("st", ["statement", "status"]),
         ("rejections ", ["list", "resubmit", "show"]),
         ("rebuild start --over", ["--overdraft"]),
-        ("verify --to-", ["--to-offset", "--to-time"]),
+        ("verify --to", ["--to", "--to-offset"]),
     ],
 )
 def test_shells_complete_commands_groups_and_options(
