@@ -27,6 +27,10 @@ BAD_LINES = 6
 DIFFERENCES = 8
 #: and 128 + SIGINT, as shells count.
 INTERRUPTED = 130
+#: The same of SIGPIPE: whoever read our output has gone, as `head` does.
+READER_GONE = 141
+#: A bug, with a traceback; Python's own 1 would say that the answer is no. EX_SOFTWARE of sysexits.h.
+BUG = 70
 
 
 class WalletError(Exception):

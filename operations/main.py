@@ -7,13 +7,14 @@ import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from config import logs
-from config.errors import INTERRUPTED, ConfigurationError, WalletError
+from config.errors import BUG, INTERRUPTED, READER_GONE, ConfigurationError, WalletError
 from operations.archive.commands import app as archive
 from operations.cli.arguments import Group, Renamed, run
 from operations.demo.commands import demo
@@ -82,17 +83,27 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader has closed the pipe, as `head` does. Do not let the interpreter flush the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)  # typer exits with the same code when it meets the closed pipe first
-    except Exception as failure:
+        _end_unread()
+    except SystemExit as ending:
+        # typer and rich end a program whose output is a closed pipe themselves, with 1.
+        if isinstance(ending.__context__, BrokenPipeError):
+            _end_unread()
+        raise
+    except Exception as failure:  # noqa: BLE001 - Python's exit code for a bug would be an answer
         error = failure if isinstance(failure, WalletError) else _of_the_surroundings(failure)
         if error is None:
-            raise
+            sys.stderr.write(logs.masked(traceback.format_exc()))
+            sys.exit(BUG)
         from operations.cli.context import remedy
 
         typer.echo(f"wallet: {logs.masked(str(error))}{remedy(error)}", err=True)
         sys.exit(error.exit_code)
+
+
+def _end_unread() -> NoReturn:
+    """End without a word, as a Unix tool that gets SIGPIPE; the interpreter must not flush the rest at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(READER_GONE)
 
 
 def _of_the_surroundings(failure: Exception) -> WalletError | None:

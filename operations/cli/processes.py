@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from config.errors import ConfigurationError
+from config.errors import ConfigurationError, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from vitals.ending import END_S, ended_by
@@ -58,7 +58,7 @@ def run(processes: int, settings: Settings, *arguments: str) -> int:
                 # A negative code is a signal's number; a shell tells it as 128 and more, and so do we.
                 code = ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
                 log.error("process_ended", pid=ended.pid, code=code, consequence="the others are stopped")
-                return code or 1
+                return code or Stopped.exit_code
     finally:
         _stop(running)
     return ended_by(signals)

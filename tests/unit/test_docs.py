@@ -188,7 +188,15 @@ def test_the_tree_of_errors_and_the_table_of_exit_codes_are_the_programs() -> No
     assert drawn == _errors_of_ours()
     table = COMMANDS.read_text("utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert codes == {0, *drawn.values(), errors.BAD_LINES, errors.DIFFERENCES, errors.INTERRUPTED}
+    assert codes == {
+        0,
+        *drawn.values(),
+        errors.BAD_LINES,
+        errors.DIFFERENCES,
+        errors.INTERRUPTED,
+        errors.READER_GONE,
+        errors.BUG,
+    }
 
 
 def test_sections_of_the_design_that_code_refers_to_exist() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from config import errors
 from operations import main
 from operations.cli.arguments import FORMERLY
 from tests.forked import completed
@@ -225,21 +227,47 @@ def test_shells_complete_commands_groups_and_options(
     assert sorted(told.stdout.split()) == completed
 
 
-def test_output_that_nobody_reads_any_more_ends_quietly(tmp_path: Path) -> None:
-    command = (
-        f"{sys.executable} -m operations generate --count 20000 --out - | head -1; exit ${{PIPESTATUS[0]}}"
-    )
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "local status",
+        "generate --count 1 --out -",
+        "generate --count 20000 --out -",
+        "send in.jsonl --dry-run",
+    ],
+)
+def test_output_that_nobody_reads_ends_as_unix_tools_do(arguments: str, tmp_path: Path) -> None:
+    line = wallet("generate", "--count", "1", "--out", "-", cwd=tmp_path).stdout
+    (tmp_path / "in.jsonl").write_text(line, encoding="utf-8")
+    read, write = os.pipe()
+    os.close(read)
     told = subprocess.run(
-        ["bash", "-c", command],
+        [sys.executable, "-m", "operations", *arguments.split()],
         cwd=tmp_path,
-        capture_output=True,
+        stdout=write,
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
         env=os.environ | QUICK,
     )
-    assert told.returncode == 1
+    os.close(write)
+    assert told.returncode == 128 + signal.SIGPIPE
     assert "Traceback" not in told.stderr
     assert "Exception" not in told.stderr
+    assert "Broken pipe" not in told.stderr
+
+
+def test_a_bug_is_a_traceback_and_no_answer(
+    wallet_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise KeyError("nobody expected this")
+
+    monkeypatch.setattr("operations.setup.local.status", wrong)
+    told = wallet_here("local", "status")
+    assert told.returncode == errors.BUG
+    assert last_line(told.stderr) == "KeyError: 'nobody expected this'"
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
