@@ -127,15 +127,18 @@ def _silent(settings: Settings, reason: str) -> str:
     return f"{told}start it, or set WALLET_KAFKA"
 
 
-def specs(settings: Settings, input_message_bytes: int | None = None) -> list[TopicSpec]:
+def specs(
+    settings: Settings, input_message_bytes: int | None = None, *, any_input_time: bool = False
+) -> list[TopicSpec]:
     """The required settings of the pipeline's six topics, the input first.
 
     `input_message_bytes` is the input topic's own `max.message.bytes`; None: as `wallet init` creates it.
+    `any_input_time`: the input may also be on CreateTime, as it is after loading history.
     """
     names = Topics.of(settings)
     accepted = input_message_bytes or max(KAFKA_MESSAGE_BYTES, settings.max_record_bytes + GROWTH_BYTES)
     derived = ANY_TIME | {"max.message.bytes": str(derived_message_bytes(settings, accepted))}
-    incoming = kept(settings.retention_transactions_days) | LOG_APPEND_TIME
+    incoming = kept(settings.retention_transactions_days) | ({} if any_input_time else LOG_APPEND_TIME)
     incoming |= {"max.message.bytes": str(accepted)}
     ledger, snapshots, rejections = (
         kept(days) | derived
@@ -183,14 +186,9 @@ def agreed(settings: Settings) -> Settings:
 def refuse_differences(
     settings: Settings, found: dict[str, FoundTopic], *, any_input_time: bool = True
 ) -> None:
-    """Raise Refused, naming every topic that is missing or wrong and what differs.
-
-    `any_input_time`: the input may also be on CreateTime, as it is after loading history.
-    """
-    wanted = specs(settings, input_bytes(settings, found))
+    """Raise Refused, naming every topic that is missing or wrong and what differs; `any_input_time` as for specs."""
+    wanted = specs(settings, input_bytes(settings, found), any_input_time=any_input_time)
     wrong = [text for spec in wanted for text in differences(spec, found.get(spec.name))]
-    if any_input_time:
-        wrong = [text for text in wrong if not text.startswith(f"{wanted[0].name}: message.timestamp.type ")]
     if wrong:
         raise Refused(f"topics are not as this pipeline needs them: {'; '.join(wrong)}")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import NotReachable
+from config.errors import NotReachable, Refused
 from config.settings import Settings
-from topics.cluster import FoundTopic, differences, specs, wait_for_kafka
+from topics.cluster import FoundTopic, differences, refuse_differences, specs, wait_for_kafka
 from topics.names import GROWTH_BYTES, TopicSpec
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +97,22 @@ def test_wrong_partitions_and_a_missing_topic_are_told(by_name: dict[str, TopicS
 def test_larger_limits_and_finite_retention_are_no_differences(by_name: dict[str, TopicSpec]) -> None:
     ledger = by_name["w.ledger"]
     assert differences(ledger, as_found(ledger, max_message_bytes="99999999", retention_ms="1000")) == []
+
+
+def test_only_the_input_may_keep_the_times_of_its_records(
+    plain_settings: Settings, by_name: dict[str, TopicSpec]
+) -> None:
+    found = {name: as_found(spec) for name, spec in by_name.items()}
+    history = as_found(by_name["w.transactions"], message_timestamp_type="CreateTime")
+    settings = plain_settings.model_copy(update={"prefix": "w", "partitions": 3})
+    refuse_differences(settings, found | {"w.transactions": history})
+    with pytest.raises(Refused, match=r"w\.transactions: message\.timestamp\.type is CreateTime"):
+        refuse_differences(settings, found | {"w.transactions": history}, any_input_time=False)
+    with pytest.raises(Refused, match=r"w\.ledger: message\.timestamp\.type is LogAppendTime"):
+        refuse_differences(
+            settings,
+            found | {"w.ledger": as_found(by_name["w.ledger"], message_timestamp_type="LogAppendTime")},
+        )
 
 
 def test_a_kafka_that_does_not_answer_is_told_in_one_line(plain_settings: Settings) -> None:
