@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -68,6 +69,12 @@ def month_of(option: str, text: str) -> date:
         return datetime.strptime(text, "%Y-%m").date()  # noqa: DTZ007 - a month has no zone
     except ValueError:
         raise ConfigurationError(f"{option} {text!r} is not a month: write 2026-08") from None
+
+
+def refuse_two_outputs(file: Path, *, as_json: bool) -> None:
+    """Raise ConfigurationError if both the file and the object of --json would be standard output."""
+    if as_json and str(file) == "-":
+        raise ConfigurationError("standard output cannot take the file and --json's object: name a file")
 
 
 def partitions_of(count: int, *wanted: int | None) -> list[int]:

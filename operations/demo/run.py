@@ -1,19 +1,14 @@
 """`wallet demo`: run the whole pipeline on mixed input, kill its worker half-way, check every balance."""
 
 import re
-import shlex
 import shutil
 import time
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import typer
-from rich.table import Table
 
-from audit.contract import Reason
-from audit.report import Report
 from config import logs
 from config.errors import Refused, Stopped
 from config.folders import locked, private
@@ -22,13 +17,13 @@ from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Child, Children, stopping_on_signals
-from operations.cli.output import console, progress, table, until_done
+from operations.cli.output import as_line, progress, until_done
 from operations.demo import running
+from operations.demo.results import Results, Run, as_fields, show_figures, show_kept
 from operations.sending import delivery, generating
 from operations.sending.generator import Mix, records
 from operations.setup import init
 from operations.verify import run as verify
-from operations.verify.report import in_words
 from operations.verify.run import Options
 from sinks.postgres import databases, questions
 from topics import group_offsets
@@ -51,40 +46,8 @@ SETTLE_S = 0.3
 log = EventLog("operations.demo")
 
 
-@dataclass
-class Run:
-    """One run and the times it measured, in seconds of the monotonic clock."""
-
-    settings: Settings
-    count: int
-    began: float = 0.0
-    killed: float = 0.0
-    killed_at: int = 0
-    resumed: float = 0.0
-    posted: float = 0.0
-    written: float = 0.0
-
-
-@dataclass(frozen=True)
-class Results:
-    """The audit's report, the rows of each table, and the rejections by reason."""
-
-    report: Report
-    rows: dict[str, int]
-    reasons: dict[str, int]
-
-    def total(self, name: str) -> int:
-        """A figure summed over all partitions."""
-        return sum(getattr(one, name) for one in self.report.covered)
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing differs and every record sent was audited."""
-        return self.report.clean and all(one.conserved and not one.in_flight for one in self.report.covered)
-
-
-def run(count: int, wallets: int, *, keep: bool = False) -> int:
-    """Run the demo and print its table; returns 0 if every check passed, otherwise Stopped's exit code.
+def run(count: int, wallets: int, *, keep: bool, as_json: bool) -> int:
+    """Run the demo and print its figures; returns 0 if every check passed, otherwise Stopped's exit code.
 
     `keep` leaves what it made, and a pipeline that goes on, with a console.
     """
@@ -98,22 +61,29 @@ def run(count: int, wallets: int, *, keep: bool = False) -> int:
         folder.mkdir(parents=True)
         log.info("logs_of_the_children", folder=folder)
         results = _through(demo, Mix(wallets=wallets, bad=0.03, duplicates=0.02), folder)
-        passed = show_figures(demo, results, time.monotonic() - began)
-        if not passed:
+        took_s, console_at = time.monotonic() - began, None
+        if not as_json:
+            show_figures(demo, results, took_s)
+        if not results.passed:
             log.error("checks_failed", logs=folder, prefix=demo.settings.prefix)
-            return Stopped.exit_code
-        if keep:
-            show_kept(demo.settings)
-            show_running(running.start(demo.settings, folder, NOTES))
+        elif keep:
+            console_at = running.start(demo.settings, folder, NOTES)
+            if not as_json:
+                show_kept(demo.settings, console_at)
         else:
             _remove(settings, demo.settings.prefix)
-    return 0
+    if as_json:
+        typer.echo(as_line(as_fields(demo, results, took_s, console_at)))
+    return 0 if results.passed else Stopped.exit_code
 
 
-def stop() -> None:
+def stop(*, as_json: bool) -> None:
     """Stop the pipeline that a demo left running."""
     with _alone():
         count = running.stop(NOTES)
+    if as_json:
+        typer.echo(as_line({"stopped": count}))
+        return
     typer.echo("the demo's pipeline is stopped" if count else "no demo's pipeline is running")
 
 
@@ -257,79 +227,3 @@ def _stalled(done: int) -> Stopped:
 def _rows(settings: Settings) -> int:
     rows = questions.counts(settings)
     return sum(rows[table] for table in ("transactions", "transaction_snapshots", "rejections"))
-
-
-def show_figures(run: Run, results: Results, took_s: float) -> bool:
-    """Print the tables; returns whether everything is exact."""
-    out = console()
-    out.print(_figures(run, results, took_s))
-    out.print()
-    out.print(_checks(results))
-    for difference in results.report.differences.shown:
-        out.print(in_words(difference), markup=False)
-    passed = results.passed
-    out.print("\n[bold green]everything is exact[/]" if passed else "\n[bold red]NOT exact[/]")
-    return passed
-
-
-def show_kept(settings: Settings) -> None:
-    """Say how to look around in what was kept."""
-    out = console()
-    out.print("\nkept: a demo started more than 15 minutes from now removes it. To look around:")
-    variables = context.environment(settings)
-    for name in ("PREFIX", "OVERDRAFT", "KAFKA", "PARTITIONS", "POSTGRES"):
-        # Past rich, which would break a long line that is to be copied.
-        typer.echo(f"  export WALLET_{name}={shlex.quote(variables[f'WALLET_{name}'])}")
-    out.print("  wallet status; wallet balance wallet-000001; wallet statement wallet-000001")
-
-
-def show_running(address: str) -> None:
-    """Say where the console is, and how to end it all."""
-    out = console()
-    out.print("\nthe pipeline goes on running until `wallet demo --stop`; its console:", markup=False)
-    out.print(f"  {address}", markup=False)
-
-
-def _figures(run: Run, results: Results, took_s: float) -> Table:
-    records, entries = results.total("records"), results.total("entries")
-    rows = [
-        ("sent", f"{run.count:,}"),
-        ("posted (entries)", f"{entries:,}"),
-        ("rejected", f"{results.total('rejections'):,}"),
-        *((f"  {reason}", f"{results.reasons.get(reason, 0):,}") for reason in Reason),
-        ("snapshots", f"{results.total('snapshots'):,}"),
-        *((f"rows in {name}", f"{count:,}") for name, count in results.rows.items()),
-    ]
-    taken_over_s = max(0.0, (run.resumed or run.posted) - run.killed) if run.killed else 0.0
-    if run.killed:
-        rows += [
-            ("worker killed at record", f"{run.killed_at:,}"),
-            ("taken over after", f"{taken_over_s:.1f} s"),
-        ]
-    working_s = run.posted - run.began - taken_over_s
-    if working_s > 0.5:
-        rows.append(("posted per second, without the takeover", f"{records / working_s:,.0f}"))
-    rows += [
-        ("posted per second, takeover included", f"{records / max(0.1, run.posted - run.began):,.0f}"),
-        ("total time", f"{took_s:.1f} s"),
-    ]
-    figures = table(("what", "figure"), rows, numbers=("figure",), title="wallet demo")
-    figures.show_header = False
-    return figures
-
-
-def _checks(results: Results) -> Table:
-    report = results.report
-    counts = (
-        ("records with exactly one outcome each", results.total("records")),
-        ("ledger entries, byte by byte", results.total("entries")),
-        ("rejections, reason and bytes", results.total("rejections")),
-        ("snapshots", results.total("snapshots")),
-        ("balances", results.total("balances")),
-        *((f"rows in {name}, every column", count) for name, count in report.rows.items()),
-        ("answers of the balance functions", report.functions.get("answers", 0)),
-        ("differences", report.differences.total),
-    )
-    rows = ((name, f"{count:,}") for name, count in counts)
-    title = "audited by `wallet verify`, which shares no code with worker and sinks"
-    return table(("", "compared"), rows, numbers=("compared",), title=title)

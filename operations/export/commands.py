@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from config.errors import ConfigurationError
-from operations.cli.arguments import From, Json, To, Wallet, group, month_of, read_by
+from operations.cli.arguments import From, Json, To, Wallet, group, month_of, read_by, refuse_two_outputs
 
 app = group("Write files for others: topics and sealed months as Parquet, statements as CSV or journal.")
 
@@ -64,10 +64,16 @@ def statement(
     ] = None,
     begin: From = None,
     end: To = None,
+    as_json: Json = False,
 ) -> None:
     """Write a wallet's entries as CSV, or as a journal for hledger. Exit code 1 if the wallet has no entry."""
     from operations.cli.context import briefly
+    from operations.cli.output import as_line
     from operations.export import statement as statements
 
+    refuse_two_outputs(file, as_json=as_json)
     count = statements.export(briefly(), wallet, file, form, begin, end)
-    typer.echo(f"{count:,} entries exported", err=True)
+    if as_json:
+        typer.echo(as_line({"wallet_id": wallet, "file": str(file), "entries": count}))
+    else:
+        typer.echo(f"{count:,} entries exported", err=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from config.errors import BAD_LINES
-from operations.cli.arguments import Json
+from operations.cli.arguments import Json, refuse_two_outputs
 
 FileForm = Literal["jsonl", "csv", "parquet"]
 Mapping = Annotated[
@@ -97,6 +97,7 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(help="Write JSON Lines to this file (- for stdout) instead of Kafka.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Make synthetic transactions and send them with confirmed delivery, or write them as JSON Lines with --out."""
     import random
@@ -112,9 +113,11 @@ def generate(
         bad=bad,
         seed=random.SystemRandom().randrange(2**32) if seed is None else seed,
     )
-    if out is not None:
-        generating.to_file(out, count, mix)
-        return
-    from operations.cli.context import current
+    if out is None:
+        from operations.cli.context import current
 
-    generating.to_kafka(current(), count, mix, rate)
+        made = generating.to_kafka(current(), count, mix, rate)
+    else:
+        refuse_two_outputs(out, as_json=as_json)
+        made = generating.to_file(out, count, mix)
+    generating.show(made, as_json=as_json)

@@ -41,11 +41,12 @@ def env(folder: Folder = DEFAULT_FOLDER, as_json: Json = False) -> None:
 def down(
     folder: Folder = DEFAULT_FOLDER,
     delete: Annotated[bool, typer.Option(help="Also delete all data.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Stop the stack; its data stays for the next `up`."""
     from operations.setup import local as here
 
-    here.down(folder, delete=delete)
+    here.down(folder, delete=delete, as_json=as_json)
 
 
 @local.command()

@@ -47,12 +47,15 @@ def env(folder: Path, *, as_json: bool) -> None:
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
-def down(folder: Path, *, delete: bool) -> None:
-    """Stop the stack and, if wanted, delete its data."""
+def down(folder: Path, *, delete: bool, as_json: bool) -> None:
+    """Stop the stack and, if wanted, delete its data; as JSON it names what ran."""
     stack = Stack(folder)
+    ran = [server.name for server in stack.status() if server.pid]
     _with_progress(stack.down)
     if delete:
         stack.delete()
+    if as_json:
+        typer.echo(json.dumps({"stopped": ran, "deleted": delete}))
 
 
 def status(folder: Path, *, as_json: bool) -> bool:

@@ -132,6 +132,8 @@ def test_a_pipeline_from_init_to_statement(wallet: Commands) -> None:
         "balance",
         *(str(entry["balance"]) for entry in entries),
     ]
+    told = json.loads(wallet("export", "statement", WALLET, "lines.csv", "--json").stdout)
+    assert told == {"wallet_id": WALLET, "file": "lines.csv", "entries": len(entries)}
     written = json.loads(wallet("export", "topics", "files", "--topic", "ledger", "--json").stdout)
     assert written["records"] + sum(status.rejections.values()) == 3001
     nobody = wallet("statement", "nobody")

@@ -65,6 +65,14 @@ def test_processes_share_the_partitions_and_stop_and_end_together(
 
         both = supervised(rig, tmp_path)
         rig.wait_until_shared_by(2)
+        # One that somebody stops ends well, but its supervisor was not told to.
+        first, second = pids(both)
+        os.kill(first, signal.SIGTERM)
+        assert both.wait() == 5, both.told()
+        wait_until_gone([first, second])
+
+        both = supervised(rig, tmp_path)
+        rig.wait_until_shared_by(2)
         started = pids(both)
         both.stop()
         wait_until_gone(started)

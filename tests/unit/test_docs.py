@@ -133,18 +133,6 @@ def test_every_option_is_in_its_commands_part_of_the_page(name: str, option: str
     assert any(re.search(rf"{option}(?![\w-])", part) for part in mine)
 
 
-def test_the_panels_of_the_help_are_the_sections_of_the_page_with_their_commands() -> None:
-    sections = re.split(r"^## (.+)\n", COMMANDS.read_text("utf-8"), flags=re.MULTILINE)[1:]
-    named = {
-        title: list(dict.fromkeys(re.findall(r"^\*\*`wallet ([a-z]+)", text, re.MULTILINE)))
-        for title, text in zip(sections[::2], sections[1::2], strict=True)
-    }
-    about_all = {"Exit codes", "Times"}
-    assert {title for title, names in named.items() if not names} == about_all
-    panels = {title: list(commands) for title, commands in main.PANELS.items()}
-    assert list(panels.items()) == [(title, names) for title, names in named.items() if names]
-
-
 @pytest.mark.parametrize(
     "wrong", ["wallet local sideways", "wallet generate --amount 3", "wallet sink all twice", "wallet x"]
 )

@@ -179,6 +179,28 @@ def test_generated_lines_are_good_lines(tmp_path: Path) -> None:
     assert (sent.returncode, last_line(sent.stderr)) == (0, f"{len(lines)} lines are good, 0 bad")
 
 
+def test_what_was_generated_is_one_object_that_never_mixes_with_the_lines(
+    tmp_path: Path, wallet_here: Callable[..., Told]
+) -> None:
+    generate = ("generate", "--count", "50", "--seed", "4", "--bad", "0.5", "--json", "--out")
+    made = wallet_here(*generate, "made.jsonl")
+    told = json.loads(made.stdout)
+    lines = (tmp_path / "made.jsonl").read_text(encoding="utf-8").splitlines()
+    assert told.pop("took_s") >= 0
+    assert told == {"records": len(lines), "left_out": 50 - len(lines), "seed": 4, "out": "made.jsonl"}
+    assert not made.stderr
+    for mixed in ((*generate, "-"), ("export", "statement", "alice", "--json")):
+        refused = wallet_here(*mixed)
+        assert refused.returncode == 2
+        assert "standard output cannot take" in refused.stderr
+        assert not refused.stdout
+
+
+def test_what_ended_is_one_object(wallet_here: Callable[..., Told]) -> None:
+    assert json.loads(wallet_here("local", "down", "--json").stdout) == {"stopped": [], "deleted": False}
+    assert json.loads(wallet_here("demo", "--stop", "--json").stdout) == {"stopped": 0}
+
+
 def test_bad_lines_are_told_and_make_exit_code_6(tmp_path: Path) -> None:
     good = wallet("generate", "--count", "2", "--out", "-", cwd=tmp_path).stdout.splitlines()
     spoiled = json.dumps(json.loads(good[1]) | {"amount": 0.5})
