@@ -3,7 +3,6 @@
 Subjects are `<topic>-value`. Only `register`, which `wallet init` calls, writes to a registry.
 """
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -11,6 +10,7 @@ from threading import Event
 from typing import TypeVar
 
 from config.errors import NotReachable, Refused
+from config.logs import EventLog
 from config.patience import Patience
 from config.settings import Settings
 from schemas.references import SCHEMA_BYTES
@@ -34,7 +34,7 @@ FIRST_PAUSE_S = 0.1
 REMEMBERED = 1_000
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = EventLog("schemas.registry")
 
 
 def subjects(settings: Settings) -> dict[SchemaName, str]:
@@ -100,7 +100,7 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
         except RegistryAway as error:
             if patience.ended:
                 raise NotReachable(f"no registry within WALLET_STARTUP_WAIT_S: {error}") from error
-            log.warning("waiting for the registry: %s", error)
+            log.warning("waiting_for_registry", asked=f"the ids of {subject}", reason=error)
             patience.pause()
     return SchemaIds(*ids)
 
@@ -173,7 +173,7 @@ class Writers:
         try:
             return usable(registry.schema(schema_id))
         except ValueError as error:
-            log.warning("schema id %d of %s cannot be read: %s", schema_id, self._subject, error)
+            log.warning("schema_unreadable", schema_id=schema_id, subject=self._subject, reason=error)
             return None
 
     def _versions(self, registry: Registry) -> list[Version]:
@@ -190,7 +190,7 @@ class Writers:
                     return ask()
                 except (RegistryAway, Declined) as error:
                     self.waits_for = f"the registry to say {what}"
-                    log.warning("waiting for the registry to say %s: %s", what, error)
+                    log.warning("waiting_for_registry", asked=what, reason=error)
                 if not patience.pause():
                     raise NotReachable("stopped while waiting for the registry")
         finally:

@@ -1,7 +1,6 @@
 """`wallet local`: a Kafka and a PostgreSQL on this machine, for trying things out and for tests."""
 
 import json
-import logging
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -12,14 +11,14 @@ import typer
 from rich.console import Console
 
 from config.errors import WalletError
-from config.logs import masked
+from config.logs import EventLog, masked
 from config.settings import from_environment
 from local import DEFAULT_FOLDER
 from local.server import Progress
 from local.stack import ServerStatus, Stack
 from operations.cli.context import LOCAL_PARTITIONS
 
-log = logging.getLogger(__name__)
+log = EventLog("operations.local")
 
 T = TypeVar("T")
 
@@ -90,6 +89,6 @@ def _with_progress(work: Callable[[Progress], T]) -> T:
     """Show progress: a spinner on a terminal, log lines elsewhere; never on standard output."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        return work(log.info)
+        return work(lambda line: log.info("local_stack", step=line))
     with console.status("local stack") as spinner:
         return work(spinner.update)

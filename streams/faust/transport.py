@@ -20,12 +20,15 @@ from faust.types import TP, AppT, ConsumerMessage
 from faust.types.transports import ConsumerT
 from yarl import URL
 
+from config.logs import EventLog
 from config.settings import Settings
 from streams.faust.aside import Aside
 from streams.faust.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
 from topics.source import Source
+
+log = EventLog("streams.transport")
 
 #: A fetch that finds nothing ends after this long at the latest.
 FETCH_WAIT_S = 0.1
@@ -160,7 +163,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             try:
                 consumer.seek(tp, offset)
             except IllegalStateError:
-                self.log.info("seek_dropped partition=%d reason=not_assigned", tp.partition)
+                log.info("seek_dropped", partition=tp.partition, reason="not_assigned")
         return epochs
 
 
