@@ -85,7 +85,8 @@ class Server(ABC):
 def start_time(pid: int) -> str | None:
     """When the process with this pid started, as text to compare; None if there is no such process.
 
-    On Linux it is the boot id and clock ticks since boot, which clock changes do not affect.
+    On Linux it is the boot id and clock ticks since boot, which clock changes do not affect. Not psutil, which adds the
+    boot time by the clock and knows no boot: kept in a file, its time would not be this process's after a step of NTP.
     """
     proc = Path("/proc")
     if (proc / "self" / "stat").exists():
