@@ -102,10 +102,10 @@ image: $(READY) ## The image wallet-ledger, which docker-compose.yml runs, label
 
 sbom: $(READY) ## dist/sbom.cdx.json: what the lock installs; the image has its own, in /opt/wallet
 	@mkdir -p dist
-	$(BIN)/python -m operations.inventory sbom --lock requirements.txt > dist/sbom.cdx.json
+	$(BIN)/python -m operations.release.inventory sbom --lock requirements.txt > dist/sbom.cdx.json
 
 licences: $(READY) ## docs/licences.md from what the lock installs
-	$(BIN)/python -m operations.inventory licences --lock requirements.txt > docs/licences.md
+	$(BIN)/python -m operations.release.inventory licences --lock requirements.txt > docs/licences.md
 
 # uv.lock is only a step on the way: it holds an index's addresses, the exported files hold none.
 lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)

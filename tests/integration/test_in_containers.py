@@ -12,7 +12,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from local.state import free_port
-from operations.inventory import locked
+from operations.release.inventory import locked
 from tests.containers import Containers
 from tests.ledgers import wait_until
 from tests.unit.test_compose import ROOT, compose

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from typer.main import get_command
 
 from operations import main
+from operations.cli.children import COMMAND
 from tests.forked import completed
 from tests.unit.conftest import QUICK, Told
 
@@ -194,9 +196,7 @@ def test_shells_complete_commands_groups_and_options(
 
 
 def test_output_that_nobody_reads_any_more_ends_quietly(tmp_path: Path) -> None:
-    command = (
-        f"{sys.executable} -m operations generate --count 20000 --out - | head -1; exit ${{PIPESTATUS[0]}}"
-    )
+    command = f"{shlex.join(COMMAND)} generate --count 20000 --out - | head -1; exit ${{PIPESTATUS[0]}}"
     told = subprocess.run(
         ["bash", "-c", command],
         cwd=tmp_path,
@@ -213,7 +213,7 @@ def test_output_that_nobody_reads_any_more_ends_quietly(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         told = subprocess.run(
-            [sys.executable, "-m", "operations", "generate", "--count", "9", "--out", "-"],
+            [*COMMAND, "generate", "--count", "9", "--out", "-"],
             cwd=tmp_path,
             stdout=full,
             stderr=subprocess.PIPE,
