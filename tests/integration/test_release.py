@@ -48,7 +48,7 @@ def test_what_is_built_from_a_tag_has_its_version_and_the_compiled_part(clone: P
     dist = clone / "dist"
     (wheel,) = dist.glob("wallet_ledger-7.8.9-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert [name for name in names if re.search(r"/schemas/_native\..*so$", name)]
+    assert [name for name in names if re.search(r"/schemas/native/_native\..*so$", name)]
     assert (dist / "wallet_client-7.8.9-py3-none-any.whl").exists()
     assert (dist / "wallet_ledger-7.8.9.tar.gz").exists()
     bill = json.loads((dist / "sbom.cdx.json").read_text())
