@@ -16,10 +16,10 @@ setup: $(READY) ## Python environment in .venv, from the lock
 
 # The lock's hashes are checked by both installers. The project itself is built with the locked setuptools,
 # not with one fetched for the occasion (--no-build-isolation).
-$(READY): requirements-dev.txt requirements-build.txt pyproject.toml schemas/_native.c
+$(READY): requirements-dev.txt requirements-build.txt pyproject.toml schemas/native/_native.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer, or say make PYTHON=..."; exit 1; }
-	@rm -f schemas/_native*.so  # where it cannot be compiled any more, an old one must not be left to decide
+	@rm -f schemas/native/_native*.so  # where it cannot be compiled any more, an old one must not be left to decide
 ifdef UV
 	@test -x $(BIN)/python || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV)
 	uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements-dev.txt -r requirements-build.txt
@@ -102,10 +102,10 @@ image: $(READY) ## The image wallet-ledger, which docker-compose.yml runs, label
 
 sbom: $(READY) ## dist/sbom.cdx.json: what the lock installs; the image has its own, in /opt/wallet
 	@mkdir -p dist
-	$(BIN)/python -m operations.inventory sbom --lock requirements.txt > dist/sbom.cdx.json
+	$(BIN)/python -m operations.release.inventory sbom --lock requirements.txt > dist/sbom.cdx.json
 
 licences: $(READY) ## docs/licences.md from what the lock installs
-	$(BIN)/python -m operations.inventory licences --lock requirements.txt > docs/licences.md
+	$(BIN)/python -m operations.release.inventory licences --lock requirements.txt > docs/licences.md
 
 # uv.lock is only a step on the way: it holds an index's addresses, the exported files hold none.
 lock: ## Write requirements*.txt anew from pyproject.toml (needs uv)
@@ -125,6 +125,6 @@ clean: ## Stop the local stacks and a demo that was kept, and remove what was ma
 	@for folder in .local/stack .local/test-stack*/; do \
 		if [ -x $(BIN)/wallet ] && [ -e $$folder/stack.json ]; then \
 			$(BIN)/wallet local down --folder $$folder --delete || exit 1; fi; done
-	rm -rf .local $(VENV) schemas/_native*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .local $(VENV) schemas/native/_native*.so build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf clients/*/target clients/go/build clients/node/node_modules clients/rust/Cargo.lock
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,8 @@ from benchmarks.measurement import PATIENCE_S
 from benchmarks.outcome import messages
 from config.errors import Stopped
 from config.settings import Settings
-from schemas.codec import body_of, decode_balance, decode_entry, encode_transaction, frame
+from schemas.codec import body_of, decode_entry, encode_transaction, frame
+from schemas.native.balances import decode_balance
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.versions import FIXED_IDS

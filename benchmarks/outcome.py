@@ -9,16 +9,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import Message
 
 from config.settings import Settings
-from schemas.codec import (
-    HASH_BYTES,
-    HEADER_BYTES,
-    NO_HASH,
-    body_of,
-    chain,
-    decode_balance,
-    frame,
-    split_entry,
-)
+from schemas.codec import HASH_BYTES, HEADER_BYTES, NO_HASH, body_of, chain, frame, split_entry
+from schemas.native.balances import decode_balance
 from schemas.records import CREDIT
 from schemas.versions import FIXED_IDS
 from topics.cluster import offsets, quiet_admin

@@ -1,7 +1,7 @@
 """A container's health check: is the process in it ready, and if not, why not.
 
-`python -m config.ready PORT` exits with 0 if `/ready` on this machine says so, otherwise with 1 and the reasons, one
-per line. It reads no settings and imports nothing of ours: a check every few seconds must be cheap.
+`python -m wallet_ledger.app.config.ready PORT` exits with 0 if `/ready` on this machine says so, otherwise with 1 and
+the reasons, one per line. It reads no settings and imports nothing of ours: a check every few seconds must be cheap.
 """
 
 import sys

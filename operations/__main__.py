@@ -1,5 +1,11 @@
-"""`python -m operations` is the `wallet` command, for children that must run this very code."""
+"""The `wallet` command, by the path of this file for children that must run this very code."""
 
-from operations.main import main
+import sys
+from pathlib import Path
 
-main()
+if __name__ == "__main__":  # a process that an audit starts imports this file, too
+    here = Path(__file__).parent  # on the path if that was how; our packages are beside it
+    sys.path[:] = [str(here.parent), *(one for one in sys.path if one != str(here))]
+    from operations.main import main
+
+    main()

@@ -5,42 +5,13 @@ varint beyond 64 bits, bytes left over and a block whose size is wrong are error
 Legal but unusual encodings, such as overlong varints and blocks with sizes, are read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from schemas import native
+from schemas.native.varints import long_bytes
 
 UNSIGNED_MAX = 2**64 - 1
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
 VARINT_BYTES = 10
-
-#: Two steps of seven bits: the shortest varints of 0 to 16,383, and the same with more bytes to follow.
-#: Looking two bytes up at once is several times faster than shifting them out one by one.
-_LAST = tuple(bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(16_384))
-_MORE = tuple(bytes((n & 127 | 128, n >> 7 | 128)) for n in range(16_384))
-
-
-def long_bytes(value: int) -> bytes:
-    """The shortest encoding of an int or a long."""
-    zigzag = value << 1 if value >= 0 else ~(value << 1)
-    if zigzag < 16_384:
-        return _LAST[zigzag]
-    if zigzag < 268_435_456:
-        return _MORE[zigzag & 16_383] + _LAST[zigzag >> 14]
-    encoded = b""
-    while zigzag >= 16_384:
-        encoded += _MORE[zigzag & 16_383]
-        zigzag >>= 14
-    return encoded + _LAST[zigzag]
-
-
-def longs_in_python(first: bytes, *numbers: int) -> bytes:
-    """Bytes, then the shortest encoding of each number."""
-    return b"".join((first, *map(long_bytes, numbers)))
-
-
-#: Writes numbers as `longs_in_python` does.
-Longs = Callable[..., bytes]
-longs: Longs = native.longs or longs_in_python
 
 
 def unsigned_of(varint: bytes) -> int:

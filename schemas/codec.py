@@ -5,23 +5,15 @@ the reason why it is none. The functions for our own records read only what they
 ValueError, they are never rejected.
 """
 
-import re
 from binascii import unhexlify
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from schemas import native
-from schemas.avro import (
-    IllegalAvro,
-    Longs,
-    Reader,
-    long_bytes,
-    long_of,
-    longs,
-    longs_in_python,
-    string_bytes,
-)
+from schemas.avro import IllegalAvro, Reader, string_bytes
 from schemas.digest import digest
+from schemas.native.balances import decode_balance, encode_balance, must_end, numbers_and_hash
+from schemas.native.transactions import usual_order, usual_order_in_python, usual_reader
+from schemas.native.varints import Longs, long_bytes, longs
 from schemas.records import (
     REASONS,
     TYPES,
@@ -34,7 +26,6 @@ from schemas.records import (
     Transaction,
 )
 from schemas.rules import broken_rule
-from schemas.usual import usual_order, usual_order_in_python, usual_reader
 from schemas.versions import SchemaName
 from schemas.writers import WriterSchema
 
@@ -45,10 +36,7 @@ HASH_BYTES = 32
 NO_HASH = bytes(HASH_BYTES)
 
 _new = tuple.__new__
-_balance = native.balance
 _usual = usual_reader(b"")
-#: The three kinds of record share this form: five numbers, then the hash.
-_NUMBERS_AND_HASH = re.compile(rb"([\x80-\xff]{0,9}+[\0-\x7f])" * 5 + rb"(.{32})", re.DOTALL).match
 
 
 def frame(schema_id: int) -> bytes:
@@ -154,8 +142,8 @@ def split_entry(body: bytes) -> EntryParts:
     else:
         reader = Reader(body)
         transaction, at = read_transaction(reader), reader.at
-    numbers, end = _numbers_and_hash(body, at)
-    _must_end(body, end)
+    numbers, end = numbers_and_hash(body, at)
+    must_end(body, end)
     return EntryParts(transaction, body[:at], *numbers)
 
 
@@ -163,39 +151,6 @@ def decode_entry(body: bytes) -> LedgerEntry:
     """Read a LedgerEntry's body; raises ValueError for damage."""
     parts = split_entry(body)
     return _new(LedgerEntry, (parts[0], *parts[2:]))
-
-
-def encode_balance(balance: Balance, write: Longs = longs) -> bytes:
-    """A Balance's body."""
-    wallet_id, currency, amount, sequence, recorded_ms, source_partition, source_offset, last_hash = balance
-    owner = string_bytes(wallet_id) + string_bytes(currency)
-    return write(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
-
-
-def encode_balances_in_python(balances: Mapping[bytes, Balance]) -> dict[bytes, bytes]:
-    """The bodies of balances, under the same keys."""
-    return {wallet: encode_balance(balance, longs_in_python) for wallet, balance in balances.items()}
-
-
-#: Likewise, compiled where it can be.
-encode_balances: Callable[[dict[bytes, Balance]], dict[bytes, bytes]] = (
-    native.balance_bodies or encode_balances_in_python
-)
-
-
-def decode_balance(body: bytes) -> Balance:
-    """Read a Balance's body; raises ValueError for damage."""
-    balance: Balance | None = _balance(body, Balance) if _balance else None
-    return balance or decode_balance_in_python(body)
-
-
-def decode_balance_in_python(body: bytes) -> Balance:
-    """Likewise, with nothing compiled."""
-    reader = Reader(body)
-    wallet_id, currency = reader.string(), reader.string()
-    numbers, end = _numbers_and_hash(body, reader.at)
-    _must_end(body, end)
-    return Balance(wallet_id, currency, *numbers)
 
 
 def encode_snapshot(balance: Balance, reason: int, write: Longs = longs) -> bytes:
@@ -207,7 +162,7 @@ def decode_snapshot(body: bytes) -> Snapshot:
     """Read a Snapshot's body; raises ValueError for damage."""
     reader = Reader(body)
     wallet_id, currency = reader.string(), reader.string()
-    numbers, end = _numbers_and_hash(body, reader.at)
+    numbers, end = numbers_and_hash(body, reader.at)
     reader = Reader(body, end)
     reason = reader.index(len(REASONS))
     reader.end()
@@ -223,20 +178,6 @@ DECODERS: Mapping[
     ("balance", 1): decode_balance,
     ("snapshot", 1): decode_snapshot,
 }
-
-
-def _numbers_and_hash(body: bytes, at: int) -> tuple[tuple[int, int, int, int, int, bytes], int]:
-    """Three longs, source_partition, source_offset and the hash from byte `at` on, and where they end."""
-    match = _NUMBERS_AND_HASH(body, at)
-    if match is None:
-        raise ValueError(f"a record of ours is damaged after byte {at}")
-    a, b, c, d, e, last_hash = match.groups()
-    return (long_of(a), long_of(b), long_of(c), long_of(d), long_of(e), last_hash), match.end()
-
-
-def _must_end(body: bytes, end: int) -> None:
-    if end != len(body):
-        raise ValueError(f"a record of ours is damaged: {len(body) - end} bytes left over")
 
 
 # -- what upstream sends

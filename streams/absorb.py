@@ -8,8 +8,9 @@ from confluent_kafka import Message
 
 from config.errors import Refused
 from schemas.avro import long_of
-from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, order_of, split_entry
+from schemas.codec import HEADER_BYTES, decode_entry, order_of, split_entry
 from schemas.digest import digest
+from schemas.native.balances import encode_balance
 from schemas.records import Balance, LedgerEntry
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from schemas.codec import decode_balance
+from schemas.native.balances import decode_balance
 from schemas.records import Balance
 from streams.store import CHANGE, ENTRY, PartitionStore
 

@@ -16,8 +16,9 @@ from confluent_kafka import Message
 from config.errors import Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, decode_snapshot
+from schemas.codec import HEADER_BYTES, decode_entry, decode_snapshot
 from schemas.digest import digest
+from schemas.native.balances import decode_balance
 from schemas.records import PERIOD, Snapshot
 from streams.absorb import absorb, damaged
 from streams.agreement import Told, agree

@@ -9,17 +9,10 @@ from collections.abc import Sequence
 
 from config.decisions import Decisions
 from schemas import native
-from schemas.avro import longs, longs_in_python
-from schemas.codec import (
-    TransactionCodec,
-    chain,
-    encode_balances,
-    encode_balances_in_python,
-    encode_entry,
-    encode_snapshot,
-    frame,
-)
+from schemas.codec import TransactionCodec, chain, encode_entry, encode_snapshot, frame
 from schemas.digest import new_sha256
+from schemas.native.balances import encode_balances, encode_balances_in_python
+from schemas.native.varints import longs, longs_in_python
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.versions import SchemaIds
@@ -71,7 +64,7 @@ class Fold:
         self._post_compiled = native.post if codec.compiled else None
         self._write = longs if codec.compiled else longs_in_python
         self._encode_balances = encode_balances if codec.compiled else encode_balances_in_python
-        #: What the compiled loop needs to know of a partition (`post` in schemas/_native.c).
+        #: What the compiled loop needs to know of a partition (`post` in schemas/native/_native.c).
         self._plan = (
             self.entry_frame,
             partition,

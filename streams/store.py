@@ -27,7 +27,7 @@ from rocksdict import (
 
 from config.errors import Refused, Stopped, WalletError
 from config.logs import EventLog
-from schemas.codec import decode_balance
+from schemas.native.balances import decode_balance
 from schemas.records import Balance
 from streams.wallet import Known
 

@@ -3,7 +3,7 @@
 No I/O, no clock and no Faust in here: the same arguments give the same answer on every machine and in
 every replay, which is what lets an audit or a rebuild come to the same cent years later.
 
-The compiled loop (`post` in schemas/_native.c) has its own copy of the rules of the plainest case: change them
+The compiled loop (`post` in schemas/native/_native.c) has its own copy of the rules of the plainest case: change them
 in both places.
 """
 

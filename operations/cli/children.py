@@ -1,7 +1,6 @@
 """Child processes of a command, which never outlive it.
 
-The starter normally stops them. One that is started as `python -m operations.cli.children PID COMMAND ...` also ends
-when the starter with this pid was killed: a worker would otherwise run forever with nobody watching it.
+The starter normally stops them; `attended` ones end even when it was killed.
 """
 
 import contextlib
@@ -9,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -18,10 +15,11 @@ from typing import Self
 
 from config.errors import Stopped
 
+#: `wallet` as this very code, by the path of its file: its package is on no other process's path.
+COMMAND = (sys.executable, str(Path(__file__).parents[1] / "__main__.py"))
 #: Seconds after which a child that was asked to stop is killed.
 STOP_S = 15.0
 LAST_LINES = 12
-LOOK_EVERY_S = 0.5
 
 
 class Child:
@@ -104,7 +102,7 @@ class Children:
 
     def start(self, name: str, *arguments: str) -> Child:
         """Start `wallet ARGUMENTS`; `name` is for logs and messages."""
-        return self.start_command(name, sys.executable, "-m", "operations", *arguments)
+        return self.start_command(name, *COMMAND, *arguments)
 
     def start_command(self, name: str, *command: str) -> Child:
         """Start any program; `name` is for logs and messages."""
@@ -135,6 +133,14 @@ def on_signals(action: Callable[[int, FrameType | None], None], *signals: signal
             signal.signal(number, earlier)
 
 
+def attended(*arguments: str) -> tuple[str, ...]:
+    """The command line of `wallet ARGUMENTS` that ends when this process was killed.
+
+    A worker would otherwise run forever with nobody watching it.
+    """
+    return sys.executable, str(Path(__file__).with_name("attended.py")), str(os.getpid()), *arguments
+
+
 def stopping_on_signals() -> contextlib.AbstractContextManager[None]:
     """SIGTERM and SIGHUP end the children as Ctrl-C does."""
 
@@ -142,17 +148,3 @@ def stopping_on_signals() -> contextlib.AbstractContextManager[None]:
         raise KeyboardInterrupt
 
     return on_signals(stop, signal.SIGTERM, signal.SIGHUP)
-
-
-def attend(starter: int) -> None:
-    """Send this process SIGTERM once its parent is no longer its starter."""
-    while os.getppid() == starter:
-        time.sleep(LOOK_EVERY_S)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-if __name__ == "__main__":
-    from operations.main import main
-
-    threading.Thread(target=attend, args=(int(sys.argv.pop(1)),), name="attended", daemon=True).start()
-    main()

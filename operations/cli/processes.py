@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from config.errors import ConfigurationError, Stopped
 from config.logs import EventLog
 from config.settings import Settings
+from operations.cli.children import COMMAND
 from vitals.ending import END_S, ended_by
 
 log = EventLog("operations.processes")
@@ -66,7 +67,7 @@ def run(processes: int, settings: Settings, *arguments: str) -> int:
 
 def _start(arguments: Iterable[str], environment: dict[str, str]) -> Process:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
-        [sys.executable, "-m", "operations", *arguments],
+        [*COMMAND, *arguments],
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet

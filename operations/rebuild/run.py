@@ -1,7 +1,5 @@
 """`wallet rebuild start`: make the shadow, fill it and keep it filled, with its own worker and sinks."""
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -15,7 +13,7 @@ from config.settings import Settings
 from config.times import rfc3339
 from operations.cli import context
 from operations.cli.arguments import SINKS
-from operations.cli.children import Children
+from operations.cli.children import Children, attended
 from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
@@ -119,8 +117,7 @@ def children(place: Place) -> Iterator[Children]:
     variables |= context.environment(place.shadow)
     with Children(variables, logs, works_in=empty) as running:
         for name in ("worker", "sink"):
-            attended = (sys.executable, "-m", "operations.cli.children", str(os.getpid()))
-            running.start_command(name, *attended, name)
+            running.start_command(name, *attended(name))
         yield running
 
 

@@ -13,7 +13,8 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 from audit.contract import Contract, Reason
 from audit.fold import Fold, Posted
 from config.settings import Settings
-from schemas.codec import HEADER_BYTES, decode_entry, encode_balance, encode_snapshot, frame
+from schemas.codec import HEADER_BYTES, decode_entry, encode_snapshot, frame
+from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from schemas.registry import schema_ids
 from schemas.versions import SchemaIds

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ import pytest
 
 from config.errors import WalletError
 from config.settings import Settings
+from operations.cli.children import COMMAND
 from operations.looking.balances import show_balance, show_statement
 from operations.looking.status import Status, look
 from operations.setup import init
@@ -52,7 +52,7 @@ class Commands:
         """A command that runs until it is told to stop, and then ends with 0, or with 130 by Ctrl-C."""
         with (self._folder / "running.log").open("ab") as log:
             started = subprocess.Popen(
-                [sys.executable, "-m", "operations", *arguments],
+                [*COMMAND, *arguments],
                 env=self._environment,
                 cwd=self._folder,
                 stdout=log,
@@ -212,7 +212,7 @@ def test_a_child_that_dies_ends_the_demo_with_its_last_lines(
     settings: Settings, environment: Environment, tmp_path: Path
 ) -> None:
     demo = subprocess.Popen(
-        [sys.executable, "-m", "operations", "demo", "--count", "50000"],
+        [*COMMAND, "demo", "--count", "50000"],
         env=environment(settings),
         cwd=tmp_path,
         stderr=subprocess.PIPE,
@@ -240,7 +240,7 @@ def _children_of(pid: int) -> dict[str, int]:
         ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
     ).stdout
     return {
-        line.split("operations ")[1]: int(line.split()[0])
+        line.split("__main__.py ")[1]: int(line.split()[0])
         for line in listed.splitlines()
-        if "operations " in line
+        if "__main__.py " in line
     }

@@ -14,7 +14,8 @@ from confluent_kafka import Producer, TopicPartition
 
 from config.errors import Refused, Stopped
 from config.settings import Settings
-from schemas.codec import HEADER_BYTES, decode_balance, encode_balance, frame
+from schemas.codec import HEADER_BYTES, frame
+from schemas.native.balances import decode_balance, encode_balance
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
 from tests.integration.exactness import assert_exact

@@ -8,7 +8,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from config.errors import Refused
 from config.settings import Settings
-from schemas.codec import encode_balance, frame
+from schemas.codec import frame
+from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
 from streams.standby import Standbys

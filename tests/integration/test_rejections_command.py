@@ -3,7 +3,6 @@
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 
 from config.errors import Stopped, WalletError
 from config.settings import Settings
+from operations.cli.children import COMMAND
 from operations.rejections import commands as rejections_commands
 from operations.rejections import resubmit
 from operations.rejections.listing import ATTEMPT, REJECTION_OF, Wanted
@@ -264,7 +264,7 @@ def test_the_command_itself_tells_a_wrong_argument_in_one_line(
     plain_settings: Settings, environment: Callable[[Settings], dict[str, str]], tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "operations", "rejections", "list", "--reason", "UGLY"],
+        [*COMMAND, "rejections", "list", "--reason", "UGLY"],
         env=environment(plain_settings),
         cwd=tmp_path,
         capture_output=True,

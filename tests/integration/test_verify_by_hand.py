@@ -10,7 +10,8 @@ from confluent_kafka import Producer
 
 from audit.report import Finding
 from config.settings import Settings
-from schemas.codec import HEADER_BYTES, NO_HASH, encode_balance, frame
+from schemas.codec import HEADER_BYTES, NO_HASH, frame
+from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
 from tests.integration.exactness import ANY_DETAIL, Published, expected

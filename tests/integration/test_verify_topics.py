@@ -11,7 +11,8 @@ from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from operations.sending.delivery import deliver
 from operations.setup.init import initialise
-from schemas.codec import HEADER_BYTES, decode_balance, decode_entry, encode_balance
+from schemas.codec import HEADER_BYTES, decode_entry
+from schemas.native.balances import decode_balance, encode_balance
 from tests.conftest import _addresses
 from tests.integration.pipelines import as_record, transaction
 from tests.integration.verify_copies import (

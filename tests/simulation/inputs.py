@@ -6,7 +6,8 @@ from functools import cache
 from typing import NamedTuple
 
 from config.pipeline import Pipeline
-from schemas.codec import TransactionCodec, encode_balance, encode_transaction, frame
+from schemas.codec import TransactionCodec, encode_transaction, frame
+from schemas.native.balances import encode_balance
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, Balance, Transaction
 from schemas.versions import FIXED_IDS

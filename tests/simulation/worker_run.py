@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 
 from config.errors import Refused, Stopped, WalletError
-from schemas.codec import encode_balance
+from schemas.native.balances import encode_balance
 from streams import store
 from streams.absorb import absorb
 from streams.agreement import agree_on

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from audit import fold as oracle
 from audit.contract import Contract, Reason
 from config.pipeline import Pipeline
-from schemas.codec import TransactionCodec, decode_entry, encode_balance, encode_snapshot, frame
+from schemas.codec import TransactionCodec, decode_entry, encode_snapshot, frame
+from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
 from streams.batch import Derived

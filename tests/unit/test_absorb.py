@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config.settings import Settings
-from schemas.codec import (
-    content_digest,
-    encode_balance,
-    encode_entry,
-    encode_transaction,
-    frame,
-    split_entry,
-)
+from schemas.codec import content_digest, encode_entry, encode_transaction, frame, split_entry
+from schemas.native.balances import encode_balance
 from schemas.records import Balance, Transaction
 from streams.absorb import _PLAIN, absorb
 from streams.batch import posted_id

@@ -15,6 +15,7 @@ from config.pipeline import Pipeline
 from operations.sending.generator import Mix, records
 from schemas import codec
 from schemas import records as records_of
+from schemas.native import balances
 from schemas.partitioner import partition_of
 from schemas.records import Rejected
 from schemas.versions import FIXED_IDS
@@ -130,7 +131,7 @@ def test_entries_are_the_bytes_that_the_codec_writes_and_chains() -> None:
         hashes.append(hashlib.sha256(hashes[-1] + entry).digest())
         assert outcome.body == entry + hashes[-1]
         assert (
-            plain_avro.read_balance(codec.encode_balance(records_of.Balance(*outcome.balance)))
+            plain_avro.read_balance(balances.encode_balance(records_of.Balance(*outcome.balance)))
             == outcome.balance
         )
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from schemas.avro import long_bytes
 from schemas.codec import (
     Decoded,
     TransactionCodec,
@@ -18,6 +17,7 @@ from schemas.codec import (
     order_of,
 )
 from schemas.digest import digest
+from schemas.native.varints import long_bytes
 from schemas.records import DETAIL_CHARACTERS, Reason, Rejected, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 from tests.unit.transactions import UUID, block, encoded_until_metadata, overlong, text

@@ -14,10 +14,8 @@ from schemas.codec import (
     Decoded,
     TransactionCodec,
     chain,
-    decode_balance,
     decode_entry,
     decode_snapshot,
-    encode_balance,
     encode_entry,
     encode_snapshot,
     encode_transaction,
@@ -25,8 +23,9 @@ from schemas.codec import (
     order_of,
     split_entry,
 )
+from schemas.native.balances import decode_balance, encode_balance
+from schemas.native.transactions import usual_order_in_python
 from schemas.records import TYPES, Balance, LedgerEntry, Snapshot, Transaction
-from schemas.usual import usual_order_in_python
 from schemas.versions import SchemaName, schema_text
 from tests.effort import examples
 from tests.unit.strict_reader import read as read_strictly

@@ -7,8 +7,8 @@ from typing import Any
 import fastavro
 import pytest
 
-from schemas.avro import long_bytes
 from schemas.codec import Decoded, TransactionCodec, encode_transaction, frame
+from schemas.native.varints import long_bytes
 from schemas.records import Reason, Rejected, Transaction
 from schemas.versions import schema_text
 from schemas.writers import DEPTH, NotATransaction, WriterSchema

@@ -74,7 +74,7 @@ def test_every_lasting_service_has_a_health_check(name: str) -> None:
 def test_the_health_of_ours_is_told_with_its_reasons_and_not_put_off_by_each_start(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     port = SERVICES[name]["environment"]["WALLET_HTTP_PORT"]
-    assert check["test"] == ["CMD", "python", "-m", ready.__name__, port]
+    assert check["test"] == ["CMD", "python", "-m", f"wallet_ledger.app.{ready.__name__}", port]
     assert "start_period" not in check
 
 
@@ -152,7 +152,8 @@ def test_nothing_runs_before_init_is_through(name: str) -> None:
 
 def test_the_image_has_every_package_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    listed = project["tool"]["setuptools"]["packages"]
+    packages = {name.removeprefix("wallet_ledger.app.").split(".")[0] for name in listed}
     copied = set(re.findall(r"^COPY (\w+) \w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     let_through = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert copied == packages

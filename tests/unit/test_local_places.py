@@ -3,7 +3,6 @@
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from config.settings import Settings
 from local.stack import Addresses, Stack
 from local.state import MOST, State, had_address, remember_addresses
 from operations.cli import context
+from operations.cli.children import COMMAND
 from streams.folder import numbered_folder
 from tests.unit.conftest import Told
 
@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path) -> Non
 def test_a_read_only_file_system_is_told_in_one_line(command: str, tmp_path: Path) -> None:
     script = f'mount -t tmpfs -o ro none "{tmp_path}" && cd "{tmp_path}" && exec "$@"'
     kept = {name: text for name, text in os.environ.items() if not name.startswith("WALLET_")}
-    inside = ["unshare", "--mount", "sh", "-c", script, "-", sys.executable, "-m", "operations"]
+    inside = ["unshare", "--mount", "sh", "-c", script, "-", *COMMAND]
     told = subprocess.run([*inside, *command.split()], env=kept, capture_output=True, text=True, check=False)
     if "unshare" in told.stderr or "mount:" in told.stderr:
         pytest.skip("no file system can be mounted")

@@ -15,14 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import native
-from schemas.avro import longs_in_python
-from schemas.codec import (
-    decode_balance_in_python,
-    encode_balances_in_python,
-    encode_transaction,
-    frame,
-)
+from schemas.codec import encode_transaction, frame
 from schemas.digest import new_sha256
+from schemas.native.balances import decode_balance_in_python, encode_balances_in_python
+from schemas.native.varints import longs_in_python
 from schemas.records import Balance, Order, Transaction
 from tests.effort import examples
 from tests.unit.transactions import UUID
@@ -36,7 +32,7 @@ HEADERS_THERE = (Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 WITHOUT_IT = """
 import sys, pytest
-sys.modules["schemas._native"] = None
+sys.modules["schemas.native._native"] = None
 from schemas import native
 assert native.usual is None
 sys.exit(pytest.main(sys.argv[1:]))
@@ -45,7 +41,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 #: Loads the extension that is named first, in place of ours.
 WITH_THIS_ONE = """
 import importlib.util, sys, pytest
-spec = importlib.util.spec_from_file_location("schemas._native", sys.argv[1])
+spec = importlib.util.spec_from_file_location("schemas.native._native", sys.argv[1])
 sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from schemas import native

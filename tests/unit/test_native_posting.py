@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from config.pipeline import Pipeline
 from schemas import native
-from schemas.avro import longs_in_python
 from schemas.codec import TransactionCodec, encode_transaction, frame
 from schemas.digest import new_sha256
+from schemas.native.varints import longs_in_python
 from schemas.records import CREDIT, DEBIT, Balance, Order, Reason, Transaction
 from schemas.versions import FIXED_IDS
 from streams.batch import Derived, Outputs

@@ -15,6 +15,7 @@ import pytest
 from config import errors
 from operations import main
 from operations.cli.arguments import FORMERLY
+from operations.cli.children import COMMAND
 from tests.forked import completed
 from tests.unit.conftest import QUICK, Told
 
@@ -265,7 +266,7 @@ def test_output_that_nobody_reads_ends_as_unix_tools_do(arguments: str, tmp_path
     read, write = os.pipe()
     os.close(read)
     told = subprocess.run(
-        [sys.executable, "-m", "operations", *arguments.split()],
+        [*COMMAND, *arguments.split()],
         cwd=tmp_path,
         stdout=write,
         stderr=subprocess.PIPE,
@@ -295,7 +296,7 @@ def test_a_bug_is_a_traceback_and_no_answer(
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         told = subprocess.run(
-            [sys.executable, "-m", "operations", "generate", "--count", "9", "--out", "-"],
+            [*COMMAND, "generate", "--count", "9", "--out", "-"],
             cwd=tmp_path,
             stdout=full,
             stderr=subprocess.PIPE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from operations import inventory
+from operations.release import inventory
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.txt"

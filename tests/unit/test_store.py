@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rocksdict import Options, Rdict
 
 from config.errors import Refused, Stopped
-from schemas.codec import encode_balance
+from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from streams.agreement import Told, agree, agree_on
 from streams.batch import posted_id
@@ -171,7 +171,7 @@ def test_a_store_that_cannot_be_opened_anew_after_it_was_filled_can_be_closed(tm
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from schemas.codec import encode_balance
+from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
 from streams.wallet import Known

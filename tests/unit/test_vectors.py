@@ -13,14 +13,8 @@ import wallet_client
 from wallet_client.records import _EPOCH, FRAME_BYTES, NO_HASH
 
 from audit import avro
-from schemas.codec import (
-    decode_balance,
-    decode_entry,
-    decode_transaction,
-    encode_entry,
-    encode_transaction,
-    frame,
-)
+from schemas.codec import decode_entry, decode_transaction, encode_entry, encode_transaction, frame
+from schemas.native.balances import decode_balance
 from schemas.partitioner import partition_of
 from schemas.records import TYPES, Transaction
 from schemas.versions import FIXED_IDS

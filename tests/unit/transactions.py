@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from schemas.avro import long_bytes
+from schemas.native.varints import long_bytes
 from schemas.records import Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 

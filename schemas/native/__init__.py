@@ -1,5 +1,9 @@
 """The compiled parts of the fold (`_native.c`); None if they are not compiled, which is only slower.
 
+Each has a Python twin, which answers the same. Next to this: `usual` and `orders` in `transactions`, `longs` in
+`varints`, `balance` and `balance_bodies` in `balances`. That of `post` is `streams.posting`, with the rules in
+`streams.wallet`.
+No module here is called like a function: its import would put it in the function's place.
 A build from another version's source is not used: `make setup` compiles it again.
 """
 
@@ -17,7 +21,7 @@ balance: Callable[..., Any] | None = None
 balance_bodies: Callable[..., dict[bytes, bytes]] | None = None
 
 with suppress(ImportError):
-    from schemas import _native
+    from schemas.native import _native
 
     if getattr(_native, "VERSION", None) == VERSION:
         usual, orders, post, longs = _native.usual, _native.orders, _native.post, _native.longs

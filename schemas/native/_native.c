@@ -18,7 +18,7 @@
 #define UUID_BYTES 16
 #define HASH_BYTES 32
 #define DAY_MS 86400000LL
-/* What schemas/native.py asks for: another number wherever a function here comes to mean something else. */
+/* What schemas/native/__init__.py asks for: another number wherever a function here comes to mean something else. */
 #define VERSION 2
 
 /* The fields of the named tuples of streams.batch, streams.wallet and schemas.records, in their order. */
@@ -380,7 +380,7 @@ utf8_of(PyObject *text, Py_ssize_t *length)
     return NULL;
 }
 
-/* A Balance as schemas.codec.encode_balance writes it; NULL for an error. */
+/* A Balance as schemas.native.balances.encode_balance writes it; NULL for an error. */
 static PyObject *
 balance_body(PyObject *balance)
 {

@@ -1,7 +1,8 @@
 """What is installed beside this program: as an SBOM, and as a list of licences.
 
-`python -m operations.inventory sbom` writes CycloneDX JSON, `licences` a page of Markdown. `--lock FILE` leaves out
-what the lock does not name; `--system` adds Debian's packages. Nothing in them depends on when or where they are made.
+`python -m operations.release.inventory sbom` writes CycloneDX JSON, `licences` a page of Markdown. `--lock FILE` leaves
+out what the lock does not name; `--system FILE` adds Debian's packages, of dpkg's list. Nothing in them depends on when
+or where they are made.
 """
 
 import argparse
@@ -17,7 +18,6 @@ OURS = "wallet-ledger"
 COPYLEFT = re.compile(
     r"\b(A?GPL|LGPL|MPL|EPL|EUPL|CDDL|OSL|SSPL|CC-BY-SA)|General Public|Mozilla Public", re.IGNORECASE
 )
-DPKG = Path("/var/lib/dpkg/status")
 
 PAGE = f"""# Licences
 
@@ -57,9 +57,9 @@ def locked(lock: Path) -> set[str]:
     return {_normal(name) for name in re.findall(r"^([\w.-]+)==", lock.read_text(), re.MULTILINE)}
 
 
-def debian(status: Path = DPKG) -> Iterator[Package]:
+def debian(status: Path) -> Iterator[Package]:
     """The packages that dpkg has installed; it does not know their licences."""
-    for paragraph in status.read_text().split("\n\n") if status.exists() else ():
+    for paragraph in status.read_text().split("\n\n"):
         fields = dict(re.findall(r"^([\w-]+): (.*)$", paragraph, re.MULTILINE))
         if fields.get("Status", "").endswith(" installed"):
             name, version = fields["Package"], fields["Version"]
@@ -122,12 +122,12 @@ def _normal(name: str) -> str:
 
 def main(words: list[str] | None = None) -> None:
     """Print what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m operations.inventory", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m operations.release.inventory", description=__doc__)
     parser.add_argument("what", choices=["sbom", "licences"])
     parser.add_argument("--lock", type=Path, help="only what this requirements file names")
-    parser.add_argument("--system", action="store_true", help="Debian's packages, too")
+    parser.add_argument("--system", type=Path, help="Debian's packages, too: dpkg's status file")
     given = parser.parse_args(words)
-    packages = [*installed(given.lock), *(debian() if given.system else ())]
+    packages = [*installed(given.lock), *(debian(given.system) if given.system else ())]
     if given.what == "licences":
         sys.stdout.write(page(packages))
     else:

@@ -1,0 +1,1 @@
+"""For who makes a release; not part of what is installed."""
