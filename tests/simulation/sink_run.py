@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 import pytest
 from confluent_kafka import Message
 
-from config import patience
+from config import asking
 from config.errors import NotReachable
 from config.settings import Settings
 from sinks import batch, consumer, holdings, topic, writer
@@ -287,9 +287,9 @@ class SinkRun:
             patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
             patch.setattr(topic, "topic_id", lambda *_: "the topic")
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
-            for module in (consumer, holdings, patience, topic, writer):
+            for module in (asking, consumer, holdings, topic, writer):
                 patch.setattr(module, "time", stage.clock)
-            patch.setattr("config.patience.random.uniform", lambda _, most: most)
+            patch.setattr("config.asking.random.uniform", lambda _, most: most)
             for name in ("check", "make_months", "make_months_ahead", "refuse_missing_rights"):
                 patch.setattr(writer, name, nothing)
             patch.setattr(writer, "connect", connected)
