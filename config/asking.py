@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from threading import Event
 from typing import TypeVar
@@ -21,31 +21,29 @@ class NotYet(Exception):  # noqa: N818 - a fact, not a fault
 
 def ask_again(
     question: Callable[[], T],
-    pauses: Iterable[float],
+    on: type[E] | tuple[type[E], ...],
+    pauses: float | Iterator[float],
     wait_s: float = float("inf"),
     stop: Event | None = None,
     *,
-    on: type[E] | tuple[type[E], ...],
     unless: Callable[[E], object] = lambda _: False,
     waiting: Callable[[E], object] = lambda _: None,
     stopped: Exception | None = None,
 ) -> T:
-    """The answer to a question, which is asked again after each of the pauses while it fails with one of `on`.
+    """The answer to a question, which is asked again after a pause while it fails with (one of) `on`.
 
-    There is no further attempt after a failure of which `unless` says that it is final, when the next pause would end
-    more than `wait_s` after the first attempt began, when there are no more pauses, and once `stop` is set. Then the
-    last failure is raised; after `stop` it is `stopped`, if given. The first attempt is always made.
-    `waiting` gets each failure that is followed by a pause.
+    There is no further attempt after a failure of which `unless` says that it is final, when the pause would end more
+    than `wait_s` after the first attempt began, and once `stop` is set. Then the last failure is raised; after `stop`
+    it is `stopped`, if given. The first attempt is always made. `waiting` gets each failure before the pause after it.
     """
-    deadline, coming, stop = time.monotonic() + wait_s, iter(pauses), stop or NEVER
+    deadline, stop = time.monotonic() + wait_s, stop or NEVER
+    coming = pauses if isinstance(pauses, Iterator) else repeat(pauses)
     while True:
         try:
             return question()
         except on as failure:
-            if unless(failure):
-                raise
-            pause_s = next(coming, None)
-            if pause_s is None or time.monotonic() + pause_s > deadline:
+            pause_s = next(coming)
+            if unless(failure) or time.monotonic() + pause_s > deadline:
                 raise
             waiting(failure)
             if stop.wait(pause_s):
@@ -62,7 +60,7 @@ def in_time(condition: Callable[[], object], pause_s: float, wait_s: float) -> b
             raise NotYet
 
     try:
-        ask_again(look, repeat(pause_s), wait_s, on=NotYet)
+        ask_again(look, NotYet, pause_s, wait_s)
     except NotYet:
         return False
     return True

@@ -96,14 +96,9 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
                 raise Refused(f"{registry.url} declines our schema in {subject}: {error}") from error
             del left[name]
 
+    pauses, say = growing(settings.retry_wait_s), partial(log.warning, "waiting for the registry: %s")
     try:
-        ask_again(
-            ask_the_rest,
-            growing(settings.retry_wait_s),
-            settings.startup_wait_s,
-            on=RegistryAway,
-            waiting=lambda error: log.warning("waiting for the registry: %s", error),
-        )
+        ask_again(ask_the_rest, RegistryAway, pauses, settings.startup_wait_s, waiting=say)
     except RegistryAway as error:
         raise NotReachable(f"no registry within WALLET_STARTUP_WAIT_S: {error}") from error
     return SchemaIds(*ids)
@@ -194,7 +189,7 @@ class Writers:
         told = NotReachable("stopped while waiting for the registry")
         pauses, on = growing(self._longest_pause_s), (RegistryAway, Declined)
         try:
-            return ask_again(ask, pauses, stop=stop, on=on, waiting=say, stopped=told)
+            return ask_again(ask, on, pauses, stop=stop, waiting=say, stopped=told)
         finally:
             self.waits_for = None
 

@@ -143,7 +143,7 @@ class Replay:
                 raise NotReachable(f"PostgreSQL is away: {reason}") from None
 
         pauses = growing(self._settings.retry_wait_s)
-        ask_again(attempt, pauses, self._settings.startup_wait_s, self._stop, on=NotReachable)
+        ask_again(attempt, NotReachable, pauses, self._settings.startup_wait_s, self._stop)
 
     def _write(self, prepared: Prepared) -> None:
         # In transactions of their own: see sinks.writer.

@@ -232,7 +232,7 @@ class TopicReader:
                 raise NotReachable(f"Kafka does not answer about {what}: {reason}") from None
 
         wait_s = self._settings.startup_wait_s if wait_s is None else wait_s
-        return ask_again(attempt, growing(ASK_AGAIN_S, ASK_AGAIN_S), wait_s, self._stop, on=NotReachable)
+        return ask_again(attempt, NotReachable, growing(ASK_AGAIN_S, ASK_AGAIN_S), wait_s, self._stop)
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()

@@ -178,9 +178,7 @@ class Writer:
                 raise NotReachable(reason) from None
 
         try:
-            result = ask_again(
-                connected, growing(self._settings.retry_wait_s), stop=self._stop, on=NotReachable
-            )
+            result = ask_again(connected, NotReachable, growing(self._settings.retry_wait_s), stop=self._stop)
         except NotReachable:
             return None
         if away:

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from config.asking import ask_again
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -91,23 +93,25 @@ class PartitionProducer:
 
         Raises Interrupted when `stopping` is set meanwhile, and Stopped when Kafka refuses it.
         """
-        deadline = time.monotonic() + self._settings.stall_s
-        while not stopping.is_set():
-            try:
-                self._producer.init_transactions(OPEN_TRY_S)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if refused := forbidden(error, self._settings, self._partition):
-                    raise refused from None
-                if not error.retriable() or time.monotonic() > deadline:
-                    told = Stopped(
-                        f"partition {self._partition}: cannot open its transactions: {error.str()}"
-                    )
-                    raise because(error, told) from None
-                log.info("transactions_wait", partition=self._partition, reason=error.name())
-            else:
-                return
-        raise Interrupted
+        if stopping.is_set():
+            raise Interrupted
+        try:
+            ask_again(
+                partial(self._producer.init_transactions, OPEN_TRY_S),
+                KafkaException,
+                0.0,
+                self._settings.stall_s,
+                stopping,
+                unless=_lasts,
+                waiting=partial(self._say, log.info, "transactions_wait"),
+                stopped=Interrupted(),
+            )
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            if refused := forbidden(error, self._settings, self._partition):
+                raise refused from None
+            told = Stopped(f"partition {self._partition}: cannot open its transactions: {error.str()}")
+            raise because(error, told) from None
 
     def write(
         self,
@@ -228,19 +232,15 @@ class PartitionProducer:
 
         In short tries, since all of them must fit into the broker's transaction time-out.
         """
-        deadline = time.monotonic() + self._settings.transaction_timeout_s
         metadata = self._offsets_of.consumer_group_metadata()
-        while True:
-            try:
-                self._producer.send_offsets_to_transaction(offsets, metadata, SEND_OFFSETS_TRY_S)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise
-                log.warning("offsets_wait", partition=self._partition, reason=error.name())
-                time.sleep(RETRY_PAUSE_S)
-            else:
-                return
+        ask_again(
+            partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S),
+            KafkaException,
+            RETRY_PAUSE_S,
+            self._settings.transaction_timeout_s,
+            unless=_lasts,
+            waiting=partial(self._say, log.warning, "offsets_wait"),
+        )
 
     def _flush(self) -> int:
         """Send what is queued; returns how many records were not confirmed in time."""
@@ -257,19 +257,20 @@ class PartitionProducer:
         # Committing would do that, too; but how long the request itself takes is to be known.
         self._flush()
         asked_at = time.monotonic()
-        while True:
-            try:
-                self._producer.commit_transaction(self._settings.transaction_timeout_s)
-            except (KafkaException, SystemError) as failure:
-                error = error_in(failure)
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise
-                log.warning("commit_wait", partition=self._partition, reason=error.name())
-            else:
-                # Only the time shows that librdkafka has sent it again: it logs the closed connection at a
-                # level that is off, and calls no `error_cb`.
-                self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
-                return
+        ask_again(
+            partial(self._producer.commit_transaction, self._settings.transaction_timeout_s),
+            (KafkaException, SystemError),
+            0.0,
+            deadline - asked_at,
+            unless=_lasts,
+            waiting=partial(self._say, log.warning, "commit_wait"),
+        )
+        # Only the time shows that librdkafka has sent it again: it logs the closed connection at a level that is off,
+        # and calls no `error_cb`.
+        self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
+
+    def _say(self, say: Callable[..., None], event: str, failure: Exception) -> None:
+        say(event, partition=self._partition, reason=error_in(failure).name())
 
     def _end_failed(self, error: KafkaError) -> None:
         """Raise what became of a transaction that did not commit; roll it back if possible."""
@@ -297,3 +298,7 @@ class PartitionProducer:
         with suppress(KafkaException, SystemError):
             self._producer.purge()
             self._producer.close()
+
+
+def _lasts(failure: Exception) -> bool:
+    return not error_in(failure).retriable()

@@ -4,12 +4,12 @@ The order matters: 1. `open` fences every other writer with the same id and ends
 offsets, 3. write. A run that was fenced in between cannot commit.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
+from config.asking import ask_again
 from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
@@ -82,18 +82,20 @@ class ExactlyOnce:
                 return
 
     def _asked(self, ask: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                ask()
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise self._told(failure, what) from None
-                log.warning("waiting_for_kafka", what=what.replace(" ", "_"), reason=error.name())
-                time.sleep(RETRY_PAUSE_S)
-            else:
-                return
+        def say(failure: KafkaException) -> None:
+            log.warning("waiting_for_kafka", what=what.replace(" ", "_"), reason=failure.args[0].name())
+
+        try:
+            ask_again(
+                ask,
+                KafkaException,
+                RETRY_PAUSE_S,
+                self._patience_s,
+                unless=lambda failure: not failure.args[0].retriable(),
+                waiting=say,
+            )
+        except KafkaException as failure:
+            raise self._told(failure, what) from None
 
     def _told(self, failure: KafkaException, what: str) -> WalletError:
         error = fatal_cause(self._producer, failure.args[0], TRY_S)

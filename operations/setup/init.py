@@ -11,6 +11,7 @@ import typer
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from config.asking import in_time
 from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
@@ -24,6 +25,7 @@ from topics import retention, rights
 from topics.causes import because
 from topics.clients import librdkafka
 from topics.cluster import (
+    ASK_PAUSE_S,
     ASK_S,
     FoundTopic,
     all_there,
@@ -166,11 +168,15 @@ def create(
         wanted, told = _unanswered(client, wanted) if wanted else (wanted, told)
     if wanted:
         raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
-    deadline = time.monotonic() + ASK_S
-    while lacking := names - (found := describe(client, names)).keys():
-        if time.monotonic() > deadline:
-            raise NotReachable(f"Kafka did not create topic {min(lacking)} in time: run it again")
-        time.sleep(0.1)
+    found = dict[str, FoundTopic]()
+
+    def has_all() -> bool:
+        nonlocal found
+        found = describe(client, names)
+        return names <= found.keys()
+
+    if not in_time(has_all, ASK_PAUSE_S, ASK_S):
+        raise NotReachable(f"Kafka did not create topic {min(names - found.keys())} in time: run it again")
     return found
 
 

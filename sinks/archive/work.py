@@ -195,10 +195,10 @@ class Archive:
         try:
             moved = ask_again(
                 attempt,
+                BUSY,
                 growing(self._settings.retry_wait_s, FIRST_PAUSE_S),
                 self._settings.startup_wait_s,
                 stop,
-                on=BUSY,
                 waiting=lambda _: log.info("move_waits_for_lock", month=month.name, attempts=attempts),
             )
         except BUSY as busy:

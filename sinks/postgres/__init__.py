@@ -105,9 +105,9 @@ def connect(
     try:
         return ask_again(
             lambda: _session(settings, role, name),
+            psycopg.OperationalError,
             growing(settings.retry_wait_s),
             wait_s,
-            on=psycopg.OperationalError,
             unless=lambda error: refusal(one_line(error)),
             waiting=say_once,
         )

@@ -8,6 +8,7 @@ time.
 import random
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from itertools import count
 from threading import Event
 
@@ -72,18 +73,15 @@ def make_months(
 
 
 def _make(connection: Connection, month: date, settings: Settings, unless_sealed: bool, stop: Event) -> bool:
+    def say(_: psycopg.Error) -> None:
+        log.info("month_waits_for_lock", month=month)
+
+    attempt = partial(_try_to_make, connection, month, settings.lock_timeout_ms)
+    ended = NotReachable("stopped while another session held a lock on wallets")
     # Random, so that several sinks do not try in step.
     pauses = (random.uniform(0.1, 1.0) * LONGEST_PAUSE_S for _ in count())  # noqa: S311 - guards nothing
     try:
-        return ask_again(
-            lambda: _try_to_make(connection, month, settings.lock_timeout_ms),
-            pauses,
-            settings.startup_wait_s,
-            stop,
-            on=BUSY,
-            waiting=lambda _: log.info("month_waits_for_lock", month=month),
-            stopped=NotReachable("stopped while another session held a lock on wallets"),
-        )
+        return ask_again(attempt, BUSY, pauses, settings.startup_wait_s, stop, waiting=say, stopped=ended)
     except BUSY as busy:
         raise Stopped(
             f"no lock on wallets within {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
