@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from threading import Event, Thread
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from config.asking import NotYet, ask_again
 from config.errors import NotReachable, WalletError
@@ -68,14 +68,12 @@ class Follower(Thread):
         partitions = range(self._settings.partitions)
         ends = offsets_of(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
         starts = {at: max(one.begin, one.end - BEFORE_THE_END) for (_, at), one in ends.items()}
-        consumer = Consumer(
-            looking(
-                self._settings,
-                f"{self._settings.prefix}.console",
-                fetch_wait_max_ms=FETCH_WAIT_MS,
-                **ready(upstreams=self._upstreams),
-            )
-            | {"log_level": 0}
+        consumer = looking(
+            self._settings,
+            f"{self._settings.prefix}.console",
+            log_level=0,
+            fetch_wait_max_ms=FETCH_WAIT_MS,
+            **ready(upstreams=self._upstreams),
         )
         try:
             consumer.assign([TopicPartition(self._topic, at, start) for at, start in starts.items()])

@@ -16,7 +16,7 @@ from sinks.observer import Observer
 from sinks.positions import Log, Origin
 from sinks.sink import Record, Sink
 from topics.causes import because
-from topics.clients import librdkafka
+from topics.clients import member
 from topics.cluster import identity, quiet_admin, topic_id
 from topics.consuming import bytes_of, ready, slice_of
 from topics.names import Topics
@@ -70,19 +70,16 @@ class TopicReader:
         self._consumer = self._new_consumer()
 
     def _new_consumer(self) -> Consumer:
-        return Consumer(
-            librdkafka(
-                self._settings,
-                group_id=self._settings.sink_group(self._sink.name),
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
-                max_poll_interval_ms=int(_patience_s(self._settings) * 1_000),
-                **ready(upstreams=self._upstreams),
-            )
-            | {"error_cb": self._client_error}
+        return member(
+            self._settings,
+            self._settings.sink_group(self._sink.name),
+            self._client_error,
+            isolation_level="read_committed",
+            auto_offset_reset="error",
+            partition_assignment_strategy="cooperative-sticky",
+            session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
+            max_poll_interval_ms=int(_patience_s(self._settings) * 1_000),
+            **ready(upstreams=self._upstreams),
         )
 
     def join(self, assigned: Rebalance, revoked: Rebalance) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal, Self, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from config.asking import ask_again
 from config.errors import Stopped
@@ -70,14 +70,12 @@ class PartitionReader:
         self._settings = settings
         self._stall_s = settings.stall_s
         self._stopping = stopping
-        self._consumer = Consumer(
-            looking(
-                settings,
-                group or settings.group,
-                isolation_level=isolation_level,
-                fetch_wait_max_ms=50,
-                **ready(upstreams=False),
-            )
+        self._consumer = looking(
+            settings,
+            group or settings.group,
+            isolation_level=isolation_level,
+            fetch_wait_max_ms=50,
+            **ready(upstreams=False),
         )
         #: The group's offset, None where it has none. Asked for before the ends: if a successor commits
         #: meanwhile, its entries lie before those ends, and nothing looks skipped.

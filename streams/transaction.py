@@ -8,13 +8,11 @@ input offsets travel in the same transaction, sent with the metadata of a consum
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.asking import ask_again
 from config.errors import Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -23,15 +21,15 @@ from streams.endings import Aborted, Fenced, Interrupted, LeftOpen, forbidden
 from streams.leftovers import OpenTransactions
 from topics.causes import FENCED, because, error_in, fatal_cause
 from topics.clients import RETRY_BACKOFF_MS, transactional
+from topics.exactly_once import abandon, repeated
 from topics.names import Topics, derived_message_bytes
 
 log = EventLog("streams.transaction")
 
 #: One attempt to open; between two, a partition that was taken away again is noticed.
 OPEN_TRY_S = 5.0
-#: One attempt to add the input's offsets to a transaction, and the pause before the next.
+#: One attempt to add the input's offsets to a transaction.
 SEND_OFFSETS_TRY_S = 5.0
-RETRY_PAUSE_S = 0.1
 #: A broker that goes away stays away for longer than this.
 LOOK_BACK_S = 0.5
 #: A commit request that is answered sooner was sent only once: if a connection breaks, librdkafka sends it again, but
@@ -78,14 +76,12 @@ class PartitionProducer:
         self.is_spent = False
         self._failed: KafkaError | None = None
         self._next_offsets: dict[str, int] = {}
-        self._producer = Producer(
-            transactional(
-                settings,
-                f"{settings.group}-{partition}",
-                linger_ms=5,
-                queue_buffering_max_messages=4 * settings.batch_records + 100_000,
-                message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
-            )
+        self._producer = transactional(
+            settings,
+            f"{settings.group}-{partition}",
+            linger_ms=5,
+            queue_buffering_max_messages=4 * settings.batch_records + 100_000,
+            message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
         )
 
     def open(self, stopping: threading.Event) -> None:
@@ -96,16 +92,9 @@ class PartitionProducer:
         if stopping.is_set():
             raise Interrupted
         try:
-            ask_again(
-                partial(self._producer.init_transactions, OPEN_TRY_S),
-                KafkaException,
-                0.0,
-                self._settings.stall_s,
-                stopping,
-                unless=_lasts,
-                waiting=partial(self._say, log.info, "transactions_wait"),
-                stopped=Interrupted(),
-            )
+            open_ = partial(self._producer.init_transactions, OPEN_TRY_S)
+            say = self._saying(log.info, "transactions_wait")
+            repeated(open_, self._settings.stall_s, say, stopping, Interrupted())
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if refused := forbidden(error, self._settings, self._partition):
@@ -233,14 +222,8 @@ class PartitionProducer:
         In short tries, since all of them must fit into the broker's transaction time-out.
         """
         metadata = self._offsets_of.consumer_group_metadata()
-        ask_again(
-            partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S),
-            KafkaException,
-            RETRY_PAUSE_S,
-            self._settings.transaction_timeout_s,
-            unless=_lasts,
-            waiting=partial(self._say, log.warning, "offsets_wait"),
-        )
+        send = partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S)
+        repeated(send, self._settings.transaction_timeout_s, self._saying(log.warning, "offsets_wait"))
 
     def _flush(self) -> int:
         """Send what is queued; returns how many records were not confirmed in time."""
@@ -257,20 +240,14 @@ class PartitionProducer:
         # Committing would do that, too; but how long the request itself takes is to be known.
         self._flush()
         asked_at = time.monotonic()
-        ask_again(
-            partial(self._producer.commit_transaction, self._settings.transaction_timeout_s),
-            (KafkaException, SystemError),
-            0.0,
-            deadline - asked_at,
-            unless=_lasts,
-            waiting=partial(self._say, log.warning, "commit_wait"),
-        )
+        commit = partial(self._producer.commit_transaction, self._settings.transaction_timeout_s)
+        repeated(commit, deadline - asked_at, self._saying(log.warning, "commit_wait"))
         # Only the time shows that librdkafka has sent it again: it logs the closed connection at a level that is off,
         # and calls no `error_cb`.
         self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
 
-    def _say(self, say: Callable[..., None], event: str, failure: Exception) -> None:
-        say(event, partition=self._partition, reason=error_in(failure).name())
+    def _saying(self, say: Callable[..., None], event: str) -> Callable[[str], None]:
+        return lambda reason: say(event, partition=self._partition, reason=reason)
 
     def _end_failed(self, error: KafkaError) -> None:
         """Raise what became of a transaction that did not commit; roll it back if possible."""
@@ -294,11 +271,4 @@ class PartitionProducer:
 
     def close(self) -> None:
         """Close without waiting: the next owner, or the time-out, ends an open transaction."""
-        # A fenced producer raises when it is closed; the C layer raises SystemError.
-        with suppress(KafkaException, SystemError):
-            self._producer.purge()
-            self._producer.close()
-
-
-def _lasts(failure: Exception) -> bool:
-    return not error_in(failure).retriable()
+        abandon(self._producer)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -90,7 +89,7 @@ class Offsets:
 
 def quiet_admin(settings: Settings) -> AdminClient:
     """An admin client that does not log; its caller reports that nobody answers."""
-    return AdminClient(librdkafka(settings) | {"log_level": 0})
+    return AdminClient(librdkafka(settings, log_level=0))
 
 
 def wait_for_kafka(settings: Settings) -> None:
@@ -100,7 +99,7 @@ def wait_for_kafka(settings: Settings) -> None:
     """
     deadline = time.monotonic() + settings.startup_wait_s
     causes, try_s = Causes(), FIRST_TRY_S
-    conf: dict[str, Any] = {**librdkafka(settings), "log_level": 0, "error_cb": causes}
+    conf: dict[str, Any] = {**librdkafka(settings, log_level=0), "error_cb": causes}
     client = AdminClient(conf)
 
     def ask() -> None:
@@ -353,13 +352,8 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
     topic = Topics.of(settings).pipeline
     group = f"{settings.prefix}.pipeline"
     unread = f"the pipeline record in {topic} could not be read as group {group}"
-    reader = Consumer(
-        looking(
-            settings,
-            group,
-            fetch_wait_max_ms=10,  # a broker holds back an empty answer, which signals the end, for this long
-        )
-    )
+    # A broker holds back an empty answer, which signals the end, for this long.
+    reader = looking(settings, group, fetch_wait_max_ms=10)
     deadline = time.monotonic() + max(ASK_S, settings.startup_wait_s)
     newest: bytes | None = None
     try:

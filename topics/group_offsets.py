@@ -61,7 +61,7 @@ def members(client: AdminClient, group: str) -> list[MemberDescription]:
 def _told(
     settings: Settings, group: str, asked: list[TopicPartition], level: str, patience_s: float
 ) -> dict[int, TopicPartition]:
-    reader = Consumer(looking(settings, group, isolation_level=level) | {"log_level": 0})
+    reader = looking(settings, group, log_level=0, isolation_level=level)
     try:
         return ask_again(lambda: _asked(reader, asked), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts)
     except KafkaException as failure:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import typer
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from config.asking import in_time
@@ -20,10 +20,9 @@ from operations.sending.importing.producer import read_progress
 from schemas import registry
 from schemas.versions import SchemaIds
 from sinks.postgres import migrations
+from topics import clients, retention, rights
 from topics import history as open_input
-from topics import retention, rights
 from topics.causes import because
-from topics.clients import librdkafka
 from topics.cluster import (
     ASK_PAUSE_S,
     ASK_S,
@@ -225,9 +224,9 @@ def _write_first(settings: Settings, wanted: Pipeline) -> str:
     The order makes concurrent calls agree: 1. fence every other init, which aborts its open transaction and waits for
     one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
     """
-    producer = Producer(
-        librdkafka(settings, transactional_id=f"{settings.prefix}-init", transaction_timeout_ms=60_000),
-        logger=_unheard,
+    named = f"{settings.prefix}-init"
+    producer = clients.producer(
+        settings, logger=_unheard, transactional_id=named, transaction_timeout_ms=60_000
     )
     failed: list[KafkaError] = []
     try:

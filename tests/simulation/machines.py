@@ -24,6 +24,7 @@ from tests.simulation.disk import Disk, Folder, Store, WriteBatch
 from tests.simulation.inputs import PIPELINE
 from tests.simulation.processes import Process, Stage
 from tests.simulation.producer import Producer
+from topics import clients, exactly_once
 from topics.names import Topics
 
 
@@ -120,12 +121,13 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
         return Store(stage, disks[int(path.split("/")[1])])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transaction, "Producer", partial(Producer, broker))
-        patch.setattr(reader, "Consumer", partial(Consumer, broker))
+        patch.setattr(clients, "Producer", partial(Producer, broker))
+        patch.setattr(clients, "Consumer", partial(Consumer, broker))
         patch.setattr(store, "Rdict", opened)
         patch.setattr(store, "WriteBatch", WriteBatch)
         patch.setattr(catchup, "MANY_RECORDS", 2)
         patch.setattr(reader, "ASK_PAUSE_S", 0.0)
+        patch.setattr(exactly_once, "RETRY_PAUSE_S", 0.0)
         patch.setattr(writer, "TORN_PAUSE_S", 0.0)
         patch.setattr(writer, "TORN_LOOKS", 2)
         patch.setattr(store, "rmtree", partial(removed, stage, disks))

@@ -26,6 +26,7 @@ from tests.simulation.copying import copy, identity, reconcile
 from tests.simulation.group import Group, SinkConsumer
 from tests.simulation.postgres import At, Key, Postgres, Session
 from tests.simulation.processes import Process, Stage
+from topics import clients
 
 TOPIC = "simulated.ledger"
 SINK = LedgerSink(TOPIC)
@@ -281,7 +282,7 @@ class SinkRun:
             """The months and the migrations are tested on a real server."""
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(topic, "Consumer", partial(SinkConsumer, self.group))
+            patch.setattr(clients, "Consumer", partial(SinkConsumer, self.group))
             patch.setattr(topic, "slice_of", lambda **_: 2)
             patch.setattr(topic, "quiet_admin", nothing)
             patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
