@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from threading import Event, Thread
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from config.asking import NotYet, ask_again
 from config.errors import NotReachable, WalletError
 from config.logs import EventLog
 from config.settings import Settings
@@ -67,14 +68,12 @@ class Follower(Thread):
         partitions = range(self._settings.partitions)
         ends = offsets_of(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
         starts = {at: max(one.begin, one.end - BEFORE_THE_END) for (_, at), one in ends.items()}
-        consumer = Consumer(
-            looking(
-                self._settings,
-                f"{self._settings.prefix}.console",
-                fetch_wait_max_ms=FETCH_WAIT_MS,
-                **ready(upstreams=self._upstreams),
-            )
-            | {"log_level": 0}
+        consumer = looking(
+            self._settings,
+            f"{self._settings.prefix}.console",
+            log_level=0,
+            fetch_wait_max_ms=FETCH_WAIT_MS,
+            **ready(upstreams=self._upstreams),
         )
         try:
             consumer.assign([TopicPartition(self._topic, at, start) for at, start in starts.items()])
@@ -127,19 +126,24 @@ def refused_in(message: Message) -> tuple[Source, Outcome] | None:
 def pipeline_settings(settings: Settings, stop: Event) -> Settings | None:
     """The settings with what `init` has fixed, as soon as Kafka answers; None if stopped before."""
     said_at = 0.0
-    while not stop.is_set():
-        try:
-            pipeline = read_pipeline(settings.model_copy(update={"startup_wait_s": 5.0}))
-            if pipeline is not None:
-                return pipeline.rule(settings)
-            reason = f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`"
-        except WalletError as error:
-            reason = str(error)
+
+    def ask() -> Settings:
+        pipeline = read_pipeline(settings.model_copy(update={"startup_wait_s": 5.0}))
+        if pipeline is None:
+            topic = Topics.of(settings).pipeline
+            raise NotYet(f"topic {topic} holds no pipeline record: run `wallet init`")
+        return pipeline.rule(settings)
+
+    def say(reason: Exception) -> None:
+        nonlocal said_at
         if time.monotonic() - said_at > 30:
             log.warning("console_waits_for_kafka", reason=reason)
             said_at = time.monotonic()
-        stop.wait(AGAIN_S)
-    return None
+
+    try:
+        return ask_again(ask, (WalletError, NotYet), AGAIN_S, stop=stop, waiting=say)
+    except (WalletError, NotYet):  # only when told to stop
+        return None
 
 
 def followers(settings: Settings, outcomes: Outcomes, stop: Event) -> tuple[Follower, Follower]:

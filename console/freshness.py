@@ -84,8 +84,8 @@ class Freshness(Thread):
             try:
                 admin = quiet_admin(self._settings)
                 # It never joins this group. Ask for what is committed, without waiting for open transactions.
-                conf = looking(self._settings, self._settings.group, isolation_level="read_uncommitted")
-                consumer = Consumer(conf | {"log_level": 0})
+                group, level = self._settings.group, "read_uncommitted"
+                consumer = looking(self._settings, group, log_level=0, isolation_level=level)
                 while not self._stopping.wait(LOOK_EVERY_S):
                     self._look(admin, consumer)
                     self.problem, failed = None, False

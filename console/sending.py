@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from threading import Event, Thread
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from config.errors import WalletError
 from config.settings import Settings
@@ -40,8 +40,7 @@ class Sender:
         self._stop = Event()
         self._frame: bytes | None = None
         self._told: deque[Told] = deque()
-        conf = confirming(settings, settings.console_waiting, DELIVERY_S, LINGER_MS)
-        self._producer = Producer(conf | {"log_level": 0})
+        self._producer = confirming(settings, settings.console_waiting, DELIVERY_S, LINGER_MS, log_level=0)
         self._thread = Thread(target=self._serve, name="console-sender", daemon=True)
         self._thread.start()
 

@@ -4,13 +4,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from config.asking import in_time
 from config.errors import NotReachable
 
 #: Takes one line, such as "starting Kafka".
@@ -133,15 +133,18 @@ def spawn(server: Server) -> Running:
 
 def wait_until_ready(server: Server, running: Running, patience_s: float = 60.0) -> None:
     """Return when it answers; raises NotReachable if it ends or stays silent, and names its log."""
-    deadline = time.monotonic() + patience_s
-    while not server.is_ready(running):
+
+    def is_ready() -> bool:
+        if server.is_ready(running):
+            return True
         if not is_alive(running):
             raise NotReachable(
                 f"{server.name} ended while starting: {last_line(server.log)} (see {server.log})"
             )
-        if time.monotonic() > deadline:
-            raise NotReachable(f"{server.name} did not answer within {patience_s:.0f} s (see {server.log})")
-        time.sleep(POLL_S)
+        return False
+
+    if not in_time(is_ready, POLL_S, patience_s):
+        raise NotReachable(f"{server.name} did not answer within {patience_s:.0f} s (see {server.log})")
 
 
 def stop(server: Server, running: Running, patience_s: float = 30.0) -> None:
@@ -197,12 +200,7 @@ def _children(running: Running) -> list[Running]:
 
 def wait_until_dead(running: Running, patience_s: float) -> bool:
     """Wait; returns whether it ended within this time."""
-    deadline = time.monotonic() + patience_s
-    while is_alive(running):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
+    return in_time(lambda: not is_alive(running), POLL_S, patience_s)
 
 
 def last_line(log: Path) -> str:

@@ -9,14 +9,15 @@ Everything is in the stack's folder: data, logs, and the state file with which t
 """
 
 import contextlib
+import itertools
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TextIO
 
+from config.asking import in_time
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.folders import private, try_lock
 from config.settings import settings
@@ -234,20 +235,20 @@ class Stack:
                 f"the local stack's folder {self.folder} cannot be used: {failure.strerror}: work in a folder that "
                 "belongs to this user, or choose one with --folder"
             ) from None
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        told = False
+        looks = itertools.count()
         with contextlib.ExitStack() as open_files:
-            # a lock file deleted with its stack while we waited locks nobody out
-            while not _try_lock(open_files.enter_context(self._lock_file.open("w")), self._lock_file):
-                if not told:
-                    progress("waiting for another command that is starting or stopping this stack")
-                    told = True
-                if time.monotonic() > deadline:
-                    raise NotReachable(
-                        f"{self.folder} is locked by another command for {LOCK_PATIENCE_S:.0f} s: wait, or stop it"
-                    )
+
+            def is_locked() -> bool:
                 open_files.close()
-                time.sleep(server.POLL_S)
+                if next(looks) == 1:
+                    progress("waiting for another command that is starting or stopping this stack")
+                # a lock file deleted with its stack while we waited locks nobody out
+                return _try_lock(open_files.enter_context(self._lock_file.open("w")), self._lock_file)
+
+            if not in_time(is_locked, server.POLL_S, LOCK_PATIENCE_S):
+                raise NotReachable(
+                    f"{self.folder} is locked by another command for {LOCK_PATIENCE_S:.0f} s: wait, or stop it"
+                )
             private(self.folder, "the local stack's folder")
             yield
 

@@ -19,7 +19,7 @@ from schemas.codec import encode_transaction, frame
 from schemas.records import EPOCH, TYPES, Transaction
 from schemas.registry import schema_ids
 from schemas.rules import broken_rule
-from topics.clients import Value, librdkafka
+from topics import clients
 from topics.names import Topics
 
 #: The most unconfirmed transactions; `send` waits when there are more.
@@ -85,12 +85,14 @@ def transaction(
     return _valid(Transaction(transaction_id, wallet_id, *money, occurred_us, group_id, pairs))
 
 
-def confirming(settings: Settings, most: int, wait_s: float, linger_ms: int) -> dict[str, Value]:
-    """Configuration of a producer to the input: acks=all, idempotent, Java's partitioner.
+def confirming(
+    settings: Settings, most: int, wait_s: float, linger_ms: int, log_level: int = clients.LOG_LEVEL
+) -> Producer:
+    """A producer to the input: acks=all, idempotent, Java's partitioner.
 
     `most` unconfirmed records wait at a time, and each is given up after `wait_s`.
     """
-    return librdkafka(
+    return clients.producer(
         settings,
         acks="all",
         enable_idempotence=True,
@@ -100,6 +102,7 @@ def confirming(settings: Settings, most: int, wait_s: float, linger_ms: int) -> 
         queue_buffering_max_messages=most,
         delivery_timeout_ms=int(wait_s * 1_000),
         message_max_bytes=settings.max_record_bytes + FRAMING_BYTES,
+        log_level=log_level,
     )
 
 
@@ -134,7 +137,7 @@ class TransactionProducer:
         self._frame = frame(schema_ids(settings).transaction)
         self._max_record_bytes = settings.max_record_bytes
         self._failures: list[Failure] = []
-        self._producer = Producer(confirming(settings, BUFFERED, DELIVERY_TIMEOUT_S, linger_ms=20))
+        self._producer = confirming(settings, BUFFERED, DELIVERY_TIMEOUT_S, linger_ms=20)
         #: Transactions that Kafka has confirmed.
         self.confirmed = 0
 

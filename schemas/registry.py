@@ -9,9 +9,9 @@ from functools import partial
 from threading import Event
 from typing import TypeVar
 
+from config.asking import ask_again, growing
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from schemas.references import SCHEMA_BYTES
 from schemas.registry_api import (
@@ -28,8 +28,6 @@ from schemas.writers import NotATransaction, WriterSchema
 from topics.names import Topics
 
 COMPATIBILITY = "FULL_TRANSITIVE"
-#: The first pause between two attempts; doubled up to WALLET_RETRY_WAIT_S.
-FIRST_PAUSE_S = 0.1
 #: Known and unknown ids to remember, of each kind.
 REMEMBERED = 1_000
 
@@ -82,26 +80,35 @@ def _for_each_schema(settings: Settings, ask: Callable[[Registry, str, str], int
     registry = Registry.of(settings)
     if registry is None:
         return FIXED_IDS
-    patience = Patience(settings.retry_wait_s, settings.startup_wait_s, first_s=FIRST_PAUSE_S)
     ids: list[int] = []
-    waiting = list(subjects(settings).items())
-    while waiting:
-        name, subject = waiting[0]
-        try:
-            ids.append(ask(registry, subject, schema_text(name)))
-            del waiting[0]
-        except NotAllowed as error:
-            raise Refused(
-                f"{registry.url} denies access to {subject}: {error}: set WALLET_REGISTRY_AUTH to a user and password "
-                "that may read it (for `wallet init`, write it)"
-            ) from error
-        except Declined as error:
-            raise Refused(f"{registry.url} declines our schema in {subject}: {error}") from error
-        except RegistryAway as error:
-            if patience.ended:
-                raise NotReachable(f"no registry within WALLET_STARTUP_WAIT_S: {error}") from error
-            log.warning("waiting_for_registry", asked=f"the ids of {subject}", reason=error)
-            patience.pause()
+    left = subjects(settings)
+
+    def ask_the_rest() -> None:
+        for name, subject in [*left.items()]:
+            try:
+                ids.append(ask(registry, subject, schema_text(name)))
+            except NotAllowed as error:
+                raise Refused(
+                    f"{registry.url} denies access to {subject}: {error}: set WALLET_REGISTRY_AUTH to a user and "
+                    "password that may read it (for `wallet init`, write it)"
+                ) from error
+            except Declined as error:
+                raise Refused(f"{registry.url} declines our schema in {subject}: {error}") from error
+            del left[name]
+
+    def say(error: Exception) -> None:
+        log.warning("waiting_for_registry", asked=f"the ids of {next(iter(left.values()))}", reason=error)
+
+    try:
+        ask_again(
+            ask_the_rest,
+            RegistryAway,
+            growing(settings.retry_wait_s),
+            settings.startup_wait_s,
+            waiting=say,
+        )
+    except RegistryAway as error:
+        raise NotReachable(f"no registry within WALLET_STARTUP_WAIT_S: {error}") from error
     return SchemaIds(*ids)
 
 
@@ -183,16 +190,14 @@ class Writers:
             return []
 
     def _wait_for(self, what: str, ask: Callable[[], T], stop: Event) -> T:
-        patience = Patience(self._longest_pause_s, stop=stop, first_s=FIRST_PAUSE_S)
+        def say(error: Exception) -> None:
+            self.waits_for = f"the registry to say {what}"
+            log.warning("waiting_for_registry", asked=what, reason=error)
+
+        told = NotReachable("stopped while waiting for the registry")
+        pauses, on = growing(self._longest_pause_s), (RegistryAway, Declined)
         try:
-            while True:
-                try:
-                    return ask()
-                except (RegistryAway, Declined) as error:
-                    self.waits_for = f"the registry to say {what}"
-                    log.warning("waiting_for_registry", asked=what, reason=error)
-                if not patience.pause():
-                    raise NotReachable("stopped while waiting for the registry")
+            return ask_again(ask, on, pauses, stop=stop, waiting=say, stopped=told)
         finally:
             self.waits_for = None
 

@@ -13,9 +13,9 @@ from threading import Event
 
 import psycopg
 
+from config.asking import ask_again, growing
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from sinks import positions, replay_positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
@@ -130,8 +130,8 @@ class Replay:
         Raises Stopped for a row that differs and when a sink has taken over, NotReachable when PostgreSQL stays
         away for longer than `WALLET_STARTUP_WAIT_S`, or is away when the replay is stopped.
         """
-        patience = Patience(self._settings.retry_wait_s, self._settings.startup_wait_s, self._stop)
-        while True:
+
+        def attempt() -> None:
             try:
                 if self._connection.closed:
                     self._connection = self._connect(wait_s=0)
@@ -140,10 +140,10 @@ class Replay:
                 doing = f"the replay of {self._sink.name} cannot write"
                 reason = reason_to_wait(error, doing, self._connection)
                 log.warning("waiting_for_postgres", reason=reason)
-                if not patience.pause():
-                    raise NotReachable(f"PostgreSQL is away: {reason}") from None
-            else:
-                return
+                raise NotReachable(f"PostgreSQL is away: {reason}") from None
+
+        pauses = growing(self._settings.retry_wait_s)
+        ask_again(attempt, NotReachable, pauses, self._settings.startup_wait_s, self._stop)
 
     def _write(self, prepared: Prepared) -> None:
         # In transactions of their own: see sinks.writer.

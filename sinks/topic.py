@@ -8,15 +8,15 @@ from typing import TypeVar, cast
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from config.asking import ask_again, growing
 from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from sinks.observer import Observer
 from sinks.positions import Log, Origin
 from sinks.sink import Record, Sink
 from topics.causes import because
-from topics.clients import librdkafka
+from topics.clients import member
 from topics.cluster import identity, quiet_admin, topic_id
 from topics.consuming import bytes_of, ready, slice_of
 from topics.names import Topics
@@ -70,19 +70,16 @@ class TopicReader:
         self._consumer = self._new_consumer()
 
     def _new_consumer(self) -> Consumer:
-        return Consumer(
-            librdkafka(
-                self._settings,
-                group_id=self._settings.sink_group(self._sink.name),
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
-                max_poll_interval_ms=int(_patience_s(self._settings) * 1_000),
-                **ready(upstreams=self._upstreams),
-            )
-            | {"error_cb": self._client_error}
+        return member(
+            self._settings,
+            self._settings.sink_group(self._sink.name),
+            self._client_error,
+            isolation_level="read_committed",
+            auto_offset_reset="error",
+            partition_assignment_strategy="cooperative-sticky",
+            session_timeout_ms=int(self._settings.session_timeout_s * 1_000),
+            max_poll_interval_ms=int(_patience_s(self._settings) * 1_000),
+            **ready(upstreams=self._upstreams),
         )
 
     def join(self, assigned: Rebalance, revoked: Rebalance) -> None:
@@ -206,37 +203,33 @@ class TopicReader:
         If a topic is made again, a consumer silently continues from the old offsets. A topic id never comes back: if it
         is unchanged, no other topic was read. Raises Refused if it has changed.
         """
-        while True:
-            try:
-                found = self._told(lambda: topic_id(self._asker(), self._sink.topic), "its id")
-            except NotReachable:
-                if self._stop.is_set():
-                    return False
-                continue
-            if found != origin.topic_id:
-                raise Refused(
-                    f"topic {self._sink.topic} was made again while sink {self._sink.name} read it: it had id "
-                    f"{origin.topic_id} and now has {found}; see docs/operations/replay.md"
-                )
-            return True
+        try:
+            found = self._told(lambda: topic_id(self._asker(), self._sink.topic), "its id", float("inf"))
+        except NotReachable:
+            return False
+        if found != origin.topic_id:
+            raise Refused(
+                f"topic {self._sink.topic} was made again while sink {self._sink.name} read it: it had id "
+                f"{origin.topic_id} and now has {found}; see docs/operations/replay.md"
+            )
+        return True
 
     def _asker(self) -> AdminClient:
         if self._admin is None:
             self._admin = quiet_admin(self._settings)
         return self._admin
 
-    def _told(self, ask: Callable[[], T], what: str) -> T:
-        patience = Patience(ASK_AGAIN_S, self._settings.startup_wait_s, self._stop, ASK_AGAIN_S)
-        while True:
+    def _told(self, ask: Callable[[], T], what: str, wait_s: float | None = None) -> T:
+        def attempt() -> T:
             try:
                 return ask()
-            except KafkaException as error:
-                reason = error.args[0].str()
-            except NotReachable as error:
-                reason = str(error)
-            self._say_away(reason)
-            if not patience.pause():
-                raise NotReachable(f"Kafka does not answer about {what}: {reason}")
+            except (KafkaException, NotReachable) as error:
+                reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+                self._say_away(reason)
+                raise NotReachable(f"Kafka does not answer about {what}: {reason}") from None
+
+        wait_s = self._settings.startup_wait_s if wait_s is None else wait_s
+        return ask_again(attempt, NotReachable, growing(ASK_AGAIN_S, ASK_AGAIN_S), wait_s, self._stop)
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()

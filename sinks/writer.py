@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import psycopg
 
+from config.asking import ask_again, growing
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from sinks import positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
@@ -160,12 +160,14 @@ class Writer:
 
     def _until_done(self, attempt: Callable[[], T]) -> T | None:
         """Try until it works; while PostgreSQL is away, wait with growing pauses and on new connections."""
-        patience, away = Patience(self._settings.retry_wait_s, stop=self._stop), False
-        while True:
+        away = False
+
+        def connected() -> T:
+            nonlocal away
             try:
                 if self._connection.closed:
                     self._connect_again()
-                result = attempt()
+                return attempt()
             except (psycopg.Error, NotReachable) as error:
                 doing = f"sink {self._sink.name} cannot write its rows"
                 reason = reason_to_wait(error, doing, self._connection)
@@ -173,13 +175,16 @@ class Writer:
                     log.warning("waiting_for_postgres", sink=self._sink.name, reason=reason)
                 self._observer.waiting(self._sink.name, reason)
                 away = True
-            else:
-                if away:
-                    log.info("postgres_is_back", sink=self._sink.name)
-                    self._observer.goes_on(self._sink.name)
-                return result
-            if not patience.pause():
-                return None
+                raise NotReachable(reason) from None
+
+        try:
+            result = ask_again(connected, NotReachable, growing(self._settings.retry_wait_s), stop=self._stop)
+        except NotReachable:
+            return None
+        if away:
+            log.info("postgres_is_back", sink=self._sink.name)
+            self._observer.goes_on(self._sink.name)
+        return result
 
     def _connect_again(self) -> None:
         try:

@@ -1,9 +1,10 @@
 """The schema ids that a partition accepts, as the pipeline topic holds them: see `schemas.accepted`."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable
+from itertools import repeat
 
+from config.asking import NotYet, ask_again
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.pipeline import Pipeline
@@ -48,22 +49,30 @@ def read_accepted(
         )
 
     with reading("read_uncommitted") as everything:
-        there = everything.end(topic).end
-        deadline = time.monotonic() + max(settings.stall_s, 2 * settings.transaction_timeout_s)
-        while True:
+
+        def newest() -> dict[bytes, bytes]:
             with reading("read_committed") as reader:
-                if (end := reader.end(topic).end) >= there:
-                    return _by_partition(_newest(reader, topic))
-            if time.monotonic() > deadline:
-                raise Stopped(
-                    f"a transaction stays open in {topic}: restart the workers, one of which may have left it open; "
-                    "if it stays, find its producer with `kafka-transactions.sh find-hanging`"
-                )
+                if (end := reader.end(topic).end) < everything.end(topic).end:
+                    raise NotYet(end)
+                return _newest(reader, topic)
+
+        def look(open_from: NotYet) -> None:
             # The first record that cannot be read belongs to the open transaction.
-            first = next(message for batch in everything.read({topic: end}) for message in batch)
+            unread = everything.read({topic: open_from.args[0]})
+            first = next(message for batch in unread for message in batch)
             look_at_open(first.key() or b"", first.value() or b"")
-            if stopping.wait(LOOK_EVERY_S):
-                raise Interrupted
+
+        pauses, ended = repeat(LOOK_EVERY_S), Interrupted()
+        try:
+            found = ask_again(
+                newest, NotYet, pauses, settings.read_stall_s, stopping, waiting=look, stopped=ended
+            )
+        except NotYet:
+            raise Stopped(
+                f"a transaction stays open in {topic}: restart the workers, one of which may have left it open; "
+                "if it stays, find its producer with `kafka-transactions.sh find-hanging`"
+            ) from None
+        return _by_partition(found)
 
 
 def _by_partition(found: dict[bytes, bytes]) -> dict[int, list[Accepted]]:

@@ -12,7 +12,6 @@ behind an open transaction: whatever ends the one would end the other with it.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -20,12 +19,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from config.errors import Stopped
 from config.settings import Settings
-from streams.endings import Interrupted
+from streams.reader import until_told
 from topics.causes import DENIED, because
 from topics.names import Topics
 
-#: One question to the broker, and the pause before it is asked again.
-ASK_S, ASK_PAUSE_S = 10.0, 0.1
+#: One question to the broker.
+ASK_S = 10.0
 #: If Kafka gives no offset for this long, the offset counts as left open: rolling it back does no harm.
 OFFSET_S = 3.0
 WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})
@@ -33,6 +32,11 @@ WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})
 END = -1
 
 T = TypeVar("T")
+
+
+def _is_final(failure: KafkaException) -> bool:
+    # While a broker comes and goes, the client returns more kinds of errors than any list names.
+    return bool(failure.args[0].fatal() or failure.args[0].code() in DENIED)
 
 
 class Leftovers(NamedTuple):
@@ -88,21 +92,14 @@ class OpenTransactions:
             return {}
 
     def _told(self, ask: Callable[[], T]) -> T:
-        deadline = time.monotonic() + self._stall_s
-        while True:
-            try:
-                return ask()
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-            # While a broker comes and goes, the client returns more kinds of errors than any list names.
-            denied = error.fatal() or error.code() in DENIED
-            if denied or time.monotonic() > deadline:
-                told = Stopped(
-                    f"partition {self._partition}: Kafka does not say what is open in it: {error.str()}"
-                )
-                raise because(error, told)
-            if self._stopping.wait(ASK_PAUSE_S):
-                raise Interrupted
+        try:
+            return until_told(ask, self._stall_s, self._stopping, _is_final)
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            told = Stopped(
+                f"partition {self._partition}: Kafka does not say what is open in it: {error.str()}"
+            )
+            raise because(error, told) from None
 
     def _ends(self) -> dict[str, int]:
         stable, there = self._ends_of(self._committed), self._ends_of(self._uncommitted)

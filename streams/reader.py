@@ -3,11 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from config.asking import ask_again
 from config.errors import Stopped
 from config.settings import Settings
 from streams.endings import Interrupted, forbidden
@@ -23,6 +23,17 @@ ASK_S, ASK_PAUSE_S = 10.0, 0.1
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 T = TypeVar("T")
+
+
+def until_told(
+    ask: Callable[[], T],
+    wait_s: float,
+    stopping: threading.Event,
+    is_final: Callable[[KafkaException], object],
+) -> T:
+    """Kafka's answer, after asking again while leaders move; raises Interrupted, or the last KafkaException."""
+    ended = Interrupted()
+    return ask_again(ask, KafkaException, ASK_PAUSE_S, wait_s, stopping, unless=is_final, stopped=ended)
 
 
 class Progress:
@@ -59,14 +70,12 @@ class PartitionReader:
         self._settings = settings
         self._stall_s = settings.stall_s
         self._stopping = stopping
-        self._consumer = Consumer(
-            looking(
-                settings,
-                group or settings.group,
-                isolation_level=isolation_level,
-                fetch_wait_max_ms=50,
-                **ready(upstreams=False),
-            )
+        self._consumer = looking(
+            settings,
+            group or settings.group,
+            isolation_level=isolation_level,
+            fetch_wait_max_ms=50,
+            **ready(upstreams=False),
         )
         #: The group's offset, None where it has none. Asked for before the ends: if a successor commits
         #: meanwhile, its entries lie before those ends, and nothing looks skipped.
@@ -85,14 +94,26 @@ class PartitionReader:
 
     def compared(self, wallets: int) -> None:
         """Count wallets that were compared after reading; raises Interrupted when stopped."""
+        self._go_on()
+        self._progress.compared += wallets
+
+    def _go_on(self) -> None:
         if self._stopping.is_set():
             raise Interrupted
-        self._progress.compared += wallets
 
     def _known_end(self, topic: str) -> Offsets:
         at = TopicPartition(topic, self.partition)
-        ask = partial(self._consumer.get_watermark_offsets, at, ASK_S, cached=False)
-        return Offsets(*self._asked(ask, f"the end of {topic}"))
+
+        def ask() -> Offsets:
+            # The stubs do not say that a time-out returns None.
+            ends = cast(
+                "tuple[int, int] | None", self._consumer.get_watermark_offsets(at, ASK_S, cached=False)
+            )
+            if ends is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
+            return Offsets(*ends)
+
+        return self._asked(ask, f"the end of {topic}")
 
     def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""
@@ -106,25 +127,20 @@ class PartitionReader:
         offset = self._asked(ask, "the group's offset").offset
         return offset if offset >= 0 else None
 
-    def _asked(self, ask: Callable[[], T | None], what: str) -> T:
-        """The broker's answer; asks again while leaders move or nobody answers."""
-        deadline = time.monotonic() + self._stall_s
-        reason = "no answer"
-        while not self._stopping.is_set():
-            try:
-                if (answer := ask()) is not None:
-                    return answer
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                reason = error.str()
-                if refused := forbidden(error, self._settings, self.partition):
-                    raise refused from None
-                if error.fatal():
-                    raise self._stopped(f"Kafka does not answer about {what}: {reason}") from None
-            if time.monotonic() > deadline:
-                raise self._stopped(f"{what} is not known after {self._stall_s:g} s: {reason}")
-            self._stopping.wait(ASK_PAUSE_S)
-        raise Interrupted
+    def _asked(self, ask: Callable[[], T], what: str) -> T:
+        def raise_lasting(failure: KafkaException) -> None:
+            error: KafkaError = failure.args[0]
+            if refused := forbidden(error, self._settings, self.partition):
+                raise refused from None
+            if error.fatal():
+                raise self._stopped(f"Kafka does not answer about {what}: {error.str()}") from None
+
+        self._go_on()
+        try:
+            return until_told(ask, self._stall_s, self._stopping, raise_lasting)
+        except KafkaException as failure:
+            reason = failure.args[0].str()
+            raise self._stopped(f"{what} is not known after {self._stall_s:g} s: {reason}") from None
 
     def read(self, start: dict[str, int]) -> Iterator[list[Message]]:
         """Batches of records from these offsets (by topic) to the known ends; never hangs.
@@ -134,8 +150,7 @@ class PartitionReader:
         unfinished, progress = set(start), time.monotonic()
         self._consumer.assign([TopicPartition(topic, self.partition, at) for topic, at in start.items()])
         while unfinished:
-            if self._stopping.is_set():
-                raise Interrupted
+            self._go_on()
             batch = []
             for message in consume(self._consumer, BATCH_RECORDS, READ_WAIT_S):
                 if message.error() is None:

@@ -96,9 +96,7 @@ class Standbys:
 
     def _follow(self, stores: dict[int, PartitionStore], stopping: threading.Event) -> None:
         settings = self._parts.settings
-        reader = Consumer(
-            looking(settings, settings.group, enable_partition_eof=False, **ready(upstreams=False))
-        )
+        reader = looking(settings, settings.group, enable_partition_eof=False, **ready(upstreams=False))
         try:
             reader.assign(
                 [at for partition, store in stores.items() for at in self._start_of(reader, partition, store)]

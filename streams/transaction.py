@@ -8,10 +8,10 @@ input offsets travel in the same transaction, sent with the metadata of a consum
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from config.errors import Stopped
 from config.logs import EventLog
@@ -21,15 +21,15 @@ from streams.endings import Aborted, Fenced, Interrupted, LeftOpen, forbidden
 from streams.leftovers import OpenTransactions
 from topics.causes import FENCED, because, error_in, fatal_cause
 from topics.clients import RETRY_BACKOFF_MS, transactional
+from topics.exactly_once import abandon, repeated
 from topics.names import Topics, derived_message_bytes
 
 log = EventLog("streams.transaction")
 
 #: One attempt to open; between two, a partition that was taken away again is noticed.
 OPEN_TRY_S = 5.0
-#: One attempt to add the input's offsets to a transaction, and the pause before the next.
+#: One attempt to add the input's offsets to a transaction.
 SEND_OFFSETS_TRY_S = 5.0
-RETRY_PAUSE_S = 0.1
 #: A broker that goes away stays away for longer than this.
 LOOK_BACK_S = 0.5
 #: A commit request that is answered sooner was sent only once: if a connection breaks, librdkafka sends it again, but
@@ -76,14 +76,12 @@ class PartitionProducer:
         self.is_spent = False
         self._failed: KafkaError | None = None
         self._next_offsets: dict[str, int] = {}
-        self._producer = Producer(
-            transactional(
-                settings,
-                f"{settings.group}-{partition}",
-                linger_ms=5,
-                queue_buffering_max_messages=4 * settings.batch_records + 100_000,
-                message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
-            )
+        self._producer = transactional(
+            settings,
+            f"{settings.group}-{partition}",
+            linger_ms=5,
+            queue_buffering_max_messages=4 * settings.batch_records + 100_000,
+            message_max_bytes=derived_message_bytes(settings, INPUT_MESSAGE_BYTES),
         )
 
     def open(self, stopping: threading.Event) -> None:
@@ -91,23 +89,18 @@ class PartitionProducer:
 
         Raises Interrupted when `stopping` is set meanwhile, and Stopped when Kafka refuses it.
         """
-        deadline = time.monotonic() + self._settings.stall_s
-        while not stopping.is_set():
-            try:
-                self._producer.init_transactions(OPEN_TRY_S)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if refused := forbidden(error, self._settings, self._partition):
-                    raise refused from None
-                if not error.retriable() or time.monotonic() > deadline:
-                    told = Stopped(
-                        f"partition {self._partition}: cannot open its transactions: {error.str()}"
-                    )
-                    raise because(error, told) from None
-                log.info("transactions_wait", partition=self._partition, reason=error.name())
-            else:
-                return
-        raise Interrupted
+        if stopping.is_set():
+            raise Interrupted
+        try:
+            open_ = partial(self._producer.init_transactions, OPEN_TRY_S)
+            say = self._saying(log.info, "transactions_wait")
+            repeated(open_, self._settings.stall_s, say, stopping, Interrupted())
+        except KafkaException as failure:
+            error: KafkaError = failure.args[0]
+            if refused := forbidden(error, self._settings, self._partition):
+                raise refused from None
+            told = Stopped(f"partition {self._partition}: cannot open its transactions: {error.str()}")
+            raise because(error, told) from None
 
     def write(
         self,
@@ -228,19 +221,9 @@ class PartitionProducer:
 
         In short tries, since all of them must fit into the broker's transaction time-out.
         """
-        deadline = time.monotonic() + self._settings.transaction_timeout_s
         metadata = self._offsets_of.consumer_group_metadata()
-        while True:
-            try:
-                self._producer.send_offsets_to_transaction(offsets, metadata, SEND_OFFSETS_TRY_S)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise
-                log.warning("offsets_wait", partition=self._partition, reason=error.name())
-                time.sleep(RETRY_PAUSE_S)
-            else:
-                return
+        send = partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S)
+        repeated(send, self._settings.transaction_timeout_s, self._saying(log.warning, "offsets_wait"))
 
     def _flush(self) -> int:
         """Send what is queued; returns how many records were not confirmed in time."""
@@ -257,19 +240,14 @@ class PartitionProducer:
         # Committing would do that, too; but how long the request itself takes is to be known.
         self._flush()
         asked_at = time.monotonic()
-        while True:
-            try:
-                self._producer.commit_transaction(self._settings.transaction_timeout_s)
-            except (KafkaException, SystemError) as failure:
-                error = error_in(failure)
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise
-                log.warning("commit_wait", partition=self._partition, reason=error.name())
-            else:
-                # Only the time shows that librdkafka has sent it again: it logs the closed connection at a
-                # level that is off, and calls no `error_cb`.
-                self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
-                return
+        commit = partial(self._producer.commit_transaction, self._settings.transaction_timeout_s)
+        repeated(commit, deadline - asked_at, self._saying(log.warning, "commit_wait"))
+        # Only the time shows that librdkafka has sent it again: it logs the closed connection at a level that is off,
+        # and calls no `error_cb`.
+        self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
+
+    def _saying(self, say: Callable[..., None], event: str) -> Callable[[str], None]:
+        return lambda reason: say(event, partition=self._partition, reason=reason)
 
     def _end_failed(self, error: KafkaError) -> None:
         """Raise what became of a transaction that did not commit; roll it back if possible."""
@@ -293,7 +271,4 @@ class PartitionProducer:
 
     def close(self) -> None:
         """Close without waiting: the next owner, or the time-out, ends an open transaction."""
-        # A fenced producer raises when it is closed; the C layer raises SystemError.
-        with suppress(KafkaException, SystemError):
-            self._producer.purge()
-            self._producer.close()
+        abandon(self._producer)

@@ -10,8 +10,6 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import Consumer
-
 from config.logs import EventLog
 from config.settings import Settings
 from schemas import native
@@ -23,7 +21,7 @@ from streams.parts import WriterParts
 from streams.store import StoreMemory
 from streams.vitals import Vitals
 from topics import rights
-from topics.clients import librdkafka, looking
+from topics.clients import looking, member
 from topics.cluster import check, identity, quiet_admin
 from topics.names import Topics
 from vitals.ending import END_S, end_now, end_within, ended_by
@@ -53,8 +51,8 @@ def run(settings: Settings) -> int:
     rights.require(client, _needed(settings, topics), {settings.group: rights.READ})
     cluster, ledger_topic_id = identity(client, topics.ledger)
     # Never subscribes: transactions use its group metadata to include the offsets.
-    offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
-    uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
+    offsets_of = member(settings, settings.group)
+    uncommitted = looking(settings, settings.group, isolation_level="read_uncommitted")
     spare_the_collector()
     give_buffers_back()
     stopping, rebalancing = threading.Event(), threading.Event()

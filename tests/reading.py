@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from config.errors import NotReachable
 from config.settings import Settings
@@ -32,13 +32,11 @@ def incoming(message: Message) -> Source:
 def read_all(settings: Settings, topic: str, partitions: int) -> Iterator[Message]:
     """Every record of a topic that is committed now, each partition in its order."""
     upstreams = Topics.of(settings).is_upstreams(topic)
-    reader = Consumer(
-        looking(
-            settings,
-            f"{settings.prefix}.check",
-            fetch_wait_max_ms=10,
-            **ready(upstreams=upstreams),
-        )
+    reader = looking(
+        settings,
+        f"{settings.prefix}.check",
+        fetch_wait_max_ms=10,
+        **ready(upstreams=upstreams),
     )
     begins = offsets(quiet_admin(settings), {topic: partitions})
     unread = {partition for (_, partition), at in begins.items() if at.end > at.begin}

@@ -47,7 +47,7 @@ def error_of(failure: BaseException) -> KafkaError | None:
     return error if isinstance(error, KafkaError) else None
 
 
-def error_in(failure: KafkaException | SystemError) -> KafkaError:
+def error_in(failure: Exception) -> KafkaError:
     """The same; anything but a Kafka error is raised again."""
     error = error_of(failure)
     if error is None:

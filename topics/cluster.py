@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -22,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
+from config.asking import NotYet, ask_again, growing
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from config.pipeline import KEY, Pipeline
@@ -42,8 +42,10 @@ from topics.names import (
 
 T = TypeVar("T")
 
-#: Most seconds that one request to the broker waits.
-ASK_S = 10.0
+#: Most seconds that one request to the broker waits, and the pause before it is asked again.
+ASK_S, ASK_PAUSE_S = 10.0, 0.1
+#: The first attempt to reach Kafka, and the pause after it.
+FIRST_TRY_S, FIRST_PAUSE_S = 2.0, 0.25
 #: Settings that may differ: finite retention is allowed, and `wallet init` warns about what it costs.
 _ALLOWED = frozenset({"retention.ms", "retention.bytes"})
 #: Answers while a topic is new, a leader was lost, or a group has lost its coordinator.
@@ -87,7 +89,7 @@ class Offsets:
 
 def quiet_admin(settings: Settings) -> AdminClient:
     """An admin client that does not log; its caller reports that nobody answers."""
-    return AdminClient(librdkafka(settings) | {"log_level": 0})
+    return AdminClient(librdkafka(settings, log_level=0))
 
 
 def wait_for_kafka(settings: Settings) -> None:
@@ -96,27 +98,30 @@ def wait_for_kafka(settings: Settings) -> None:
     What waiting cannot fix, such as a refused login, is raised at once, mostly as ConfigurationError.
     """
     deadline = time.monotonic() + settings.startup_wait_s
-    causes = Causes()
-    conf: dict[str, Any] = {**librdkafka(settings), "log_level": 0, "error_cb": causes}
+    causes, try_s = Causes(), FIRST_TRY_S
+    conf: dict[str, Any] = {**librdkafka(settings, log_level=0), "error_cb": causes}
     client = AdminClient(conf)
-    pause_s = 0.25
-    while True:
-        left_s = deadline - time.monotonic()
+
+    def ask() -> None:
+        nonlocal try_s
         try:
-            client.list_topics(timeout=max(1.0, min(ASK_S, left_s, 8 * pause_s)))
+            client.list_topics(timeout=max(1.0, min(try_s, deadline - time.monotonic())))
         except KafkaException as error:
             client.poll(0)  # delivers errors to `causes`
             if lasting := causes.lasting(settings):
                 raise lasting from None
-            left_s = deadline - time.monotonic()
-            reason = str(causes) or _text(error)
-            if left_s <= 0:
-                raise NotReachable(_silent(settings, reason)) from None
-            log.warning("waiting_for_kafka", at=settings.kafka, left_s=round(left_s), reason=reason)
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 2, settings.retry_wait_s)
-        else:
-            return
+            try_s = min(2 * try_s, ASK_S, 8 * settings.retry_wait_s)
+            raise NotYet(str(causes) or _text(error)) from None
+
+    def say(reason: NotYet) -> None:
+        left_s = deadline - time.monotonic()
+        log.warning("waiting_for_kafka", at=settings.kafka, left_s=round(left_s), reason=str(reason))
+
+    pauses = growing(settings.retry_wait_s, FIRST_PAUSE_S)
+    try:
+        ask_again(ask, NotYet, pauses, settings.startup_wait_s, waiting=say)
+    except NotYet as reason:
+        raise NotReachable(_silent(settings, str(reason))) from None
 
 
 def _silent(settings: Settings, reason: str) -> str:
@@ -303,18 +308,25 @@ def _list(
     asked = {TopicPartition(name, partition): which for name, partition in partitions}
     if not asked:
         return {}
-    deadline = time.monotonic() + ASK_S
-    while True:
-        try:
-            answers = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
-            return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
-        except KafkaException as error:
-            if not passes(error.args[0]) or time.monotonic() > deadline:
-                told = NotReachable(f"Kafka did not return the ends of the topics: {_text(error)}")
-                raise because(error.args[0], told) from None
+
+    def ask() -> dict[tuple[str, int], int]:
+        answers = client.list_offsets(asked, isolation_level=level, request_timeout=ASK_S)
+        return {(at.topic, at.partition): answered(answer).offset for at, answer in answers.items()}
+
+    def find_leaders(_: KafkaException) -> None:
         with suppress(KafkaException):
-            client.list_topics(timeout=ASK_S)  # find the current leaders
-        time.sleep(0.1)
+            client.list_topics(timeout=ASK_S)
+
+    try:
+        return ask_again(ask, KafkaException, ASK_PAUSE_S, ASK_S, unless=lasts, waiting=find_leaders)
+    except KafkaException as error:
+        told = NotReachable(f"Kafka did not return the ends of the topics: {_text(error)}")
+        raise because(error.args[0], told) from None
+
+
+def lasts(failure: KafkaException) -> bool:
+    """Whether asking again cannot help."""
+    return not passes(failure.args[0])
 
 
 def passes(error: KafkaError) -> bool:
@@ -338,13 +350,8 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
     topic = Topics.of(settings).pipeline
     group = f"{settings.prefix}.pipeline"
     unread = f"the pipeline record in {topic} could not be read as group {group}"
-    reader = Consumer(
-        looking(
-            settings,
-            group,
-            fetch_wait_max_ms=10,  # a broker holds back an empty answer, which signals the end, for this long
-        )
-    )
+    # A broker holds back an empty answer, which signals the end, for this long.
+    reader = looking(settings, group, fetch_wait_max_ms=10)
     deadline = time.monotonic() + max(ASK_S, settings.startup_wait_s)
     newest: bytes | None = None
     try:

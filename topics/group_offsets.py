@@ -4,21 +4,19 @@ Otherwise one could see half of a batch: its records, but not their offset. A co
 an admin client may crash with SIGSEGV while a coordinator moves (librdkafka issue 5040).
 """
 
-import time
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConsumerGroupDescription, MemberDescription
 
+from config.asking import ask_again
 from config.errors import NotReachable
 from config.settings import Settings
 from topics import rights
 from topics.causes import because
 from topics.clients import looking
-from topics.cluster import ASK_S, answered, passes, quiet_admin
+from topics.cluster import ASK_PAUSE_S, ASK_S, answered, lasts, quiet_admin
 from topics.names import Topics
-
-ASK_PAUSE_S = 0.1
 
 
 def committed(
@@ -63,21 +61,15 @@ def members(client: AdminClient, group: str) -> list[MemberDescription]:
 def _told(
     settings: Settings, group: str, asked: list[TopicPartition], level: str, patience_s: float
 ) -> dict[int, TopicPartition]:
-    reader = Consumer(looking(settings, group, isolation_level=level) | {"log_level": 0})
+    reader = looking(settings, group, log_level=0, isolation_level=level)
     try:
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                return _asked(reader, asked)
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-            if not passes(error) or time.monotonic() > deadline:
-                # A missing right is not reported either: librdkafka keeps looking for the coordinator.
-                rights.require(quiet_admin(settings), {}, {group: rights.DESCRIBE})
-                raise because(
-                    error, NotReachable(f"Kafka did not return the offsets of group {group}: {error.str()}")
-                )
-            time.sleep(ASK_PAUSE_S)
+        return ask_again(lambda: _asked(reader, asked), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts)
+    except KafkaException as failure:
+        error: KafkaError = failure.args[0]
+        # A missing right is not reported either: librdkafka keeps looking for the coordinator.
+        rights.require(quiet_admin(settings), {}, {group: rights.DESCRIBE})
+        told = NotReachable(f"Kafka did not return the offsets of group {group}: {error.str()}")
+        raise because(error, told) from None
     finally:
         reader.close()
 

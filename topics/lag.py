@@ -169,16 +169,14 @@ class LagReader:
 
     def _consumer(self) -> Consumer:
         if self._reader is None:
-            self._reader = Consumer(
-                looking(
-                    self._settings,
-                    f"{self._settings.prefix}.lag",  # it never joins this group
-                    fetch_wait_max_ms=10,
-                    fetch_message_max_bytes=16_384,
-                    queued_min_messages=1,
-                    queued_max_messages_kbytes=1_024,
-                )
-                | {"log_level": 0}
+            self._reader = looking(
+                self._settings,
+                f"{self._settings.prefix}.lag",
+                log_level=0,
+                fetch_wait_max_ms=10,
+                fetch_message_max_bytes=16_384,
+                queued_min_messages=1,
+                queued_max_messages_kbytes=1_024,
             )
         return self._reader
 

@@ -72,7 +72,7 @@ class TopicLog:
         return self._reader(isolation_level="read_uncommitted")
 
     def _reader(self, **more: Value) -> Consumer:
-        consumer = Consumer(looking(self._settings, self._group, fetch_wait_max_ms=10, **more))
+        consumer = looking(self._settings, self._group, fetch_wait_max_ms=10, **more)
         self._open.append(consumer)
         return consumer
 

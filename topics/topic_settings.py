@@ -1,11 +1,11 @@
 """Change settings of existing topics."""
 
-import time
 from collections.abc import Mapping
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from config.asking import in_time
 from config.errors import NotReachable, Refused
 from topics.causes import because
 from topics.cluster import ASK_S, answered, describe
@@ -28,12 +28,12 @@ def alter(client: AdminClient, topic: str, wanted: Mapping[str, str]) -> None:
         raise because(
             error, Refused(f"Kafka did not change the settings of {topic}: {error.str()}")
         ) from None
-    deadline = time.monotonic() + ASK_S
-    while time.monotonic() < deadline:
+
+    def shown() -> bool:
         there = describe(client, [topic]).get(topic)
-        if there and all(there.config.get(name) == value for name, value in wanted.items()):
-            return
-        time.sleep(0.05)
-    raise NotReachable(
-        f"Kafka does not show the new settings of {topic}: check the broker and run this again"
-    )
+        return there is not None and wanted.items() <= there.config.items()
+
+    if not in_time(shown, 0.05, ASK_S):
+        raise NotReachable(
+            f"Kafka does not show the new settings of {topic}: check the broker and run this again"
+        )

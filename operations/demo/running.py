@@ -2,10 +2,10 @@
 
 import json
 import signal
-import time
 from dataclasses import asdict
 from pathlib import Path
 
+from config.asking import NotYet, ask_again
 from config.errors import Stopped
 from config.settings import Settings
 from local.server import Running, is_alive, kill, send, wait_until_dead
@@ -33,14 +33,18 @@ def start(settings: Settings, folder: Path, notes: Path) -> str:
 
 def address_of(console: Child) -> str:
     """Where a console listens, as soon as it does; raises Stopped if it does not."""
-    deadline = time.monotonic() + LISTENS_S
-    while time.monotonic() < deadline:
+
+    def look() -> str:
         for line in console.log.read_text("utf-8", "replace").splitlines():
             if line.startswith(LISTENING):
                 return line.split()[1]
         console.raise_if_ended()
-        time.sleep(0.1)
-    raise Stopped(f"the console did not listen within {LISTENS_S:g} s: see {console.log}")
+        raise NotYet
+
+    try:
+        return ask_again(look, NotYet, 0.1, LISTENS_S)
+    except NotYet:
+        raise Stopped(f"the console did not listen within {LISTENS_S:g} s: see {console.log}") from None
 
 
 def stop(notes: Path) -> int:

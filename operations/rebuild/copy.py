@@ -20,9 +20,9 @@ from config.logs import EventLog
 from config.settings import LARGEST_RECORD_BYTES
 from operations.rebuild.input import list_schemas
 from operations.rebuild.place import Place
-from operations.sending.exactly_once import ExactlyOnce, Outgoing
 from topics import group_offsets
 from topics.cluster import all_there, describe, input_bytes
+from topics.exactly_once import ExactlyOnce, Outgoing
 from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES
 from topics.source import Sizes, Source

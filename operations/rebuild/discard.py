@@ -1,7 +1,6 @@
 """`wallet rebuild discard`: remove a shadow's topics, groups, tables and folder; the live pipeline stays untouched."""
 
 import shutil
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import closing
@@ -10,12 +9,13 @@ from dataclasses import asdict, dataclass
 import typer
 from confluent_kafka import KafkaError, KafkaException
 
+from config.asking import in_time
 from config.errors import NotReachable, Refused
 from operations.cli.output import as_line
 from operations.rebuild.place import Place, groups_of
 from operations.rebuild.switch import members
 from sinks import shadow
-from topics.cluster import ASK_S, describe
+from topics.cluster import ASK_PAUSE_S, ASK_S, describe
 from topics.names import Topics
 
 GONE = frozenset({KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_TOPIC_OR_PART})
@@ -114,8 +114,5 @@ def _delete_topics(place: Place, topics: list[str]) -> None:
         return
     _gone("topic", place.client.delete_topics(topics, operation_timeout=ASK_S, request_timeout=ASK_S))
     # Brokers may list deleted topics for a moment longer, and then a new shadow would be refused.
-    deadline = time.monotonic() + ASK_S
-    while time.monotonic() < deadline:
-        if not place.client.list_topics(timeout=ASK_S).topics.keys() & set(topics):
-            return
-        time.sleep(0.1)
+    listed = place.client.list_topics
+    in_time(lambda: not listed(timeout=ASK_S).topics.keys() & set(topics), ASK_PAUSE_S, ASK_S)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
 from operations.rebuild.place import Place
-from operations.sending.exactly_once import ExactlyOnce
 from operations.setup.init import create
 from operations.verify.cut import cuts
 from schemas.accepted import Accepted
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
 from streams.accepted import own, read_accepted
 from topics.cluster import describe, input_bytes, offsets, read_pipeline
+from topics.exactly_once import ExactlyOnce
 from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics, TopicSpec
 
 log = EventLog("operations.rebuild")

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config.decisions import Overdraft
@@ -17,7 +17,7 @@ from operations.cli.arguments import SINKS
 from operations.setup.init import create
 from sinks import shadow
 from sinks.postgres import connect
-from topics.clients import librdkafka
+from topics import clients
 from topics.cluster import describe, identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
 from topics.names import COMPACTED, Topics, TopicSpec
 from topics.topic_log import TopicLog
@@ -77,7 +77,7 @@ def write_record(settings: Settings, client: AdminClient, record: Record) -> Non
     if topic not in describe(client, [topic]):
         create(client, [TopicSpec(topic, 1, dict(COMPACTED))], settings.replication)
     failed: list[str] = []
-    producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True))
+    producer = clients.producer(settings, acks="all", enable_idempotence=True)
     try:
         producer.produce(
             topic,

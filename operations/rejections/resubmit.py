@@ -34,12 +34,12 @@ from operations.rejections.listing import (
     transaction_in,
 )
 from operations.sending.delivery import longest_message, may_send, paced
-from operations.sending.exactly_once import ExactlyOnce
 from operations.sending.generator import Record
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights
 from topics.cluster import describe, offsets_of, quiet_admin
+from topics.exactly_once import ExactlyOnce
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.source import Source

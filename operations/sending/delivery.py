@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Set
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin import AclOperation
 
 from config.errors import NotReachable
@@ -12,9 +12,8 @@ from config.settings import Settings
 from operations.cli.output import Advance
 from operations.sending.generator import Record
 from schemas.producer import queue
-from topics import rights
+from topics import clients, rights
 from topics.causes import because
-from topics.clients import librdkafka
 from topics.cluster import check, quiet_admin
 from topics.history import refuse_while_open
 from topics.names import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
@@ -51,15 +50,13 @@ def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> i
     """
     topic = Topics.of(settings).transactions
     failed: list[KafkaError] = []
-    producer = Producer(
-        librdkafka(
-            settings,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=20,
-            message_max_bytes=longest_message(settings),
-            queue_buffering_max_kbytes=262_144,
-        )
+    producer = clients.producer(
+        settings,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=20,
+        message_max_bytes=longest_message(settings),
+        queue_buffering_max_kbytes=262_144,
     )
 
     def confirmed(error: KafkaError | None, _: Message) -> None:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import typer
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from config.asking import in_time
 from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
@@ -19,11 +20,11 @@ from operations.sending.importing.producer import read_progress
 from schemas import registry
 from schemas.versions import SchemaIds
 from sinks.postgres import migrations
+from topics import clients, retention, rights
 from topics import history as open_input
-from topics import retention, rights
 from topics.causes import because
-from topics.clients import librdkafka
 from topics.cluster import (
+    ASK_PAUSE_S,
     ASK_S,
     FoundTopic,
     all_there,
@@ -166,11 +167,15 @@ def create(
         wanted, told = _unanswered(client, wanted) if wanted else (wanted, told)
     if wanted:
         raise NotReachable(f"Kafka did not create topic {wanted[0].topic}: {told}")
-    deadline = time.monotonic() + ASK_S
-    while lacking := names - (found := describe(client, names)).keys():
-        if time.monotonic() > deadline:
-            raise NotReachable(f"Kafka did not create topic {min(lacking)} in time: run it again")
-        time.sleep(0.1)
+    found = dict[str, FoundTopic]()
+
+    def has_all() -> bool:
+        nonlocal found
+        found = describe(client, names)
+        return names <= found.keys()
+
+    if not in_time(has_all, ASK_PAUSE_S, ASK_S):
+        raise NotReachable(f"Kafka did not create topic {min(names - found.keys())} in time: run it again")
     return found
 
 
@@ -219,9 +224,9 @@ def _write_first(settings: Settings, wanted: Pipeline) -> str:
     The order makes concurrent calls agree: 1. fence every other init, which aborts its open transaction and waits for
     one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
     """
-    producer = Producer(
-        librdkafka(settings, transactional_id=f"{settings.prefix}-init", transaction_timeout_ms=60_000),
-        logger=_unheard,
+    named = f"{settings.prefix}-init"
+    producer = clients.producer(
+        settings, logger=_unheard, transactional_id=named, transaction_timeout_ms=60_000
     )
     failed: list[KafkaError] = []
     try:

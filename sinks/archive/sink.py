@@ -12,9 +12,9 @@ from threading import Event, Thread
 import psycopg
 from prometheus_client import Counter, Gauge
 
+from config.asking import growing
 from config.errors import NotReachable
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from sinks.archive.compare import Advance
 from sinks.archive.seals import Month
@@ -100,7 +100,7 @@ class Keeper:
 
     def _run(self) -> None:
         try:
-            patience = self._patience()
+            pauses = growing(self._settings.retry_wait_s)
             while not self._stop.is_set():
                 try:
                     soon = self._look()
@@ -113,18 +113,15 @@ class Keeper:
                         reason = reason_to_wait(error, "the archive cannot continue")
                     log.warning("archive_waits", reason=reason)
                     self._observer.waiting(ArchiveSink.name, reason)
-                    patience.pause()
+                    self._stop.wait(next(pauses))
                 else:
-                    patience = self._patience()
+                    pauses = growing(self._settings.retry_wait_s)
                     self._observer.goes_on(ArchiveSink.name)
                     self._wait(soon)
         except BaseException as error:  # noqa: BLE001 - raised again by run, in the thread that called it
             log.warning("archive_stopped", reason=str(error) or type(error).__name__)
             self._failures.append(error)
             self._stop.set()
-
-    def _patience(self) -> Patience:
-        return Patience(self._settings.retry_wait_s, stop=self._stop)
 
     def _wait(self, soon: bool) -> None:
         """Wait for the bell or the schedule, but at least for a pause; `soon`: only for a pause."""

@@ -17,9 +17,9 @@ from typing import NamedTuple, Self
 
 import psycopg
 
+from config.asking import ask_again, growing
 from config.errors import Stopped
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from sinks.archive import complete as archive_complete
 from sinks.archive import seals
@@ -179,36 +179,42 @@ class Archive:
         One attempt makes readers and writers wait at most `WALLET_LOCK_TIMEOUT_MS` and the change itself; pauses
         between attempts grow. Raises LocksTaken after `WALLET_STARTUP_WAIT_S`.
         """
-        patience = Patience(self._settings.retry_wait_s, self._settings.startup_wait_s, stop, FIRST_PAUSE_S)
-        while True:
-            started = time.monotonic()
-            try:
-                with self.connection.transaction():
-                    row = self.connection.execute(
-                        "SELECT archive_month(%s, %s)", [month.first, self._settings.lock_timeout_ms]
-                    ).fetchone()
-                if not row or row[0] is None:
-                    return None
-            except BUSY as busy:
-                if patience.ended:
-                    raise LocksTaken(
-                        f"no locks within {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: "
-                        "look for a long transaction in pg_stat_activity; the next run moves it"
-                    ) from busy
-                log.info("move_waits_for_lock", month=month.name, attempts=patience.pauses + 1)
-                patience.pause()
-            else:
-                moved = Moved(
-                    month, row[0], (time.monotonic() - started) * 1_000 - row[0], patience.pauses + 1
-                )
-                log.info(
-                    "month_moved",
-                    month=month.name,
-                    waited_ms=round(moved.waited_ms, 1),
-                    took_ms=round(moved.took_ms, 1),
-                    attempts=moved.attempts,
-                )
-                return moved
+        attempts = 0
+
+        def attempt() -> Moved | None:
+            nonlocal attempts
+            attempts, started = attempts + 1, time.monotonic()
+            with self.connection.transaction():
+                row = self.connection.execute(
+                    "SELECT archive_month(%s, %s)", [month.first, self._settings.lock_timeout_ms]
+                ).fetchone()
+            if not row or row[0] is None:
+                return None
+            return Moved(month, row[0], (time.monotonic() - started) * 1_000 - row[0], attempts)
+
+        try:
+            moved = ask_again(
+                attempt,
+                BUSY,
+                growing(self._settings.retry_wait_s, FIRST_PAUSE_S),
+                self._settings.startup_wait_s,
+                stop,
+                waiting=lambda _: log.info("move_waits_for_lock", month=month.name, attempts=attempts),
+            )
+        except BUSY as busy:
+            raise LocksTaken(
+                f"no locks within {self._settings.startup_wait_s:g} s to move {month.name}, which is sealed: "
+                "look for a long transaction in pg_stat_activity; the next run moves it"
+            ) from busy
+        if moved:
+            log.info(
+                "month_moved",
+                month=month.name,
+                waited_ms=round(moved.waited_ms, 1),
+                took_ms=round(moved.took_ms, 1),
+                attempts=moved.attempts,
+            )
+        return moved
 
     # -- sealing and moving
 

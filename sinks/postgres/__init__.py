@@ -6,14 +6,15 @@ or the environment set; and in autocommit: open a transaction with `connection.t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
 
+from config.asking import ask_again, growing
 from config.errors import NotReachable, Refused, Stopped, WalletError
 from config.logs import EventLog
-from config.patience import Patience
 from config.settings import Settings
 from sinks.postgres.dsn import checked, refusal
 from sinks.postgres.poolers import refuse_shared_sessions
@@ -95,21 +96,26 @@ def connect(
     A server that falls silent later (`WALLET_POSTGRES_TIMEOUT_S`) is an OperationalError of psycopg.
     """
     wait_s = settings.startup_wait_s if wait_s is None else wait_s
-    patience = Patience(settings.retry_wait_s, wait_s)
-    while True:
-        try:
-            return _session(settings, role, name)
-        except psycopg.OperationalError as error:
-            reason = one_line(error)
-            if refused := refusal(reason):
-                raise refused from None
-            if patience.ended:
-                raise NotReachable(
-                    f"PostgreSQL did not answer within {wait_s:g} s: {reason}: start it, or set WALLET_POSTGRES"
-                ) from None
-            if not patience.pauses:
-                log.warning("waiting_for_postgres", reason=reason)
-            patience.pause()
+    said = count()
+
+    def say_once(error: psycopg.OperationalError) -> None:
+        if not next(said):
+            log.warning("waiting_for_postgres", reason=one_line(error))
+
+    try:
+        return ask_again(
+            lambda: _session(settings, role, name),
+            psycopg.OperationalError,
+            growing(settings.retry_wait_s),
+            wait_s,
+            unless=lambda error: refusal(one_line(error)),
+            waiting=say_once,
+        )
+    except psycopg.OperationalError as error:
+        reason = one_line(error)
+        raise refusal(reason) or NotReachable(
+            f"PostgreSQL did not answer within {wait_s:g} s: {reason}: start it, or set WALLET_POSTGRES"
+        ) from None
 
 
 def one_line(error: psycopg.Error) -> str:

@@ -6,14 +6,16 @@ time.
 """
 
 import random
-import time
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from itertools import count
 from threading import Event
 
 import psycopg
 from psycopg import sql
 
+from config.asking import ask_again
 from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
@@ -71,26 +73,24 @@ def make_months(
 
 
 def _make(connection: Connection, month: date, settings: Settings, unless_sealed: bool, stop: Event) -> bool:
-    deadline = time.monotonic() + settings.startup_wait_s
-    while True:
-        try:
-            return _try_to_make(connection, month, settings.lock_timeout_ms)
-        except BUSY as busy:
-            if time.monotonic() > deadline:
-                raise Stopped(
-                    f"no lock on wallets within {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
-                    "look for a long transaction in pg_stat_activity"
-                ) from busy
-            log.info("month_waits_for_lock", month=month)
-            # Random, so that several sinks do not try in step.
-            if stop.wait(random.uniform(0.1, 1.0) * LONGEST_PAUSE_S):  # noqa: S311 - spreads retries, guards nothing
-                raise NotReachable("stopped while another session held a lock on wallets") from None
-        except psycopg.errors.ObjectNotInPrerequisiteState as sealed:
-            if unless_sealed:
-                return False
-            raise Stopped(
-                f"rows of {month:%Y-%m} cannot be written: {sealed.diag.message_primary}"
-            ) from sealed
+    def say(_: psycopg.Error) -> None:
+        log.info("month_waits_for_lock", month=month)
+
+    attempt = partial(_try_to_make, connection, month, settings.lock_timeout_ms)
+    ended = NotReachable("stopped while another session held a lock on wallets")
+    # Random, so that several sinks do not try in step.
+    pauses = (random.uniform(0.1, 1.0) * LONGEST_PAUSE_S for _ in count())  # noqa: S311 - guards nothing
+    try:
+        return ask_again(attempt, BUSY, pauses, settings.startup_wait_s, stop, waiting=say, stopped=ended)
+    except BUSY as busy:
+        raise Stopped(
+            f"no lock on wallets within {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
+            "look for a long transaction in pg_stat_activity"
+        ) from busy
+    except psycopg.errors.ObjectNotInPrerequisiteState as sealed:
+        if unless_sealed:
+            return False
+        raise Stopped(f"rows of {month:%Y-%m} cannot be written: {sealed.diag.message_primary}") from sealed
 
 
 def _try_to_make(connection: Connection, month: date, lock_timeout_ms: int) -> bool:

@@ -275,8 +275,8 @@ class Rig:
         level = "read_committed" if stable else "read_uncommitted"
         if level not in self._looking:
             # One for all looks of a test: to make a client costs more than what it is asked.
-            conf = looking(self.settings, self.settings.group, isolation_level=level) | {"log_level": 0}
-            self._looking[level] = Consumer(conf)
+            group = self.settings.group
+            self._looking[level] = looking(self.settings, group, log_level=0, isolation_level=level)
         try:
             there = self._looking[level].committed([TopicPartition(topic, at) for at in partitions], LOOK_S)
             if not any(one.error for one in there):

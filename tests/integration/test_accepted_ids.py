@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 import streams.writer
 from audit.report import Report
@@ -48,7 +48,7 @@ from tests.integration.verify_copies import decided, verified, written
 from tests.ledgers import running as sinks
 from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
-from topics.clients import librdkafka, looking, transactional
+from topics.clients import librdkafka, looking, member, transactional
 from topics.cluster import read_pipeline
 from topics.names import Topics
 from topics.source import Source
@@ -72,12 +72,8 @@ def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) ->
     pipeline = read_pipeline(settings)
     assert pipeline
     with (
-        closing(
-            Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
-        ) as offsets_of,
-        closing(
-            Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
-        ) as uncommitted,
+        closing(member(settings, settings.group)) as offsets_of,
+        closing(looking(settings, settings.group, isolation_level="read_uncommitted")) as uncommitted,
     ):
         parts = WriterParts(
             settings=settings,
@@ -434,7 +430,7 @@ def test_what_is_behind_an_open_transaction_in_the_topic_is_waited_for(scene: Sc
     theirs = scene.registers("was")
     scene.sends(theirs)
     batch = scene.records()
-    producer = Producer(transactional(scene.settings, f"{scene.settings.prefix}-another"))
+    producer = transactional(scene.settings, f"{scene.settings.prefix}-another")
     with writer_of(scene) as writer:
         producer.init_transactions(30)
         producer.begin_transaction()
@@ -454,7 +450,7 @@ def test_what_is_behind_an_open_transaction_in_the_topic_is_waited_for(scene: Sc
 @contextmanager
 def left_open(scene: Scene, one: Accepted, ends_after_s: float | None = None) -> Iterator[Producer]:
     """A record of a batch that Kafka has ended elsewhere, and left open here; for so long, or while this is entered."""
-    producer = Producer(transactional(scene.settings, f"{scene.settings.prefix}-left"))
+    producer = transactional(scene.settings, f"{scene.settings.prefix}-left")
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(scene.topics.pipeline, one.to_json(), one.key, 0)

@@ -223,8 +223,8 @@ def test_three_months_of_history_keep_their_dates_and_live_records_get_the_broke
 DIES_AT_ITS_SECOND_COMMIT = """
 import os, signal, sys
 from confluent_kafka import Producer
-from operations.sending import exactly_once
 from operations.main import main
+from topics import clients
 
 class Dying(Producer):
     commits = 0
@@ -235,7 +235,7 @@ class Dying(Producer):
         if self.commits == 2: os.kill(os.getpid(), signal.SIGKILL)
 
 when = sys.argv.pop(1)
-exactly_once.Producer = Dying
+clients.Producer = Dying
 main()
 """
 

@@ -12,6 +12,7 @@ from config.settings import Settings
 from operations.setup import init
 from tests.integration.pipelines import delete_topic, make_topics
 from tests.integration.workers import wait_until
+from topics import clients
 from topics.cluster import check, describe, quiet_admin, read_pipeline
 
 pytestmark = pytest.mark.integration
@@ -142,7 +143,7 @@ def test_a_transaction_of_init_that_kafka_ends_is_tried_again(
                 raise KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE, "ended", False, False, True))
             super().commit_transaction(timeout)
 
-    monkeypatch.setattr(init, "Producer", EndedOnce)
+    monkeypatch.setattr(clients, "Producer", EndedOnce)
     make_topics(kafka_only_settings)
     wanted = Pipeline.of(kafka_only_settings, 1)
     assert init.claim(kafka_only_settings, wanted) == (wanted, True)

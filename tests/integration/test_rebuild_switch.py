@@ -121,7 +121,7 @@ import os, signal, sys
 from confluent_kafka import Producer
 from operations.main import main
 from operations.rebuild import copy, run
-from operations.sending import exactly_once
+from topics import clients
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -139,7 +139,7 @@ def folded(place, folded=run._folded):
     return found
 
 if sys.argv.pop(1) == "copying":
-    copy.BATCH_RECORDS, exactly_once.Producer = 1_000, Dying
+    copy.BATCH_RECORDS, clients.Producer = 1_000, Dying
 else:
     run._folded = folded
 main()

@@ -76,7 +76,7 @@ def marks_left_out(stack: Stack) -> int:
 
 
 def is_offset_left(settings: Settings) -> bool:
-    reader = Consumer(looking(settings, settings.group))
+    reader = looking(settings, settings.group)
     try:
         reader.committed([TopicPartition(Topics.of(settings).transactions, PARTITION)], 5.0)
     except KafkaException as failure:

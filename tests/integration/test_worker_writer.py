@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import KafkaError, Producer
 
 from config.errors import Stopped
 from config.settings import Settings
@@ -31,7 +31,7 @@ from tests.integration.pipelines import (
     wallets_of,
 )
 from tests.reading import incoming, read_all
-from topics.clients import librdkafka, looking
+from topics.clients import librdkafka, looking, member
 from topics.cluster import quiet_admin
 from topics.names import Topics
 from topics.source import Source
@@ -52,8 +52,8 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
     """What a worker's writers share."""
     stopping = threading.Event()
     known_writers = writers(settings, stopping)
-    offsets_of = Consumer(librdkafka(settings, group_id=settings.group, enable_auto_commit=False))
-    uncommitted = Consumer(looking(settings, settings.group, isolation_level="read_uncommitted"))
+    offsets_of = member(settings, settings.group)
+    uncommitted = looking(settings, settings.group, isolation_level="read_uncommitted")
     parts = WriterParts(
         settings=settings,
         topics=Topics.of(settings),

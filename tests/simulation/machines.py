@@ -10,10 +10,11 @@ import pytest
 from confluent_kafka import Consumer as KafkaConsumer
 from rocksdict import Options
 
+from config import asking
 from config.settings import Settings
 from schemas.registry import Writers
 from schemas.versions import FIXED_IDS
-from streams import catchup, leftovers, reader, store, transaction, writer
+from streams import catchup, reader, store, transaction, writer
 from streams.parts import WriterParts
 from streams.store import StoreMemory
 from streams.writer import PartitionWriter
@@ -23,6 +24,7 @@ from tests.simulation.disk import Disk, Folder, Store, WriteBatch
 from tests.simulation.inputs import PIPELINE
 from tests.simulation.processes import Process, Stage
 from tests.simulation.producer import Producer
+from topics import clients, exactly_once
 from topics.names import Topics
 
 
@@ -91,6 +93,18 @@ class Machine:
         return self.process is None or self.process.ended
 
 
+class Never:
+    """Stands for the event that nobody sets: waiting for it takes no time."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def wait(self, seconds: float) -> bool:
+        """The clock moves."""
+        self._stage.clock.sleep(seconds)
+        return False
+
+
 def removed(stage: Stage, disks: Mapping[int, Disk], path: Folder, *, ignore_errors: bool) -> None:
     """A store's folder that was renamed."""
     assert path.name.endswith(".gone")
@@ -107,16 +121,17 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
         return Store(stage, disks[int(path.split("/")[1])])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transaction, "Producer", partial(Producer, broker))
-        patch.setattr(reader, "Consumer", partial(Consumer, broker))
+        patch.setattr(clients, "Producer", partial(Producer, broker))
+        patch.setattr(clients, "Consumer", partial(Consumer, broker))
         patch.setattr(store, "Rdict", opened)
         patch.setattr(store, "WriteBatch", WriteBatch)
         patch.setattr(catchup, "MANY_RECORDS", 2)
-        for module in (reader, leftovers):
-            patch.setattr(module, "ASK_PAUSE_S", 0.0)
+        patch.setattr(reader, "ASK_PAUSE_S", 0.0)
+        patch.setattr(exactly_once, "RETRY_PAUSE_S", 0.0)
         patch.setattr(writer, "TORN_PAUSE_S", 0.0)
         patch.setattr(writer, "TORN_LOOKS", 2)
         patch.setattr(store, "rmtree", partial(removed, stage, disks))
-        for module in (writer, transaction, reader, catchup, leftovers):
+        patch.setattr(asking, "NEVER", Never(stage))
+        for module in (asking, writer, transaction, reader, catchup):
             patch.setattr(module, "time", stage.clock)
         yield

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 import pytest
 from confluent_kafka import Message
 
-from config import patience
+from config import asking
 from config.errors import NotReachable
 from config.settings import Settings
 from sinks import batch, consumer, holdings, topic, writer
@@ -26,6 +26,7 @@ from tests.simulation.copying import copy, identity, reconcile
 from tests.simulation.group import Group, SinkConsumer
 from tests.simulation.postgres import At, Key, Postgres, Session
 from tests.simulation.processes import Process, Stage
+from topics import clients
 
 TOPIC = "simulated.ledger"
 SINK = LedgerSink(TOPIC)
@@ -281,15 +282,15 @@ class SinkRun:
             """The months and the migrations are tested on a real server."""
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(topic, "Consumer", partial(SinkConsumer, self.group))
+            patch.setattr(clients, "Consumer", partial(SinkConsumer, self.group))
             patch.setattr(topic, "slice_of", lambda **_: 2)
             patch.setattr(topic, "quiet_admin", nothing)
             patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
             patch.setattr(topic, "topic_id", lambda *_: "the topic")
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
-            for module in (consumer, holdings, patience, topic, writer):
+            for module in (asking, consumer, holdings, topic, writer):
                 patch.setattr(module, "time", stage.clock)
-            patch.setattr("config.patience.random.uniform", lambda _, most: most)
+            patch.setattr("config.asking.random.uniform", lambda _, most: most)
             for name in ("check", "make_months", "make_months_ahead", "refuse_missing_rights"):
                 patch.setattr(writer, name, nothing)
             patch.setattr(writer, "connect", connected)

@@ -13,11 +13,11 @@ from confluent_kafka import TopicPartition
 
 from config.errors import Refused
 from config.settings import Settings
-from operations.sending.exactly_once import ExactlyOnce
 from operations.sending.importing.lines import Dated
 from schemas.codec import frame
 from schemas.producer import FRAMING_BYTES, PARTITION_UA
 from topics import group_offsets
+from topics.exactly_once import ExactlyOnce
 from topics.names import Topics
 
 #: Most lines, and about how many bytes, in one Kafka transaction.

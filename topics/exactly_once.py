@@ -4,26 +4,59 @@ The order matters: 1. `open` fences every other writer with the same id and ends
 offsets, 3. write. A run that was fenced in between cannot commit.
 """
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from threading import Event
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 
+from config.asking import ask_again
 from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
-from topics.causes import FENCED, because, fatal_cause
-from topics.clients import Value, of_group, transactional
+from topics.causes import FENCED, because, error_in, fatal_cause
+from topics.clients import Value, looking, transactional
 
-log = EventLog("operations.sending")
+log = EventLog("topics.exactly_once")
 
 #: Seconds for one attempt of a call to Kafka.
 TRY_S = 10.0
-RETRY_PAUSE_S = 0.2
+RETRY_PAUSE_S = 0.1
 
 #: Value, key, partition, time in epoch milliseconds, headers.
 Outgoing = tuple[bytes | None, bytes | None, int, int, Sequence[tuple[str, bytes | None]]]
+
+
+def repeated(
+    call: Callable[[], object],
+    wait_s: float,
+    say: Callable[[str], object],
+    stop: Event | None = None,
+    stopped: Exception | None = None,
+) -> None:
+    """Make a call of a transactional producer, again while Kafka says that this helps; `say` gets its reason.
+
+    A time-out leaves the outcome unknown, and the same call made again finds it out. For the rest see `ask_again`.
+    Raises KafkaException, or SystemError with one as its cause (`topics.causes.error_in`).
+    """
+    ask_again(
+        call,
+        (KafkaException, SystemError),
+        RETRY_PAUSE_S,
+        wait_s,
+        stop,
+        unless=lambda failure: not error_in(failure).retriable(),
+        waiting=lambda failure: say(error_in(failure).name()),
+        stopped=stopped,
+    )
+
+
+def abandon(producer: Producer) -> None:
+    """Close a transactional producer without waiting: the next one, or the time-out, ends an open transaction."""
+    # A fenced producer raises when it is closed; the C layer raises SystemError.
+    with suppress(KafkaException, SystemError):
+        producer.purge()
+        producer.close()
 
 
 class ExactlyOnce:
@@ -35,8 +68,8 @@ class ExactlyOnce:
         self._patience_s = 2 * settings.transaction_timeout_s
         self._taken_over, self._again = taken_over, again
         # We report being fenced ourselves.
-        self._producer = Producer(transactional(settings, name, **more) | {"log_level": 0})
-        self._offsets_of = of_group(settings, group)
+        self._producer = transactional(settings, name, log_level=0, **more)
+        self._offsets_of = looking(settings, group)
 
     def open(self) -> None:
         """Fence another run and wait until its transaction has ended; raises NotReachable."""
@@ -59,16 +92,12 @@ class ExactlyOnce:
             self._asked(
                 lambda: self._producer.send_offsets_to_transaction([*offsets], group, TRY_S), "the progress"
             )
-        # A time-out leaves the outcome unknown, so repeat the same call until it is known.
         self._asked(lambda: self._producer.commit_transaction(TRY_S), "a commit")
 
     def close(self) -> None:
         """Close without waiting: the next run, or the time-out, ends an open transaction."""
         self._offsets_of.close()
-        # A fenced producer raises on close; from the C layer it is a SystemError.
-        with suppress(KafkaException, SystemError):
-            self._producer.purge()
-            self._producer.close()
+        abandon(self._producer)
 
     def _produce(self, topic: str, record: Outgoing) -> None:
         value, key, partition, at_ms, headers = record
@@ -82,21 +111,18 @@ class ExactlyOnce:
                 return
 
     def _asked(self, ask: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + self._patience_s
-        while True:
-            try:
-                ask()
-            except KafkaException as failure:
-                error: KafkaError = failure.args[0]
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise self._told(failure, what) from None
-                log.warning("waiting_for_kafka", what=what.replace(" ", "_"), reason=error.name())
-                time.sleep(RETRY_PAUSE_S)
-            else:
-                return
+        named = what.replace(" ", "_")
+        try:
+            repeated(
+                ask,
+                self._patience_s,
+                lambda reason: log.warning("waiting_for_kafka", what=named, reason=reason),
+            )
+        except (KafkaException, SystemError) as failure:
+            raise self._told(failure, what) from None
 
-    def _told(self, failure: KafkaException, what: str) -> WalletError:
-        error = fatal_cause(self._producer, failure.args[0], TRY_S)
+    def _told(self, failure: KafkaException | SystemError, what: str) -> WalletError:
+        error = fatal_cause(self._producer, error_in(failure), TRY_S)
         if error.code() in FENCED:
             return Stopped(
                 f"{self._taken_over}; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: {self._again}"
