@@ -159,6 +159,7 @@ def _links(read: Iterable[Read]) -> "list[Link]":
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     extract = TraceContextTextMapPropagator().extract
+    # Many records of one producer have the same parent, which need not be read again.
     seen, links = set[bytes](), dict[tuple[int, int], Link]()
     for _, _, headers in read:
         parent = dict(headers).get(PARENT) if headers else None

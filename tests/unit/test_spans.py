@@ -193,16 +193,19 @@ def test_the_environment_names_the_service(collector: Collector, monkeypatch: py
     ],
 )
 def test_a_link_to_each_trace_that_a_producer_told(
-    collector: Collector, headers: list[Headers], linked: set[int]
+    collector: Collector, headers: list[Headers], linked: set[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     one = told_of(collector, *((0, offset, each) for offset, each in enumerate(headers)))
     assert one.links == ids(*linked)
     assert len(one.span.links) == len(linked)
+    assert not caplog.records, "what a producer sends is not for the log"
 
 
 def test_links_are_bounded_and_no_tracestate_is_kept(collector: Collector) -> None:
     state = ("tracestate", b"vendor=" + b"x" * 100)
-    one = told_of(collector, *((0, n, [("traceparent", parent(n + 1)), state]) for n in range(1_000)))
+    malformed: tuple[int, int, Headers] = (0, 0, [("traceparent", b"no trace")])
+    traced = ((0, n, [("traceparent", parent(n)), state]) for n in range(1, 1_000))
+    one = told_of(collector, malformed, *traced)
     assert one.links == ids(*range(1, 1 + spans.MOST))
     assert not any(link.trace_state for link in one.span.links)
 
@@ -216,7 +219,9 @@ def test_all_spans_come_and_none_afterwards(collector: Collector) -> None:
     with spans.exported("sink", "wallet"):
         for offset in range(spans.QUEUE_SPANS // 2):
             spans.batch("wallet.ledger", "wallet.sink.ledger", [(0, offset, ())], 0.0, sink="ledger")
-    spans.batch("wallet.ledger", "wallet.sink.ledger", [(0, 10_000, ())], 0.0, sink="ledger")
+    after = iter([(0, 10_000, ())])
+    spans.batch("wallet.ledger", "wallet.sink.ledger", after, 0.0, sink="ledger")
+    assert list(after), "it was looked at"
     assert [one.attributes["wallet.first_offset"] for one in collector.told] == [
         *range(spans.QUEUE_SPANS // 2)
     ]
