@@ -19,7 +19,7 @@ _SECRETS = re.compile(
     re.IGNORECASE,
 )
 #: Libraries that log every connection at INFO.
-_TALKATIVE = ("aiokafka", "faust", "mode", "asyncio", "httpx", "urllib3")
+_TALKATIVE = ("aiokafka", "faust", "mode", "asyncio", "httpx", "opentelemetry", "urllib3")
 #: Prefixes of the lines in which each of Faust's dozen services logs its start and stop.
 _SERVICE = "[^"
 

@@ -1,7 +1,7 @@
 """Every setting of the project in one place, typed, read from `WALLET_*` variables and a `.env` file.
 
-Nothing else in the project reads the environment. `docs/settings.md` describes each setting; a test fails if one is
-missing there.
+Nothing else in the project reads these. (`OTEL_*` are OpenTelemetry's own: vitals/spans.py.) `docs/settings.md`
+describes each setting; a test fails if one is missing there.
 """
 
 from functools import cache

@@ -1,8 +1,9 @@
 """What one PostgreSQL transaction writes: records with their rows, and the positions that move with them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import psycopg
 
@@ -11,6 +12,7 @@ from sinks.positions import Move
 from sinks.postgres import Connection
 from sinks.sink import Record, Rows, Sink
 from sinks.tables import copy, reconcile
+from topics.source import Headers
 
 
 class Batch(NamedTuple):
@@ -31,6 +33,12 @@ class Batch(NamedTuple):
     def partitions(self) -> set[int]:
         """All partitions whose positions are checked."""
         return {move.partition for move in self.moves} | self.others.keys()
+
+    def read(self) -> Iterator[tuple[int, int, Headers]]:
+        """Partition, offset and headers of each record."""
+        for record in chain(self.replayed, self.fresh):
+            # Of a record that was read they are a list, of values as bytes.
+            yield record.partition() or 0, record.offset() or 0, cast("Headers", record.headers() or ())
 
     def only(self, partitions: Collection[int]) -> "Batch":
         """The part of the batch in these partitions."""

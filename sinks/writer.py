@@ -26,6 +26,7 @@ from sinks.postgres.migrations import check
 from sinks.postgres.months import make_months, make_months_ahead, months_of
 from sinks.sink import Sink
 from sinks.tables import refuse_missing_rights
+from vitals import spans
 
 log = EventLog("sinks.writer")
 
@@ -96,7 +97,9 @@ class Writer:
         written = self._until_done(lambda: self._write_what_is_missing(prepared))
         if written:
             batch = prepared.batch
-            self._observer.wrote(self._sink.name, batch.records, time.monotonic() - started)
+            took_s, group = time.monotonic() - started, self._settings.sink_group(self._sink.name)
+            self._observer.wrote(self._sink.name, batch.records, took_s)
+            spans.batch(self._sink.topic, group, batch.read(), took_s, sink=self._sink.name)
             tables = [*prepared.fresh.tables, *prepared.replayed.tables]
             newest_ms = batch.fresh[-1].timestamp()[1] if batch.fresh else None
             self._observer.rows(self._sink.name, tables, newest_ms)

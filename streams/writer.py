@@ -26,6 +26,7 @@ from streams.reader import Progress
 from streams.store import Cursor, PartitionStore
 from streams.transaction import PartitionProducer
 from topics.source import Source
+from vitals import spans
 
 log = EventLog("streams.writer")
 
@@ -240,7 +241,16 @@ class PartitionWriter:
         store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)
         # 4. The position, last: what is skipped from now on is in Kafka and in the store.
         self.next_offset = outputs.next_offset
-        counters.posted(outputs, time.monotonic() - started)
+        took_s = time.monotonic() - started
+        counters.posted(outputs, took_s)
+        spans.batch(
+            fold.topic,
+            self._parts.settings.group,
+            ((self.partition, record.offset, record.headers) for record in records),
+            took_s,
+            posted=len(outputs.entries),
+            rejected=len(outputs.rejections),
+        )
 
     def _until_ahead(self, records: list[Source]) -> tuple[list[Source], Source | None]:
         latest_ms = (time.time() + self._parts.settings.max_clock_ahead_s) * 1000

@@ -22,8 +22,11 @@ def worker(processes: Processes = 1) -> None:
 
         raise typer.Exit(run(processes, current(), "worker"))
     from streams import worker as streaming
+    from vitals import spans
 
-    raise typer.Exit(streaming.run(current()))
+    settings = current()
+    with spans.exported("worker", settings.prefix):
+        raise typer.Exit(streaming.run(settings))
 
 
 def sink(
@@ -41,6 +44,7 @@ def sink(
 
         raise typer.Exit(run(processes, current(), "sink", name))
     from sinks import consumer
+    from vitals import spans
     from vitals.ending import END_S, end_within, ended_by
 
     stop = threading.Event()
@@ -53,7 +57,9 @@ def sink(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told_to_stop)
-    consumer.run(current(), SINKS if name == "all" else (name,), stop, _open_input)
+    settings = current()
+    with spans.exported("sink", settings.prefix):
+        consumer.run(settings, SINKS if name == "all" else (name,), stop, _open_input)
     raise typer.Exit(ended_by(signals))
 
 
