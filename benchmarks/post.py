@@ -22,15 +22,15 @@ from pydantic import SecretStr
 
 from benchmarks.end_to_end import Running
 from benchmarks.filling import wallet_name
-from benchmarks.latency import in_process, percentiles
+from benchmarks.latency import WARM_UP_S, in_process, percentiles
 from benchmarks.measurement import PATIENCE_S
 from config.errors import Stopped
 from operations.demo.running import address_of
 
 #: How long a request may wait for its outcome.
 WAIT_S = 30
-#: Not counted: Kafka's and PostgreSQL's programs get warm.
-WARM_S = 20.0
+#: First, at a quarter of the rate, and not counted: Kafka's program compiles itself for half a minute.
+WARM_S = 40.0
 #: An offset that no input of ours reaches.
 NEVER = 1_000_000_000
 POST = (
@@ -48,7 +48,7 @@ def measure(pipeline: Running, rate: int, waiting: int, seconds: float) -> dict[
     with _console(pipeline) as (address, token):
         work = (address, token, pipeline.wallets, rate, waiting, seconds)
         with in_process(_post, *work) as sender:
-            if not sender.poll(PATIENCE_S + WARM_S + seconds + WAIT_S):
+            if not sender.poll(PATIENCE_S + WARM_S + WARM_UP_S + seconds + WAIT_S):
                 raise Stopped(f"not all POSTs were answered within {PATIENCE_S:g} s after the last")
             times, answers = sender.recv()
     if set(answers) != {201}:
@@ -138,23 +138,23 @@ async def _run(
     client: _Client, token: str, wallets: int, rate: int, waiting: int, seconds: float
 ) -> tuple[list[float], Counter[int]]:
     others = [asyncio.create_task(_wait(client, NEVER + number)) for number in range(waiting)]
-    await asyncio.sleep(waiting / 1_000)
     answers: Counter[int] = Counter()
     times: list[float] = []
+    slow = rate / 4
+    plan = [number / slow for number in range(int(WARM_S * slow))]
+    plan += [WARM_S + number / rate for number in range(int((WARM_UP_S + seconds) * rate))]
     began = time.monotonic()
 
-    async def one(number: int) -> None:
-        status = await client.ask(_request(client.host, token, wallet_name(number % wallets)))
-        planned = began + number / rate
-        answers[status] += 1
-        if planned >= began + WARM_S:
-            times.append(time.monotonic() - planned)
+    async def one(at_s: float, wallet: str) -> None:
+        answers[await client.ask(_request(client.host, token, wallet))] += 1
+        if at_s >= WARM_S + WARM_UP_S:
+            times.append(time.monotonic() - began - at_s)
 
     sent = []
-    for number in range(int(rate * (WARM_S + seconds))):
-        if (ahead_s := began + number / rate - time.monotonic()) > 0:
+    for number, at_s in enumerate(plan):
+        if (ahead_s := began + at_s - time.monotonic()) > 0:
             await asyncio.sleep(ahead_s)
-        sent.append(asyncio.create_task(one(number)))
+        sent.append(asyncio.create_task(one(at_s, wallet_name(number % wallets))))
     await asyncio.gather(*sent)
     for other in others:
         other.cancel()
@@ -163,7 +163,7 @@ async def _run(
 
 async def _wait(client: _Client, offset: int) -> None:
     """Ask for the outcome of a record that does not come, again and again."""
-    await asyncio.sleep(random.uniform(0, offset % 10))
+    await asyncio.sleep(random.uniform(0, WARM_S))
     while True:
         await client.ask(WAIT.format(offset=offset, wait_s=WAIT_S, host=client.host).encode())
 

@@ -93,8 +93,13 @@ class PartitionProducer:
             raise Interrupted
         try:
             open_ = partial(self._producer.init_transactions, OPEN_TRY_S)
-            say = self._saying(log.info, "transactions_wait")
-            repeated(open_, self._settings.stall_s, say, stopping, Interrupted())
+            repeated(
+                open_,
+                self._settings.stall_s,
+                lambda reason: log.info("transactions_wait", partition=self._partition, reason=reason),
+                stopping,
+                Interrupted(),
+            )
         except KafkaException as failure:
             error: KafkaError = failure.args[0]
             if refused := forbidden(error, self._settings, self._partition):
@@ -223,7 +228,11 @@ class PartitionProducer:
         """
         metadata = self._offsets_of.consumer_group_metadata()
         send = partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S)
-        repeated(send, self._settings.transaction_timeout_s, self._saying(log.warning, "offsets_wait"))
+        repeated(
+            send,
+            self._settings.transaction_timeout_s,
+            lambda reason: log.warning("offsets_wait", partition=self._partition, reason=reason),
+        )
 
     def _flush(self) -> int:
         """Send what is queued; returns how many records were not confirmed in time."""
@@ -241,13 +250,14 @@ class PartitionProducer:
         self._flush()
         asked_at = time.monotonic()
         commit = partial(self._producer.commit_transaction, self._settings.transaction_timeout_s)
-        repeated(commit, deadline - asked_at, self._saying(log.warning, "commit_wait"))
+        repeated(
+            commit,
+            deadline - asked_at,
+            lambda reason: log.warning("commit_wait", partition=self._partition, reason=reason),
+        )
         # Only the time shows that librdkafka has sent it again: it logs the closed connection at a level that is off,
         # and calls no `error_cb`.
         self.is_spent = time.monotonic() - asked_at >= SENT_AGAIN_S
-
-    def _saying(self, say: Callable[..., None], event: str) -> Callable[[str], None]:
-        return lambda reason: say(event, partition=self._partition, reason=reason)
 
     def _end_failed(self, error: KafkaError) -> None:
         """Raise what became of a transaction that did not commit; roll it back if possible."""

@@ -9,7 +9,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from config.errors import ConfigurationError
 from config.settings import Settings
 from local.state import free_port
 from operations.sending.generator import Record
@@ -169,14 +168,17 @@ def test_a_collector_that_does_not_answer_holds_up_nothing(
         assert_exact(settings)
 
 
-@pytest.mark.parametrize("command", ["worker", "sink"])
-def test_without_the_extra_who_asks_for_spans_is_refused(
-    plain_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+def test_without_the_extra_a_pipeline_runs_without_spans(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
-    refused = Worker(plain_settings, tmp_path / "refused.log", ("-c", BARE, command))
-    assert refused.wait() == ConfigurationError.exit_code
-    assert refused.text() == (
-        "wallet: OTEL_TRACES_EXPORTER asks for spans, which need optional libraries: install wallet-ledger[otel], "
-        "or unset it\n"
-    )
+    settings = small(settings)
+    initialise(settings)
+    with Rig(settings, tmp_path) as rig:
+        for command in ("worker", "sink"):
+            rig.workers.append(Worker(settings, tmp_path / f"{command}.log", ("-c", BARE, command)))
+        rig.upstream.send(credits_of(1, 21))
+        wait_until(lambda: rows(settings) == 20, "the rows are written")
+        for one in rig.workers:
+            assert one.events("not_tracing"), one.told()
+        assert_exact(settings)

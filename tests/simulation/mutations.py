@@ -49,7 +49,7 @@ def broken(mutation: Mutation) -> Iterator[None]:
 _DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)\n"
 _SEND_OFFSETS = "                self._flush()\n                self._send_offsets(offsets)\n"
 _SEND_OFFSETS_FIRST = "                self._send_offsets(offsets)\n                self._look_back()\n"
-_INIT = "repeated(open_, self._settings.stall_s, say, stopping, Interrupted())\n"
+_INIT = "partial(self._producer.init_transactions, OPEN_TRY_S)\n"
 _COMMIT = "            self._commit()\n"
 _COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
@@ -293,7 +293,7 @@ MUTATIONS = (
     Mutation(
         "init_transactions is left out",
         play_workers,
-        (Edit(PartitionProducer.open, _INIT, "pass\n"),),
+        (Edit(PartitionProducer.open, _INIT, "list\n"),),
         _NOT_THROUGH,
     ),
     Mutation(

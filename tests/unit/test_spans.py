@@ -104,19 +104,16 @@ def test_what_we_cannot_do_is_refused_at_the_start(
 
 
 @pytest.mark.parametrize("lacking", ["opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"])
-def test_without_the_extra_who_asks_for_spans_is_refused(
-    lacking: str, monkeypatch: pytest.MonkeyPatch
+def test_without_the_extra_there_are_no_spans_and_the_log_says_so(
+    lacking: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(ENDPOINT, SOMEWHERE[ENDPOINT])
     for name in [name for name in sys.modules if name.startswith(lacking)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, lacking, None)
-    with pytest.raises(ConfigurationError) as refused, spans.exported("worker", "wallet"):
-        pytest.fail("it began")
-    assert str(refused.value) == (
-        "OTEL_EXPORTER_OTLP_ENDPOINT asks for spans, which need optional libraries: install wallet-ledger[otel], "
-        "or unset it"
-    )
+    with caplog.at_level("WARNING"), spans.exported("worker", "wallet"):
+        assert spans._tracer is None
+    assert "not_tracing" in caplog.text
 
 
 def test_while_they_are_off_nothing_is_imported_and_no_record_looked_at() -> None:
@@ -198,7 +195,9 @@ def test_a_link_to_each_trace_that_a_producer_told(
     one = told_of(collector, *((0, offset, each) for offset, each in enumerate(headers)))
     assert one.links == ids(*linked)
     assert len(one.span.links) == len(linked)
-    assert not caplog.records, "what a producer sends is not for the log"
+    assert {record.name for record in caplog.records} <= {"vitals.spans"}, (
+        "what a producer sends is not for the log"
+    )
 
 
 def test_links_are_bounded_and_no_tracestate_is_kept(collector: Collector) -> None:
