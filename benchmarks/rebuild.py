@@ -10,14 +10,14 @@ from streams.catchup import CatchUp
 from streams.partitions import OPENING_AT_ONCE
 from streams.reader import Progress
 from streams.store import Identity, PartitionStore, StoreMemory
-from streams.worker import spare_the_collector
 from topics.names import Topics
+from vitals.collecting import few_collections
 
 
 def measure(place: Place, settings: Settings) -> Measurement:
     """Rebuild all partitions from a pipeline's `ledger` and `balances`, in this process, as a worker does."""
-    spare_the_collector()
-    return of_this_process("rebuild of the stores, records", lambda: _rebuild(place, settings))
+    with few_collections():
+        return of_this_process("rebuild of the stores, records", lambda: _rebuild(place, settings))
 
 
 def _rebuild(place: Place, settings: Settings) -> int:

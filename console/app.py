@@ -1,5 +1,6 @@
 """The application: routes, problems, and what it opens at the start and closes at the end."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config.logs import EventLog
 from config.settings import Settings
@@ -24,6 +25,9 @@ from console.metrics import route_of
 from console.problems import Problem
 
 log = EventLog("console")
+
+POSTING = "/api/v1/transactions"
+_USUAL_WAIT = re.compile(rb"(?:wait_s=(\d{1,2}(?:\.\d{1,3})?))?")
 
 DESCRIPTION = (
     "Wallets, balances, statements and outcomes. int64 (amounts, balances, sequences, offsets) are strings, times are "
@@ -76,7 +80,44 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
-    return app, Guard(app, settings)
+    return app, Guard(Shortcut(app), settings)
+
+
+class Shortcut:
+    """Answers POST /transactions, where requests are many: the framework's way to it costs three times what it does.
+
+    Whatever is unusual goes to the framework, which has the same function and says what is wrong.
+    """
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._route = next(
+            route for route in api.router.routes if getattr(route, "endpoint", None) is api.post
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass the request on."""
+        wait_s = _usual_wait_s(scope) if scope["type"] == "http" and scope["path"] == POSTING else None
+        if wait_s is None:
+            await self._app(scope, receive, send)
+            return
+        scope["app"], scope["route"] = self._app, self._route
+        request = Request(scope, receive)
+        try:
+            response = await api.post(request, self._app.state.live, wait_s)
+        except Problem as problem:
+            response = problem.response()
+        except Exception as failure:  # noqa: BLE001 - as the framework would
+            response = await _unexpected(request, failure)
+        await response(scope, receive, send)
+
+
+def _usual_wait_s(scope: Scope) -> float | None:
+    usual = _USUAL_WAIT.fullmatch(scope["query_string"])
+    if scope["method"] != "POST" or usual is None:
+        return None
+    wait_s = float(usual[1] or 0)
+    return wait_s if wait_s <= api.MOST_WAIT_S else None
 
 
 def openapi(settings: Settings) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from config.errors import WalletError
 from config.logs import EventLog
 from config.settings import Settings
 from console.following import Follower
+from console.outcomes import Source
 from topics.clients import looking
 from topics.cluster import ASK_S, all_there, offsets_of, quiet_admin
 from topics.names import Topics
@@ -60,6 +61,8 @@ class Freshness(Thread):
         self._settings, self._ledger, self._rejections, self._stopping = settings, ledger, rejections, stop
         self._names = Topics.of(settings)
         self._partitions = {at: Partition() for at in range(settings.partitions)}
+        #: When the newest look began whose answers are here, by the monotonic clock.
+        self.looked_at = 0.0
         self.samples: deque[Sample] = deque(maxlen=MOST_SAMPLES)
         #: Why the last look failed; None if it did not.
         self.problem: str | None = "it was not asked yet"
@@ -73,6 +76,10 @@ class Freshness(Thread):
     def lag(self) -> dict[int, tuple[int, int]]:
         """By partition: up to where the worker has committed, and the end of the input."""
         return {at: (one.decided, one.input_end) for at, one in self._partitions.items()}
+
+    def has_not(self, source: Source, asked_at: float) -> bool:
+        """Whether a look that began after `asked_at` has seen that the input does not reach this position."""
+        return self.looked_at > asked_at and source[1] >= self._partitions[source[0]].input_end
 
     # -- the thread
 
@@ -103,6 +110,7 @@ class Freshness(Thread):
                     consumer.close()
 
     def _look(self, admin: AdminClient, consumer: Consumer) -> None:
+        began_at = time.monotonic()
         names, partitions = self._names, [*self._partitions]
         input_ends = offsets_of(admin, [(names.transactions, at) for at in partitions])
         # 1. What is decided, 2. then the ends of the topics: in this order.
@@ -122,6 +130,7 @@ class Freshness(Thread):
             if partition.pending is None and at in committed:
                 partition.pending = committed[at], ends[names.ledger, at], ends[names.rejections, at]
             self._pass(at, partition)
+        self.looked_at = began_at
 
     def _pass(self, at: int, partition: Partition) -> None:
         """What is pending is seen, once the followers have passed both ends."""

@@ -166,7 +166,7 @@ class Live:
 
     async def outcome(self, source: Source, wait_s: float) -> Outcome | None:
         """The outcome of a record; None while it is pending. Problem 404 if there is no record."""
-        freshness = self.freshness
+        freshness, asked_at = self.freshness, time.monotonic()
         self._must_have(source)
         if (known := self.outcomes.get(source)) is not None:
             return known
@@ -174,7 +174,8 @@ class Live:
             if (known := await self.outcomes.wait(source, wait_s)) is not None:
                 return known
             if source[1] >= freshness.decided(source[0]):
-                if await self._search(Finder.is_record, source) is False:
+                absent = freshness.has_not(source, asked_at)
+                if absent or await self._search(Finder.is_record, source) is False:
                     where = position(*source)
                     raise not_found(f"the input has no record at {where}", source=where)
                 return None

@@ -16,6 +16,7 @@ from config.settings import Settings
 from console import guard
 from console.app import application
 from console.metrics import ConsoleReport
+from vitals.collecting import few_collections
 from vitals.ending import END_S, end_within, ended_by
 from vitals.health import reported
 
@@ -66,7 +67,8 @@ def run(settings: Settings) -> int:
         shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         typer.echo(f"console {shown}{'' if settings.console_writes else ' (read-only)'}")
         log.info("listening", address=shown, writes=settings.console_writes)
-        server.run([listener])
+        with few_collections():
+            server.run([listener])
     end_within(END_S, lambda: None, ended_by(signals))
     return ended_by(signals)
 

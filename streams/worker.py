@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import signal
 import sys
 import threading
@@ -24,6 +23,7 @@ from topics import rights
 from topics.clients import looking, member
 from topics.cluster import check, identity, quiet_admin
 from topics.names import Topics
+from vitals.collecting import few_collections
 from vitals.ending import END_S, end_now, end_within, ended_by
 from vitals.health import observed
 
@@ -53,7 +53,7 @@ def run(settings: Settings) -> int:
     # Never subscribes: transactions use its group metadata to include the offsets.
     offsets_of = member(settings, settings.group)
     uncommitted = looking(settings, settings.group, isolation_level="read_uncommitted")
-    spare_the_collector()
+    sys.setswitchinterval(SWITCH_S)
     give_buffers_back()
     stopping, rebalancing = threading.Event(), threading.Event()
     with numbered_folder(settings.state_dir) as folder:
@@ -74,7 +74,8 @@ def run(settings: Settings) -> int:
             working=threading.Semaphore(settings.batch_threads),
         )
         try:
-            return asyncio.run(_run(parts))
+            with few_collections():
+                return asyncio.run(_run(parts))
         finally:
             offsets_of.close()
             uncommitted.close()
@@ -85,14 +86,6 @@ def _needed(settings: Settings, topics: Topics) -> rights.Needed:
     # With a registry, the accepted ids are written to the pipeline topic.
     own = {topics.transactions: rights.READ, topics.pipeline: both if settings.registry else rights.READ}
     return own | dict.fromkeys(topics.partitioned[1:], both)
-
-
-def spare_the_collector() -> None:
-    """Collect cyclic garbage far less often: a batch makes tens of thousands of tuples, and no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    sys.setswitchinterval(SWITCH_S)
 
 
 def give_buffers_back() -> None:

@@ -1,6 +1,5 @@
 """Judge the partitions of an audit, in one or several processes, and combine the results."""
 
-import gc
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from topics.cluster import offsets_of, quiet_admin
 from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES, Topics
 from topics.source import Source
+from vitals.collecting import few_collections
 
 #: Seconds between updates of the bar from the processes.
 LOOK_S = 0.5
@@ -172,7 +172,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
             yield from records
 
     contract, done = contract_of(topics.transactions, task.pipeline, task.ids, task.accepted), 0
-    with readers(task.settings, task.pipeline.max_record_bytes) as opened, _few_collections():
+    with readers(task.settings, task.pipeline.max_record_bytes) as opened, few_collections():
         for span in spans:
             audit = PartitionAudit(
                 contract,
@@ -193,17 +193,3 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
             done += span.source - span.begin
     found.cpu_s = time.process_time() - began_s
     return found
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Run the garbage collector far less often: a batch creates tuples by the 10,000, and no cycles."""
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*before)
