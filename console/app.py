@@ -97,7 +97,7 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        wait_s = _usual_wait_s(scope) if scope["type"] == "http" and scope["path"] == POSTING else None
+        wait_s = usual_wait_s(scope) if scope["type"] == "http" and scope["path"] == POSTING else None
         if wait_s is None:
             await self._app(scope, receive, send)
             return
@@ -112,7 +112,8 @@ class Shortcut:
         await response(scope, receive, send)
 
 
-def _usual_wait_s(scope: Scope) -> float | None:
+def usual_wait_s(scope: Scope) -> float | None:
+    """How long a POST may wait for its outcome; None if the framework has to look at the request."""
     usual = _USUAL_WAIT.fullmatch(scope["query_string"])
     if scope["method"] != "POST" or usual is None:
         return None

@@ -74,7 +74,7 @@ class Console:
         assert answer.status == 200, (path, answer.status, answer.body)
         return answer.json
 
-    def post(self, one: object, wait_s: float = 30, token: str = TOKEN) -> Answer:
+    def post(self, one: object, wait_s: float | str = 30, token: str = TOKEN) -> Answer:
         """A transaction."""
         headers = JSON | {"Authorization": f"Bearer {token}"}
         return self.ask(f"/api/v1/transactions?wait_s={wait_s}", "POST", one, headers)

@@ -115,6 +115,21 @@ def test_a_transaction_is_answered_with_the_entry_that_the_ledger_holds(place: S
     assert place.console.get(f"/outcomes/{partition}/{offset}") == found
 
 
+def test_the_shortcut_and_the_framework_answer_a_post_alike(place: Scene) -> None:
+    headers = JSON | {"Authorization": f"Bearer {TOKEN}"}
+    answers = [
+        place.console.ask(f"/api/v1/transactions?wait_s=30{more}", "POST", transaction(name), headers)
+        for name, more in (("shortcut", ""), ("framework", "&more=1"))
+    ]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert {tuple(answer.headers) for answer in answers} == {tuple(answers[0].headers)}
+    assert {tuple(answer.json["entry"]) for answer in answers} == {tuple(answers[0].json["entry"])}
+    for wait_s in ("31", "nan", "-1", "x"):
+        refused = place.console.post(transaction("refused"), wait_s=wait_s)
+        assert (refused.status, refused.json["detail"].partition(":")[0]) == (400, "wait_s"), wait_s
+    assert place.console.ask("/api/v1/transactions", "DELETE", headers=headers).status == 405
+
+
 def test_each_outcome_has_its_status(place: Scene) -> None:
     first = transaction("statuses")
     posted = place.console.post(first)

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from console import api, encoding, guard, jobs, live
-from console.app import openapi
+from console.app import openapi, usual_wait_s
 from console.database import Database
 from console.decoding import decoded
 from console.feeds import WalletFeed
@@ -457,3 +457,23 @@ def test_what_is_not_ours_came_with_its_licence() -> None:
     for name in ("htmx", "uPlot"):
         assert (static / f"{name}.LICENSE").read_text().strip()
         assert [*static.glob(f"{name}*.js")]
+
+
+@pytest.mark.parametrize(
+    ("query", "wait_s"),
+    [
+        (b"", 0.0),
+        (b"wait_s=5", 5.0),
+        (b"wait_s=0.25", 0.25),
+        (b"wait_s=30", 30.0),
+        *(
+            (unusual, None)
+            for unusual in (b"wait_s=31", b"wait_s=-1", b"wait_s=1e1", b"wait_s=", b"wait_s=nan", b"a=1")
+        ),
+    ],
+)
+def test_a_post_takes_the_shortcut_only_if_nothing_about_it_is_unusual(
+    query: bytes, wait_s: float | None
+) -> None:
+    assert usual_wait_s({"method": "POST", "query_string": query}) == wait_s
+    assert usual_wait_s({"method": "GET", "query_string": query}) is None
