@@ -29,6 +29,8 @@ else
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt -r requirements-build.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 endif
+	@# Scripts that run in this environment import the sources by name, from any folder. A wheel brings no such names.
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/wallet-sources.pth"
 	@touch $@
 
 KEEP :=
