@@ -34,6 +34,7 @@ from topics.names import (
     GROWTH_BYTES,
     KAFKA_MESSAGE_BYTES,
     LOG_APPEND_TIME,
+    TIMESTAMP_TYPE,
     Topics,
     TopicSpec,
     derived_message_bytes,
@@ -77,6 +78,11 @@ class FoundTopic:
 
     partitions: int
     config: dict[str, str]
+
+    @property
+    def on_brokers_time(self) -> bool:
+        """Whether records get the broker's time; if not, they keep their own."""
+        return self.config.get(TIMESTAMP_TYPE) == LOG_APPEND_TIME[TIMESTAMP_TYPE]
 
 
 @dataclass(frozen=True)

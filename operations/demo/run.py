@@ -16,6 +16,7 @@ from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations.cli import context
+from operations.cli.arguments import SINKS
 from operations.cli.children import Child, Children, stopping_on_signals
 from operations.cli.output import as_line, progress, until_done
 from operations.demo import running
@@ -141,7 +142,7 @@ def _remove(settings: Settings, prefix: str) -> None:
     client = quiet_admin(settings)
     topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
     answers = list(client.delete_topics(topics).values()) if topics else []
-    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in ("ledger", "snapshots", "rejections"))]
+    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in SINKS)]
     answers += list(client.delete_consumer_groups(groups).values())
     for answer in answers:
         if (failure := answer.exception(30)) is not None:

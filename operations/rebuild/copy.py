@@ -217,8 +217,7 @@ class Copy:
         self._incoming.assign(dict(enumerate(self.copied)))
 
     def _appended_times(self) -> bool:
-        config = describe(self._place.client, [self._from])[self._from].config
-        return config.get("message.timestamp.type") == "LogAppendTime"
+        return describe(self._place.client, [self._from])[self._from].on_brokers_time
 
     def _largest(self) -> int:
         """The largest record that is copied as it is; larger ones are TOO_LARGE in both pipelines."""

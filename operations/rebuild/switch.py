@@ -28,7 +28,7 @@ from sinks import shadow
 from sinks.postgres import connect
 from topics import group_offsets
 from topics.cluster import all_there, describe
-from topics.names import TIMESTAMP_TYPE, Topics
+from topics.names import LOG_APPEND_TIME, Topics
 from topics.topic_settings import alter
 
 #: Producers are taken to be stopped when nothing came for this long.
@@ -155,9 +155,8 @@ def _verified(place: Place) -> Report:
 def _open_to_upstream(place: Place) -> None:
     """From now on records get the broker's time, as in the live input."""
     topic = place.shadow.input or ""
-    live = describe(place.client, [place.input])[place.input].config.get(TIMESTAMP_TYPE)
-    if live == "LogAppendTime":
-        alter(place.client, topic, {TIMESTAMP_TYPE: live})
+    if describe(place.client, [place.input])[place.input].on_brokers_time:
+        alter(place.client, topic, LOG_APPEND_TIME)
 
 
 def _outcome(

@@ -261,7 +261,7 @@ def _done_before(settings: Settings, since: datetime, stop: Event) -> set[str]:
     client = quiet_admin(settings)
     ends = offsets_of(client, [(topic, at) for at in range(settings.partitions)])
     starts: dict[int, int | None] = {at: found.begin for (_, at), found in ends.items()}
-    if describe(client, [topic])[topic].config.get("message.timestamp.type") == "LogAppendTime":
+    if describe(client, [topic])[topic].on_brokers_time:
         starts = offsets_at(settings, range(settings.partitions), since - CLOCKS_DIFFER)
     done: set[str] = set()
     with closing(Incoming(settings, topic)) as incoming:

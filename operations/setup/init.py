@@ -41,7 +41,7 @@ from topics.cluster import (
 from topics.history import CREATE_TIME, is_open
 from topics.incoming import Incoming
 from topics.lag import First
-from topics.names import TIMESTAMP_TYPE, Topics, TopicSpec
+from topics.names import LOG_APPEND_TIME, TIMESTAMP_TYPE, Topics, TopicSpec
 from topics.topic_settings import alter
 
 #: What to do about the input's times: leave them, open it for history, or open it to live records.
@@ -317,7 +317,7 @@ def open_to_upstream(
             f"an import is unfinished at line {progress.done} of {progress.lines}: run it again to finish it, or add "
             "--yes to leave out the rest forever"
         )
-    alter(client, name, {TIMESTAMP_TYPE: "LogAppendTime"})
+    alter(client, name, LOG_APPEND_TIME)
     return [f"topic {name} is open to upstream: {TIMESTAMP_TYPE}=LogAppendTime"]
 
 

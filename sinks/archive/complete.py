@@ -17,8 +17,9 @@ from sinks.postgres import Connection
 from sinks.sink import Record, damaged
 from topics import group_offsets
 from topics.cluster import ASK_S, describe, quiet_admin
+from topics.history import CREATE_TIME
 from topics.lag import First, OpenInput
-from topics.names import LOG_APPEND_TIME, Topics
+from topics.names import Topics
 from topics.topic_log import TopicLog
 
 
@@ -93,11 +94,11 @@ def _to_come(
         )
     topic = Topics.of(settings).transactions
     told = describe(quiet_admin(settings), [topic])
-    kind = told[topic].config.get("message.timestamp.type") if topic in told else None
-    if kind != LOG_APPEND_TIME["message.timestamp.type"]:
+    if topic not in told or not told[topic].on_brokers_time:
+        kind = CREATE_TIME if topic in told else "not found"
         return dict.fromkeys(
             partitions,
-            f"the input {topic} is open for history ({kind or 'not found'}): run `wallet init --open` when all is sent",
+            f"the input {topic} is open for history ({kind}): run `wallet init --open` when all is sent",
         )
     found = dict[int, str]()
     with (
