@@ -1,14 +1,22 @@
 """A tiny OpenTelemetry collector: takes OTLP over HTTP, in protobuf, and keeps the spans."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any, NamedTuple
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+
+def nothing_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unset every variable of OpenTelemetry that this test's environment has."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
 
 
 class Told(NamedTuple):

@@ -1,6 +1,5 @@
 """A real worker and real sinks tell a collector of their batches, and are not held up by one that is not there."""
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,7 +12,7 @@ from config.settings import Settings
 from local.state import free_port
 from operations.sending.generator import Record
 from operations.setup.init import initialise
-from tests.collector import Collector, Told, collecting
+from tests.collector import Collector, Told, collecting, nothing_asks
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, small, transaction, wait_until
 from tests.integration.workers import Worker
@@ -29,8 +28,7 @@ BARE = "import sys; sys.modules['opentelemetry.sdk'] = None; from operations.mai
 
 @pytest.fixture(autouse=True)
 def _nothing_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
+    nothing_asks(monkeypatch)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from typer.main import get_command
 from config import errors
 from config.errors import WalletError
 from operations import main
+from tests.rooms import ROOMS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -148,18 +149,7 @@ def test_every_python_example_compiles(page: Path, code: str) -> None:
 
 def _errors_of_ours() -> dict[str, int]:
     """Every error class in the rooms, with its exit code."""
-    for room in (
-        "config",
-        "schemas",
-        "topics",
-        "vitals",
-        "streams",
-        "sinks",
-        "audit",
-        "console",
-        "operations",
-        "local",
-    ):
+    for room in ROOMS:
         for module in walk_packages([str(ROOT / room)], f"{room}."):
             if not module.name.endswith("__main__"):
                 import_module(module.name)

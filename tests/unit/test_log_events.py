@@ -5,19 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.rooms import ROOMS
+
 ROOT = Path(__file__).parents[2]
-ROOMS = (
-    "config",
-    "schemas",
-    "topics",
-    "vitals",
-    "streams",
-    "sinks",
-    "audit",
-    "console",
-    "operations",
-    "local",
-)
 LEVELS = {
     "debug": "debug",
     "info": "info",

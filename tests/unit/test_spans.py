@@ -1,6 +1,5 @@
 """Spans: who asks for them, what is refused, what they hold, and that they hold nothing up."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import ConfigurationError
-from tests.collector import Collector, Told, collecting
+from tests.collector import Collector, Told, collecting, nothing_asks
 from topics.source import Headers
 from vitals import spans
 
@@ -23,8 +22,7 @@ SOMEWHERE = {ENDPOINT: "http://127.0.0.1:4318"}
 
 @pytest.fixture(autouse=True)
 def _nothing_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("OTEL_")]:
-        monkeypatch.delenv(name)
+    nothing_asks(monkeypatch)
 
 
 @pytest.fixture
