@@ -1,11 +1,11 @@
 """The application: routes, problems, and what it opens at the start and closes at the end."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +28,7 @@ log = EventLog("console")
 
 POSTING = "/api/v1/transactions"
 _USUAL_WAIT = re.compile(rb"(?:wait_s=(\d{1,2}(?:\.\d{1,3})?))?")
+_USUAL_OUTCOME = re.compile(r"/api/v1/outcomes/([0-9]{1,10})/([0-9]{1,19})")
 
 DESCRIPTION = (
     "Wallets, balances, statements and outcomes. int64 (amounts, balances, sequences, offsets) are strings, times are "
@@ -84,27 +85,28 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
 
 
 class Shortcut:
-    """Answers POST /transactions, where requests are many: the framework's way to it costs three times what it does.
+    """Answers what many ask for: the framework's way to these functions costs three times what they do.
 
-    Whatever is unusual goes to the framework, which has the same function and says what is wrong.
+    Whatever is unusual goes to the framework, which has the same functions and says what is wrong.
     """
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._route = next(
-            route for route in api.router.routes if getattr(route, "endpoint", None) is api.post
-        )
+        self._routes = {getattr(route, "endpoint", None): route for route in api.router.routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
-        wait_s = usual_wait_s(scope) if scope["type"] == "http" and scope["path"] == POSTING else None
-        if wait_s is None:
+        asked = usual(scope) if scope["type"] == "http" else None
+        if asked is None:
             await self._app(scope, receive, send)
             return
-        scope["app"], scope["route"] = self._app, self._route
-        request = Request(scope, receive)
+        scope["app"], scope["route"] = self._app, self._routes[asked.function]
+        request, live = Request(scope, receive), self._app.state.live
         try:
-            response = await api.post(request, self._app.state.live, wait_s)
+            if asked.source is None:
+                response = await api.post(request, live, asked.wait_s)
+            else:
+                response = await api.outcome(live, *asked.source, asked.wait_s)
         except Problem as problem:
             response = problem.response()
         except Exception as failure:  # noqa: BLE001 - as the framework would
@@ -112,13 +114,25 @@ class Shortcut:
         await response(scope, receive, send)
 
 
-def usual_wait_s(scope: Scope) -> float | None:
-    """How long a POST may wait for its outcome; None if the framework has to look at the request."""
-    usual = _USUAL_WAIT.fullmatch(scope["query_string"])
-    if scope["method"] != "POST" or usual is None:
+class Usual(NamedTuple):
+    """A request that takes the shortcut: how long it may wait for an outcome, and of which record, if not its own."""
+
+    function: Callable[..., Awaitable[Response]]
+    wait_s: float
+    source: tuple[str, str] | None = None
+
+
+def usual(scope: Scope) -> Usual | None:
+    """A POST of a transaction, or a question for an outcome; None if the framework has to look at the request."""
+    wait = _USUAL_WAIT.fullmatch(scope["query_string"])
+    wait_s = float(wait[1] or 0) if wait else api.MOST_WAIT_S + 1
+    if wait_s > api.MOST_WAIT_S:
         return None
-    wait_s = float(usual[1] or 0)
-    return wait_s if wait_s <= api.MOST_WAIT_S else None
+    if scope["method"] == "POST" and scope["path"] == POSTING:
+        return Usual(api.post, wait_s)
+    if scope["method"] == "GET" and (of := _USUAL_OUTCOME.fullmatch(scope["path"])):
+        return Usual(api.outcome, wait_s, (of[1], of[2]))
+    return None
 
 
 def openapi(settings: Settings) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def test_a_transaction_is_answered_with_the_entry_that_the_ledger_holds(place: S
     assert place.console.get(f"/outcomes/{partition}/{offset}") == found
 
 
-def test_the_shortcut_and_the_framework_answer_a_post_alike(place: Scene) -> None:
+def test_the_shortcut_and_the_framework_answer_alike(place: Scene) -> None:
     headers = JSON | {"Authorization": f"Bearer {TOKEN}"}
     answers = [
         place.console.ask(f"/api/v1/transactions?wait_s=30{more}", "POST", transaction(name), headers)
@@ -124,6 +124,12 @@ def test_the_shortcut_and_the_framework_answer_a_post_alike(place: Scene) -> Non
     assert [answer.status for answer in answers] == [201, 201]
     assert {tuple(answer.headers) for answer in answers} == {tuple(answers[0].headers)}
     assert {tuple(answer.json["entry"]) for answer in answers} == {tuple(answers[0].json["entry"])}
+    posted = answers[0].json["source"].replace(":", "/")
+    never = f"{posted.split('/')[0]}/1000000000"
+    for path in (posted, never, "2147483648/0", "7/0", "0/9223372036854775808"):
+        asked = [place.console.ask(f"/api/v1/outcomes/{path}{more}") for more in ("", "?more=1")]
+        seen = {(one.status, one.body, tuple(one.headers)) for one in asked}
+        assert len(seen) == 1, (path, [(one.status, one.body) for one in asked])
     for wait_s in ("31", "nan", "-1", "x"):
         refused = place.console.post(transaction("refused"), wait_s=wait_s)
         assert (refused.status, refused.json["detail"].partition(":")[0]) == (400, "wait_s"), wait_s

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from console import api, encoding, guard, jobs, live
-from console.app import openapi, usual_wait_s
+from console.app import openapi, usual
 from console.database import Database
 from console.decoding import decoded
 from console.feeds import WalletFeed
@@ -472,8 +472,23 @@ def test_what_is_not_ours_came_with_its_licence() -> None:
         ),
     ],
 )
-def test_a_post_takes_the_shortcut_only_if_nothing_about_it_is_unusual(
+def test_requests_take_the_shortcut_only_if_nothing_about_them_is_unusual(
     query: bytes, wait_s: float | None
 ) -> None:
-    assert usual_wait_s({"method": "POST", "query_string": query}) == wait_s
-    assert usual_wait_s({"method": "GET", "query_string": query}) is None
+    def taken(method: str, path: str) -> tuple[float, tuple[str, str] | None] | None:
+        found = usual({"method": method, "path": f"/api/v1/{path}", "query_string": query})
+        return found and (found.wait_s, found.source)
+
+    is_usual = wait_s is not None
+    assert taken("POST", "transactions") == ((wait_s, None) if is_usual else None)
+    assert taken("GET", "outcomes/3/70") == ((wait_s, ("3", "70")) if is_usual else None)
+    for method, path in (
+        ("GET", "transactions"),
+        ("HEAD", "outcomes/3/70"),
+        ("POST", "outcomes/3/70"),
+        ("GET", "outcomes/3/-1"),
+        ("GET", "outcomes/3/7/0"),
+        ("GET", "outcomes/3/\u0667"),
+        ("GET", "outcomes/3/70\n"),
+    ):
+        assert taken(method, path) is None, (method, path)
