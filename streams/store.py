@@ -116,6 +116,9 @@ class StoreMemory:
         options.set_block_based_table_factory(blocks)
         options.set_write_buffer_manager(self.write_buffers)
         options.set_write_buffer_size(self._write_buffer)
+        # So that a file's filter (1.25 bytes an id, 60 on disk) fits into a shard of the cache, which may have no more
+        # than 512 KB. Otherwise it is read again for each look-up.
+        options.set_target_file_size_base(16 * 1024 * 1024)
         # The newest ids are still in memory: a filter there saves the search for ids that are new.
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(0.1)

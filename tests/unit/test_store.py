@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from random import Random
 from threading import Event
 from uuid import UUID
 
@@ -171,6 +172,7 @@ def test_a_store_that_cannot_be_opened_anew_after_it_was_filled_can_be_closed(tm
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from random import Random
 from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from streams.store import Cursor, Identity, PartitionStore, StoreMemory
@@ -428,3 +430,27 @@ def test_a_balance_is_found_while_another_thread_evicts_or_remembers_it(tmp_path
         write(store, {b"a": balance(b"a")}, {}, Cursor())
         store._cache = Evicting(store._cache if cached else {})
         assert store.balance(b"a") == balance(b"a")
+
+
+def read_bytes() -> int:
+    """What this process has read so far, from wherever."""
+    return int(Path("/proc/self/io").read_text().split("rchar:")[1].split()[0])
+
+
+@pytest.mark.full
+def test_an_unknown_id_is_answered_from_filters_that_stay_in_memory(tmp_path: Path) -> None:
+    dice = Random(1)
+    with opened(tmp_path / "store") as store:
+        for _ in range(125):
+            store.write(
+                {}, {}, {dice.randbytes(40): Known(dice.randbytes(32), 0) for _ in range(8_000)}, Cursor()
+            )
+        store._db.compact_range(None, None)
+        unknown = [[dice.randbytes(40) for _ in range(500)] for _ in range(40)]
+        for ids in unknown[:20]:
+            assert store.known(ids) == {}
+        before = read_bytes()
+        for ids in unknown[20:]:
+            store.known(ids)
+        # One filter in a hundred is mistaken, and a block is then read; a filter that is read again has 325 KB or more.
+        assert read_bytes() - before < 20 * 500 // 50 * 8_192
