@@ -19,8 +19,9 @@ from config.logs import EventLog
 from config.settings import Settings
 from console.following import Follower
 from console.outcomes import Source
+from topics import group_offsets
 from topics.clients import looking
-from topics.cluster import ASK_S, all_there, offsets_of, quiet_admin
+from topics.cluster import all_there, offsets_of, quiet_admin
 from topics.names import Topics
 
 log = EventLog("console.freshness")
@@ -115,19 +116,18 @@ class Freshness(Thread):
         input_ends = offsets_of(admin, [(names.transactions, at) for at in partitions])
         # 1. What is decided, 2. then the ends of the topics: in this order.
         committed = {
-            one.partition: max(0, one.offset)
-            for one in consumer.committed(
-                [TopicPartition(names.transactions, at) for at in partitions], ASK_S
-            )
-            if one.error is None
+            at: max(0, one.offset)
+            for at, one in group_offsets.asked_by(
+                consumer, [TopicPartition(names.transactions, at) for at in partitions]
+            ).items()
         }
         ends = all_there(
             admin, [(topic, at) for topic in (names.ledger, names.rejections) for at in partitions]
         )
         for at, partition in self._partitions.items():
             partition.input_end = input_ends[names.transactions, at].end
-            partition.decided = committed.get(at, partition.decided)
-            if partition.pending is None and at in committed:
+            partition.decided = committed[at]
+            if partition.pending is None:
                 partition.pending = committed[at], ends[names.ledger, at], ends[names.rejections, at]
             self._pass(at, partition)
         self.looked_at = began_at

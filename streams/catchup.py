@@ -27,7 +27,7 @@ from streams.leftovers import Leftovers
 from streams.reader import Isolation, PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
 from topics.names import Topics
-from topics.tail import tail_starts
+from topics.tail import newest
 
 log = EventLog("streams.catchup")
 
@@ -249,13 +249,8 @@ class CatchUp:
 
     def _last(self, reader: PartitionReader, topic: str, of: Callable[[Message], T | None]) -> T | None:
         """What our last record in a topic says, None if there is none; searches backwards from the end."""
-        for start in tail_starts(reader.end(topic).begin, reader.end(topic).end):
-            last = None
-            for batch in reader.read({topic: start}):
-                last = next((said for message in reversed(batch) if (said := of(message)) is not None), last)
-            if last is not None:
-                return last
-        return None
+        there = reader.end(topic)
+        return newest(there.begin, there.end, lambda start: reader.read({topic: start}), of)
 
     def _refuse_skipped(self, reader: PartitionReader, handled: int, committed: int) -> None:
         """Stop if the group's offset has moved past records that have neither entry nor rejection."""

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from config.errors import Stopped
 from config.settings import Settings
 from streams.reader import until_told
+from topics import group_offsets
 from topics.causes import DENIED, because
 from topics.names import Topics
 
@@ -118,15 +119,11 @@ class OpenTransactions:
         """Whether the group's offset waits for the end of a transaction."""
         asked = [TopicPartition(self._topics.transactions, self._partition)]
         # Ask without waiting first: so a slow coordinator is not mistaken for one that waits.
-        (at,) = self._uncommitted.committed(asked, ASK_S)
-        if at.error is not None:
-            raise KafkaException(at.error)
+        group_offsets.asked_by(self._uncommitted, asked)
         try:
-            (at,) = self._committed.committed(asked, OFFSET_S)
+            group_offsets.asked_by(self._committed, asked, OFFSET_S)
         except KafkaException as failure:
             if failure.args[0].code() in WAITS:
                 return True
             raise
-        if at.error is not None and at.error.code() not in WAITS:
-            raise KafkaException(at.error)
-        return at.error is not None
+        return False

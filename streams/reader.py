@@ -11,6 +11,7 @@ from config.asking import ask_again
 from config.errors import Stopped
 from config.settings import Settings
 from streams.endings import Interrupted, forbidden
+from topics import group_offsets
 from topics.clients import looking
 from topics.cluster import Offsets, passes
 from topics.consuming import consume, ready
@@ -118,13 +119,9 @@ class PartitionReader:
     def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""
 
-        def ask() -> TopicPartition:
-            at = self._consumer.committed([TopicPartition(topic, self.partition)], ASK_S)[0]
-            if at.error is not None:
-                raise KafkaException(at.error)
-            return at
-
-        offset = self._asked(ask, "the group's offset").offset
+        asked = [TopicPartition(topic, self.partition)]
+        found = self._asked(lambda: group_offsets.asked_by(self._consumer, asked), "the group's offset")
+        offset = found[self.partition].offset
         return offset if offset >= 0 else None
 
     def _asked(self, ask: Callable[[], T], what: str) -> T:

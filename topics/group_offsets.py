@@ -63,7 +63,9 @@ def _told(
 ) -> dict[int, TopicPartition]:
     reader = looking(settings, group, log_level=0, isolation_level=level)
     try:
-        return ask_again(lambda: _asked(reader, asked), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts)
+        return ask_again(
+            lambda: asked_by(reader, asked), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts
+        )
     except KafkaException as failure:
         error: KafkaError = failure.args[0]
         # A missing right is not reported either: librdkafka keeps looking for the coordinator.
@@ -74,8 +76,14 @@ def _told(
         reader.close()
 
 
-def _asked(reader: Consumer, asked: list[TopicPartition]) -> dict[int, TopicPartition]:
-    found = reader.committed(asked, ASK_S)
+def asked_by(
+    reader: Consumer, asked: Sequence[TopicPartition], wait_s: float = ASK_S
+) -> dict[int, TopicPartition]:
+    """What a consumer's group has committed for these partitions of one topic, asked once; below 0 if nothing.
+
+    A read-committed consumer waits for open transactions. Raises KafkaException, also for a single partition's error.
+    """
+    found = reader.committed([*asked], wait_s)
     for one in found:
         if one.error is not None:
             raise KafkaException(one.error)

@@ -15,12 +15,11 @@ from aiokafka.errors import KafkaError
 
 from config.errors import NotReachable
 from config.settings import Settings
-from topics import security
+from topics import security, tail
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
 from topics.lag import First
 from topics.source import Source
-from topics.tail import tail_starts
 
 T = TypeVar("T")
 
@@ -131,13 +130,8 @@ class Incoming:
 
     def newest(self, partition: int, begin: int, end: int) -> First | None:
         """The last record from `begin` to `end` (excluded), searched backwards, or None."""
-        for start in tail_starts(begin, end):
-            last = None
-            for records in self.runs(partition, start, end):
-                last = records[-1].offset
-            if last is not None:
-                return self.first(partition, last, end)
-        return None
+        last = tail.newest(begin, end, lambda start: self.runs(partition, start, end), lambda one: one.offset)
+        return None if last is None else self.first(partition, last, end)
 
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:
         """The time of the first record at or after each position; None if there is none before the end.

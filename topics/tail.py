@@ -1,17 +1,42 @@
-"""Where to look for the newest record of a partition: the last offsets may be transaction marks."""
+"""Look for the newest record of a partition from its end backwards: the last offsets may be transaction marks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 #: The first window, and the growth factor of the next ones.
 TAIL_OFFSETS, TAIL_GROWTH = 16, 16
 
+R = TypeVar("R")
+T = TypeVar("T")
 
-def tail_starts(begin: int, end: int) -> Iterator[int]:
+
+def tail_starts(begin: int, end: int, window: int = TAIL_OFFSETS, growth: int = TAIL_GROWTH) -> Iterator[int]:
     """The starts of growing windows before `end`, the last one at `begin`; none if `begin` is `end`."""
-    window = TAIL_OFFSETS
     while begin < end:
         start = max(begin, end - window)
         yield start
         if start == begin:
             return
-        window *= TAIL_GROWTH
+        window *= growth
+
+
+def newest(
+    begin: int,
+    end: int,
+    read: Callable[[int], Iterable[Iterable[R]]],
+    of: Callable[[R], T | None],
+    either: Callable[[T, T], T] = lambda _, later: later,
+) -> T | None:
+    """What `of` says of the newest record from `begin` to `end` (excluded) of which it says something, or None.
+
+    `read` returns the records from an offset to `end`, in runs. Of two that are found together, `either` chooses.
+    """
+    for start in tail_starts(begin, end):
+        found: T | None = None
+        for run in read(start):
+            for record in run:
+                if (said := of(record)) is not None:
+                    found = said if found is None else either(found, said)
+        if found is not None:
+            return found
+    return None

@@ -20,7 +20,7 @@ from topics.clients import Value, looking
 from topics.cluster import passes
 from topics.consuming import consume, ready
 from topics.names import Topics
-from topics.tail import tail_starts
+from topics.tail import newest
 
 ASK_S = 10.0
 #: Entries to take from librdkafka at a time, and seconds to wait for them.
@@ -144,13 +144,7 @@ class TopicLog:
 
     def last_before(self, partition: int, begin: int, end: int) -> Message | None:
         """The last committed record from `begin` to `end` (excluded), searched backwards."""
-        for start in tail_starts(begin, end):
-            last = None
-            for messages in self.slices(partition, start, end):
-                last = messages[-1]
-            if last is not None:
-                return last
-        return None
+        return newest(begin, end, lambda start: self.slices(partition, start, end), lambda message: message)
 
     def slices(
         self, partition: int, begin: int, end: int, most: int = SLICE_RECORDS

@@ -26,10 +26,11 @@ from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, EPOCH, TYPES, LedgerEntry
 from topics.cluster import Offsets, agreed, offsets_of, quiet_admin
 from topics.names import Topics
+from topics.tail import tail_starts
 from topics.topic_log import TopicLog
 
 MICROSECOND = timedelta(microseconds=1)
-#: Stretches of the backward scan, in offsets: the first one, and the factor by which they grow.
+#: Windows of the backward scan, in offsets: the first one, and the factor by which they grow.
 FIRST_STRETCH, GROWTH = 2_000, 4
 
 
@@ -123,16 +124,15 @@ class Scan:
     def newest_before(self, bound: int, count: int) -> list[LedgerEntry]:
         """The newest entries of the wallet before this offset, newest first."""
         newest: list[LedgerEntry] = []
-        end, stretch = bound, FIRST_STRETCH
+        end = bound
         with progress("looking back", bound - self.log.begin) as advance:
-            while end > self.log.begin and len(newest) < count:
-                begin = max(self.log.begin, end - stretch)
+            for begin in tail_starts(self.log.begin, bound, FIRST_STRETCH, GROWTH):
                 found: deque[LedgerEntry] = deque(maxlen=count - len(newest))
                 found.extend(self._entries(begin, end))
                 newest += reversed(found)
-                end, stretch = begin, stretch * GROWTH
+                end = begin
                 advance(bound - end)
-                if newest and newest[-1].sequence == 1:
+                if len(newest) == count or (newest and newest[-1].sequence == 1):
                     break
         return newest
 

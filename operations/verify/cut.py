@@ -8,6 +8,7 @@ and every input record with an outcome before 2. is before 3.
 
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import NamedTuple
 
 from confluent_kafka import Message
@@ -19,7 +20,7 @@ from schemas.codec import HEADER_BYTES, decode_entry
 from topics import group_offsets, rejections
 from topics.cluster import Offsets, all_there, offsets_of
 from topics.names import Topics
-from topics.tail import tail_starts
+from topics.tail import newest
 from topics.topic_log import TopicLog
 
 
@@ -42,7 +43,7 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     topics = Topics.of(settings)
     derived = (topics.ledger, topics.rejections, topics.snapshots, topics.balances)
     # 1. What is decided.
-    newest = _newest_sources(settings, client, topics, partitions)
+    sources = _newest_sources(settings, client, topics, partitions)
     committed = group_offsets.offsets(settings, topics.transactions, partitions)
     # 2. Where its outcomes end.
     begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
@@ -53,7 +54,7 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     for at in partitions:
         there = inputs[topics.transactions, at]
         # A source beyond the input is forged: ignore it here; the audit reports it as a difference.
-        decided = max(committed[at] or 0, newest[at] if newest[at] <= there.end else 0, there.begin)
+        decided = max(committed[at] or 0, sources[at] if sources[at] <= there.end else 0, there.begin)
         found.append(
             Cut(
                 at,
@@ -91,24 +92,12 @@ def _newest_sources(
     settings: Settings, client: AdminClient, topics: Topics, partitions: Sequence[int]
 ) -> dict[int, int]:
     """One past the source of the newest outcome of each partition, read-committed; 0 if there is none."""
-    newest = dict.fromkeys(partitions, 0)
+    sources = dict.fromkeys(partitions, 0)
     for topic in (topics.ledger, topics.rejections):
         ends = offsets_of(client, [(topic, at) for at in partitions])
         with closing(TopicLog(settings, topic)) as log:
             for (_, at), found in ends.items():
-                newest[at] = max(newest[at], _newest_source(log, topics, at, found) + 1)
-    return newest
-
-
-def _newest_source(log: TopicLog, topics: Topics, partition: int, at: Offsets) -> int:
-    """The newest source in one partition of a topic; -1 if there is none."""
-    for start in tail_starts(at.begin, at.end):
-        sources = [
-            source
-            for messages in log.slices(partition, start, at.end)
-            for message in messages
-            if (source := source_of(topics, message)) is not None
-        ]
-        if sources:
-            return max(sources)
-    return -1
+                read = partial(log.slices, at, end=found.end)
+                source = newest(found.begin, found.end, read, partial(source_of, topics), max)
+                sources[at] = max(sources[at], 0 if source is None else source + 1)
+    return sources

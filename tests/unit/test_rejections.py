@@ -7,7 +7,7 @@ from confluent_kafka import Message
 
 from operations.rejections.listing import ATTEMPT, Rejection, rejection_in
 from topics.rejections import Headers, appended, source_of
-from topics.tail import tail_starts
+from topics.tail import newest, tail_starts
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -76,3 +76,17 @@ def test_the_newest_record_is_looked_for_in_windows_that_end_at_the_partitions_b
     assert [*tail_starts(100, 5_000)] == [4_984, 4_744, 904, 100]
     assert [*tail_starts(0, 16)] == [0]
     assert [*tail_starts(7, 7)] == []
+
+
+def test_the_newest_is_what_is_told_of_the_last_record_that_tells_anything() -> None:
+    asked: list[int] = []
+
+    def read(start: int) -> list[list[int]]:
+        asked.append(start)
+        return [[at] for at in range(start, 5_000)]
+
+    assert newest(100, 5_000, read, lambda at: at if at < 4_900 else None) == 4_899
+    assert asked == [4_984, 4_744]
+    assert newest(0, 5_000, read, lambda at: -at, max) == -4_984
+    assert newest(4_999, 5_000, read, lambda _: None) is None
+    assert newest(7, 7, read, lambda at: at) is None
