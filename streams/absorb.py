@@ -16,6 +16,7 @@ from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
 from topics.names import Topics
+from topics.rejections import APPENDED, Appended, appended, headers_of
 
 #: Remembered, since thousands of entries share one time.
 _recorded_ms = lru_cache(maxsize=256)(long_of)
@@ -108,6 +109,19 @@ def entry_of(message: Message) -> LedgerEntry:
         return decode_entry((message.value() or b"")[HEADER_BYTES:])
     except ValueError as damage:
         raise damaged(message, damage) from None
+
+
+def rejection_of(message: Message) -> Appended | None:
+    """A record of `rejections`; None for one without the worker's headers, which another program must have written.
+
+    Raises Refused for one that has some of them, but not all in their place, or not with the worker's values.
+    """
+    try:
+        return appended(message)
+    except ValueError as damage:
+        if any(name in APPENDED for name, _ in headers_of(message) or ()):
+            raise damaged(message, damage) from None
+        return None
 
 
 def damaged(message: Message, damage: object) -> Refused:

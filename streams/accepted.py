@@ -13,11 +13,11 @@ from schemas.accepted import PREFIX, Accepted, AcceptedIds
 from schemas.codec import HEADER_BYTES, not_a_transactions
 from schemas.registry import Writers
 from schemas.versions import schema_text
+from streams.absorb import rejection_of
 from streams.batch import Derived
 from streams.endings import Interrupted, Torn
 from streams.reader import Isolation, PartitionReader, Progress
 from topics.names import Topics
-from topics.rejections import headers_of
 
 log = EventLog("streams.accepted")
 
@@ -184,17 +184,18 @@ def _counted_before(
 
 
 def _last_rejected(settings: Settings, partition: int, stopping: threading.Event) -> dict[int, int]:
-    """The last source offset at which each schema id was rejected because it did not count."""
+    """The last source offset at which each schema id was rejected because it did not count.
+
+    Raises Refused for a damaged rejection; records of other programs do not count (catch-up has logged them).
+    """
     topic = Topics.of(settings).rejections
     last: dict[int, int] = {}
     with PartitionReader(settings, partition, (topic,), stopping, Progress()) as reader:
         for batch in reader.read({topic: reader.end(topic).begin}):
             for message in batch:
                 schema_id = int.from_bytes((message.value() or b"")[1:HEADER_BYTES])
-                headers = dict(headers_of(message) or [])  # the last one of a name counts, which is ours
+                found = rejection_of(message)
                 # A remark about a header may follow.
-                if (headers.get("rejection.detail") or b"").startswith(
-                    not_a_transactions(schema_id).encode()
-                ):
-                    last[schema_id] = int(headers.get("rejection.offset") or -1)
+                if found and found.detail.startswith(not_a_transactions(schema_id).encode()):
+                    last[schema_id] = found.offset
     return last

@@ -4,7 +4,6 @@ Runs after `init_transactions` has fenced the former owner and ended its open tr
 written to the partition's derived topics meanwhile: what is read-committed now is everything.
 """
 
-import re
 import threading
 import time
 from collections.abc import Callable, Container
@@ -20,7 +19,7 @@ from schemas.codec import HEADER_BYTES, decode_entry, decode_snapshot
 from schemas.digest import digest
 from schemas.native.balances import decode_balance
 from schemas.records import PERIOD, Snapshot
-from streams.absorb import absorb, damaged
+from streams.absorb import absorb, rejection_of
 from streams.agreement import Told, agree
 from streams.endings import Torn
 from streams.leftovers import Leftovers
@@ -34,10 +33,6 @@ log = EventLog("streams.catchup")
 PROGRESS_EVERY_S = 2.0
 #: A store that is further behind than this is opened for filling: opening it twice takes as long as a few thousand.
 MANY_RECORDS = 50_000
-
-
-#: A header's value as we write it.
-_OFFSET = re.compile(rb"[0-9]{1,19}").fullmatch
 
 T = TypeVar("T")
 
@@ -58,6 +53,7 @@ class CatchUp:
         self._topics = topics
         self._partition = partition
         self._store = store
+        self._said_of_others = False
 
     def run(self, stopping: threading.Event) -> int:
         """Catch the store up, then return the source offset at which this partition continues.
@@ -115,7 +111,7 @@ class CatchUp:
                     return self._is_taken(decode_snapshot(body))
         except ValueError:
             return False  # another program wrote it, so it will not be rolled back either
-        rejected = _rejected_offset(message)
+        rejected = self._rejected_offset(message)
         return rejected is not None and rejected < handled
 
     def _is_taken(self, snapshot: Snapshot) -> bool:
@@ -243,7 +239,7 @@ class CatchUp:
 
         The latter is not known if all rejections were deleted: the newest of them may have been newer.
         """
-        rejected = self._last(reader, self._topics.rejections, _rejected_offset)
+        rejected = self._last(reader, self._topics.rejections, self._rejected_offset)
         is_newest = rejected is not None or not reader.end(self._topics.rejections).begin
         return max(self._store.cursor.source, -1 if rejected is None else rejected + 1), is_newest
 
@@ -251,6 +247,16 @@ class CatchUp:
         """What our last record in a topic says, None if there is none; searches backwards from the end."""
         there = reader.end(topic)
         return newest(there.begin, there.end, lambda start: reader.read({topic: start}), of)
+
+    def _rejected_offset(self, message: Message) -> int | None:
+        """The source offset of a rejection; None for a record of another program, the first of which is logged."""
+        found = rejection_of(message)
+        if found is None and not self._said_of_others:
+            self._said_of_others = True
+            log.warning(
+                "no_rejection", topic=message.topic(), partition=self._partition, offset=message.offset()
+            )
+        return None if found is None else found.offset
 
     def _refuse_skipped(self, reader: PartitionReader, handled: int, committed: int) -> None:
         """Stop if the group's offset has moved past records that have neither entry nor rejection."""
@@ -282,14 +288,4 @@ def _said(body: bytes | None) -> str:
 def _snapshot_of(message: Message) -> Snapshot | None:
     with suppress(ValueError):
         return decode_snapshot((message.value() or b"")[HEADER_BYTES:])
-    return None
-
-
-def _rejected_offset(message: Message) -> int | None:
-    """The source offset of a rejection: the last header of that name, as upstream may send one too."""
-    for name, value in reversed(message.headers() or []):
-        if name == "rejection.offset":
-            if not isinstance(value, bytes) or not _OFFSET(value):
-                raise damaged(message, "its rejection.offset is no offset")
-            return int(value)
     return None

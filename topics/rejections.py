@@ -1,5 +1,6 @@
 """A rejection as it stands in its topic: the record that came, and behind its headers the six of the worker."""
 
+import re
 from typing import Any, NamedTuple, cast
 
 from confluent_kafka import Message
@@ -15,8 +16,8 @@ APPENDED = (
     "rejection.offset",
     "rejection.at",
 )
-#: Of the largest offset that there is.
-OFFSET_DIGITS = 19
+#: What the worker writes as a partition or an offset.
+_NUMBER = re.compile(rb"[0-9]{1,19}").fullmatch
 
 
 class Appended(NamedTuple):
@@ -50,8 +51,8 @@ def appended(message: "Message[Any, Any]") -> Appended:
     if tuple(name for name, _ in ours) != APPENDED or len(values) != len(APPENDED):
         raise ValueError("the last headers are not a rejection's")
     reason, detail, topic, partition, offset, at_ms = values
-    if len(offset) > OFFSET_DIGITS:
-        raise ValueError("its rejection.offset is no offset")
+    if not _NUMBER(partition) or not _NUMBER(offset):
+        raise ValueError("its rejection.partition or rejection.offset is no number")
     return Appended(reason, detail, topic, int(partition), int(offset), int(at_ms), came)
 
 

@@ -28,6 +28,7 @@ from tests.reading import read_all
 from topics.clients import librdkafka
 from topics.cluster import quiet_admin
 from topics.names import Topics
+from topics.rejections import APPENDED
 from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
@@ -173,6 +174,12 @@ def test_without_the_older_part_of_its_ledger_a_store_takes_balances_as_they_are
     assert f"for wallet {third!r}" in refused(settings_here)
 
 
+def rejected(offset: bytes) -> tuple[tuple[str, bytes], ...]:
+    """The headers of a rejection."""
+    values = (b"INVALID", b"a sign", b"input", b"%d" % PARTITION, offset, b"0")
+    return tuple(zip(APPENDED, values, strict=True))
+
+
 @pytest.mark.parametrize(
     ("topic", "value", "headers", "told"),
     [
@@ -184,9 +191,11 @@ def test_without_the_older_part_of_its_ledger_a_store_takes_balances_as_they_are
             "the record at 2 of {topic}[1] is damaged, or written by another program",
         ),
         ("balances", FRAME + b"?", (), "`balances` has a record that is no balance"),
-        ("rejections", b"", (("rejection.offset", b"x"),), "its rejection.offset is no offset"),
-        ("rejections", b"", (("rejection.offset", b"9" * 5_000),), "its rejection.offset is no offset"),
-        ("rejections", b"", (("rejection.offset", b"70"),), "the next offset is 71, but"),
+        ("rejections", b"", rejected(b"x"), "rejection.offset is no number"),
+        ("rejections", b"", rejected(b"9" * 5_000), "rejection.offset is no number"),
+        ("rejections", b"", (("rejection.offset", b"0"),), "the last headers are not a rejection's"),
+        ("rejections", b"", (*rejected(b"0"), ("trace", b"1")), "the last headers are not a rejection's"),
+        ("rejections", b"", rejected(b"70"), "the next offset is 71, but"),
     ],
 )
 def test_a_record_of_a_topic_of_ours_that_is_damaged_is_named_in_one_line(
@@ -201,6 +210,22 @@ def test_a_record_of_a_topic_of_ours_that_is_damaged_is_named_in_one_line(
     put(settings_here, name, WALLET, value, headers)
     for _ in range(2):
         assert told.format(topic=name) in refused(settings_here)
+
+
+def test_a_record_of_another_program_among_the_rejections_is_passed_over_and_told(
+    settings_here: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = Topics.of(settings_here).rejections
+    Upstream(settings_here).send(iter([as_record(transaction(0, WALLET, amount=0))]))
+    with written_by(settings_here) as writer:
+        writer.post(stored(settings_here))
+        assert writer.next_offset == 1
+    for number in range(20):
+        put(settings_here, topic, WALLET, b"%d" % number, (("trace", b"1"),))
+    with caplog.at_level("WARNING"), written_by(settings_here) as writer:
+        assert writer.next_offset == 1
+    (told,) = (line for line in caplog.messages if line.startswith("no_rejection"))
+    assert f"topic={topic}" in told
 
 
 def test_a_snapshot_that_is_none_is_passed_over(settings_here: Settings) -> None:

@@ -61,6 +61,8 @@ def test_a_rejections_last_six_headers_are_the_workers_and_the_others_upstreams(
         [*OURS[:4], ("rejection.offset", None), OURS[5]],
         [*OURS[:4], ("rejection.offset", b"x"), OURS[5]],
         [*OURS[:4], ("rejection.offset", b"9" * 5_000), OURS[5]],
+        [*OURS[:4], ("rejection.offset", b"+7"), OURS[5]],
+        [*OURS[:3], ("rejection.partition", b" 1"), *OURS[4:]],
         [*OURS[:4], OURS[5], OURS[4]],
     ],
 )
