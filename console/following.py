@@ -18,9 +18,9 @@ from console.outcomes import Outcome, Outcomes, Posted, Refused, Source
 from operations.rejections.listing import rejection_in
 from schemas.codec import HASH_BYTES
 from sinks.archive.entries import source_offset
-from topics.causes import because
+from topics.causes import because, passes
 from topics.clients import looking
-from topics.cluster import offsets_of, passes, quiet_admin, read_pipeline
+from topics.cluster import offsets_of, quiet_admin, read_pipeline
 from topics.consuming import ready, slice_of
 from topics.names import Topics
 

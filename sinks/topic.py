@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from threading import Event, Thread
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -18,7 +18,7 @@ from sinks.sink import Record, Sink
 from topics.causes import because
 from topics.clients import member
 from topics.cluster import identity, quiet_admin, topic_id
-from topics.consuming import bytes_of, ready, slice_of
+from topics.consuming import bytes_of, ready, slice_of, watermarks
 from topics.names import Topics
 
 log = EventLog("sinks.topic")
@@ -182,16 +182,11 @@ class TopicReader:
 
     def log(self, partition: int) -> Log:
         """Where a partition begins and ends; waits for a Kafka that does not answer."""
-        asked = TopicPartition(self._sink.topic, partition)
-
-        def ask() -> Log:
-            # The stubs do not say that a time-out returns None.
-            ends = cast("tuple[int, int] | None", self._consumer.get_watermark_offsets(asked, ASK_S))
-            if ends is None:
-                raise NotReachable("no answer in time")
-            return Log(*ends)
-
-        return self._told(ask, f"the offsets of {asked.topic} {partition}")
+        topic = self._sink.topic
+        return self._told(
+            lambda: Log(*watermarks(self._consumer, topic, partition, ASK_S)),
+            f"the offsets of {topic} {partition}",
+        )
 
     def origin(self) -> Origin:
         """Kafka's ids of this cluster and this topic; waits as `log` does."""

@@ -1,24 +1,20 @@
 """Read one partition of some topics up to their ends, and no further: the basis of catching up."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import Literal, Self, TypeVar, cast
+from typing import Literal, Self, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from config.asking import ask_again
-from config.errors import Stopped
+from config.errors import Stopped, WalletError
 from config.settings import Settings
 from streams.endings import Interrupted, forbidden
 from topics import group_offsets
 from topics.clients import looking
-from topics.cluster import Offsets, passes
-from topics.consuming import consume, ready
+from topics.cluster import Offsets
+from topics.consuming import READ_RECORDS, read_to_ends, ready, watermarks
 
-BATCH_RECORDS = 10_000
-#: How long `consume` waits for a full batch; at the end of a topic that time is lost.
-READ_WAIT_S = 0.05
 #: One question to the broker, and the pause before it is asked again.
 ASK_S, ASK_PAUSE_S = 10.0, 0.1
 
@@ -103,18 +99,9 @@ class PartitionReader:
             raise Interrupted
 
     def _known_end(self, topic: str) -> Offsets:
-        at = TopicPartition(topic, self.partition)
-
-        def ask() -> Offsets:
-            # The stubs do not say that a time-out returns None.
-            ends = cast(
-                "tuple[int, int] | None", self._consumer.get_watermark_offsets(at, ASK_S, cached=False)
-            )
-            if ends is None:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
-            return Offsets(*ends)
-
-        return self._asked(ask, f"the end of {topic}")
+        return self._asked(
+            lambda: Offsets(*watermarks(self._consumer, topic, self.partition, ASK_S)), f"the end of {topic}"
+        )
 
     def _committed(self, topic: str) -> int | None:
         """The group's offset, stable: librdkafka waits for commits that are still being written."""
@@ -144,33 +131,24 @@ class PartitionReader:
 
         Raises Interrupted, or Stopped when nothing came for `WALLET_STALL_S`.
         """
-        unfinished, progress = set(start), time.monotonic()
-        self._consumer.assign([TopicPartition(topic, self.partition, at) for topic, at in start.items()])
-        while unfinished:
-            self._go_on()
-            batch = []
-            for message in consume(self._consumer, BATCH_RECORDS, READ_WAIT_S):
-                if message.error() is None:
-                    batch.append(message)
-                elif self._is_end(message):
-                    unfinished.discard(message.topic() or "")
-            if batch:
-                progress = time.monotonic()
-                self._progress.records += len(batch)
-                yield batch
-            if time.monotonic() - progress > self._stall_s:
-                raise self._stopped(f"no records came from {', '.join(unfinished)} for {self._stall_s:g} s")
+        for batch in read_to_ends(
+            self._consumer,
+            self.partition,
+            start,
+            {topic: self._ends[topic].end for topic in start},
+            READ_RECORDS,
+            self._stall_s,
+            go_on=self._go_on,
+            failed=self._failed,
+        ):
+            self._progress.records += len(batch)
+            yield batch
 
-    def _is_end(self, message: Message) -> bool:
-        """Whether an event says that a topic was read to its known end, where there may be markers."""
-        error, topic = message.error(), message.topic() or ""
-        if error is not None and error.code() == KafkaError._PARTITION_EOF:
-            return (message.offset() or 0) >= self._ends[topic].end
-        if error is not None and (refused := forbidden(error, self._settings, self.partition)):
-            raise refused
-        if error is not None and not passes(error):
-            raise self._stopped(f"{topic} cannot be read: {error.str()}")
-        return False
+    def _failed(self, topics: str, error: KafkaError | None) -> WalletError:
+        if error is None:
+            return self._stopped(f"no records came from {topics} for {self._stall_s:g} s")
+        refused = forbidden(error, self._settings, self.partition)
+        return refused or self._stopped(f"{topics} cannot be read: {error.str()}")
 
     def _stopped(self, reason: str) -> Stopped:
         return Stopped(f"partition {self.partition}: {reason}")

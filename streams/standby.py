@@ -16,11 +16,10 @@ from streams.agreement import agree_on
 from streams.parts import WriterParts, open_store
 from streams.store import PartitionStore, StoreAhead
 from topics.clients import looking
-from topics.consuming import consume, ready
+from topics.consuming import READ_RECORDS, consume, ready, watermarks
 
 log = EventLog("streams.standby")
 
-BATCH_RECORDS = 10_000
 FOLLOW_WAIT_S = 0.1
 ASK_S = 10.0
 
@@ -103,7 +102,7 @@ class Standbys:
             )
             looked = 0.0
             while not stopping.is_set():
-                messages = consume(reader, BATCH_RECORDS, FOLLOW_WAIT_S)
+                messages = consume(reader, READ_RECORDS, FOLLOW_WAIT_S)
                 if not self._take(messages, stores):
                     return
                 if time.monotonic() - looked > 1.0:
@@ -115,13 +114,12 @@ class Standbys:
     def _start_of(self, reader: Consumer, partition: int, store: PartitionStore) -> list[TopicPartition]:
         """Where to follow a partition's two topics from: the store's cursor, or the topic's begin if that is later."""
         topics, cursor = self._parts.topics, store.cursor
-        begins = []
-        for topic in (topics.ledger, topics.balances):
-            known = reader.get_watermark_offsets(TopicPartition(topic, partition), ASK_S, cached=False)
-            begins.append(known[0] if known else 0)
+        ledger, balances = (
+            watermarks(reader, topic, partition, ASK_S)[0] for topic in (topics.ledger, topics.balances)
+        )
         return [
-            TopicPartition(topics.ledger, partition, store.first_to_read(begins[0])),
-            TopicPartition(topics.balances, partition, max(cursor.balances, begins[1])),
+            TopicPartition(topics.ledger, partition, store.first_to_read(ledger)),
+            TopicPartition(topics.balances, partition, max(cursor.balances, balances)),
         ]
 
     def _take(self, messages: list[Message], stores: dict[int, PartitionStore]) -> bool:

@@ -31,6 +31,25 @@ DENIED = frozenset(
 )
 #: Another producer has opened the same transactional id, or Kafka has ended this one's transaction.
 FENCED = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+#: Answers while a topic is new, a leader was lost, or a group has lost its coordinator.
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.FENCED_LEADER_EPOCH,  # an admin client remembers a broker that has restarted since
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError._TRANSPORT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TIMED_OUT,
+        KafkaError._NOENT,  # librdkafka's "no leaders found"
+    }
+)
 WHERE = "docs/operations/acls.md has what each program needs"
 #: Nobody listens, or the address is impossible.
 _AWAY = (OSError, OverflowError, ValueError)
@@ -53,6 +72,16 @@ def error_in(failure: Exception) -> KafkaError:
     if error is None:
         raise failure
     return error
+
+
+def lasts(failure: KafkaException) -> bool:
+    """Whether asking again cannot help."""
+    return not passes(failure.args[0])
+
+
+def passes(error: KafkaError) -> bool:
+    """Whether asking again may help; Kafka marks only errors of transactions as `retriable`."""
+    return error.retriable() or error.code() in _PASSING
 
 
 def fatal_cause(producer: Producer, error: KafkaError, wait_s: float) -> KafkaError:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -22,12 +21,13 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
 
 from config.asking import NotYet, ask_again, growing
-from config.errors import NotReachable, Refused
+from config.errors import NotReachable, Refused, WalletError
 from config.logs import EventLog
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
-from topics.causes import DENIED, Causes, because, speaks_otherwise
+from topics.causes import DENIED, Causes, because, lasts, speaks_otherwise
 from topics.clients import librdkafka, looking
+from topics.consuming import READ_RECORDS, read_to_ends, watermarks
 from topics.names import (
     ANY_TIME,
     COMPACTED,
@@ -49,26 +49,6 @@ ASK_S, ASK_PAUSE_S = 10.0, 0.1
 FIRST_TRY_S, FIRST_PAUSE_S = 2.0, 0.25
 #: Settings that may differ: finite retention is allowed, and `wallet init` warns about what it costs.
 _ALLOWED = frozenset({"retention.ms", "retention.bytes"})
-#: Answers while a topic is new, a leader was lost, or a group has lost its coordinator.
-_PASSING = frozenset(
-    {
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.FENCED_LEADER_EPOCH,  # an admin client remembers a broker that has restarted since
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.UNSTABLE_OFFSET_COMMIT,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._NOENT,  # librdkafka's "no leaders found"
-    }
-)
-
 log = EventLog("topics.cluster")
 
 
@@ -330,16 +310,6 @@ def _list(
         raise because(error.args[0], told) from None
 
 
-def lasts(failure: KafkaException) -> bool:
-    """Whether asking again cannot help."""
-    return not passes(failure.args[0])
-
-
-def passes(error: KafkaError) -> bool:
-    """Whether asking again may help; Kafka marks only errors of transactions as `retriable`."""
-    return error.retriable() or error.code() in _PASSING
-
-
 def answered(answer: "Future[T]") -> T:
     """An admin client's answer, within ASK_S; raises KafkaException if nobody answered.
 
@@ -355,31 +325,32 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
     """The pipeline record, read-committed; None if there is none yet."""
     topic = Topics.of(settings).pipeline
     group = f"{settings.prefix}.pipeline"
-    unread = f"the pipeline record in {topic} could not be read as group {group}"
+    patience_s = max(ASK_S, settings.startup_wait_s)
+
+    def unread(_: str, error: KafkaError | None) -> WalletError:
+        told = f"the pipeline record in {topic} could not be read as group {group}"
+        if error is None or error.code() == KafkaError._TIMED_OUT:
+            return NotReachable(f"{told} in time: is a broker down?")
+        return because(error, NotReachable(f"{told}: {error.str()}"))
+
     # A broker holds back an empty answer, which signals the end, for this long.
     reader = looking(settings, group, fetch_wait_max_ms=10)
-    deadline = time.monotonic() + max(ASK_S, settings.startup_wait_s)
     newest: bytes | None = None
     try:
-        # Find leaders first: asking for the beginning without one is retried only after half a second.
-        reader.list_topics(timeout=ASK_S)
-        reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
-        while time.monotonic() < deadline:
-            message = reader.poll(1.0)
-            if message is None:
-                continue
-            if (error := message.error()) is None:
+        begin, end = ask_again(
+            lambda: watermarks(reader, topic, 0, ASK_S), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts
+        )
+        for messages in read_to_ends(
+            reader, 0, {topic: begin}, {topic: end}, READ_RECORDS, patience_s, failed=unread
+        ):
+            for message in messages:
                 if message.key() == KEY:  # the topic also holds the accepted schema ids of partitions
                     newest = message.value()
-            elif error.code() == KafkaError._PARTITION_EOF:
-                return None if newest is None else Pipeline.from_json(newest)
-            elif not passes(error):
-                raise because(error, NotReachable(f"{unread}: {error.str()}"))
-    except KafkaException as error:
-        raise because(error.args[0], NotReachable(f"{unread}: {_text(error)}")) from None
+    except KafkaException as failure:
+        raise unread(topic, failure.args[0]) from None
     finally:
         reader.close()
-    raise NotReachable(f"{unread} in time: is a broker down?")
+    return None if newest is None else Pipeline.from_json(newest)
 
 
 def _text(error: KafkaException) -> str:

@@ -6,18 +6,24 @@ bytes, so it counts for more.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
 
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from topics.causes import passes
 from topics.clients import Value
 from topics.rejections import headers_of
 from topics.source import HEADER_OBJECTS_BYTES
 
+#: The most records to read of a topic at a time.
+READ_RECORDS = 10_000
 #: About how many bytes to gather before processing them.
 GATHERED_BYTES = 16 * 1024 * 1024
 #: Records taken at a time, so that large ones are noticed early; and the same for topics with upstream's headers.
 SLICE_RECORDS, UPSTREAM_SLICE_RECORDS = 250, 8
+#: Seconds to wait for a full batch; at the end of a topic that time is lost.
+READ_WAIT_S = 0.05
 #: Queue limits of librdkafka: records, and KB of values, which one fetch may exceed.
 READY_RECORDS, UPSTREAM_READY_RECORDS, READY_KB = 100_000, 100, 16 * 1024
 
@@ -49,6 +55,60 @@ def consume(
         if len(some) < wanted:
             break
     return taken
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int, wait_s: float) -> tuple[int, int]:
+    """Where a partition begins and ends, as far as this consumer may read it; raises KafkaException."""
+    # The stubs do not say that a time-out returns None.
+    ends = cast(
+        "tuple[int, int] | None",
+        consumer.get_watermark_offsets(TopicPartition(topic, partition), wait_s, cached=False),
+    )
+    if ends is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer"))
+    return ends
+
+
+def read_to_ends(
+    consumer: Consumer,
+    partition: int,
+    starts: Mapping[str, int],
+    ends: Mapping[str, int],
+    most: int,
+    stall_s: float,
+    *,
+    failed: Callable[[str, KafkaError | None], Exception],
+    go_on: Callable[[], object] = lambda: None,
+    upstreams: bool = False,
+) -> Iterator[list[Message]]:
+    """One partition's records in some topics, from these starts to these ends, `most` at a time; never hangs.
+
+    A batch may also have records that came behind an end. `go_on` is called before each wait, and raises to end the
+    reading. An error that waiting does not cure is raised as `failed(topic, error)`; `failed(topics, None)` if nothing
+    came for `stall_s`, because Kafka is away or a transaction is open before an end.
+    """
+    unread = [topic for topic, start in starts.items() if start < ends[topic]]
+    if unread:
+        consumer.assign([TopicPartition(topic, partition, starts[topic]) for topic in unread])
+    heard_at = time.monotonic()
+    while unread:
+        go_on()
+        messages = consume(consumer, most, READ_WAIT_S, upstreams=upstreams)
+        records = [message for message in messages if message.error() is None]
+        for message in messages if len(records) < len(messages) else ():
+            topic, error = message.topic() or "", message.error()
+            if error is None:
+                continue
+            if error.code() != KafkaError._PARTITION_EOF:
+                if not passes(error):
+                    raise failed(topic, error)
+            elif (message.offset() or 0) >= ends[topic] and topic in unread:
+                unread.remove(topic)
+        if records:
+            yield records
+            heard_at = time.monotonic()
+        elif time.monotonic() - heard_at > stall_s:
+            raise failed(", ".join(unread), None)
 
 
 def bytes_of(messages: Iterable[Message]) -> int:

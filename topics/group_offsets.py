@@ -13,9 +13,9 @@ from config.asking import ask_again
 from config.errors import NotReachable
 from config.settings import Settings
 from topics import rights
-from topics.causes import because
+from topics.causes import because, lasts
 from topics.clients import looking
-from topics.cluster import ASK_PAUSE_S, ASK_S, answered, lasts, quiet_admin
+from topics.cluster import ASK_PAUSE_S, ASK_S, answered, quiet_admin
 from topics.names import Topics
 
 

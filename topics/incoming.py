@@ -1,13 +1,15 @@
 """Read the input as the worker does, for other programs: the same records, with the same memory limit.
 
 librdkafka inflates any batch as a whole, returns no headers if there are too many, and cuts names at U+0000. So audits,
-and the search for the oldest unhandled record, also read the input with aiokafka.
+and the search for the oldest unhandled record, also read the input with aiokafka, and in a loop of their own
+(`Incoming.next`): everything else is read to its end by `topics.consuming`.
 """
 
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
+from threading import Event
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from config.errors import NotReachable
 from config.settings import Settings
+from config.stopping import NEVER, go_on
 from topics import security, tail
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
@@ -42,7 +45,7 @@ class Fetched(NamedTuple):
 class Incoming:
     """Reads some partitions of one topic, read-committed, without a group. Blocking; for one thread.
 
-    Raises NotReachable if Kafka does not answer, or does not have the records.
+    Raises NotReachable if Kafka does not answer, or does not have the records, Stopped once `stop` is set.
     """
 
     @classmethod
@@ -56,8 +59,9 @@ class Incoming:
         topic: str,
         most_record_bytes: int | None = None,
         fetch_bytes: int | None = None,
+        stop: Event = NEVER,
     ) -> None:
-        self.topic = topic
+        self.topic, self._stop = topic, stop
         self._fetch_bytes = fetch_bytes
         self._settings = settings
         self._bounds = Bounds(settings.batch_bytes, most_record_bytes or settings.max_record_bytes)
@@ -88,6 +92,7 @@ class Incoming:
         """
         heard_at, at = time.monotonic(), self._partition
         while at >= 0:
+            go_on(self._stop)
             (fetched,) = self.fetch([at], count).values()
             records = fetched.records
             while records and records[-1].offset >= self._end:

@@ -8,8 +8,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
 
 from config.errors import NotReachable, Refused
-from topics.causes import DENIED, WHERE
-from topics.cluster import ASK_S, answered, passes
+from topics.causes import DENIED, WHERE, passes
+from topics.cluster import ASK_S, answered
 
 #: A group exists only from its first member on.
 _NOT_THERE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND})

@@ -5,27 +5,24 @@ log also holds transaction marks with the broker's clock, and among records with
 So its answer is only where the search starts.
 """
 
-import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from threading import Event
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from config.errors import NotReachable
+from config.errors import NotReachable, WalletError
 from config.settings import Settings
+from config.stopping import NEVER, go_on
 from topics.causes import because
 from topics.clients import Value, looking
-from topics.cluster import passes
-from topics.consuming import consume, ready
+from topics.consuming import READ_RECORDS, read_to_ends, ready, watermarks
 from topics.names import Topics
 from topics.tail import newest
 
 ASK_S = 10.0
-#: Entries to take from librdkafka at a time, and seconds to wait for them.
-SLICE_RECORDS = 10_000
-SLICE_WAIT_S = 0.05
 
 
 class Log(NamedTuple):
@@ -39,11 +36,12 @@ class Log(NamedTuple):
 class TopicLog:
     """One topic, read by partition from known offsets. Not thread-safe.
 
-    `group` is named to Kafka for its rights, but never joined. Raises NotReachable if Kafka does not answer in time.
+    `group` is named to Kafka for its rights, but never joined. Raises NotReachable if Kafka does not answer in time,
+    Stopped once `stop` is set.
     """
 
-    def __init__(self, settings: Settings, topic: str, group: str | None = None) -> None:
-        self.topic, self.partitions = topic, settings.partitions
+    def __init__(self, settings: Settings, topic: str, group: str | None = None, stop: Event = NEVER) -> None:
+        self.topic, self.partitions, self._stop = topic, settings.partitions, stop
         self._settings, self._group = settings, group or f"{settings.prefix}.verify"
         self._open: list[Consumer] = []
         self._stall_s = settings.read_stall_s
@@ -83,18 +81,7 @@ class TopicLog:
 
     def first_from(self, partition: int, offset: int, end: int) -> Message | None:
         """The first committed record from `offset` to `end` (excluded), or None."""
-        if offset >= end:
-            return None
-        self._one.assign([TopicPartition(self.topic, partition, offset)])
-        deadline = time.monotonic() + self._stall_s
-        while time.monotonic() < deadline:
-            message = self._one.poll(1.0)
-            if message is None:
-                continue
-            if not self._is_end(message, partition, end):
-                return message if message.error() is None and (message.offset() or 0) < end else None
-            return None
-        raise self._away(partition, f"nothing came from offset {offset} on")
+        return next((first for (first,) in self._read(self._one, partition, offset, end, 1)), None)
 
     def first_at(self, partition: int, at_ms: int, begin: int, end: int) -> Message | None:
         """The first record from `begin` on with a timestamp of `at_ms` or later, or None.
@@ -147,57 +134,46 @@ class TopicLog:
         return newest(begin, end, lambda start: self.slices(partition, start, end), lambda message: message)
 
     def slices(
-        self, partition: int, begin: int, end: int, most: int = SLICE_RECORDS
+        self, partition: int, begin: int, end: int, most: int = READ_RECORDS
     ) -> Iterator[list[Message]]:
         """Committed records from `begin` to `end` (excluded), a bounded number at a time.
 
         Waits for an open transaction before the end, as long as anything arrives within `WALLET_STALL_S`.
         """
-        if begin >= end:
-            return
-        self._many.assign([TopicPartition(self.topic, partition, begin)])
-        heard_at = time.monotonic()
-        ended = False
-        while not ended:
-            messages = consume(self._many, most, SLICE_WAIT_S, upstreams=self._upstreams)
-            records = [message for message in messages if message.error() is None]
-            for message in messages if len(records) < len(messages) else ():
-                ended = self._is_end(message, partition, end) or ended
-            if records and (records[-1].offset() or 0) >= end:
-                records, ended = (
-                    records[: bisect_left(records, end, key=lambda message: message.offset() or 0)],
-                    True,
-                )
-            if messages:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > self._stall_s:
-                raise self._away(
-                    partition,
-                    f"nothing came for {self._stall_s:g} s: Kafka is away, or a transaction is open",
-                )
-            if records:
-                yield records
+        yield from self._read(self._many, partition, begin, end, most)
 
-    def _is_end(self, message: Message, partition: int, end: int) -> bool:
-        """Whether this message means that nothing more comes before `end`; raises errors that waiting cannot fix."""
-        error = message.error()
-        if error is None:
-            return False
-        if error.code() == KafkaError._PARTITION_EOF:
-            return (message.offset() or 0) >= end
-        if not passes(error):
-            raise because(error, self._away(partition, error.str()))
-        return False
+    def _read(
+        self, consumer: Consumer, partition: int, begin: int, end: int, most: int
+    ) -> Iterator[list[Message]]:
+        def failed(_: str, error: KafkaError | None) -> WalletError:
+            if error is not None:
+                return because(error, self._away(partition, error.str()))
+            return self._away(
+                partition, f"nothing came for {self._stall_s:g} s: Kafka is away, or a transaction is open"
+            )
+
+        for records in read_to_ends(
+            consumer,
+            partition,
+            {self.topic: begin},
+            {self.topic: end},
+            most,
+            self._stall_s,
+            go_on=lambda: go_on(self._stop),
+            failed=failed,
+            upstreams=self._upstreams,
+        ):
+            before = bisect_left(records, end, key=lambda message: message.offset() or 0)
+            if before:
+                yield records[:before]
+            if before < len(records):
+                return
 
     def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
         try:
-            found: Any = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), ASK_S)
+            return watermarks(consumer, self.topic, partition, ASK_S)
         except KafkaException as error:
             raise self._away(partition, error.args[0].str()) from None
-        if found is None:
-            raise self._away(partition, "its ends are unknown")
-        begin, end = found
-        return begin, end
 
     def _away(self, partition: int, reason: str) -> NotReachable:
         return NotReachable(f"{self.topic} partition {partition} could not be read: {reason}")

@@ -15,7 +15,7 @@ from rich.text import Text
 from audit.report import shown
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
-from config.stopping import NEVER, go_on
+from config.stopping import NEVER
 from config.times import rfc3339
 from operations.cli.arguments import partitions_of
 from operations.cli.output import as_line, show_table, table
@@ -132,11 +132,10 @@ def read(
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
     there = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
-    with closing(TopicLog(settings, topic)) as log:
+    with closing(TopicLog(settings, topic, stop=stop)) as log:
         for (_, partition), at in there.items():
             end = at.end if ends is None else min(at.end, ends.get(partition, 0))
             for messages in log.slices(partition, at.begin, end):
-                go_on(stop)
                 for message in messages:
                     rejection = rejection_in(message)
                     if rejection is not None and wanted.includes(rejection):

@@ -21,7 +21,7 @@ import typer
 from config.errors import ConfigurationError
 from config.pipeline import Pipeline
 from config.settings import Settings
-from config.stopping import NEVER, go_on
+from config.stopping import NEVER
 from operations.cli.output import Advance, as_line, progress
 from operations.looking.time_lookup import offsets_at
 from operations.rejections.listing import (
@@ -264,12 +264,11 @@ def _done_before(settings: Settings, since: datetime, stop: Event) -> set[str]:
     if describe(client, [topic])[topic].on_brokers_time:
         starts = offsets_at(settings, range(settings.partitions), since - CLOCKS_DIFFER)
     done: set[str] = set()
-    with closing(Incoming(settings, topic)) as incoming:
+    with closing(Incoming(settings, topic, stop=stop)) as incoming:
         for (_, partition), found in ends.items():
             if (start := starts.get(partition)) is None:
                 continue
             for records in incoming.runs(partition, max(start, found.begin), found.end, CHUNK):
-                go_on(stop)
                 done |= {named for record in records if (named := _rejection_of(record))}
     return done
 

@@ -22,7 +22,7 @@ from schemas.versions import SchemaIds
 from sinks.postgres import migrations
 from topics import clients, retention, rights
 from topics import history as open_input
-from topics.causes import because
+from topics.causes import because, passes
 from topics.cluster import (
     ASK_PAUSE_S,
     ASK_S,
@@ -31,7 +31,6 @@ from topics.cluster import (
     describe,
     input_bytes,
     offsets,
-    passes,
     quiet_admin,
     read_pipeline,
     refuse_differences,

@@ -153,7 +153,7 @@ class SinkConsumer:
         """Read these, too."""
         self.positions |= {one.partition: one.offset for one in partitions}
 
-    def get_watermark_offsets(self, at: TopicPartition, timeout: float) -> tuple[int, int]:
+    def get_watermark_offsets(self, at: TopicPartition, timeout: float, cached: bool) -> tuple[int, int]:
         """Begin and end of a partition."""
         self.stage.effect("ask the end")
         return 0, self.group.ends[at.partition]

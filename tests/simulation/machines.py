@@ -24,7 +24,7 @@ from tests.simulation.disk import Disk, Folder, Store, WriteBatch
 from tests.simulation.inputs import PIPELINE
 from tests.simulation.processes import Process, Stage
 from tests.simulation.producer import Producer
-from topics import clients, exactly_once
+from topics import clients, consuming, exactly_once
 from topics.names import Topics
 
 
@@ -132,6 +132,6 @@ def in_place(broker: Broker, disks: Mapping[int, Disk]) -> Iterator[None]:
         patch.setattr(writer, "TORN_LOOKS", 2)
         patch.setattr(store, "rmtree", partial(removed, stage, disks))
         patch.setattr(asking, "NEVER", Never(stage))
-        for module in (asking, writer, transaction, reader, catchup):
+        for module in (asking, writer, transaction, consuming, catchup):
             patch.setattr(module, "time", stage.clock)
         yield

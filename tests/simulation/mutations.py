@@ -9,7 +9,6 @@ from sinks.consumer import Consumption
 from sinks.writer import Writer
 from streams import absorb, agreement, writer
 from streams.catchup import CatchUp
-from streams.reader import PartitionReader
 from streams.store import PartitionStore
 from streams.transaction import PartitionProducer
 from streams.writer import PartitionWriter
@@ -23,6 +22,7 @@ from tests.simulation.schedules import (
     play_torn,
     play_workers,
 )
+from topics import consuming
 
 
 class Mutation(NamedTuple):
@@ -57,8 +57,9 @@ _IS_TO_LOOK_BACK, _NEVER = "look_back := self._is_to_look_back()", "look_back :=
 _PRODUCED = "                self._produce(self._topics.balances, balances)\n"
 _LEFTOVERS = "                self._end_leftovers(self._store)\n"
 _TAKE_OVER = "        self._take_over()\n"
-_STALLED = "            if time.monotonic() - progress > self._stall_s:\n"
-_UNLESS_EMPTY = "            if not batch:\n                return\n"
+_UNLESS_STALLED = (
+    '        elif time.monotonic() - heard_at > stall_s:\n            raise failed(", ".join(unread), None)\n'
+)
 _OPENED = "        took_s = time.monotonic() - started"
 _ADVANCE = "            positions.advance(self._connection, self._holder, prepared.batch.moves)\n"
 _BEGIN = "        with self._connection.transaction():\n"
@@ -241,13 +242,7 @@ MUTATIONS = (
     Mutation(
         "recovery stops when nothing comes",
         play_workers,
-        (
-            Edit(
-                PartitionReader.read,
-                _STALLED,
-                _UNLESS_EMPTY + _STALLED,
-            ),
-        ),
+        (Edit(consuming.read_to_ends, _UNLESS_STALLED, "        else:\n            return\n"),),
         f"{_SKIPPED}|{_DIFFERS}|{_OUTPUTS}",
     ),
     Mutation(
