@@ -89,9 +89,10 @@ class LagReader:
 
     def look(self, positions: Mapping[Place, int | None]) -> dict[Place, Lag]:
         """How far behind these positions are (the next offset to read; None while unknown)."""
-        stable_ends = self._ends(positions, IsolationLevel.READ_COMMITTED)
-        ends = self._ends(stable_ends, IsolationLevel.READ_UNCOMMITTED)
-        found = {place: Lag(stable_ends[place], end) for place, end in ends.items()}
+        # In this order: what comes between the two answers is not held back.
+        ends = self._ends(positions, IsolationLevel.READ_UNCOMMITTED)
+        stable_ends = self._ends(ends, IsolationLevel.READ_COMMITTED)
+        found = {place: Lag(stable, max(stable, ends[place])) for place, stable in stable_ends.items()}
         behind: dict[Place, int] = {}
         for place, (stable_end, end, _, _) in found.items():
             position = positions[place]

@@ -5,8 +5,10 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,19 @@ from operations.setup.init import initialise
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, Worker, as_record, small, transaction, wait_until, wallets_of
+from tests.integration.pipelines import (
+    Rig,
+    Worker,
+    as_record,
+    initialise_topics,
+    small,
+    transaction,
+    wait_until,
+    wallets_of,
+)
 from tests.ledgers import LEDGER_FRAME, Ledger, ends, publish_entries, stands
 from topics.clients import librdkafka
+from topics.lag import LagReader
 from topics.names import Topics
 from vitals.watchdog import LOOKS_IN_LIMIT
 
@@ -207,6 +219,29 @@ def test_a_worker_none_of_whose_threads_can_run_ends_too(settings_here: Settings
         worker.signal(signal.SIGUSR1)
         assert worker.wait() == 1, worker.told()
         assert "Timeout (" in worker.text()
+
+
+def test_records_that_come_during_a_look_are_not_taken_for_held_back(kafka_only_settings: Settings) -> None:
+    initialise_topics(kafka_only_settings)
+    topic = Topics.of(kafka_only_settings).transactions
+    upstream, is_over = Producer(librdkafka(kafka_only_settings, linger_ms=0)), threading.Event()
+
+    def send() -> None:
+        while not is_over.wait(0.0005):
+            upstream.produce(topic, b"", partition=0)
+            upstream.poll(0)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        with closing(LagReader(kafka_only_settings)) as lags:
+            looks = [lags.look({(topic, 0): None})[topic, 0] for _ in range(100)]
+    finally:
+        is_over.set()
+        sender.join()
+        upstream.flush(30)
+    assert looks[-1].end > looks[0].end
+    assert [one for one in looks if one.end != one.stable_end] == []
 
 
 @pytest.mark.full
