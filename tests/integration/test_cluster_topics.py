@@ -46,7 +46,11 @@ def change(client: AdminClient) -> Change:
     return set_config
 
 
-def test_a_pipeline_as_init_made_it_passes(ready: Settings) -> None:
+def test_a_pipeline_as_init_made_it_passes_and_the_ends_of_its_topics_are_known_at_once(
+    ready: Settings, client: AdminClient
+) -> None:
+    found = offsets(client, {f"{ready.prefix}.ledger": 4})
+    assert {(at.begin, at.end) for at in found.values()} == {(0, 0)}
     assert check(ready) == Pipeline.of(ready, 1)
 
 
@@ -61,20 +65,16 @@ def test_topics_without_a_record_are_refused(kafka_only_settings: Settings) -> N
         check(kafka_only_settings)
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
+def test_other_settings_than_the_pipelines_are_named(ready: Settings) -> None:
+    others: list[tuple[dict[str, object], str]] = [
         ({"overdraft": "reject"}, "WALLET_OVERDRAFT is reject, the pipeline has allow"),
         ({"snapshot_every": 7}, "WALLET_SNAPSHOT_EVERY is 7, the pipeline has 100"),
         ({"partitions": 5}, "WALLET_PARTITIONS is 5, the pipeline has 4"),
         ({"id_window_days": 3}, "WALLET_ID_WINDOW_DAYS is 3, the pipeline has None"),
-    ],
-)
-def test_other_settings_than_the_pipelines_are_named(
-    changes: dict[str, object], named: str, ready: Settings
-) -> None:
-    with pytest.raises(ConfigurationError, match=named):
-        check(ready.model_copy(update=changes))
+    ]
+    for changes, named in others:
+        with pytest.raises(ConfigurationError, match=named):
+            check(ready.model_copy(update=changes))
 
 
 def test_what_was_not_set_is_the_pipelines(ready: Settings) -> None:
@@ -88,23 +88,22 @@ def test_what_was_not_set_is_the_pipelines(ready: Settings) -> None:
         agreed(silent.model_copy(update={"partitions": 12}))
 
 
-@pytest.mark.parametrize(
-    ("topic", "name", "value"),
-    [
+def test_a_topic_that_was_changed_is_refused_by_name(ready: Settings, change: Change) -> None:
+    right = {spec.name: spec.config for spec in specs(ready)}
+    for name, setting, value in (
         ("balances", "cleanup.policy", "delete"),
         ("ledger", "cleanup.policy", "compact"),
         ("ledger", "message.timestamp.type", "LogAppendTime"),
         ("rejections", "message.timestamp.after.max.ms", "3600000"),
         ("snapshots", "max.message.bytes", "1048588"),
         ("pipeline", "cleanup.policy", "delete"),
-    ],
-)
-def test_a_topic_that_was_changed_is_refused_by_name(
-    topic: str, name: str, value: str, ready: Settings, change: Change
-) -> None:
-    change(f"{ready.prefix}.{topic}", name, value)
-    with pytest.raises(Refused, match=f"{ready.prefix}.{topic}: {name} is {value}, must be "):
-        check(ready)
+    ):
+        topic = f"{ready.prefix}.{name}"
+        change(topic, setting, value)
+        with pytest.raises(Refused, match=f"{topic}: {setting} is {value}, must be "):
+            check(ready)
+        change(topic, setting, right[topic][setting])
+    assert check(ready) == Pipeline.of(ready, 1)
 
 
 def test_a_missing_topic_is_refused_by_name(ready: Settings) -> None:
@@ -128,11 +127,6 @@ def test_wrong_partitions_are_refused_by_name(kafka_only_settings: Settings, cli
     found = describe(client, names)
     with pytest.raises(Refused, match="transactions: has 3 partitions, must have 4"):
         refuse_differences(settings, found)
-
-
-def test_the_ends_of_new_topics_are_known_at_once(ready: Settings, client: AdminClient) -> None:
-    found = offsets(client, {f"{ready.prefix}.ledger": 4})
-    assert {(at.begin, at.end) for at in found.values()} == {(0, 0)}
 
 
 #: Asks for the ids of a cluster and a topic again and again, until it is killed.

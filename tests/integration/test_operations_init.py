@@ -29,7 +29,9 @@ def create(settings: Settings, name: str, partitions: int = 4, **config: str) ->
     wait_until(lambda: name in client.list_topics(timeout=10).topics, f"{name} is known")
 
 
-def test_init_makes_everything_once_and_then_nothing(settings: Settings) -> None:
+def test_init_makes_everything_once_and_then_nothing_and_with_other_settings_it_refuses(
+    settings: Settings,
+) -> None:
     first = init.initialise(settings)
     assert first.created == tuple(f"{settings.prefix}.{name}" for name in NAMES)
     assert first.record_written
@@ -41,9 +43,6 @@ def test_init_makes_everything_once_and_then_nothing(settings: Settings) -> None
     assert (second.created, second.record_written, second.migrated) == ((), False, ())
     assert second.pipeline == first.pipeline
 
-
-def test_init_with_other_settings_is_refused_and_changes_nothing(settings: Settings) -> None:
-    init.initialise(settings)
     with pytest.raises(ConfigurationError, match="WALLET_OVERDRAFT is reject"):
         init.initialise(settings.model_copy(update={"overdraft": "reject"}))
     assert read_pipeline(settings) == Pipeline.of(settings, 1)

@@ -14,7 +14,7 @@ from config.settings import Settings
 from operations.setup.init import initialise
 from sinks import postgres
 from sinks.postgres import questions
-from tests.ledgers import DAY_MS, Ledger, RunningSinks, drain, publish_entries, running, wait_until
+from tests.ledgers import DAY_MS, Ledger, drain, publish_entries, running, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -122,14 +122,6 @@ def written_without_end(pipeline: Settings, ledgers: list[Ledger]) -> Iterator[N
     finally:
         enough.set()
         writing.join()
-
-
-def none_failed(*sinks: RunningSinks) -> bool:
-    """Raise what ended one of these, which is why there is nothing to wait for."""
-    for one in sinks:
-        if one.failure:
-            raise one.failure
-    return True
 
 
 def test_busy_sinks_go_on_from_the_positions_of_a_restored_backup(pipeline: Settings, backup: Backup) -> None:

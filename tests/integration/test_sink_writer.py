@@ -23,7 +23,7 @@ from sinks.postgres.months import make_months, months_of
 from sinks.sink import Record
 from sinks.writer import Writer
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
-from tests.positions_contract import CASES, Opens
+from tests.positions_contract import CASES
 
 pytestmark = pytest.mark.integration
 
@@ -133,26 +133,28 @@ def test_of_a_batch_that_is_in_for_one_partition_the_other_is_written(
     assert count(settings) == 20
 
 
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ("UPDATE sink_positions SET next_offset = 5 WHERE partition = 1", 5),
-        ("UPDATE sink_positions SET next_offset = 15, high_offset = 15 WHERE partition = 1", 15),
-        ("DELETE FROM sink_positions WHERE partition = 1", None),
-        ("UPDATE sink_positions SET owner = 'of a session that has ended' WHERE partition = 1", 10),
-        ("UPDATE sink_positions SET owner = 'somebody', next_offset = 9 WHERE partition = 1", 9),
-    ],
-)
+#: What is done to the position of partition 1, and what it is found to be.
+MOVED = [
+    ("UPDATE sink_positions SET next_offset = 5 WHERE partition = 1", 5),
+    ("UPDATE sink_positions SET next_offset = 15, high_offset = 15 WHERE partition = 1", 15),
+    ("DELETE FROM sink_positions WHERE partition = 1", None),
+    ("UPDATE sink_positions SET owner = 'of a session that has ended' WHERE partition = 1", 10),
+    ("UPDATE sink_positions SET owner = 'somebody', next_offset = 9 WHERE partition = 1", 9),
+]
+
+
 def test_nothing_is_written_where_a_position_was_moved_be_it_of_another_partition(
-    writer: Writer, settings: Settings, change: str, found: int | None
+    writer: Writer, settings: Settings
 ) -> None:
-    claimed(writer, {0: 0, 1: 10})
     with postgres.connect(settings, name=session_name(SINK.name, "somebody")) as connection:
-        connection.execute(change.encode())
-        for attempt in (writer.look, lambda batch: writer.write(prepare(SINK, batch))):
-            with pytest.raises(Lost) as lost:
-                attempt(Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [], {1: 10}))
-            assert (lost.value.fenced, lost.value.moved) == (frozenset(), {1: found})
+        for change, found in MOVED:
+            connection.execute("DELETE FROM sink_positions")
+            assert claimed(writer, {0: 0, 1: 10}) == {0: Position(0, 0), 1: Position(10, 10)}
+            connection.execute(change.encode())
+            for attempt in (writer.look, lambda batch: writer.write(prepare(SINK, batch))):
+                with pytest.raises(Lost) as lost:
+                    attempt(Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [], {1: 10}))
+                assert (lost.value.fenced, lost.value.moved) == (frozenset(), {1: found}), change
     assert count(settings) == 0
 
 
@@ -307,22 +309,18 @@ def test_a_position_is_never_beyond_what_was_written(writer: Writer, settings: S
         owner.execute("UPDATE sink_positions SET next_offset = 1")
 
 
-@pytest.mark.parametrize(
-    ("right", "named"),
-    [
-        ("INSERT ON transactions", "INSERT on transactions"),
-        ("UPDATE ON sink_positions", "UPDATE on sink_positions"),
-        ("SELECT ON wallet_migrations", "permission denied for table wallet_migrations"),
-    ],
-)
-def test_a_right_that_the_role_lacks_is_named_at_the_start(
-    settings: Settings, right: str, named: str
-) -> None:
+def test_a_right_that_the_role_lacks_is_named_at_the_start(settings: Settings) -> None:
     migrate(settings)
     with postgres.connect(settings) as owner:
-        owner.execute(f"REVOKE {right} FROM wallet_writer".encode())
-    with pytest.raises(Refused, match=named):
-        Writer(settings, SINK, "me", threading.Event(), Observer())
+        for right, named in (
+            ("INSERT ON transactions", "INSERT on transactions"),
+            ("UPDATE ON sink_positions", "UPDATE on sink_positions"),
+            ("SELECT ON wallet_migrations", "permission denied for table wallet_migrations"),
+        ):
+            owner.execute(f"REVOKE {right} FROM wallet_writer".encode())
+            with pytest.raises(Refused, match=named):
+                Writer(settings, SINK, "me", threading.Event(), Observer())
+            owner.execute(f"GRANT {right} TO wallet_writer".encode())
 
 
 def test_a_login_that_may_not_be_a_writer_is_refused_with_the_role(settings: Settings) -> None:
@@ -343,10 +341,10 @@ def test_a_login_that_may_not_be_a_writer_is_refused_with_the_role(settings: Set
             owner.execute(sql.SQL("DROP ROLE {}").format(role))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
-def test_positions_are_kept_as_the_simulated_postgres_keeps_them(
-    settings: Settings, case: Callable[[Opens], None]
-) -> None:
+def test_positions_are_kept_as_the_simulated_postgres_keeps_them(settings: Settings) -> None:
     migrate(settings)
-    with ExitStack() as sessions:
-        case(lambda: sessions.enter_context(postgres.connect(settings, postgres.WRITER)))
+    with postgres.connect(settings) as owner:
+        for case in CASES:
+            with ExitStack() as sessions:
+                case(lambda: sessions.enter_context(postgres.connect(settings, postgres.WRITER)))
+            owner.execute("DELETE FROM sink_positions")

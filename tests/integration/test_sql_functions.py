@@ -78,15 +78,20 @@ def two_months_of_entries() -> Ledger:
     return ledger
 
 
-@pytest.mark.parametrize("archived", [False, True])
 @pytest.mark.parametrize("snapshot_every", [None, 1, 7, 100])
-def test_a_balance_counts_the_entry_of_that_very_time_and_none_after(
-    reader: Connection, settings: Settings, snapshot_every: int | None, archived: bool
+def test_a_balance_counts_the_entry_of_that_very_time_and_none_after_and_statements_add_up_to_it(
+    reader: Connection, settings: Settings, snapshot_every: int | None
 ) -> None:
     ledger = two_months_of_entries()
     write(settings, ledger, snapshot_every=snapshot_every)
-    if archived:
-        archive_november(settings)
+    assert_balances_are_those_of(ledger, reader)
+    assert_statements_add_up(ledger, reader)
+    archive_november(settings)
+    assert_balances_are_those_of(ledger, reader)
+    assert_statements_add_up(ledger, reader)
+
+
+def assert_balances_are_those_of(ledger: Ledger, reader: Connection) -> None:
     before = 0
     for written in ledger.written:
         entry = written.entry
@@ -99,6 +104,23 @@ def test_a_balance_counts_the_entry_of_that_very_time_and_none_after(
         before,
         280,
     )
+
+
+def assert_statements_add_up(ledger: Ledger, reader: Connection) -> None:
+    """An opening balance and the lines count an entry of the start once."""
+    times = [w.entry.recorded_at for w in ledger.written if w.entry.transaction.wallet_id == "wallet"]
+    for start, end in ((times[0], times[9]), (times[9], times[31]), (times[39], FAR_OFF)):
+        opening, lines, closing = reader.execute(
+            """
+            SELECT wallet_balance_before('wallet', %(start)s),
+                (SELECT sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END)
+                    FROM wallet_statement('wallet', %(start)s, %(end)s)),
+                wallet_balance_before('wallet', %(end)s)
+            """,
+            {"start": start, "end": end},
+        ).fetchone() or (None, None, None)
+        assert opening + lines == closing
+    assert reader.execute("SELECT wallet_balance_before('unknown', now())").fetchone() == (None,)
 
 
 def test_a_wallet_has_nothing_before_its_first_entry_and_an_unknown_one_has_no_balance(
@@ -244,27 +266,6 @@ def test_a_month_that_is_moved_between_two_questions_of_a_reader_is_not_missed(
     assert moved == reader.execute(query.encode(), {"at": at}).fetchone()
     assert moved
     assert moved[0] != 0
-
-
-@pytest.mark.parametrize("snapshot_every", [None, 1, 7])
-def test_an_opening_balance_and_the_lines_count_an_entry_of_the_start_once(
-    reader: Connection, settings: Settings, snapshot_every: int | None
-) -> None:
-    ledger = two_months_of_entries()
-    write(settings, ledger, snapshot_every=snapshot_every)
-    times = [w.entry.recorded_at for w in ledger.written if w.entry.transaction.wallet_id == "wallet"]
-    for start, end in ((times[0], times[9]), (times[9], times[31]), (times[39], FAR_OFF)):
-        opening, lines, closing = reader.execute(
-            """
-            SELECT wallet_balance_before('wallet', %(start)s),
-                (SELECT sum(CASE type WHEN 'CREDIT' THEN amount ELSE -amount END)
-                    FROM wallet_statement('wallet', %(start)s, %(end)s)),
-                wallet_balance_before('wallet', %(end)s)
-            """,
-            {"start": start, "end": end},
-        ).fetchone() or (None, None, None)
-        assert opening + lines == closing
-    assert reader.execute("SELECT wallet_balance_before('unknown', now())").fetchone() == (None,)
 
 
 def test_a_bound_that_is_null_is_none(reader: Connection, settings: Settings) -> None:
