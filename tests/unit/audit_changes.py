@@ -15,7 +15,6 @@ from tests.unit.audits import TOPICS, Pipe
 from topics.source import Source
 
 FRAME = 5
-MIDDLE = 500
 Records = list[Source]
 
 

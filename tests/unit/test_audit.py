@@ -4,12 +4,13 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audit import avro
@@ -25,6 +26,7 @@ from operations.sending.generator import Mix, records
 from schemas.codec import encode_transaction, frame
 from schemas.versions import FIXED_IDS, schema_text
 from tests.edits import edited
+from tests.effort import examples
 from tests.unit import agreement
 from tests.unit.agreement import TOPIC
 from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule
@@ -47,6 +49,7 @@ PIPELINE = Pipeline(1, 4, 5, "reject", MIX.max_record_bytes, None, 1)
 Records = list[Source]
 
 
+@cache
 def sources(count: int = 12_000, seed: int = 6) -> Records:
     """One partition's share of a stream of every kind, over some days."""
     made = [one for one in records(count, replace(MIX, seed=seed)) if one.partition == PARTITION]
@@ -68,6 +71,7 @@ def pipe(original: Pipe) -> Pipe:
     return Pipe(original.pipeline, {name: [*some] for name, some in original.topics.items()})
 
 
+@settings(max_examples=examples(25))
 @given(pipelines, inputs(), st.integers(1, 5), st.integers(1, 30))
 def test_what_a_worker_made_of_nasty_input_is_clean(
     pipeline: Pipeline, came: Records, batch: int, stretch: int

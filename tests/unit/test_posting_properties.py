@@ -27,47 +27,28 @@ def test_any_split_into_batches_and_any_redelivery_gives_the_same_bytes(
 
 
 @given(pipelines, inputs())
-@settings(max_examples=examples(30))
-def test_every_record_has_exactly_one_outcome_which_names_it(
-    pipeline: Pipeline, records: list[Source]
-) -> None:
-    written = folded(pipeline, [records])
-    entries = [decode_entry((entry.value or b"")[5:]) for entry in written.entries]
-    assert written.named == [record.offset for record in records]
-    assert {entry.source_partition for entry in entries} <= {PARTITION}
-    assert [entry.source_offset for entry in entries] == sorted(entry.source_offset for entry in entries)
-
-
-@given(pipelines, inputs())
 @settings(max_examples=examples(50))
-def test_sequences_balances_and_hashes_chain_for_every_wallet(
+def test_every_record_has_exactly_one_outcome_and_entries_chain_in_a_time_that_never_goes_back(
     pipeline: Pipeline, records: list[Source]
 ) -> None:
     written = folded(pipeline, [records])
+    assert written.named == [record.offset for record in records]
+    times = {record.offset: record.timestamp_ms for record in records}
     newest: dict[bytes, tuple[int, int, bytes]] = {}
+    latest_ms, latest_offset = BEFORE_TIME, -1
     for key, value, timestamp_ms, _ in written.entries:
         body = (value or b"")[5:]
         entry = decode_entry(body)
         assert key == entry.transaction.wallet_id.encode()
-        assert timestamp_ms == entry.recorded_ms
+        assert entry.source_partition == PARTITION
+        assert entry.source_offset > latest_offset
+        assert entry.recorded_ms == timestamp_ms == max(latest_ms, times[entry.source_offset])
         sequence, balance, previous = newest.get(key, (0, 0, NO_HASH))
         change = entry.transaction.amount * (-1 if entry.transaction.type else 1)
         assert (entry.sequence, entry.balance) == (sequence + 1, balance + change)
         assert entry.hash == hashlib.sha256(previous + body[:-32]).digest()
         newest[key] = (entry.sequence, entry.balance, entry.hash)
-
-
-@given(pipelines, inputs())
-@settings(max_examples=examples(50))
-def test_recorded_at_never_goes_back_and_never_lies_before_the_record(
-    pipeline: Pipeline, records: list[Source]
-) -> None:
-    times = {record.offset: record.timestamp_ms for record in records}
-    latest = BEFORE_TIME
-    for entry in folded(pipeline, [records]).entries:
-        read = decode_entry((entry.value or b"")[5:])
-        assert read.recorded_ms == max(latest, times[read.source_offset])
-        latest = read.recorded_ms
+        latest_ms, latest_offset = entry.recorded_ms, entry.source_offset
 
 
 @given(pipelines, st.data())
