@@ -45,6 +45,7 @@ def positions(connection: Connection, topics: Topics) -> tuple[dict[tuple[str, i
     A sink that was set back and compares what it wrote before has a lower position; its rows are there. The
     archive reads the snapshots, too, and writes none of them: its position says nothing of any row.
     """
+    # Not `sinks.names`: an audit owes nothing to what it audits.
     ours = {"ledger": topics.ledger, "snapshots": topics.snapshots, "rejections": topics.rejections}
     found: dict[tuple[str, int], int] = {}
     others: list[Row] = []

@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient
 from config.errors import WalletError
 from config.logs import EventLog
 from config.settings import Settings
+from sinks.names import topic_of
 from sinks.observer import Observer
 from sinks.postgres import WRITER, Connection, connect, one_line
 from topics.cluster import describe, quiet_admin
@@ -33,6 +34,8 @@ from topics.names import LOG_APPEND_TIME, TIMESTAMP_TYPE, Topics
 
 log = EventLog("sinks.completeness")
 
+#: The sinks whose topics have every outcome between them.
+FOLLOWED = ("ledger", "rejections")
 LOOK_EVERY_S = 0.5
 #: How often to ask whether the input has the broker's times, while it has not.
 ASK_TIMES_EVERY_S = 10.0
@@ -56,7 +59,7 @@ class Completeness(Observer):
     def __init__(self, settings: Settings, stop: Event, open_input: OpenInput) -> None:
         self._settings, self._stop, self._open_input = settings, stop, open_input
         self._names = Topics.of(settings)
-        self._topics = {"ledger": self._names.ledger, "rejections": self._names.rejections}
+        self._topics = {sink: topic_of(self._names, sink) for sink in FOLLOWED}
         self._owned: dict[str, frozenset[int]] = {}
         self._lag = LagReader(settings)
         self._connection: Connection | None = None

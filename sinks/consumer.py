@@ -15,7 +15,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from threading import Event, Thread
@@ -25,10 +25,11 @@ from config.logs import EventLog
 from config.settings import Settings
 from sinks.archive.sink import ArchiveSink, Bell, Keeper
 from sinks.batch import Batch, Prepared, prepare
-from sinks.completeness import Completeness
+from sinks.completeness import FOLLOWED, Completeness
 from sinks.holdings import Holdings
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
+from sinks.names import ARCHIVE, SINKS, topic_of
 from sinks.observer import Observer, Observers
 from sinks.positions import Lost, Move, Origin, Position
 from sinks.rejections import RejectionSink
@@ -43,8 +44,6 @@ from topics.names import Topics
 from vitals.health import observed
 
 log = EventLog("sinks.consumer")
-
-NAMES = ("ledger", "snapshots", "rejections", "archive")
 
 JOIN_S = 0.2
 #: How often a sink that writes nothing checks its positions.
@@ -63,28 +62,17 @@ def run(
     `open_input` is how the input is read: by the archive, and to know what is complete.
     Raises only WalletErrors, such as NotReachable at the start and Stopped when a sink must not continue.
     """
-    topics = Topics.of(settings)
-    sinks: dict[str, Sink] = {
-        "ledger": LedgerSink(topics.ledger),
-        "snapshots": SnapshotSink(topics.snapshots),
-        "rejections": RejectionSink(topics.rejections),
-        "archive": ArchiveSink(topics.snapshots),
-    }
-    if unknown := set(names) - set(sinks):
-        raise ConfigurationError(
-            f"no such sink: {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}"
-        )
-    wanted = [sinks[name] for name in dict.fromkeys(names)]
+    wanted = sinks_of(settings, names)
     checked = _checked(settings, wanted, stop)
     if checked is None:
         return
     settings = checked
     vitals = Vitals(settings, {sink.name: sink.topic for sink in wanted})
     bell = Bell()
-    follows = Completeness(settings, stop, open_input) if {"ledger", "rejections"} & set(names) else None
+    follows = Completeness(settings, stop, open_input) if {*FOLLOWED} & {*names} else None
     observers = Observers(vitals, bell, *(one for one in (follows, observer) if one))
     failures: list[BaseException] = []
-    keeper = Keeper(settings, open_input, bell, stop, vitals, failures) if "archive" in names else None
+    keeper = Keeper(settings, open_input, bell, stop, vitals, failures) if ARCHIVE in names else None
     running = [_Running(settings, sink, stop, observers, failures) for sink in wanted]
     with closing(vitals), observed(settings, vitals):
         for one in running:
@@ -103,10 +91,23 @@ def run(
         raise failures[0]
 
 
+def sinks_of(settings: Settings, names: Iterable[str]) -> list[Sink]:
+    """The sinks with these names, each once; raises ConfigurationError for a name that no sink has."""
+    topics, names = Topics.of(settings), dict.fromkeys(names)
+    kinds: dict[str, Callable[[str], Sink]] = {
+        kind.name: kind for kind in (LedgerSink, SnapshotSink, RejectionSink, ArchiveSink)
+    }
+    if unknown := names.keys() - kinds.keys():
+        raise ConfigurationError(
+            f"no such sink: {', '.join(sorted(unknown))}; choose from {', '.join(SINKS)}"
+        )
+    return [kinds[name](topic_of(topics, name)) for name in names]
+
+
 def _require(settings: Settings, sinks: Sequence[Sink]) -> None:
     client, topics = quiet_admin(settings), Topics.of(settings)
     for sink in sinks:
-        reads = (topics.ledger, topics.transactions) if sink.name == "archive" else ()
+        reads = (topics.ledger, topics.transactions) if sink.name == ARCHIVE else ()
         group = {settings.sink_group(sink.name): rights.READ}
         rights.require(client, dict.fromkeys((sink.topic, *reads), rights.READ), group)
 

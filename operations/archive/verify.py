@@ -24,6 +24,7 @@ from sinks.archive.compare import (
     shown,
 )
 from sinks.archive.seals import Content, Month, Seal
+from sinks.names import ARCHIVE
 from sinks.postgres import READER, Connection
 from sinks.postgres.migrations import check as check_database
 from topics.cluster import agreed, wait_for_kafka
@@ -69,7 +70,7 @@ def _checked(settings: Settings, connection: Connection, only: date | None, *, k
     for month in places.values():
         if month.archived and month.first not in known:
             raise Mismatch(f"month {month.name} is in the archive but its seal was removed")
-    topic, group = Topics.of(settings).ledger, settings.sink_group("archive")
+    topic, group = Topics.of(settings).ledger, settings.sink_group(ARCHIVE)
     with closing(TopicLog(settings, topic, group)) if kafka else nullcontext() as ledger:
         for first, seal in known.items():
             if only in {None, first}:

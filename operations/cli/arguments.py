@@ -13,8 +13,6 @@ from config.text import is_text
 
 #: UsageError: click's, or the copy of it that newer versions of typer bring.
 _NotUnderstood = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-#: What `all` means of sinks. The archive moves tables, so you have to name it.
-SINKS = ("ledger", "snapshots", "rejections")
 #: Options as they were called before, by command: scripts have them, so they work, but nothing shows them any more.
 FORMERLY = {
     "wallet demo": {"--run-on": "--keep"},

@@ -16,7 +16,6 @@ from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.stack import Stack
 from operations.cli import context
-from operations.cli.arguments import SINKS
 from operations.cli.children import Child, Children, stopping_on_signals
 from operations.cli.output import as_line, progress, until_done
 from operations.demo import running
@@ -26,6 +25,7 @@ from operations.sending.generator import Mix, records
 from operations.setup import init
 from operations.verify import run as verify
 from operations.verify.run import Options
+from sinks.names import WRITING
 from sinks.postgres import databases, questions
 from topics import group_offsets
 from topics.cluster import offsets, quiet_admin, wait_for_kafka
@@ -142,7 +142,7 @@ def _remove(settings: Settings, prefix: str) -> None:
     client = quiet_admin(settings)
     topics = [name for name in client.list_topics(timeout=10).topics if name.startswith(f"{prefix}.")]
     answers = list(client.delete_topics(topics).values()) if topics else []
-    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in SINKS)]
+    groups = [prefix, *(f"{prefix}.sink.{sink}" for sink in WRITING)]
     answers += list(client.delete_consumer_groups(groups).values())
     for answer in answers:
         if (failure := answer.exception(30)) is not None:

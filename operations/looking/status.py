@@ -16,6 +16,7 @@ from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli.output import as_line, console, fits, lag_cell, table
+from sinks.names import ARCHIVE, SINKS, WRITING, topic_of
 from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import Offsets, describe, offsets, quiet_admin, wait_for_kafka
@@ -82,19 +83,15 @@ def look(settings: Settings, client: AdminClient) -> Status:
     except WalletError as error:
         at, problem = {}, str(error)
     if problem is None:
-        for sink, topic in _read_by_sinks(names, archive=any(sink == "archive" for sink, _ in at)):
+        # The archive only if it has ever run.
+        for sink in SINKS if any(sink == ARCHIVE for sink, _ in at) else WRITING:
+            topic = topic_of(names, sink)
             for partition in range(found[topic].partitions if topic in found else 0):
                 row = at.get((sink, partition))
                 place = _place(sink, topic, partition, row and row.next_offset, ends, row and row.updated_at)
                 places.append(place)
     exact = _without_marks(settings, places)
     return Status(settings.prefix, _members(client, settings), exact, rejections, problem)
-
-
-def _read_by_sinks(names: Topics, *, archive: bool) -> list[tuple[str, str]]:
-    """Each sink and its topic; the archive's only if it has ever run."""
-    sinks = [("ledger", names.ledger), ("snapshots", names.snapshots), ("rejections", names.rejections)]
-    return [*sinks, ("archive", names.snapshots)] if archive else sinks
 
 
 def show(settings: Settings, *, every_s: float | None, as_json: bool) -> None:

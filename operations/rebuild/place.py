@@ -13,9 +13,9 @@ from config.decisions import Overdraft
 from config.errors import ConfigurationError, NotReachable, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.cli.arguments import SINKS
 from operations.setup.init import create
 from sinks import shadow
+from sinks.names import SINKS
 from sinks.postgres import connect
 from topics import clients
 from topics.cluster import describe, identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
@@ -180,7 +180,7 @@ def groups_of(settings: Settings) -> list[str]:
     """The groups of a pipeline's workers and sinks, and of the copy that may fill its input."""
     return [
         settings.group,
-        *(settings.sink_group(sink) for sink in (*SINKS, "archive")),
+        *(settings.sink_group(sink) for sink in SINKS),
         f"{settings.prefix}.copy",
     ]
 

@@ -12,7 +12,6 @@ from config.logs import EventLog
 from config.settings import Settings
 from config.times import rfc3339
 from operations.cli import context
-from operations.cli.arguments import SINKS
 from operations.cli.children import Children, attended
 from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
@@ -21,6 +20,7 @@ from operations.rebuild.place import POLICIES, Place, Record, write_record
 from operations.rebuild.status import At, ends_of, handled, lags_of, missing
 from operations.setup import init
 from sinks import shadow
+from sinks.names import WRITING, topic_of
 from sinks.postgres import questions
 from topics.cluster import describe
 from topics.lag import LagReader
@@ -133,7 +133,7 @@ def _fill(place: Place, running: Children) -> None:
             running,
             settings.read_stall_s,
         )
-        derived = dict(end for sink in SINKS for end in ends_of(place, getattr(topics, sink)).items())
+        derived = dict(end for sink in WRITING for end in ends_of(place, topic_of(topics, sink)).items())
         _until("writing rows", derived, lambda: _written(settings), lags, running, settings.read_stall_s)
 
 

@@ -12,12 +12,12 @@ import typer
 
 from config.settings import Settings
 from config.stopping import NEVER, go_on
-from operations.cli.arguments import SINKS
 from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.looking.status import Step
 from operations.rebuild.input import input_ends
 from operations.rebuild.place import Place
 from sinks import shadow
+from sinks.names import WRITING, topic_of
 from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import all_there, describe
@@ -95,9 +95,9 @@ def look(place: Place, stop: Event = NEVER) -> Progress:
             folded = handled(place.shadow, topics.transactions, place.shadow.partitions)
             steps += _steps(place, lags, "worker", topics.transactions, folded)
             written = _written(place)
-            for sink in SINKS:
+            for sink in WRITING:
                 go_on(stop)
-                steps += _steps(place, lags, f"sink {sink}", getattr(topics, sink), written)
+                steps += _steps(place, lags, f"sink {sink}", topic_of(topics, sink), written)
     return Progress(
         place.live.prefix,
         place.shadow.prefix,

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from operations.cli.arguments import SINKS, Execute, Json, aware_time, read_by
+from operations.cli.arguments import Execute, Json, aware_time, read_by
+from sinks.names import WRITING, WritingName
 
-SinkName = Literal["ledger", "snapshots", "rejections", "all"]
+SinkName = Literal[WritingName, "all"]
 
 
 def replay(
@@ -36,5 +37,5 @@ def replay(
     since = duration("--back", back)
     wanted = Range(partition, from_offset, begin, since, from_beginning, to_offset, end)
     how = replaying.How(execute, resume, abandon)
-    names = SINKS if name == "all" else (name,)
+    names = WRITING if name == "all" else (name,)
     raise typer.Exit(replaying.run(current(), names, wanted, how, as_json=as_json))

@@ -1,7 +1,7 @@
 """`wallet replay`: work out what to replay, and check it before anything starts."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -11,13 +11,9 @@ from config.times import rfc3339
 from operations.cli.arguments import partitions_of
 from operations.looking.time_lookup import offsets_at
 from sinks import replay
-from sinks.ledger import LedgerSink
-from sinks.rejections import RejectionSink
 from sinks.replay_positions import Stretch
 from sinks.sink import Sink
-from sinks.snapshots import SnapshotSink
 from topics.cluster import Offsets, offsets, quiet_admin
-from topics.names import Topics
 
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -47,17 +43,6 @@ class Plan:
     sink: Sink
     stretches: tuple[Stretch, ...]
     begins: Mapping[int, int]
-
-
-def sinks_of(settings: Settings, names: Iterable[str]) -> list[Sink]:
-    """The sinks with these names, in the order of their replay."""
-    topics = Topics.of(settings)
-    known: dict[str, Sink] = {
-        "ledger": LedgerSink(topics.ledger),
-        "snapshots": SnapshotSink(topics.snapshots),
-        "rejections": RejectionSink(topics.rejections),
-    }
-    return [known[name] for name in names]
 
 
 def duration(option: str, text: str | None) -> timedelta | None:

@@ -18,8 +18,9 @@ from config.errors import INTERRUPTED, ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from operations.cli.children import on_signals
 from operations.cli.output import as_line, progress, show_table, table
-from operations.replay.ranges import Plan, Range, plans, sinks_of
+from operations.replay.ranges import Plan, Range, plans
 from sinks import replay
+from sinks.consumer import sinks_of
 from sinks.positions import Move
 from sinks.replay import Replay, Trial, told_unfinished
 from sinks.replay_positions import Stretch

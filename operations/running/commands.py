@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from operations.cli.arguments import SINKS
+from sinks.names import WRITING, WritingName
 
 Processes = Annotated[
     int, typer.Option(min=1, max=64, help="Run this many processes, which start, stop and end together.")
@@ -31,7 +31,7 @@ def worker(processes: Processes = 1) -> None:
 
 def sink(
     name: Annotated[
-        Literal["ledger", "snapshots", "rejections", "archive", "all"],
+        Literal[WritingName, "archive", "all"],
         typer.Argument(help="Tables to fill. archive seals and moves old months; all does not include it."),
     ] = "all",
     processes: Processes = 1,
@@ -59,7 +59,7 @@ def sink(
         signal.signal(number, told_to_stop)
     settings = current()
     with spans.exported("sink", settings.prefix):
-        consumer.run(settings, SINKS if name == "all" else (name,), stop, _open_input)
+        consumer.run(settings, WRITING if name == "all" else (name,), stop, _open_input)
     raise typer.Exit(ended_by(signals))
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 from config.settings import Settings
 from sinks.archive.entries import source_offset
 from sinks.archive.seals import Month, ledger_positions, to_ms
+from sinks.names import ARCHIVE
 from sinks.postgres import Connection
 from sinks.sink import Record, damaged
 from topics import group_offsets
@@ -102,7 +103,7 @@ def _to_come(
         )
     found = dict[int, str]()
     with (
-        closing(TopicLog(settings, topic, settings.sink_group("archive"))) as ends,
+        closing(TopicLog(settings, topic, settings.sink_group(ARCHIVE))) as ends,
         closing(open_input(settings, topic)) as incoming,
     ):
         # Not as long as a worker's transaction may be open: a stopping sink waits for this look.

@@ -19,6 +19,7 @@ from config.settings import Settings
 from sinks.archive.compare import Advance
 from sinks.archive.seals import Month
 from sinks.archive.work import Archive, LocksTaken, Moved, Sealed
+from sinks.names import ARCHIVE
 from sinks.observer import Observer
 from sinks.postgres import ARCHIVER, reason_to_wait
 from sinks.sink import Record, Rows
@@ -42,7 +43,7 @@ PROGRESS_EVERY_S = 10.0
 class ArchiveSink:
     """Reads snapshots and makes no rows of them."""
 
-    name = "archive"
+    name = ARCHIVE
     role = ARCHIVER
 
     def __init__(self, topic: str) -> None:

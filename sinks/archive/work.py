@@ -26,6 +26,7 @@ from sinks.archive import seals
 from sinks.archive.compare import Advance, Mismatch, both_sides, refuse_difference
 from sinks.archive.complete import Completeness
 from sinks.archive.seals import Month, Seal
+from sinks.names import ARCHIVE
 from sinks.postgres import ARCHIVER, BUSY, Role, as_login, connect
 from sinks.postgres.locks import holder as lock_holder
 from sinks.postgres.migrations import check
@@ -111,7 +112,7 @@ class Archive:
         """The ledger topic; connects on first use, since most looks find nothing due."""
         if self._ledger is None:
             self._ledger = TopicLog(
-                self._settings, Topics.of(self._settings).ledger, self._settings.sink_group("archive")
+                self._settings, Topics.of(self._settings).ledger, self._settings.sink_group(ARCHIVE)
             )
         return self._ledger
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from config.settings import Settings
+from sinks.names import ARCHIVE
 from sinks.postgres import READER, connect
 
 
@@ -117,7 +118,7 @@ def written(settings: Settings) -> dict[tuple[str, int], SinkPosition]:
 
     The archive is left out: it reads the snapshots, which another sink writes, and writes no rows of them.
     """
-    return {(at.topic, at.partition): at for at in positions(settings) if at.sink != "archive"}
+    return {(at.topic, at.partition): at for at in positions(settings) if at.sink != ARCHIVE}
 
 
 def counts(settings: Settings) -> dict[str, int]:

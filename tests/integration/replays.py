@@ -8,10 +8,11 @@ from psycopg import sql
 
 from config.settings import Settings
 from operations.replay import run as replay_run
-from operations.replay.ranges import Range, plans, sinks_of
+from operations.replay.ranges import Range, plans
 from operations.replay.run import Outcome
 from operations.setup.init import initialise
 from sinks import postgres
+from sinks.consumer import sinks_of
 from sinks.postgres import databases, questions
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
 from topics.clients import librdkafka

@@ -12,9 +12,10 @@ import pytest
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped
 from config.settings import Settings
 from operations.replay import run as replay_run
-from operations.replay.ranges import Range, plans, sinks_of
+from operations.replay.ranges import Range, plans
 from schemas.records import from_ms
 from sinks import postgres, replay
+from sinks.consumer import sinks_of
 from sinks.positions import Move
 from sinks.postgres import databases, questions
 from sinks.replay import Replay, Trial

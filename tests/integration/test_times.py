@@ -20,13 +20,14 @@ from config.settings import Settings
 from operations.looking.inspect import Place, look
 from operations.looking.time_lookup import first_ms
 from operations.rebuild import run as rebuild_run
-from operations.replay.ranges import Range, plans, sinks_of
+from operations.replay.ranges import Range, plans
 from operations.sending.importing import run as importing
 from operations.sending.lines import to_json
 from operations.setup import init
 from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.records import CREDIT, DEBIT, LedgerEntry, Transaction, from_ms
 from sinks import postgres
+from sinks.consumer import sinks_of
 from sinks.postgres import databases, questions
 from sinks.postgres.migrations import migrate
 from tests.effort import examples
