@@ -20,7 +20,7 @@ from audit.expected import COUNTED, DETAILS, TABLES, ExpectedRows
 from audit.questions import Row
 from audit.report import Difference, Differences, What, differing
 from audit.samples import History, Samples
-from audit.seals import Places, Seals
+from audit.seals import MonthSpans, Seals
 from audit.stored import ROWS, Rows, of_us
 from config.times import rfc3339
 from topics.names import Topics
@@ -173,7 +173,7 @@ class DatabaseAudit:
     # -- 2. after they are
 
     def compare(
-        self, expected: ExpectedRows, known_wallets: set[str], places: Places, records: Records
+        self, expected: ExpectedRows, known_wallets: set[str], places: MonthSpans, records: Records
     ) -> None:
         """Report every row that is missing, extra or altered. `known_wallets` have certified entries."""
         for spec in ROWS:

@@ -83,7 +83,7 @@ class Seals:
                 detail = f"month {name} is in the archive and has no seal"
                 yield Difference(TABLE, "missing", detail=detail, check=CHECK)
 
-    def beside_ledger(self, places: "Places") -> Iterator[Difference]:
+    def beside_ledger(self, places: "MonthSpans") -> Iterator[Difference]:
         """Seals that name wrong ranges for their month; only for an audit of all partitions."""
         for month, ranges in self._ranges.items():
             there = places.of(month)
@@ -96,7 +96,7 @@ class Seals:
                 )
 
 
-class Places:
+class MonthSpans:
     """Where the certified ledger has each month: partition, first offset, one past the last one."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class Places:
             before = self._found.get((partition, month), (first, last))
             self._found[partition, month] = min(before[0], first), max(before[1], last)
 
-    def take(self, other: "Places") -> None:
+    def take(self, other: "MonthSpans") -> None:
         """Add what others found, of other partitions."""
         self._found |= other._found
         self._begun |= other._begun

@@ -88,19 +88,19 @@ class Seldom(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+        self._written: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log this line; a line that passes says how many like it were dropped."""
         if hasattr(record, "fields") or not record.name.startswith(_TALKATIVE):
             return True
-        told_s, held = self._told.get(kind := (record.name, str(record.msg)), (-math.inf, 0))
+        told_s, held = self._written.get(kind := (record.name, str(record.msg)), (-math.inf, 0))
         if record.created - told_s < SELDOM_S:
-            self._told[kind] = (told_s, held + 1)
+            self._written[kind] = (told_s, held + 1)
             return False
-        if len(self._told) >= KINDS:
-            self._told.clear()
-        self._told[kind] = (record.created, 0)
+        if len(self._written) >= KINDS:
+            self._written.clear()
+        self._written[kind] = (record.created, 0)
         if held:
             record.fields = {"not_told": held}
         return True

@@ -11,7 +11,7 @@ from confluent_kafka import Message
 from config.settings import Settings
 from console.following import posted_in, refused_in
 from console.outcomes import Outcome, Source
-from topics.cluster import Offsets, offsets_of, quiet_admin
+from topics.cluster import Offsets, offsets_in, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.topic_log import TopicLog
@@ -47,7 +47,7 @@ class Finder:
 
     def _input(self, source: Source) -> Offsets:
         place = self._names.transactions, source[0]
-        return offsets_of(self._admin, [place])[place]
+        return offsets_in(self._admin, [place])[place]
 
     def _in_topic(self, topic: str, source: Source) -> Outcome | None:
         read = posted_in if topic == self._names.ledger else refused_in

@@ -20,7 +20,7 @@ from schemas.codec import HASH_BYTES
 from sinks.archive.entries import source_offset
 from topics.causes import because, passes
 from topics.clients import looking
-from topics.cluster import offsets_of, quiet_admin, read_pipeline
+from topics.cluster import offsets_in, quiet_admin, read_pipeline
 from topics.consuming import ready, slice_of
 from topics.names import Topics
 
@@ -66,7 +66,7 @@ class Follower(Thread):
 
     def _follow(self) -> None:
         partitions = range(self._settings.partitions)
-        ends = offsets_of(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
+        ends = offsets_in(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
         starts = {at: max(one.begin, one.end - BEFORE_THE_END) for (_, at), one in ends.items()}
         consumer = looking(
             self._settings,

@@ -21,7 +21,7 @@ from console.following import Follower
 from console.outcomes import Source
 from topics import group_offsets
 from topics.clients import looking
-from topics.cluster import all_there, offsets_of, quiet_admin
+from topics.cluster import all_there, offsets_in, quiet_admin
 from topics.names import Topics
 
 log = EventLog("console.freshness")
@@ -113,7 +113,7 @@ class Freshness(Thread):
     def _look(self, admin: AdminClient, consumer: Consumer) -> None:
         began_at = time.monotonic()
         names, partitions = self._names, [*self._partitions]
-        input_ends = offsets_of(admin, [(names.transactions, at) for at in partitions])
+        input_ends = offsets_in(admin, [(names.transactions, at) for at in partitions])
         # 1. What is decided, 2. then the ends of the topics: in this order.
         committed = {
             at: max(0, one.offset)

@@ -39,7 +39,7 @@ class Sender:
         self._loop = asyncio.get_running_loop()
         self._stop = Event()
         self._frame: bytes | None = None
-        self._told: deque[Told] = deque()
+        self._reports: deque[Told] = deque()
         self._producer = confirming(settings, settings.console_waiting, DELIVERY_S, LINGER_MS, log_level=0)
         self._thread = Thread(target=self._serve, name="console-sender", daemon=True)
         self._thread.start()
@@ -64,7 +64,7 @@ class Sender:
         confirmed: asyncio.Future[Source] = self._loop.create_future()
 
         def told(error: KafkaError | None, message: Message) -> None:
-            self._told.append((confirmed, error, message))
+            self._reports.append((confirmed, error, message))
 
         try:
             self._producer.produce(self._topic, value, key, on_delivery=told)
@@ -88,13 +88,13 @@ class Sender:
     def _serve(self) -> None:
         while not self._stop.is_set():
             self._producer.poll(POLL_S)
-            if self._told:
+            if self._reports:
                 # Once for all of them: each call gives up the interpreter's lock, and a busy loop keeps it for 5 ms.
                 self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
-        while self._told:
-            confirmed, error, message = self._told.popleft()
+        while self._reports:
+            confirmed, error, message = self._reports.popleft()
             if confirmed.done():
                 continue
             if error is None:

@@ -1,7 +1,7 @@
 """Compare two databases' ledgers: what `wallet rebuild diff` asks each of them.
 
 Every question takes a cut: for each source partition, the offset before which records count. All questions of one
-`looking` see one state, and answers come by server-side cursors, so memory is bounded whatever the tables hold.
+`compared` see one state, and answers come by server-side cursors, so memory is bounded whatever the tables hold.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from psycopg import IsolationLevel, sql
+from psycopg import sql
 from psycopg.rows import class_row
 
 from config.settings import Settings
 from sinks.postgres import READER, Connection, connect
+from sinks.postgres.one_state import one_state
 
 #: Rows fetched at a time.
 FETCHED = 5_000
@@ -68,15 +69,11 @@ class StoredRejection(NamedTuple):
 
 
 @contextmanager
-def looking(settings: Settings, name: str) -> Iterator[Connection]:
+def compared(settings: Settings, name: str) -> Iterator[Connection]:
     """A read-only transaction in which every question sees the same state, whatever the database's version."""
     with connect(settings, READER, name=name) as connection:
         connection.execute(sql.SQL("SET work_mem = {}").format(sql.Literal(WORK_MEM)))
-        # A time-out that is set for the database would be too short.
-        connection.execute("SET statement_timeout = 0")
-        connection.isolation_level = IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        with connection.transaction():
+        with one_state(connection):
             yield connection
 
 

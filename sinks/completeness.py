@@ -29,7 +29,7 @@ from sinks.names import topic_of
 from sinks.observer import Observer
 from sinks.postgres import WRITER, Connection, connect, one_line
 from topics.cluster import describe, quiet_admin
-from topics.lag import Lag, LagReader, Oldest, OpenInput, Place
+from topics.lag import Lag, LagReader, Oldest, OpenInput, TopicPart
 from topics.names import LOG_APPEND_TIME, TIMESTAMP_TYPE, Topics
 
 log = EventLog("sinks.completeness")
@@ -125,8 +125,8 @@ class Completeness(Observer):
             )
         }
         newest = max((one.recorded_at for one in found.values() if one.recorded_at), default=None)
-        following = dict[Place, Reached]()
-        idle = dict[Place, int]()
+        following = dict[TopicPart, Reached]()
+        idle = dict[TopicPart, int]()
         for place, one in found.items():
             other = found.get((self._other(one.topic), one.partition))
             if other is None or one.partition not in self._owned.get(one.sink, ()):
@@ -138,7 +138,7 @@ class Completeness(Observer):
         if not following and not idle:
             return
         # 2. and 3. The ends, and whether anything is before them.
-        inputs: dict[Place, int | None] = {(self._names.transactions, at): None for _, at in idle}
+        inputs: dict[TopicPart, int | None] = {(self._names.transactions, at): None for _, at in idle}
         lags = self._lag.look(inputs | {place: found[place].next_offset for place in following})
         for place, other in following.items():
             if _read_to_its_end(lags.get(place)):

@@ -183,14 +183,14 @@ class TopicReader:
     def log(self, partition: int) -> Log:
         """Where a partition begins and ends; waits for a Kafka that does not answer."""
         topic = self._sink.topic
-        return self._told(
+        return self._asked(
             lambda: Log(*watermarks(self._consumer, topic, partition, ASK_S)),
             f"the offsets of {topic} {partition}",
         )
 
     def origin(self) -> Origin:
         """Kafka's ids of this cluster and this topic; waits as `log` does."""
-        return self._told(lambda: Origin(*identity(self._asker(), self._sink.topic)), "its id")
+        return self._asked(lambda: Origin(*identity(self._asker(), self._sink.topic)), "its id")
 
     def is_still(self, origin: Origin) -> bool:
         """Whether the records gathered so far came from this topic; False if stopped before Kafka answered.
@@ -199,7 +199,7 @@ class TopicReader:
         is unchanged, no other topic was read. Raises Refused if it has changed.
         """
         try:
-            found = self._told(lambda: topic_id(self._asker(), self._sink.topic), "its id", float("inf"))
+            found = self._asked(lambda: topic_id(self._asker(), self._sink.topic), "its id", float("inf"))
         except NotReachable:
             return False
         if found != origin.topic_id:
@@ -214,7 +214,7 @@ class TopicReader:
             self._admin = quiet_admin(self._settings)
         return self._admin
 
-    def _told(self, ask: Callable[[], T], what: str, wait_s: float | None = None) -> T:
+    def _asked(self, ask: Callable[[], T], what: str, wait_s: float | None = None) -> T:
         def attempt() -> T:
             try:
                 return ask()

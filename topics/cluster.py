@@ -265,10 +265,10 @@ def topic_id(client: AdminClient, topic: str) -> str:
 
 def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int], Offsets]:
     """Begin and read-committed end of every partition of these topics (name: number of partitions)."""
-    return offsets_of(client, [(name, at) for name, count in topics.items() for at in range(count)])
+    return offsets_in(client, [(name, at) for name, count in topics.items() for at in range(count)])
 
 
-def offsets_of(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Offsets]:
+def offsets_in(client: AdminClient, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Offsets]:
     """Begin and read-committed end of each of these partitions (topic, number)."""
     asked = [*partitions]
     begins, ends = (_list(client, asked, which) for which in (OffsetSpec.earliest(), OffsetSpec.latest()))

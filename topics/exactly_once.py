@@ -86,7 +86,7 @@ class ExactlyOnce:
             for record in records:
                 self._produce(topic, record)
         except KafkaException as failure:
-            raise self._told(failure, "producing") from None
+            raise self._error(failure, "producing") from None
         if offsets:
             group = self._offsets_of.consumer_group_metadata()
             self._asked(
@@ -119,9 +119,9 @@ class ExactlyOnce:
                 lambda reason: log.warning("waiting_for_kafka", what=named, reason=reason),
             )
         except (KafkaException, SystemError) as failure:
-            raise self._told(failure, what) from None
+            raise self._error(failure, what) from None
 
-    def _told(self, failure: KafkaException | SystemError, what: str) -> WalletError:
+    def _error(self, failure: KafkaException | SystemError, what: str) -> WalletError:
         error = fatal_cause(self._producer, error_in(failure), TRY_S)
         if error.code() in FENCED:
             return Stopped(

@@ -36,13 +36,13 @@ def committed(
     group = group or settings.group
     asked = [TopicPartition(topic, at) for at in partitions]
     if not wait:
-        return _told(settings, group, asked, "read_uncommitted", ASK_S)
+        return _ask(settings, group, asked, "read_uncommitted", ASK_S)
     try:
         patience_s = ASK_S + settings.transaction_timeout_s if patience_s is None else patience_s
-        return _told(settings, group, asked, "read_committed", patience_s)
+        return _ask(settings, group, asked, "read_committed", patience_s)
     except NotReachable:
         # Kafka's answer is a time-out in both cases: the coordinator is away, or an offset is open.
-        _told(settings, group, asked, "read_uncommitted", ASK_S)
+        _ask(settings, group, asked, "read_uncommitted", ASK_S)
     raise NotReachable(
         f"a transaction holds the offsets of group {group} open: run it again in a minute; if that does not help, end "
         "the transaction (`kafka-transactions.sh find-hanging`, for the topic __consumer_offsets)"
@@ -58,7 +58,7 @@ def members(client: AdminClient, group: str) -> list[MemberDescription]:
     return [*answer.members]
 
 
-def _told(
+def _ask(
     settings: Settings, group: str, asked: list[TopicPartition], level: str, patience_s: float
 ) -> dict[int, TopicPartition]:
     reader = looking(settings, group, log_level=0, isolation_level=level)

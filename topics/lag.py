@@ -23,7 +23,7 @@ PEEK_S = 5.0
 PEEK_RECORDS = 100
 
 #: A topic and a partition of it.
-Place = tuple[str, int]
+TopicPart = tuple[str, int]
 
 
 class Lag(NamedTuple):
@@ -77,7 +77,7 @@ class LagReader:
         self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
         #: Places where nothing was found from the first offset up to the second.
-        self._empty: dict[Place, tuple[int, int]] = {}
+        self._empty: dict[TopicPart, tuple[int, int]] = {}
 
     def close(self) -> None:
         """Close the connections."""
@@ -87,13 +87,13 @@ class LagReader:
         if self._oldest is not None:
             self._oldest.close()
 
-    def look(self, positions: Mapping[Place, int | None]) -> dict[Place, Lag]:
+    def look(self, positions: Mapping[TopicPart, int | None]) -> dict[TopicPart, Lag]:
         """How far behind these positions are (the next offset to read; None while unknown)."""
         # In this order: what comes between the two answers is not held back.
         ends = self._ends(positions, IsolationLevel.READ_UNCOMMITTED)
         stable_ends = self._ends(ends, IsolationLevel.READ_COMMITTED)
         found = {place: Lag(stable, max(stable, ends[place])) for place, stable in stable_ends.items()}
-        behind: dict[Place, int] = {}
+        behind: dict[TopicPart, int] = {}
         for place, (stable_end, end, _, _) in found.items():
             position = positions[place]
             if position is None:
@@ -112,9 +112,9 @@ class LagReader:
                 found[place] = Lag(stable_end, end, stable_end - behind[place], oldest_ms)
         return found
 
-    def _ends(self, places: Mapping[Place, object], level: IsolationLevel) -> dict[Place, int]:
+    def _ends(self, places: Mapping[TopicPart, object], level: IsolationLevel) -> dict[TopicPart, int]:
         asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
-        ends: dict[Place, int] = {}
+        ends: dict[TopicPart, int] = {}
         if not asked:
             return ends
         deadline = time.monotonic() + ASK_S
@@ -134,7 +134,9 @@ class LagReader:
                     self._admin = None
         return ends
 
-    def _first(self, positions: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[Place, int | None]:
+    def _first(
+        self, positions: Mapping[TopicPart, int], ends: Mapping[TopicPart, int]
+    ) -> dict[TopicPart, int | None]:
         """Like `_peek`, but asks `oldest` about the input, whose batches may inflate to anything."""
         oldest = self._oldest
         if oldest is None:
@@ -148,9 +150,9 @@ class LagReader:
                 found |= {(oldest.topic, at): at_ms for at, at_ms in times.items()}
         return found
 
-    def _peek(self, positions: Mapping[Place, int]) -> dict[Place, int | None]:
+    def _peek(self, positions: Mapping[TopicPart, int]) -> dict[TopicPart, int | None]:
         """The timestamp of the first record at or after each position; None if there is none before the end."""
-        seen: dict[Place, int | None] = {}
+        seen: dict[TopicPart, int | None] = {}
         if not positions:
             return seen
         reader = self._consumer()

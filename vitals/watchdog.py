@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from config.errors import Stalled
 from config.logs import EventLog
 from config.settings import Settings
-from topics.lag import Lag, LagReader, Oldest, Place
+from topics.lag import Lag, LagReader, Oldest, TopicPart
 
 log = EventLog("vitals.watchdog")
 
@@ -53,12 +53,12 @@ class Standing(NamedTuple):
     waits_for: str | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> TopicPart:
         """Topic and partition."""
         return self.topic, self.partition
 
     @property
-    def key(self) -> tuple[str, Place]:
+    def key(self) -> tuple[str, TopicPart]:
         """What identifies this standing within the process."""
         return self.reader, self.place
 
@@ -95,14 +95,18 @@ class Judge:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._marks: dict[tuple[str, Place], object] = {}
-        self._still_s: dict[tuple[str, Place], float] = {}
+        self._marks: dict[tuple[str, TopicPart], object] = {}
+        self._still_s: dict[tuple[str, TopicPart], float] = {}
         #: By reader: how long none of its partitions has moved.
         self._quiet_s: dict[str, float] = {}
 
-    def judge(self, gap_s: float, standings: Collection[Standing], lags: Mapping[Place, Lag]) -> list[Stall]:
+    def judge(
+        self, gap_s: float, standings: Collection[Standing], lags: Mapping[TopicPart, Lag]
+    ) -> list[Stall]:
         """Stalls at this look, which came `gap_s` after the previous one."""
-        marks: dict[tuple[str, Place], object] = {one.key: (one.position, one.progress) for one in standings}
+        marks: dict[tuple[str, TopicPart], object] = {
+            one.key: (one.position, one.progress) for one in standings
+        }
         moved = {key for key, mark in marks.items() if self._marks.get(key) != mark}
         moving = {reader for reader, _ in moved}
         self._quiet_s = {
@@ -129,7 +133,7 @@ class Judge:
         return self._limit_s if self._quiet_s[reader] >= self._limit_s else self._limit_s * TURNS
 
 
-def _excused(one: Standing, lags: Mapping[Place, Lag]) -> bool:
+def _excused(one: Standing, lags: Mapping[TopicPart, Lag]) -> bool:
     """Whether a partition may stand still: nothing to do, a reason to wait, or Kafka does not answer."""
     lag = lags.get(one.place)
     return lag is None or one.waits_for is not None or (one.position is not None and not lag.records)
@@ -140,7 +144,7 @@ class Look(NamedTuple):
 
     at: float | None
     standings: list[Standing]
-    lags: dict[Place, Lag]
+    lags: dict[TopicPart, Lag]
     #: What prevented the look, None if nothing did.
     problem: str | None = None
 
@@ -165,8 +169,8 @@ class Watchdog:
         self._watched = watched
         self._lag = LagReader(settings, watched.oldest)
         self._judge = Judge(self.limit_s)
-        self._open: dict[Place, tuple[int, float]] = {}
-        self._told_open: dict[Place, int] = {}
+        self._open: dict[TopicPart, tuple[int, float]] = {}
+        self._told_open: dict[TopicPart, int] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -216,7 +220,7 @@ class Watchdog:
             stuck_s = max(STUCK_LEAST_S, STUCK_LIMITS * self.limit_s)
             faulthandler.dump_traceback_later(stuck_s, exit=True, file=STDERR)
 
-    def _tell_open_transactions(self, now: float, lags: Mapping[Place, Lag]) -> None:
+    def _tell_open_transactions(self, now: float, lags: Mapping[TopicPart, Lag]) -> None:
         """Log the offset at which an upstream transaction is open: nobody can read what comes after it."""
         held = {place: lag for place, lag in lags.items() if lag.end > lag.stable_end}
         self._open = {

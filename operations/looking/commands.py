@@ -31,9 +31,9 @@ def status(
 ) -> None:
     """Show position and lag of every partition at the worker and each sink, and rejections by reason."""
     from operations.cli.context import briefly
-    from operations.looking import status as looking
+    from operations.looking.status import show
 
-    looking.show(briefly(), every_s=every if watch else None, as_json=as_json)
+    show(briefly(), every_s=every if watch else None, as_json=as_json)
 
 
 def balance(
@@ -74,8 +74,8 @@ def inspect(
 ) -> None:
     """Show a wallet at any offset or time, from the topics alone. Exit code 1 if it has no entry."""
     from operations.cli.context import briefly
-    from operations.looking import inspect as looking
+    from operations.looking.inspect import Moment, look, show
 
-    place = looking.Place(at, at_offset, effective_at)
-    found = looking.look(briefly(), wallet, place, max(1, entries))
-    looking.show(found, place, entries, as_json=as_json)
+    place = Moment(at, at_offset, effective_at)
+    found = look(briefly(), wallet, place, max(1, entries))
+    show(found, place, entries, as_json=as_json)

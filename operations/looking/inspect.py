@@ -24,7 +24,7 @@ from operations.verify.cut import cuts
 from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, EPOCH, TYPES, LedgerEntry
-from topics.cluster import Offsets, agreed, offsets_of, quiet_admin
+from topics.cluster import Offsets, agreed, offsets_in, quiet_admin
 from topics.names import Topics
 from topics.tail import tail_starts
 from topics.topic_log import TopicLog
@@ -35,7 +35,7 @@ FIRST_STRETCH, GROWTH = 2_000, 4
 
 
 @dataclass(frozen=True)
-class Place:
+class Moment:
     """The point at which to show a wallet, included. At most one field is given; none means now."""
 
     at: datetime | None = None
@@ -60,7 +60,7 @@ class Found:
     counted: int | None = None
 
 
-def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Found:
+def look(settings: Settings, wallet_id: str, place: Moment, count: int = 1) -> Found:
     """A wallet at a place, with its newest `count` entries; raises WalletError if the wallet has no entry.
 
     Raises ConfigurationError for an offset that is not in the input or a time in the future, Refused if entries that
@@ -77,7 +77,7 @@ def look(settings: Settings, wallet_id: str, place: Place, count: int = 1) -> Fo
     cut = cuts(settings, client, [partition])[0]
     if place.at_offset is not None:
         _check_offset(settings, partition, place.at_offset, cut.input, cut.source)
-    log = offsets_of(client, [(topic, partition)])[topic, partition]
+    log = offsets_in(client, [(topic, partition)])[topic, partition]
     with closing(TopicLog(settings, topic)) as topic_log:
         scan = Scan(topic_log, partition, log, wallet_id)
         undecided = cut.input.end - cut.source
@@ -102,7 +102,7 @@ def _check_offset(settings: Settings, partition: int, offset: int, there: Offset
         raise Refused(f"the worker has handled {where} only up to offset {decided}: try again later")
 
 
-def _bound(settings: Settings, scan: "Scan", place: Place) -> int:
+def _bound(settings: Settings, scan: "Scan", place: Moment) -> int:
     """The offset of the ledger before which the entries that count are."""
     if place.at is not None:
         # Entries recorded in that same millisecond are included.
@@ -205,7 +205,7 @@ def _entry(message: Message) -> LedgerEntry:
     return entry
 
 
-def show(found: Found, place: Place, entries: int, *, as_json: bool) -> None:
+def show(found: Found, place: Moment, entries: int, *, as_json: bool) -> None:
     """Print a wallet's state, and as many of its newest entries as were asked for."""
     if as_json:
         typer.echo(as_line(_fields(found, place, entries)))
@@ -248,7 +248,7 @@ def _table(entries: Sequence[LedgerEntry]) -> Table:
     return table(columns, rows, numbers=("sequence", "amount", "balance"))
 
 
-def _fields(found: Found, place: Place, entries: int) -> dict[str, object]:
+def _fields(found: Found, place: Moment, entries: int) -> dict[str, object]:
     newest = found.entries[0] if found.entries and not place.effective_at else None
     return {
         "wallet_id": found.wallet_id,

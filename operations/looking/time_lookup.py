@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from config.settings import Settings
 from schemas.records import EPOCH
-from topics.cluster import offsets_of, quiet_admin
+from topics.cluster import offsets_in, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.topic_log import TopicLog
@@ -39,7 +39,7 @@ def offsets_at(
 
 def _in_the_input(settings: Settings, partitions: Iterable[int], at: datetime) -> dict[int, int | None]:
     topic = Topics.of(settings).transactions
-    there = offsets_of(quiet_admin(settings), [(topic, partition) for partition in partitions])
+    there = offsets_in(quiet_admin(settings), [(topic, partition) for partition in partitions])
     with closing(Incoming(settings, topic)) as incoming:
         return {
             partition: incoming.first_at(partition, first_ms(at), log.begin, log.end)

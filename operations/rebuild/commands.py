@@ -61,10 +61,10 @@ def start(
 def status(prefix: Prefix = None, as_json: Json = False) -> None:
     """Show how far the shadow is, by partition."""
     from operations.cli.context import briefly
-    from operations.rebuild import status as looking
     from operations.rebuild.place import find
+    from operations.rebuild.status import look, show
 
-    looking.show(looking.look(find(briefly(), prefix)), as_json=as_json)
+    show(look(find(briefly(), prefix)), as_json=as_json)
 
 
 @app.command("diff", cls=Renamed)

@@ -19,7 +19,7 @@ from config.errors import Refused
 from config.logs import EventLog
 from config.settings import LARGEST_RECORD_BYTES
 from operations.rebuild.input import list_schemas
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from topics import group_offsets
 from topics.cluster import all_there, describe, input_bytes
 from topics.exactly_once import ExactlyOnce, Outgoing
@@ -119,7 +119,7 @@ def placed(key: bytes | None, partition: int, before: int, after: int) -> int:
 class Copy:
     """One run of the copy; `step` does a bounded part of it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Rebuild) -> None:
         self._place = place
         self._before, self._after = place.live.partitions, place.shadow.partitions
         self._from, self._to = place.input, place.shadow.input or ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from config.errors import Refused
 from config.settings import Settings
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from operations.rebuild.status import lags_of, missing
 from operations.verify.cut import Cut, cuts, source_of
 from sinks.postgres import questions
@@ -35,7 +35,7 @@ class CommonCut:
     not_compared: int
 
 
-def common(place: Place) -> CommonCut:
+def common(place: Rebuild) -> CommonCut:
     """The newest state that is in both databases; raises Refused if a copy and its input do not reach one."""
     if place.copied:
         return _of_a_copy(place)
@@ -45,7 +45,7 @@ def common(place: Place) -> CommonCut:
     return CommonCut(both, both, sum(ends) - sum(both))
 
 
-def _of_a_copy(place: Place) -> CommonCut:
+def _of_a_copy(place: Rebuild) -> CommonCut:
     """All that was copied so far, at a moment when the copy paused and the shadow had written all of it."""
     before, after = range(place.live.partitions), range(place.shadow.partitions)
     topic = place.shadow.input or ""
@@ -69,7 +69,7 @@ def _of_a_copy(place: Place) -> CommonCut:
     )
 
 
-def _written(settings: Settings, place: Place) -> list[Cut]:
+def _written(settings: Settings, place: Rebuild) -> list[Cut]:
     """The cut of each partition, lowered to what both sinks have written."""
     topics = Topics.of(settings)
     found = cuts(settings, place.client, range(settings.partitions))

@@ -14,7 +14,7 @@ from config.logs import EventLog
 from operations.cli.output import as_line, console
 from operations.rebuild.cut import CommonCut, common
 from operations.rebuild.explain import Change, Explainer, Pair, aligned
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from sinks import comparison
 from sinks.comparison import WalletSummary
 from sinks.postgres import Connection
@@ -63,15 +63,15 @@ class Diff:
         return not self.different
 
 
-def run(place: Place, show: int) -> Diff:
+def run(place: Rebuild, show: int) -> Diff:
     """Compare; keeps the first `show` wallets that differ. Raises Refused if there is no common point."""
     place.begun()
     cut = common(place)
     diff = Diff(place.live.prefix, place.shadow.prefix, cut, not place.copied)
     name = "wallet rebuild diff"
     with (
-        comparison.looking(place.live, name) as live,
-        comparison.looking(place.shadow, name) as shadow,
+        comparison.compared(place.live, name) as live,
+        comparison.compared(place.shadow, name) as shadow,
     ):
         _Comparison(place, diff, live, shadow, show).run()
     return diff
@@ -80,7 +80,7 @@ def run(place: Place, show: int) -> Diff:
 class _Comparison:
     """One pass over both databases."""
 
-    def __init__(self, place: Place, diff: Diff, live: Connection, shadow: Connection, show: int) -> None:
+    def __init__(self, place: Rebuild, diff: Diff, live: Connection, shadow: Connection, show: int) -> None:
         self._diff, self._show = diff, show
         self._live, self._shadow = live, shadow
         self._cut, self._same_input = diff.cut, diff.same_input

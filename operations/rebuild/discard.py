@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from config.asking import in_time
 from config.errors import NotReachable, Refused
 from operations.cli.output import as_line
-from operations.rebuild.place import Place, groups_of
+from operations.rebuild.place import Rebuild, groups_of
 from operations.rebuild.switch import members
 from sinks import shadow
 from topics.cluster import ASK_PAUSE_S, ASK_S, describe
@@ -32,7 +32,7 @@ class Removal:
     folder: str | None
 
 
-def run(place: Place, *, execute: bool, switched: bool) -> Removal:
+def run(place: Rebuild, *, execute: bool, switched: bool) -> Removal:
     """Say what would be removed, and with `execute` do it. Raises Refused if it is in use or not a shadow."""
     record = place.begun()
     if record.switched_at and not switched:
@@ -81,7 +81,7 @@ def show(removal: Removal, *, as_json: bool) -> None:
         typer.echo("dry run, nothing was removed: add --execute to do it")
 
 
-def _refuse_what_is_live(place: Place, topics: list[str], groups: list[str]) -> None:
+def _refuse_what_is_live(place: Rebuild, topics: list[str], groups: list[str]) -> None:
     """A second check: names and databases were compared before, but a removal cannot be undone."""
     live = {*Topics.of(place.live).partitioned, Topics.of(place.live).pipeline, *groups_of(place.live)}
     if shared := live & {*topics, *groups}:
@@ -90,7 +90,7 @@ def _refuse_what_is_live(place: Place, topics: list[str], groups: list[str]) -> 
         )
 
 
-def _existing(place: Place) -> list[str]:
+def _existing(place: Rebuild) -> list[str]:
     try:
         listed = place.client.list_consumer_groups(request_timeout=ASK_S).result(2 * ASK_S)
     except KafkaException as error:
@@ -109,7 +109,7 @@ def _gone(what: str, answers: Mapping[str, Future[None]]) -> None:
                 raise Refused(f"Kafka did not delete {what} {name}: {error.args[0].str()}") from None
 
 
-def _delete_topics(place: Place, topics: list[str]) -> None:
+def _delete_topics(place: Rebuild, topics: list[str]) -> None:
     if not topics:
         return
     _gone("topic", place.client.delete_topics(topics, operation_timeout=ASK_S, request_timeout=ASK_S))

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from operations.rebuild.cut import CommonCut
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from operations.rejections.listing import transaction_in
 from sinks import comparison
 from sinks.comparison import ComparedEntry, StoredRejection
@@ -92,7 +92,7 @@ class Change:
 class Explainer:
     """Finds the reason for each differing pair, many at a time."""
 
-    def __init__(self, place: Place, cut: CommonCut, live: Connection, shadow: Connection) -> None:
+    def __init__(self, place: Rebuild, cut: CommonCut, live: Connection, shadow: Connection) -> None:
         self._place, self._cut = place, cut
         self._live, self._shadow = live, shadow
         pipeline = read_pipeline(place.live)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from operations.setup.init import create
 from operations.verify.cut import cuts
 from schemas.accepted import Accepted
@@ -19,7 +19,7 @@ from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, 
 log = EventLog("operations.rebuild")
 
 
-def refuse_holes(place: Place) -> None:
+def refuse_holes(place: Rebuild) -> None:
     """Raise Refused if records are missing from the live input: the fold would give other results."""
     config = describe(place.client, [place.input])[place.input].config
     if "compact" in config.get("cleanup.policy", ""):
@@ -38,13 +38,13 @@ def refuse_holes(place: Place) -> None:
             log.warning("retention", topic=place.input, setting=f"{name}={config[name]}")
 
 
-def input_ends(place: Place) -> dict[int, int]:
+def input_ends(place: Rebuild) -> dict[int, int]:
     """The current read-committed end of each partition of the live input."""
     found = offsets(place.client, {place.input: place.live.partitions})
     return {at: one.end for (_, at), one in found.items()}
 
 
-def make_topic(place: Place) -> bool:
+def make_topic(place: Rebuild) -> bool:
     """Create the shadow's input on CreateTime, until `switch`; returns whether it was created."""
     topic = place.shadow.input or ""
     if topic in describe(place.client, [topic]):
@@ -57,7 +57,7 @@ def make_topic(place: Place) -> bool:
     return True
 
 
-def list_schemas(place: Place, known: set[int] | None = None) -> int:
+def list_schemas(place: Rebuild, known: set[int] | None = None) -> int:
     """Register for the copy the schemas of the live input's subject, or their records would be UNDECODABLE there.
 
     Skips versions in `known` and adds to it. Returns how many were registered, 0 without a registry. Raises Refused
@@ -90,7 +90,7 @@ def list_schemas(place: Place, known: set[int] | None = None) -> int:
     return count
 
 
-def take_ids_over(place: Place) -> None:
+def take_ids_over(place: Rebuild) -> None:
     """Write the accepted ids to the shadow's pipeline topic, for partitions that its worker has not started.
 
     Otherwise that worker would ask the registry, whose versions come and go, about records that the live one decided
@@ -145,7 +145,7 @@ def _in(partition: int, ids: Iterable[Accepted], from_offset: int | None = None)
     ]
 
 
-def _write(place: Place, records: list[Accepted]) -> None:
+def _write(place: Rebuild, records: list[Accepted]) -> None:
     writer = ExactlyOnce(
         place.shadow,
         f"{place.shadow.prefix}-init",

@@ -18,7 +18,7 @@ from sinks import shadow
 from sinks.names import SINKS
 from sinks.postgres import connect
 from topics import clients
-from topics.cluster import describe, identity, offsets_of, quiet_admin, read_pipeline, wait_for_kafka
+from topics.cluster import describe, identity, offsets_in, quiet_admin, read_pipeline, wait_for_kafka
 from topics.names import COMPACTED, Topics, TopicSpec
 from topics.topic_log import TopicLog
 
@@ -58,7 +58,7 @@ def read_record(settings: Settings, client: AdminClient) -> Record | None:
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
         return None
-    found = offsets_of(client, [(topic, 0)])[topic, 0]
+    found = offsets_in(client, [(topic, 0)])[topic, 0]
     with closing(TopicLog(settings, topic)) as log:
         newest = log.last_before(0, found.begin, found.end)
     if newest is None or (value := newest.value()) is None:
@@ -120,7 +120,7 @@ POLICIES = tuple(field.name for field in fields(Policies))
 
 
 @dataclass(frozen=True)
-class Place:
+class Rebuild:
     """Settings of the live pipeline and of its shadow, each with its fixed policies.
 
     `record` is None if there is no shadow yet. The shadow's settings always name its input.
@@ -185,7 +185,7 @@ def groups_of(settings: Settings) -> list[str]:
     ]
 
 
-def find(settings: Settings, prefix: str | None, policies: Policies | None = None) -> Place:
+def find(settings: Settings, prefix: str | None, policies: Policies | None = None) -> Rebuild:
     """Find the two pipelines in Kafka and PostgreSQL; it only reads.
 
     Raises ConfigurationError or Refused if they share anything.
@@ -211,7 +211,7 @@ def find(settings: Settings, prefix: str | None, policies: Policies | None = Non
     record = read_record(beside, client)
     beside = _with_policies(live, beside, record, policies)
     _, input_id = identity(client, Topics.of(live).transactions)
-    place = Place(live, beside, record, _databases(live, beside), input_id, client)
+    place = Rebuild(live, beside, record, _databases(live, beside), input_id, client)
     _refuse_another(place)
     return place
 
@@ -277,7 +277,7 @@ def _databases(live: Settings, beside: Settings) -> str:
     return own
 
 
-def _refuse_another(place: Place) -> None:
+def _refuse_another(place: Rebuild) -> None:
     """Raise Refused if the record names another live pipeline, input or database."""
     if place.record is None:
         return

@@ -16,22 +16,22 @@ from operations.cli.children import Children, attended
 from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
-from operations.rebuild.place import POLICIES, Place, Record, write_record
-from operations.rebuild.status import At, ends_of, handled, lags_of, missing
+from operations.rebuild.place import POLICIES, Rebuild, Record, write_record
+from operations.rebuild.status import ends_of, handled, lags_of, missing
 from operations.setup import init
 from sinks import shadow
 from sinks.names import WRITING, topic_of
 from sinks.postgres import questions
 from topics.cluster import describe
-from topics.lag import LagReader
+from topics.lag import LagReader, TopicPart
 from topics.names import Topics
 
 log = EventLog("operations.rebuild")
 
-Ends = Mapping[At, int]
+Ends = Mapping[TopicPart, int]
 
 
-def start(place: Place, *, follow: bool) -> Place:
+def start(place: Rebuild, *, follow: bool) -> Rebuild:
     """Build the shadow up to the current end of the input, or follow it; can be interrupted and run again any time.
 
     Raises Refused if records are missing from the input, or if the prefix or the database belong to something else.
@@ -53,7 +53,7 @@ def start(place: Place, *, follow: bool) -> Place:
     return place
 
 
-def catch_up(place: Place, *, last: bool = False, follow: bool = False) -> None:
+def catch_up(place: Rebuild, *, last: bool = False, follow: bool = False) -> None:
     """Copy if needed, fold, and write up to the current end of the live input.
 
     `last`: nobody writes to the input any more. `follow`: continue until interrupted. Raises Stopped if a child ends.
@@ -107,7 +107,7 @@ def _check(running: Children) -> None:
 
 
 @contextmanager
-def children(place: Place) -> Iterator[Children]:
+def children(place: Rebuild) -> Iterator[Children]:
     """The shadow's worker and sinks, stopped whichever way the block is left."""
     logs = place.folder / "logs"
     for folder in (place.folder, logs, place.shadow.state_dir, empty := place.folder / "work"):
@@ -121,7 +121,7 @@ def children(place: Place) -> Iterator[Children]:
         yield running
 
 
-def _fill(place: Place, running: Children) -> None:
+def _fill(place: Rebuild, running: Children) -> None:
     """Wait until the shadow's current input is folded and written; raises if a child ends."""
     settings, topics = place.shadow, Topics.of(place.shadow)
     with closing(lags_of(place)) as lags:
@@ -140,7 +140,7 @@ def _fill(place: Place, running: Children) -> None:
 def _until(
     title: str,
     ends: Ends,
-    position: Callable[[], Mapping[At, int | None]],
+    position: Callable[[], Mapping[TopicPart, int | None]],
     lags: LagReader,
     running: Children,
     stall_s: float,
@@ -161,19 +161,19 @@ def _until(
     _log_rate(title, total, time.monotonic() - began)
 
 
-def _done(positions: Mapping[At, int | None], ends: Ends) -> int:
+def _done(positions: Mapping[TopicPart, int | None], ends: Ends) -> int:
     return sum(min(positions.get(at) or 0, end) for at, end in ends.items())
 
 
-def _folded(place: Place) -> dict[At, int | None]:
+def _folded(place: Rebuild) -> dict[TopicPart, int | None]:
     return handled(place.shadow, Topics.of(place.shadow).transactions, place.shadow.partitions)
 
 
-def _written(settings: Settings) -> dict[At, int | None]:
+def _written(settings: Settings) -> dict[TopicPart, int | None]:
     return {at: row.next_offset for at, row in questions.written(settings).items()}
 
 
-def begin(place: Place) -> Place:
+def begin(place: Rebuild) -> Rebuild:
     """Write the record that makes the prefix a shadow; raises Refused if anything else exists under it."""
     if place.record:
         if place.record.switched_at:
@@ -198,7 +198,7 @@ def begin(place: Place) -> Place:
     return replace(place, record=record)
 
 
-def alone(place: Place) -> AbstractContextManager[None]:
+def alone(place: Rebuild) -> AbstractContextManager[None]:
     """Only one command at a time works on a shadow's folder; a second one is refused and told the first one's pid."""
     private(place.folder, "the shadow's folder, in WALLET_STATE_DIR,")
     return locked(

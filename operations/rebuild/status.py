@@ -15,21 +15,18 @@ from config.stopping import NEVER, go_on
 from operations.cli.output import as_line, console, lag_cell, show_table, table
 from operations.looking.status import Step
 from operations.rebuild.input import input_ends
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from sinks import shadow
 from sinks.names import WRITING, topic_of
 from sinks.postgres import questions
 from topics import group_offsets
 from topics.cluster import all_there, describe
 from topics.incoming import Incoming
-from topics.lag import LagReader
+from topics.lag import LagReader, TopicPart
 from topics.names import Topics
 
-#: A topic and a partition of it.
-At = tuple[str, int]
 
-
-def ends_of(place: Place, topic: str) -> dict[At, int]:
+def ends_of(place: Rebuild, topic: str) -> dict[TopicPart, int]:
     """The current end of each partition of the live input or of one of the shadow's topics.
 
     For the shadow's topics, the very end: missing marks are on their way. For the live input, the read-committed end:
@@ -40,12 +37,14 @@ def ends_of(place: Place, topic: str) -> dict[At, int]:
     return all_there(place.client, [(topic, at) for at in range(place.shadow.partitions)])
 
 
-def lags_of(place: Place) -> LagReader:
+def lags_of(place: Rebuild) -> LagReader:
     """A reader of lags in the live input and the shadow's topics."""
     return LagReader(place.shadow, Incoming.for_lag(place.live, place.input))
 
 
-def missing(lags: LagReader, positions: Mapping[At, int | None], ends: Mapping[At, int]) -> dict[At, int]:
+def missing(
+    lags: LagReader, positions: Mapping[TopicPart, int | None], ends: Mapping[TopicPart, int]
+) -> dict[TopicPart, int]:
     """About how many records are missing in each partition that is not read to its end; empty is exact.
 
     An end beyond the read-committed one is reached only when that has caught up.
@@ -82,7 +81,7 @@ class Progress:
         return {name: sum(step.lag for step in self.steps if step.reader == name) for name in readers}
 
 
-def look(place: Place, stop: Event = NEVER) -> Progress:
+def look(place: Rebuild, stop: Event = NEVER) -> Progress:
     """Look at a shadow once; raises Refused if there is none, Stopped once `stop` is set."""
     record = place.begun()
     steps: list[Step] = []
@@ -141,20 +140,20 @@ def show(progress: Progress, *, as_json: bool) -> None:
 
 
 def _steps(
-    place: Place, lags: LagReader, reader: str, topic: str, positions: Mapping[At, int | None]
+    place: Rebuild, lags: LagReader, reader: str, topic: str, positions: Mapping[TopicPart, int | None]
 ) -> list[Step]:
     ends = ends_of(place, topic)
     left = missing(lags, positions, ends)
     return [Step(reader, *at, positions.get(at), end, left.get(at, 0)) for at, end in ends.items()]
 
 
-def handled(settings: Settings, topic: str, partitions: int) -> dict[At, int | None]:
+def handled(settings: Settings, topic: str, partitions: int) -> dict[TopicPart, int | None]:
     """The offset of the settings' group in each partition."""
     found = group_offsets.offsets(settings, topic, range(partitions), wait=False)
     return {(topic, at): offset for at, offset in found.items()}
 
 
-def _written(place: Place) -> Mapping[At, int | None]:
+def _written(place: Rebuild) -> Mapping[TopicPart, int | None]:
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if "sink_positions" not in shadow.tables(connection):
             return {}

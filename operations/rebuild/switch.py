@@ -20,14 +20,15 @@ from config.times import rfc3339
 from operations.cli.output import as_line
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
-from operations.rebuild.place import Place, groups_of, write_record
-from operations.rebuild.status import At, ends_of
+from operations.rebuild.place import Rebuild, groups_of, write_record
+from operations.rebuild.status import ends_of
 from operations.verify import run as verify
 from operations.verify.run import Options
 from sinks import shadow
 from sinks.postgres import connect
 from topics import group_offsets
 from topics.cluster import all_there, describe
+from topics.lag import TopicPart
 from topics.names import LOG_APPEND_TIME, Topics
 from topics.topic_settings import alter
 
@@ -62,7 +63,7 @@ class Outcome:
     pause_s: float | None
 
 
-def run(place: Place, *, execute: bool) -> Outcome:
+def run(place: Rebuild, *, execute: bool) -> Outcome:
     """Rehearse, or with `execute` do it; raises Refused while the live pipeline is running."""
     record = place.begun()
     busy = at_work(place)
@@ -88,7 +89,7 @@ def run(place: Place, *, execute: bool) -> Outcome:
     return _outcome(place, report, executed=True, obstacles=(), pause_s=pause_s)
 
 
-def at_work(place: Place) -> list[str]:
+def at_work(place: Rebuild) -> list[str]:
     """What is running for the live pipeline: members of its groups, and sinks connected to its database."""
     found = [
         f"{member} of group {group}" for group in groups_of(place.live) for member in members(place, group)
@@ -100,13 +101,13 @@ def at_work(place: Place) -> list[str]:
     return found
 
 
-def members(place: Place, group: str) -> list[str]:
+def members(place: Rebuild, group: str) -> list[str]:
     """The members of a group: client and host of each."""
     found = group_offsets.members(place.client, group)
     return [f"{member.client_id} at {member.host.lstrip('/')}" for member in found]
 
 
-def _rehearsed(place: Place, busy: list[str]) -> Outcome:
+def _rehearsed(place: Rebuild, busy: list[str]) -> Outcome:
     """Verify as much as there is, and list what is missing."""
     progress = rebuild_status.look(place)
     obstacles = [f"stop {one}" for one in busy]
@@ -119,7 +120,7 @@ def _rehearsed(place: Place, busy: list[str]) -> Outcome:
     return _outcome(place, report, executed=False, obstacles=tuple(obstacles), pause_s=None)
 
 
-def _complete(place: Place) -> None:
+def _complete(place: Rebuild) -> None:
     """Check that the input has stopped growing, and let the shadow reach its end."""
     if place.copied:
         ends = _very_ends(place)
@@ -131,12 +132,12 @@ def _complete(place: Place) -> None:
         _refuse_unless_still(place, _very_ends(place), ends)
 
 
-def _very_ends(place: Place) -> dict[At, int]:
+def _very_ends(place: Rebuild) -> dict[TopicPart, int]:
     """The ends of the live input, open transactions included."""
     return all_there(place.client, [(place.input, at) for at in range(place.live.partitions)])
 
 
-def _refuse_unless_still(place: Place, now: dict[At, int], before: dict[At, int]) -> None:
+def _refuse_unless_still(place: Rebuild, now: dict[TopicPart, int], before: dict[TopicPart, int]) -> None:
     if now != before:
         raise Refused(
             f"records still arrive in {place.input}, or a transaction is open in it: stop its producers, then run this "
@@ -144,7 +145,7 @@ def _refuse_unless_still(place: Place, now: dict[At, int], before: dict[At, int]
         )
 
 
-def _verified(place: Place) -> Report:
+def _verified(place: Rebuild) -> Report:
     """Verify the shadow from its last verified point, if there is one, and save the new point."""
     # Points are named by start time: an earlier shadow may have had the same name.
     point = place.folder / f"verified-{re.sub('[^0-9]', '', place.begun().started_at)}"
@@ -152,7 +153,7 @@ def _verified(place: Place) -> Report:
     return verify.run(place.shadow, Options(since=since, save=point))
 
 
-def _open_to_upstream(place: Place) -> None:
+def _open_to_upstream(place: Rebuild) -> None:
     """From now on records get the broker's time, as in the live input."""
     topic = place.shadow.input or ""
     if describe(place.client, [place.input])[place.input].on_brokers_time:
@@ -160,7 +161,7 @@ def _open_to_upstream(place: Place) -> None:
 
 
 def _outcome(
-    place: Place, report: Report, *, executed: bool, obstacles: tuple[str, ...], pause_s: float | None
+    place: Rebuild, report: Report, *, executed: bool, obstacles: tuple[str, ...], pause_s: float | None
 ) -> Outcome:
     return Outcome(
         executed,
@@ -173,7 +174,7 @@ def _outcome(
     )
 
 
-def _changes(place: Place) -> list[Change]:
+def _changes(place: Rebuild) -> list[Change]:
     """The settings that differ; the database's is named, but never its value."""
     live, beside = place.live, place.shadow
     changes = [

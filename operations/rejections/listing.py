@@ -23,7 +23,7 @@ from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame
 from schemas.records import TYPES, Reason, Transaction, from_ms, from_us
 from schemas.registry import writers
-from topics.cluster import agreed, check, offsets_of, quiet_admin
+from topics.cluster import agreed, check, offsets_in, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
 from topics.rejections import Headers, appended
@@ -118,7 +118,7 @@ def ends_of(settings: Settings, wanted: Wanted) -> dict[int, int]:
     """Where each partition of the rejections that may hold wanted ones ends now."""
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
-    found = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
+    found = offsets_in(quiet_admin(settings), [(topic, at) for at in partitions])
     return {partition: at.end for (_, partition), at in found.items()}
 
 
@@ -131,7 +131,7 @@ def read(
     """
     topic = Topics.of(settings).rejections
     partitions = partitions_of(settings.partitions, wanted.partition)
-    there = offsets_of(quiet_admin(settings), [(topic, at) for at in partitions])
+    there = offsets_in(quiet_admin(settings), [(topic, at) for at in partitions])
     with closing(TopicLog(settings, topic, stop=stop)) as log:
         for (_, partition), at in there.items():
             end = at.end if ends is None else min(at.end, ends.get(partition, 0))
@@ -264,7 +264,7 @@ def _table(listed: list[Summary]) -> Table:
 def _from_input(settings: Settings, one: Rejection) -> Source:
     """A record that was too large to copy, from the input; raises WalletError if it is gone."""
     at, offset = one.partition, one.source_offset
-    begin = offsets_of(quiet_admin(settings), [(one.topic, at)])[one.topic, at].begin
+    begin = offsets_in(quiet_admin(settings), [(one.topic, at)])[one.topic, at].begin
     if begin > offset:
         raise WalletError(f"{one.topic} begins at offset {begin}: retention has deleted the record")
     with closing(Incoming(settings, one.topic, settings.batch_bytes)) as incoming:

@@ -38,7 +38,7 @@ from operations.sending.generator import Record
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights
-from topics.cluster import describe, offsets_of, quiet_admin
+from topics.cluster import describe, offsets_in, quiet_admin
 from topics.exactly_once import ExactlyOnce
 from topics.incoming import Incoming
 from topics.names import Topics
@@ -259,7 +259,7 @@ def _done_before(settings: Settings, since: datetime, stop: Event) -> set[str]:
     """The rejections that input records say they come from; such records can only be newer than the rejection."""
     topic = Topics.of(settings).transactions
     client = quiet_admin(settings)
-    ends = offsets_of(client, [(topic, at) for at in range(settings.partitions)])
+    ends = offsets_in(client, [(topic, at) for at in range(settings.partitions)])
     starts: dict[int, int | None] = {at: found.begin for (_, at), found in ends.items()}
     if describe(client, [topic])[topic].on_brokers_time:
         starts = offsets_at(settings, range(settings.partitions), since - CLOCKS_DIFFER)

@@ -18,7 +18,7 @@ from config.errors import Refused
 from config.settings import Settings
 from schemas.codec import HEADER_BYTES, decode_entry
 from topics import group_offsets, rejections
-from topics.cluster import Offsets, all_there, offsets_of
+from topics.cluster import Offsets, all_there, offsets_in
 from topics.names import Topics
 from topics.tail import newest
 from topics.topic_log import TopicLog
@@ -46,10 +46,10 @@ def cuts(settings: Settings, client: AdminClient, partitions: Sequence[int]) -> 
     sources = _newest_sources(settings, client, topics, partitions)
     committed = group_offsets.offsets(settings, topics.transactions, partitions)
     # 2. Where its outcomes end.
-    begins = offsets_of(client, [(name, at) for name in derived for at in partitions])
+    begins = offsets_in(client, [(name, at) for name in derived for at in partitions])
     ends = all_there(client, [(name, at) for name in derived for at in partitions])
     # 3. The end of the input.
-    inputs = offsets_of(client, [(topics.transactions, at) for at in partitions])
+    inputs = offsets_in(client, [(topics.transactions, at) for at in partitions])
     found = []
     for at in partitions:
         there = inputs[topics.transactions, at]
@@ -94,7 +94,7 @@ def _newest_sources(
     """One past the source of the newest outcome of each partition, read-committed; 0 if there is none."""
     sources = dict.fromkeys(partitions, 0)
     for topic in (topics.ledger, topics.rejections):
-        ends = offsets_of(client, [(topic, at) for at in partitions])
+        ends = offsets_in(client, [(topic, at) for at in partitions])
         with closing(TopicLog(settings, topic)) as log:
             for (_, at), found in ends.items():
                 read = partial(log.slices, at, end=found.end)

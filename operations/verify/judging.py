@@ -17,13 +17,13 @@ from audit.groups import GroupSums
 from audit.partition import STRETCH_RECORDS, PartitionAudit, Span, Stretch
 from audit.report import Covered, Differences, Findings
 from audit.samples import Samples
-from audit.seals import Places
+from audit.seals import MonthSpans
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.output import Advance, behind
 from schemas.accepted import AcceptedIds
 from schemas.versions import SchemaIds
-from topics.cluster import offsets_of, quiet_admin
+from topics.cluster import offsets_in, quiet_admin
 from topics.incoming import Incoming
 from topics.names import GROWTH_BYTES, Topics
 from topics.source import Source
@@ -74,7 +74,7 @@ class Judgement:
     findings: Findings
     samples: Samples = field(default_factory=Samples)
     covered: list[Covered] = field(default_factory=list)
-    places: Places = field(default_factory=Places)
+    places: MonthSpans = field(default_factory=MonthSpans)
     starts: dict[str, dict[str, int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     cpu_s: float = 0.0
@@ -167,7 +167,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
     def newer(span: Span) -> Iterator[Source]:
         """Balances written after the span's end meanwhile."""
         topic, at = topics.balances, span.partition
-        end = offsets_of(client, [(topic, at)])[topic, at].end
+        end = offsets_in(client, [(topic, at)])[topic, at].end
         for records in opened(topic).runs(at, span.ends[topic], end, STRETCH_RECORDS):
             yield from records
 

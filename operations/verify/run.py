@@ -34,7 +34,7 @@ from operations.verify.judging import GROUPS, Judgement, Task, judge_all, reader
 from operations.verify.point import Point
 from operations.verify.report import export, refuse_unwritable
 from schemas.registry import schema_ids, writers
-from sinks.postgres.looking import looking
+from sinks.postgres.one_state import audited
 from streams.accepted import ids_to_audit_with, read_accepted
 from topics.cluster import (
     FoundTopic,
@@ -42,7 +42,7 @@ from topics.cluster import (
     differences,
     identity,
     input_bytes,
-    offsets_of,
+    offsets_in,
     quiet_admin,
     read_pipeline,
     specs,
@@ -188,7 +188,7 @@ class _Verification:
         if not self.options.postgres:
             return None
         tables = DatabaseAudit(
-            partial(looking, self.settings),
+            partial(audited, self.settings),
             self.topics,
             self.partitions,
             self.settings.partitions,
@@ -203,7 +203,7 @@ class _Verification:
     def _records(self, topic: str, partition: int, end: int) -> Iterator[list[Source]]:
         """One partition of a topic, from its first record up to an offset (excluded)."""
         with readers(self.settings, self.pipeline.max_record_bytes) as opened:
-            begin = offsets_of(self.client, [(topic, partition)])[topic, partition].begin
+            begin = offsets_in(self.client, [(topic, partition)])[topic, partition].begin
             yield from opened(topic).runs(partition, begin, end, STRETCH_RECORDS)
 
     def _cuts(self) -> list[Cut]:

@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from audit.avro import read_entry
 from audit.report import Difference
-from audit.seals import Places, Seals
+from audit.seals import MonthSpans, Seals
 from config.settings import Settings
 from operations.setup.init import initialise
 from schemas.codec import encode_snapshot
@@ -162,7 +162,7 @@ def work(settings: Settings, only: date | None = None) -> tuple[list[Sealed], li
 
 def seal_differences(settings: Settings, connection: Connection) -> list[Difference]:
     """What an audit of all partitions tells of the seals, beside a ledger that is as it must be."""
-    seals, places = Seals(), Places()
+    seals, places = Seals(), MonthSpans()
     told = [*seals.differences(connection)]
     for message in read_all(settings, Topics.of(settings).ledger, settings.partitions):
         entry = read_entry((message.value() or b"")[len(LEDGER_FRAME) :])

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 
 from config.settings import Settings
-from operations.rebuild.place import Place, Policies, find
+from operations.rebuild.place import Policies, Rebuild, find
 from operations.sending.delivery import deliver
 from operations.sending.generating import fitted
 from operations.sending.generator import Mix, records
@@ -61,7 +61,7 @@ def post(settings: Settings, folder: Path, count: int) -> None:
         worker.kill()
 
 
-def place(settings: Settings, **policies: object) -> Place:
+def place(settings: Settings, **policies: object) -> Rebuild:
     """The live pipeline and its shadow."""
     return find(settings, None, Policies(**policies))  # type: ignore[arg-type] # as they are on the command line
 

@@ -20,7 +20,7 @@ from operations.archive.verify import run as verify
 from schemas.records import DEBIT, from_ms
 from sinks import postgres
 from sinks.archive.compare import Mismatch
-from sinks.postgres.looking import looking
+from sinks.postgres.one_state import audited
 from tests.integration.archives import (
     EMPTY,
     FIRST,
@@ -139,7 +139,7 @@ def test_months_are_sealed_and_moved_and_every_question_has_the_answer_it_had(
     assert work(pipeline)[:2] == ([], [])
     assert verify(pipeline, None, kafka=True, as_json=False) == 0
     assert verify(pipeline, None, kafka=False, as_json=False) == 0
-    with looking(pipeline) as connection:
+    with audited(pipeline) as connection:
         assert seal_differences(pipeline, connection) == []
         assert [*catalog.differences(connection)] == []
         assert list(questions.wrong_seals(connection)) == []
@@ -285,7 +285,7 @@ def test_what_is_done_to_an_archived_month_is_found(
             change(pipeline, statement)
             assert verify(pipeline, None, kafka=kafka, as_json=False) == (DIFFERENCES if found else 0)
             assert not told or told in capsys.readouterr().out
-            with looking(pipeline) as connection:
+            with audited(pipeline) as connection:
                 assert bool(seal_differences(pipeline, connection)) == found
             change(
                 pipeline,

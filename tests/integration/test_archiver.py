@@ -22,8 +22,8 @@ from sinks.archive import seals
 from sinks.archive.compare import Mismatch
 from sinks.archive.seals import Content, Range, seal_of
 from sinks.postgres import Connection, migrations
-from sinks.postgres.looking import looking
 from sinks.postgres.migrations import migrate, shipped
+from sinks.postgres.one_state import audited
 from tests.integration.archives import enter, month, publish_dated, rows, seal_differences, table, work
 from tests.ledgers import DAY_MS, Ledger
 from topics.names import Topics
@@ -169,7 +169,7 @@ def test_nothing_is_added_to_a_sealed_month_by_anybody_before_and_after_it_is_mo
         refused(owner, row_of(OLD, 3, table(OLD)), closed)
         writer.execute(row_of(YOUNGER, 3))
     assert rows(settings, "SELECT sequence FROM wallet_entries ORDER BY 1") == [(1,), (2,), (3,)]
-    with looking(settings) as connection:
+    with audited(settings) as connection:
         assert [*catalog.differences(connection)] == []
 
 
@@ -201,7 +201,7 @@ def test_a_seal_that_is_not_its_months_is_told_by_both_audits(
         seals.add(archiver, content_of(owner, OLD, **changes))
         archiver.execute("SELECT archive_month(%s, 500)", [OLD])
     assert archive_verify(pipeline, None, kafka=True, as_json=False) == DIFFERENCES
-    with looking(pipeline) as connection:
+    with audited(pipeline) as connection:
         (told,) = seal_differences(pipeline, connection)
         assert f"{OLD:%Y-%m}" in told.detail
         assert connection.execute("SHOW enable_indexscan").fetchone() == (
@@ -240,7 +240,7 @@ def test_an_early_seal_is_told_by_audits_and_the_archive_and_its_month_stays(
         seal_by_hand(owner, forged if forged.entries else forged._replace(ranges=()), sealed_at)
     assert archive_verify(pipeline, None, kafka=False, as_json=False) == DIFFERENCES
     assert "before it was over" in capsys.readouterr().out
-    with looking(pipeline) as connection:
+    with audited(pipeline) as connection:
         told = [one.detail for one in seal_differences(pipeline, connection)]
     assert any("before it was over" in one for one in told)
     with pytest.raises(Mismatch, match=f"broken at {of:%Y-%m}: it was sealed at .* before it was over"):
@@ -277,7 +277,7 @@ def test_a_database_of_the_last_release_is_brought_up_with_its_sealed_months(
     assert initialise(one).migrated == tuple(m.name for m in shipped() if m.name > RELEASED)
 
     assert initialise(one).migrated == ()
-    with looking(one) as connection:
+    with audited(one) as connection:
         assert [*catalog.differences(connection)] == []
     with postgres.connect(one, postgres.WRITER) as writer:
         refused(writer, FORGED_SEAL, DENIED)
@@ -343,7 +343,7 @@ def test_months_beyond_the_calendar_of_an_older_database_disturb_nobody(pipeline
     sealed, moved, _ = work(pipeline)
     assert [one.month.first for one in sealed] == [one.month.first for one in moved] == [OLD, YOUNGER]
     assert archive_verify(pipeline, None, kafka=True, as_json=False) == 0
-    with looking(pipeline) as connection:
+    with audited(pipeline) as connection:
         assert seal_differences(pipeline, connection) == []
 
 

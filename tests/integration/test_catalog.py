@@ -10,7 +10,7 @@ from audit import catalog
 from config.settings import Settings
 from sinks import postgres
 from sinks.postgres import Connection
-from sinks.postgres.looking import looking
+from sinks.postgres.one_state import audited
 from tests.integration.archives import (
     FIRST,
     PARTITIONS,
@@ -51,7 +51,7 @@ def made(settings: Settings) -> dict[str, list[str]]:
         "SELECT format('%s(%s)', proname, pg_get_function_identity_arguments(oid))"
         " FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
     )
-    with looking(settings) as connection:
+    with audited(settings) as connection:
         there = catalog.there(connection, dict.fromkeys(name for (name,) in [*tables, *functions]))
         return {thing.kind: sorted(thing.lines) for thing in sorted(there)}
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from config.errors import ConfigurationError, Refused, WalletError
 from config.settings import Settings
 from operations.looking import balances as reading
-from operations.looking.inspect import Found, Place, look
+from operations.looking.inspect import Found, Moment, look
 from operations.setup.init import initialise
 from schemas.records import CREDIT, DEBIT, Transaction, from_ms
 from sinks import postgres
@@ -83,7 +83,7 @@ def answers(settings: Settings, function: LiteralString, times: list[datetime]) 
 
 
 def looked_at(settings: Settings, **place: datetime | int) -> Found:
-    return look(settings, ALICE, Place(**place), count=3)  # type: ignore[arg-type] # one of three
+    return look(settings, ALICE, Moment(**place), count=3)  # type: ignore[arg-type] # one of three
 
 
 @pytest.mark.full
@@ -122,9 +122,9 @@ def test_topics_tables_and_functions_agree_with_a_sum_of_the_input(pipeline: Set
         upto = [line for line in lines if line.source_offset <= offset]
         seen = looked_at(pipeline, at_offset=offset)
         assert (seen.balance, seen.entries[0].sequence) == (upto[-1].balance, len(upto))
-    bob = look(pipeline, BOB, Place())
+    bob = look(pipeline, BOB, Moment())
     assert (bob.balance, bob.entries[0].sequence, bob.undecided) == (7, 1, 0)
-    assert look(pipeline, BOB, Place(at_offset=20)).entries == ()
+    assert look(pipeline, BOB, Moment(at_offset=20)).entries == ()
 
 
 @pytest.mark.full
@@ -132,7 +132,7 @@ def test_what_cannot_be_answered_is_said_in_one_line(
     pipeline: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(WalletError, match="has no entry") as unknown:
-        look(pipeline, NOBODY, Place())
+        look(pipeline, NOBODY, Moment())
     assert unknown.value.exit_code == 1
     with pytest.raises(ConfigurationError, match="is in the future"):
         looked_at(pipeline, at=datetime(2999, 1, 1, tzinfo=UTC))

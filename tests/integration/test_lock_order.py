@@ -11,9 +11,9 @@ from config.settings import Settings
 from sinks import postgres
 from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.postgres import Connection
-from sinks.postgres.looking import looking
 from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months, months_of
+from sinks.postgres.one_state import audited
 from sinks.rows import entry_row
 from sinks.tables import copy, reconcile
 from tests.ledgers import PATIENCE_S, Ledger, wait_until
@@ -100,7 +100,7 @@ def test_an_audit_that_has_read_rows_and_a_move_do_not_wait_for_each_other(
         waiting(settings, archiver) as archiver_waits,
         ThreadPoolExecutor(1) as threads,
     ):
-        with looking(settings) as reader:
+        with audited(settings) as reader:
             assert reader.execute("SELECT count(*) FROM transactions").fetchone() == (1,)
             move = threads.submit(
                 archiver.execute, "SELECT archive_month(%s, %s)", [LONG_AGO.date(), LONG_MS]

@@ -19,8 +19,8 @@ from sinks.metrics import Vitals
 from sinks.observer import Observer
 from sinks.positions import Log, Origin
 from sinks.postgres import Connection
-from sinks.postgres.looking import looking
 from sinks.postgres.migrations import migrate
+from sinks.postgres.one_state import audited
 from sinks.postgres.questions import counts
 from sinks.writer import Writer
 from tests.integration.workers import Worker
@@ -115,7 +115,7 @@ def test_no_question_waits_for_ever(
 ) -> None:
     migrate(impatient)
     with pytest.raises(psycopg.OperationalError, match="silent"):  # noqa: PT012, SIM117 - all of it must come to an end
-        with looking(impatient) as connection:
+        with audited(impatient) as connection:
             question(connection)
             with own_stack.suspended("postgres"):
                 question(connection)

@@ -14,14 +14,15 @@ from operations.rebuild import diff as rebuild_diff
 from operations.rebuild import run as rebuild_run
 from operations.rebuild import status as rebuild_status
 from operations.rebuild import switch as rebuild_switch
-from operations.rebuild.place import Place, groups_of
-from operations.rebuild.status import At, missing
+from operations.rebuild.place import Rebuild, groups_of
+from operations.rebuild.status import missing
 from schemas.records import Transaction
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place, post
 from tests.integration.verify_copies import told, verified
 from tests.integration.workers import Worker
 from topics.cluster import describe
+from topics.lag import TopicPart
 from topics.names import TIMESTAMP_TYPE
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(480)]
@@ -46,9 +47,9 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(
         with ExitStack() as held, monkeypatch.context() as patched:
             held.enter_context(open_transaction(here, topic, stray))
             assert not rebuild_status.look(there).complete
-            waited_for: list[Mapping[At, int]] = []
+            waited_for: list[Mapping[TopicPart, int]] = []
 
-            def release_once_missed(*asked: Any) -> Mapping[At, int]:
+            def release_once_missed(*asked: Any) -> Mapping[TopicPart, int]:
                 if found := missing(*asked):
                     waited_for.append(found)
                     held.close()
@@ -81,7 +82,7 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(
         # A producer that was not stopped.
         catch_up = rebuild_run.catch_up
 
-        def while_somebody_sends(there: Place, *, last: bool) -> None:
+        def while_somebody_sends(there: Rebuild, *, last: bool) -> None:
             catch_up(there, last=last)
             Upstream(here).send([as_record(transaction(889, "late-0"), 2)])
 

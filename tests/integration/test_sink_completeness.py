@@ -16,7 +16,7 @@ from sinks.completeness import Completeness
 from tests.ledgers import NOVEMBER_MS, ends
 from topics.clients import librdkafka
 from topics.incoming import Incoming
-from topics.lag import Lag, Place
+from topics.lag import Lag, TopicPart
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
@@ -148,7 +148,7 @@ def test_a_position_that_went_back_meanwhile_is_left_as_it_is(stands: Stands) ->
     stand.set("rejections", 0, 3, EARLY, next_offset=2)
     look = stand.keeper._lag.look
 
-    def restored(positions: Mapping[Place, int | None]) -> dict[Place, Lag]:
+    def restored(positions: Mapping[TopicPart, int | None]) -> dict[TopicPart, Lag]:
         stand.set("rejections", 0, 2, EARLY, next_offset=1)
         return look(positions)
 

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Message
 
 from config.settings import Settings
-from operations.looking.inspect import Place, look
+from operations.looking.inspect import Moment, look
 from operations.looking.time_lookup import first_ms
 from operations.rebuild import run as rebuild_run
 from operations.replay.ranges import Range, plans
@@ -199,7 +199,7 @@ def _agree(settings: Settings, wallet: str, at: datetime, entries: Sequence[Ledg
     mine = [entry for entry in entries if entry.transaction.wallet_id == wallet]
     upto = [entry for entry in mine if entry.recorded_at <= at]
     right = upto[-1].balance if upto else 0
-    found = look(settings, wallet, Place(at=at), count=3)
+    found = look(settings, wallet, Moment(at=at), count=3)
     assert [entry.hash for entry in found.entries] == [entry.hash for entry in upto[:-4:-1]][
         : len(found.entries)
     ]

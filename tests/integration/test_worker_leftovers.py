@@ -20,7 +20,7 @@ from tests.integration.pipelines import Rig, open_transaction, small
 from tests.integration.workers import Worker
 from tests.reading import read_all
 from topics.clients import librdkafka, looking
-from topics.cluster import all_there, offsets_of, quiet_admin
+from topics.cluster import all_there, offsets_in, quiet_admin
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
@@ -65,7 +65,7 @@ def is_left(settings: Settings, stack: Stack, before: int) -> bool:
     time.sleep(1.0)
     client, topics = quiet_admin(settings), Topics.of(settings)
     at = [(topic, PARTITION) for topic in topics.partitioned[1:]]
-    stable = offsets_of(client, at)
+    stable = offsets_in(client, at)
     return any(end > stable[one].end for one, end in all_there(client, at).items()) or is_offset_left(
         settings
     )

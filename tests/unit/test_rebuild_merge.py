@@ -16,7 +16,7 @@ from config.settings import Settings
 from operations.rebuild.copy import UNKNOWN, Merge, placed
 from operations.rebuild.explain import WAITING, Pair, aligned
 from operations.rebuild.input import list_schemas
-from operations.rebuild.place import Place
+from operations.rebuild.place import Rebuild
 from sinks.comparison import ComparedEntry
 from tests.unit.registry_server import running
 
@@ -127,11 +127,11 @@ def test_entries_that_wait_for_a_counterpart_are_bounded() -> None:
     assert next(alone).sequence <= WAITING + 2, "the rest was not read yet"
 
 
-def _between(live: Settings, partitions: int) -> Place:
+def _between(live: Settings, partitions: int) -> Rebuild:
     beside = live.model_copy(
         update={"prefix": "beside", "partitions": partitions, "input": "beside.transactions"}
     )
-    return Place(live, beside, None, "", "", cast("AdminClient", None))
+    return Rebuild(live, beside, None, "", "", cast("AdminClient", None))
 
 
 def test_the_schemas_of_the_live_input_are_listed_for_its_copy_under_the_same_ids(

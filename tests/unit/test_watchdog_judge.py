@@ -2,7 +2,7 @@
 
 import pytest
 
-from topics.lag import Lag, Place
+from topics.lag import Lag, TopicPart
 from vitals.watchdog import TURNS, Judge, Look, Standing
 
 LIMIT_S = 10.0
@@ -20,7 +20,7 @@ def at(
     return Standing(reader, f"{reader}-topic", partition, position, progress, waits_for)
 
 
-def lags(*standings: Standing, lag: Lag = BEHIND) -> dict[Place, Lag]:
+def lags(*standings: Standing, lag: Lag = BEHIND) -> dict[TopicPart, Lag]:
     return {one.place: lag for one in standings}
 
 

@@ -35,7 +35,7 @@ def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozens
     pa, parquet = libraries()
     with (
         path.open("rb") as raw,
-        _told(path),
+        _named(path),
         parquet.ParquetFile(raw, coerce_int96_timestamp_unit="us") as file,
     ):
         schema = file.schema_arrow
@@ -53,7 +53,7 @@ def rows(path: Path, columns: Columns, *, zoned_by_map: frozenset[str] = frozens
 def row_count(path: Path) -> int:
     """The number of rows in a file's metadata; raises ConfigurationError as `rows` does."""
     _, parquet = libraries()
-    with path.open("rb") as raw, _told(path):
+    with path.open("rb") as raw, _named(path):
         return int(parquet.read_metadata(raw).num_rows)
 
 
@@ -187,7 +187,7 @@ def _time(name: str, unit: str, value: int, *, aware: bool) -> datetime:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
     """Turn whatever the library raises about a file into one line."""
     try:
         yield
