@@ -45,7 +45,7 @@ def show_status(settings: Settings, *, as_json: bool) -> None:
         known = archive.seals()
         standings = [_standing(archive, month, known.get(month.first)) for month in archive.months()]
     if as_json:
-        typer.echo(as_line([asdict(one) for one in standings]))
+        typer.echo(as_line({"months": [asdict(one) for one in standings]}))
     elif standings:
         show_table(_drawn(standings))
     else:

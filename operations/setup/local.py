@@ -68,7 +68,7 @@ def _show(servers: list[ServerStatus], *, as_json: bool) -> None:
     """Print the servers. Output is copied and logged, so it does not contain the password."""
     hushed = [replace(server, address=server.address and masked(server.address)) for server in servers]
     if as_json:
-        typer.echo(json.dumps([asdict(server) for server in hushed], default=str))
+        typer.echo(json.dumps({"servers": [asdict(server) for server in hushed]}, default=str))
         return
     for server in hushed:
         typer.echo(_line(server))

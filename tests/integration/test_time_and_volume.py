@@ -174,7 +174,10 @@ def test_history_archive_replay_and_rebuild(
     # 2. The two older months are sealed and moved.
     second = f"{month(2):%Y-%m}"
     operator.run("archive", "run", "--month", second)
-    states = {one["month"]: one["state"] for one in json.loads(operator.run("archive", "status", "--json"))}
+    states = {
+        one["month"]: one["state"]
+        for one in json.loads(operator.run("archive", "status", "--json"))["months"]
+    }
     assert [states[f"{month(back):%Y-%m}"] for back in (3, 2)] == ["archived", "archived"]
     assert operator.count("transaction_archive") > LINES // 2
     assert operator.balances(samples) == wanted

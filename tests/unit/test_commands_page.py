@@ -56,6 +56,8 @@ def _leaves(group: Any, *words: str) -> Iterator[tuple[str, Any]]:
 AUDIT = Report("prefix", {}, Differences(1), Findings(1))
 #: They run until they are stopped, and log; `console --openapi` prints a JSON document as it is.
 WITHOUT_JSON = {"worker", "sink", "console"}
+#: They print an object on a line for each of what may be many: looks, entries, sinks.
+PRINT_LINES = {"status", "statement", "replay"}
 #: What the fields of a command's object are taken from.
 PRINTED = {
     "init": fields_of(init.Report),
@@ -63,7 +65,7 @@ PRINTED = {
     "status": fields_of(status.Status),
     "balance": (*WalletBalance._fields, "at", "effective_at"),
     "statement": StatementLine._fields,
-    "archive status": fields_of(archive.Standing),
+    "archive status": ("months", *fields_of(archive.Standing)),
     "rejections resubmit": fields_of(resubmit.Outcome),
     "export topics": fields_of(export.Report),
     "rebuild status": (*fields_of(rebuild_status.Progress), "complete"),
@@ -71,7 +73,7 @@ PRINTED = {
     "rebuild switch": fields_of(rebuild_switch.Outcome),
     "rebuild discard": fields_of(rebuild_discard.Removal),
     "demo": (*as_fields(Run(Settings(), 1), Results(AUDIT, {}, {}), 0.0, None), "stopped"),
-    "local status": fields_of(ServerStatus),
+    "local status": ("servers", *fields_of(ServerStatus)),
     "verify": AUDIT.to_json(),
 }
 
@@ -89,5 +91,7 @@ def test_every_command_prints_json_as_the_page_says_or_has_a_reason_not_to() -> 
     }
     assert {name for name, takes_it in takes.items() if not takes_it} == WITHOUT_JSON
     assert set(told) == set(takes) - WITHOUT_JSON
+    lines = re.findall(r"^\| `(.+?)` \| .*\ba line\b", section, re.MULTILINE)
+    assert set(lines) == PRINT_LINES
     for name, fields in PRINTED.items():
         assert [one for one in told[name] if one != "null"] == list(fields), name

@@ -199,6 +199,8 @@ def test_what_was_generated_is_one_object_that_never_mixes_with_the_lines(
 
 def test_what_ended_is_one_object(wallet_here: Callable[..., Told]) -> None:
     assert json.loads(wallet_here("local", "down", "--json").stdout) == {"stopped": [], "deleted": False}
+    servers = json.loads(wallet_here("local", "status", "--json").stdout)["servers"]
+    assert [(one["name"], one["pid"]) for one in servers] == [("kafka", None), ("postgres", None)]
     assert json.loads(wallet_here("demo", "--stop", "--json").stdout) == {"stopped": 0}
 
 
