@@ -337,7 +337,7 @@ def test_status_says_of_every_month_how_far_it_is(
     work(pipeline, FIRST)
     change(pipeline, "UPDATE sink_positions SET next_offset = 79")
     commands.show_status(pipeline, as_json=True)
-    told = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)["months"]
     assert [(one["month"], one["state"], one["entries"]) for one in told] == [
         (name(FIRST), "archived", 40 * PARTITIONS),
         (name(SECOND), "incomplete", 40 * PARTITIONS),
