@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test test-full test-later containers clients matrix upgrade torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
+.PHONY: help setup demo check test test-full test-later test-containers containers clients matrix upgrade torture benchmark benchmark-full benchmark-compare release image sbom licences lock clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,8 +55,11 @@ test-full: check ## The same with more examples of every property, and the tests
 
 # Needs a Docker engine and its compose; skipped, with a reason, where there is none.
 containers: $(READY) ## The image built and docker-compose.yml played: kills, restarts, down and up, every record verified
-	# Ryuk, which clears away after testcontainers, is an image of its own; these tests clear away themselves.
-	TESTCONTAINERS_RYUK_DISABLED=true $(BIN)/pytest -n 0 tests/integration/test_in_containers.py
+	$(BIN)/pytest -n 0 tests/integration/test_in_containers.py
+
+# Each of the two processes has a Kafka and a PostgreSQL of its own. TESTS="path ..." runs only these.
+test-containers: $(READY) ## The integration tests with Kafka and PostgreSQL in containers; skipped where no engine is
+	WALLET_TEST_WITH=testcontainers $(BIN)/pytest -n 2 --max-worker-restart 0 -m "not full" $(or $(TESTS),tests/integration)
 
 # Each with its own tools: go; java and mvn; node and npm; cargo, cc and make. One that is lacking is named.
 clients: $(READY) ## clients/ in Go, Java, JavaScript and Rust built and tested, and all on one pipeline, verified

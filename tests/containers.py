@@ -1,21 +1,28 @@
 """Kafka and PostgreSQL in containers, in place of the local stack: `WALLET_TEST_WITH=testcontainers`."""
 
+import contextlib
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from local.broker import HERE
+from config.errors import NotReachable
+from local.broker import HERE, LAPTOP
 from local.stack import Addresses, Name
 from local.state import free_port
 
 KAFKA_IMAGE = "apache/kafka:4.1.1"
 POSTGRES_IMAGE = "postgres:17"
 PATIENCE_S = 120.0
+#: What clears away after testcontainers is an image of its own, with the rights of the engine; these tests clear away
+#: themselves, but for a run that is killed.
+testcontainers_config.ryuk_disabled = True
 
 #: The settings of the local stack's broker, as the image wants them.
 LOCAL = dict(
@@ -34,6 +41,14 @@ LISTENERS = {
 }
 
 
+def has_engine() -> bool:
+    """Whether a Docker engine answers here."""
+    try:
+        return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 class Containers:
     """What the tests use of a local Stack, served by two containers on fixed ports of loopback."""
 
@@ -44,7 +59,11 @@ class Containers:
         self._addresses = Addresses(
             f"127.0.0.1:{kafka_port}", f"postgresql://wallet:wallet@127.0.0.1:{postgres_port}/wallet"
         )
-        kafka = DockerContainer(KAFKA_IMAGE).with_envs(**_kafka_environment(self._addresses.kafka))
+        kafka = DockerContainer(KAFKA_IMAGE).with_envs(
+            **_kafka_environment(self._addresses.kafka),
+            KAFKA_HEAP_OPTS=" ".join(LAPTOP[:2]),
+            KAFKA_JVM_PERFORMANCE_OPTS=" ".join(LAPTOP[2:]),
+        )
         postgres = DockerContainer(POSTGRES_IMAGE).with_envs(
             POSTGRES_USER="wallet",
             POSTGRES_PASSWORD="wallet",  # noqa: S106 - a container on loopback that lives for one test run
@@ -91,6 +110,15 @@ class Containers:
         """End one by SIGKILL."""
         self._docker(name).kill()
 
+    @contextlib.contextmanager
+    def suspended(self, name: Name) -> Iterator[None]:
+        """Pause one; its connections stay open."""
+        self._docker(name).pause()
+        try:
+            yield
+        finally:
+            self._docker(name).unpause()
+
     def restart(self, name: Name) -> None:
         """Stop one and start it again."""
         self.stop(name)
@@ -101,7 +129,15 @@ class Containers:
 
     def _wait(self, name: Name) -> None:
         answers = self._kafka_answers if name == "kafka" else self._postgres_answers
-        _wait_until(answers, f"the container of {name} did not answer within {PATIENCE_S:.0f} s")
+        container, deadline = self._docker(name), time.monotonic() + PATIENCE_S
+        while not answers():
+            container.reload()
+            if container.status == "exited" or time.monotonic() > deadline:
+                log = container.logs(tail=10).decode()
+                raise NotReachable(
+                    f"the container of {name} does not answer, it is {container.status}: {log}"
+                )
+            time.sleep(0.2)
 
     def _kafka_answers(self) -> bool:
         try:
@@ -125,11 +161,3 @@ def _kafka_environment(outside: str) -> dict[str, str]:
         f"KAFKA_{name.upper().replace('.', '_')}": value.format(outside=outside)
         for name, value in settings.items()
     }
-
-
-def _wait_until(answers: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not answers():
-        if time.monotonic() > deadline:
-            raise TimeoutError(otherwise)
-        time.sleep(0.2)

@@ -19,12 +19,11 @@ from config.settings import Settings
 from local.server import Running, is_alive
 from local.stack import Stack
 from local.state import State
+from tests.conftest import IN_CONTAINERS
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(
-        os.environ.get("WALLET_TEST_WITH") == "testcontainers", reason="about the local stack"
-    ),
+    pytest.mark.skipif(IN_CONTAINERS, reason="about the local stack"),
 ]
 
 

@@ -15,6 +15,7 @@ from config.settings import Settings
 from local.stack import Stack
 from operations.sending.generator import Record
 from streams.transaction import LOOK_BACK_S
+from tests.conftest import IN_CONTAINERS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, open_transaction, small
 from tests.integration.workers import Worker
@@ -163,6 +164,7 @@ def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_n
         pytest.param((), True, id="an offset"),
     ],
 )
+@pytest.mark.skipif(IN_CONTAINERS, reason="about the local stack, whose log it reads")
 @pytest.mark.full
 def test_what_kafka_rolled_back_without_marks_is_never_seen(
     written: tuple[str, ...], offset: bool, own_settings: Settings, own_stack: Stack, tmp_path: Path
