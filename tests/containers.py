@@ -14,6 +14,7 @@ from testcontainers.core.container import DockerContainer
 
 from config.errors import NotReachable
 from local.broker import HERE, LAPTOP
+from local.database import CONFIGURATION
 from local.stack import Addresses, Name
 from local.state import free_port
 
@@ -70,6 +71,7 @@ class Containers:
             POSTGRES_INITDB_ARGS="--encoding=UTF8 --locale=C",
             TZ="UTC",
         )
+        postgres.with_command(["postgres", *_postgres_options()])
         # loopback only; docker-py takes (interface, port), which testcontainers' types do not know
         kafka.ports = {"9094/tcp": ("127.0.0.1", kafka_port)}  # type: ignore[dict-item]
         postgres.ports = {"5432/tcp": ("127.0.0.1", postgres_port)}  # type: ignore[dict-item]
@@ -161,3 +163,11 @@ def _kafka_environment(outside: str) -> dict[str, str]:
         f"KAFKA_{name.upper().replace('.', '_')}": value.format(outside=outside)
         for name, value in settings.items()
     }
+
+
+def _postgres_options() -> list[str]:
+    """Those of the local stack, by which plans are the same, but where to listen: that is the image's."""
+    at = ("listen_addresses", "unix_socket_directories")
+    return [
+        word for name, value in CONFIGURATION.items() if name not in at for word in ("-c", f"{name}={value}")
+    ]

@@ -367,7 +367,7 @@ def test_who_comes_second_is_refused_and_told_who_works(pipeline: Settings) -> N
         backend = first.connection.info.backend_pid
         with pytest.raises(
             Refused,
-            match=rf"wallet test \S+:{os.getpid()} \(backend {backend}, from 127\.0\.0\.1\) is already archiving",
+            match=rf"wallet test \S+:{os.getpid()} \(backend {backend}, from [\d.]+\) is already archiving",
         ):
             commands.run(pipeline, None, as_json=False)
     commands.run(pipeline, None, as_json=False)
