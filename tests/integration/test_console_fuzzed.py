@@ -1,0 +1,43 @@
+"""Schemathesis: whatever clients send to the API, each answer is as the OpenAPI document says, and none is a 5xx."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local.environment import environment
+from operations.sending.generator import Mix, records
+from tests.conftest import CACHE, _addresses
+from tests.integration.consoles import TOKEN, scene
+from tests.integration.pipelines import Upstream
+
+pytestmark = [pytest.mark.integration, pytest.mark.full]
+
+#: pip brings it: it wants other versions of our libraries.
+REQUIREMENTS = Path(__file__).with_name("schemathesis.txt")
+FUZZ_S = 600
+CHECKS = (
+    "not_a_server_error",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "status_code_conformance",
+)
+
+
+def test_no_request_is_answered_with_a_fault_of_ours(stack: object, tmp_path: Path) -> None:
+    fuzzer = environment(CACHE.expanduser(), "schemathesis", REQUIREMENTS, print) / "bin" / "st"
+    servers = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
+    with scene(servers, tmp_path) as place:
+        mix = Mix(wallets=60, bad=0.08, duplicates=0.03, seed=11, partitions=4, overdraft_rejected=True)
+        Upstream(place.settings).send(records(3_000, mix))
+        place.wait_until_written()
+        found = subprocess.run(
+            [
+                fuzzer, "run", f"{place.console.url}/api/v1/openapi.json", "--max-time", str(FUZZ_S),
+                "--header", f"Authorization: Bearer {TOKEN}", "--checks", ",".join(CHECKS), "--max-examples", "100000",
+                "--request-timeout", "40", "--workers", "2", "--continue-on-failure", "--no-color",
+            ],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=FUZZ_S + 300,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stdout
+        place.console.process.check_runs()
