@@ -4,9 +4,11 @@ aiokafka reports such an error from `getmany`, and does not join again until the
 refused worker would silently do nothing for ever.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.consumer import consumer, group_coordinator
@@ -19,6 +21,8 @@ from streams.endings import Replaced, in_one_line
 IDLE_MAY_BE_MS = float("inf")
 #: Kafka's answer to a member after another one took its name; aiokafka does not know this code.
 FENCED_INSTANCE_ID = 82
+#: How long to wait at the start until the brokers tell of themselves.
+FIRST_BROKER_S = 30.0
 
 
 class Membership:
@@ -77,6 +81,15 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
     async def _on_join_prepare(self, previous_assignment: Any) -> None:
         self.membership.seeks_its_share()
         await super()._on_join_prepare(previous_assignment)
+
+    async def ensure_coordinator_known(self) -> None:
+        """Find the coordinator. A broker that has just started may tell of no brokers, at which aiokafka gives up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_BROKER_S):
+                while not self._client.cluster.brokers() and not self._closing.done():
+                    await self._client.force_metadata_update()
+                    await asyncio.sleep(self._retry_backoff_ms / 1000)
+        await super().ensure_coordinator_known()
 
     async def _do_rejoin_group(self, subscription: Any) -> bool:
         self._joining = True

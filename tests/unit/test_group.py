@@ -33,3 +33,35 @@ def test_what_ends_aiokafkas_coordination_ends_the_worker(monkeypatch: pytest.Mo
         asyncio.run(coordinator._coordination_routine())
     (reason,) = told.reasons
     assert "bootstrap" in str(reason)
+
+
+class JustStarted:
+    """What a coordinator asks of aiokafka's client, of a broker that tells of itself only when asked the third time."""
+
+    def __init__(self) -> None:
+        self.cluster, self.asked = self, 0
+
+    def brokers(self) -> list[int]:
+        return [1] if self.asked >= 3 else []
+
+    async def force_metadata_update(self) -> None:
+        self.asked += 1
+
+    async def coordinator_lookup(self, *_: object) -> int:
+        assert self.brokers(), "Did we not perform bootstrap?"
+        return 1
+
+    async def ready(self, *_: object, **__: object) -> bool:
+        return True
+
+
+def test_a_broker_that_does_not_know_itself_yet_is_asked_again() -> None:
+    async def found() -> object:
+        coordinator, client = object.__new__(GroupCoordinator), JustStarted()
+        coordinator._client, coordinator._closing = client, asyncio.get_running_loop().create_future()
+        coordinator._coordinator_lookup_lock, coordinator._retry_backoff_ms = asyncio.Lock(), 1
+        coordinator.coordinator_id, coordinator.group_id = None, "group"
+        await coordinator.ensure_coordinator_known()
+        return coordinator.coordinator_id
+
+    assert asyncio.run(found()) == 1
