@@ -1,1 +1,1 @@
-"""Settings, topics, the pipeline record and the SQL migrations: what every other package builds on."""
+"""Settings, errors, logs, the pipeline record and the SQL migrations: what every other package builds on."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import repeat
 
 from config.asking import NotYet, ask_again
@@ -13,11 +14,11 @@ from schemas.accepted import PREFIX, Accepted, AcceptedIds
 from schemas.codec import HEADER_BYTES, not_a_transactions
 from schemas.registry import Writers
 from schemas.versions import schema_text
-from streams.absorb import rejection_of
 from streams.batch import Derived
 from streams.endings import Interrupted, Torn
 from streams.reader import Isolation, PartitionReader, Progress
 from topics.names import Topics
+from topics.rejections import appended
 
 log = EventLog("streams.accepted")
 
@@ -186,7 +187,7 @@ def _counted_before(
 def _last_rejected(settings: Settings, partition: int, stopping: threading.Event) -> dict[int, int]:
     """The last source offset at which each schema id was rejected because it did not count.
 
-    Raises Refused for a damaged rejection; records of other programs do not count (catch-up has logged them).
+    What is no rejection of ours is passed over: an audit has to get as far as telling of it.
     """
     topic = Topics.of(settings).rejections
     last: dict[int, int] = {}
@@ -194,8 +195,9 @@ def _last_rejected(settings: Settings, partition: int, stopping: threading.Event
         for batch in reader.read({topic: reader.end(topic).begin}):
             for message in batch:
                 schema_id = int.from_bytes((message.value() or b"")[1:HEADER_BYTES])
-                found = rejection_of(message)
-                # A remark about a header may follow.
-                if found and found.detail.startswith(not_a_transactions(schema_id).encode()):
-                    last[schema_id] = found.offset
+                with suppress(ValueError):
+                    found = appended(message)
+                    # A remark about a header may follow.
+                    if found.detail.startswith(not_a_transactions(schema_id).encode()):
+                        last[schema_id] = found.offset
     return last

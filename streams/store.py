@@ -84,7 +84,8 @@ class StoreMemory:
         self.write_buffers = WriteBufferManager(half, False)
         # What is full is written to disk by its own size. At the common bound RocksDB writes whichever table is in
         # hand, however little it holds, and then merges many small files. A small table is also faster to write to.
-        self._write_buffer = half // 6
+        # With more than six stores in use at once, that bound is the smaller one again.
+        self._write_buffer = min(half // 6, FILLING_BUFFER_BYTES)
 
     def open(self, path: Path, *, filling: bool = False) -> Rdict:
         """Open a database with these options, a new one or one that is there already.
@@ -122,7 +123,7 @@ class StoreMemory:
         # The newest ids are still in memory: a filter there saves the search for ids that are new.
         options.set_memtable_whole_key_filtering(True)
         options.set_memtable_prefix_bloom_ratio(0.1)
-        options.set_max_open_files(256)
+        options.set_max_open_files(512)
         options.set_keep_log_file_num(2)
         options.set_max_background_jobs(2)
         return options

@@ -326,6 +326,7 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
     topic = Topics.of(settings).pipeline
     group = f"{settings.prefix}.pipeline"
     patience_s = max(ASK_S, settings.startup_wait_s)
+    deadline = time.monotonic() + patience_s
 
     def unread(_: str, error: KafkaError | None) -> WalletError:
         told = f"the pipeline record in {topic} could not be read as group {group}"
@@ -341,7 +342,13 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
             lambda: watermarks(reader, topic, 0, ASK_S), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts
         )
         for messages in read_to_ends(
-            reader, 0, {topic: begin}, {topic: end}, READ_RECORDS, patience_s, failed=unread
+            reader,
+            0,
+            {topic: begin},
+            {topic: end},
+            READ_RECORDS,
+            max(ASK_S, deadline - time.monotonic()),
+            failed=unread,
         ):
             for message in messages:
                 if message.key() == KEY:  # the topic also holds the accepted schema ids of partitions

@@ -102,7 +102,7 @@ def read_to_ends(
             if error.code() != KafkaError._PARTITION_EOF:
                 if not passes(error):
                     raise failed(topic, error)
-            elif (message.offset() or 0) >= ends[topic] and topic in unread:
+            elif topic in unread and (message.offset() or 0) >= ends[topic]:
                 unread.remove(topic)
         if records:
             yield records

@@ -1,6 +1,6 @@
 """Look for the newest record of a partition from its end backwards: the last offsets may be transaction marks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 #: The first window, and the growth factor of the next ones.
@@ -23,20 +23,24 @@ def tail_starts(begin: int, end: int, window: int = TAIL_OFFSETS, growth: int = 
 def newest(
     begin: int,
     end: int,
-    read: Callable[[int], Iterable[Iterable[R]]],
+    read: Callable[[int], Iterable[Sequence[R]]],
     of: Callable[[R], T | None],
-    either: Callable[[T, T], T] = lambda _, later: later,
+    either: Callable[[T, T], T] | None = None,
 ) -> T | None:
     """What `of` says of the newest record from `begin` to `end` (excluded) of which it says something, or None.
 
-    `read` returns the records from an offset to `end`, in runs. Of two that are found together, `either` chooses.
+    `read` returns the records from an offset to `end`, in runs. Without `either`, nothing before that record in its run
+    is judged; with it, all that is found together is, and `either` chooses of two.
     """
     for start in tail_starts(begin, end):
         found: T | None = None
         for run in read(start):
-            for record in run:
-                if (said := of(record)) is not None:
-                    found = said if found is None else either(found, said)
+            for record in reversed(run):
+                if (said := of(record)) is None:
+                    continue
+                found = said if found is None or either is None else either(said, found)
+                if either is None:
+                    break
         if found is not None:
             return found
     return None

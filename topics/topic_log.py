@@ -75,7 +75,7 @@ class TopicLog:
         return consumer
 
     def log(self, partition: int) -> Log:
-        """The partition's ends now; asks for `stable` first, so that stable == end means no open transaction."""
+        """The partition's ends now; in this order: what comes between the answers is not held back."""
         begin, end = self._watermarks(self._all, partition)
         return Log(begin, self._watermarks(self._one, partition)[1], end)
 

@@ -119,13 +119,14 @@ def plan(
     ends: Mapping[int, int] | None = None,
     stop: Event = NEVER,
 ) -> Plan:
-    """Look at what is wanted; sends nothing. `ends` are those of an earlier plan, to go no further than that.
+    """Look at what is wanted; sends nothing, but with `execute` ends another run.
 
+    `ends` are those of an earlier plan, to go no further than that.
     Raises Stopped once `stop` is set, and so does what it gives.
     """
     if wanted == Wanted():
         raise ConfigurationError(
-            "say what to resubmit: --reason, --partition with offsets, or --offsets FILE"
+            "say what to resubmit: one or more of --reason, --partition, --from-offset, --to-offset, --offsets"
         )
     needed = rights.READ | rights.WRITE if options.execute else rights.READ
     settings, pipeline = may_send(settings, needed)

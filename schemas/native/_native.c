@@ -775,7 +775,7 @@ static PyMethodDef functions[] = {
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "The inner loops of the fold; see schemas/_native.c.",
+    .m_doc = "The inner loops of the fold; see schemas/native/_native.c.",
     .m_size = -1, /* the two names below are the process's */
     .m_methods = functions,
 };
