@@ -1,7 +1,7 @@
 """The application: routes, problems, and what it opens at the start and closes at the end."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -92,7 +92,8 @@ class Shortcut:
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._routes = {getattr(route, "endpoint", None): route for route in api.router.routes}
+        routes = {getattr(route, "endpoint", None): route for route in api.router.routes}
+        self._posting, self._asking = routes[api.post], routes[api.outcome]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or pass the request on."""
@@ -100,7 +101,7 @@ class Shortcut:
         if asked is None:
             await self._app(scope, receive, send)
             return
-        scope["app"], scope["route"] = self._app, self._routes[asked.function]
+        scope["app"], scope["route"] = self._app, self._posting if asked.source is None else self._asking
         request, live = Request(scope, receive), self._app.state.live
         try:
             if asked.source is None:
@@ -117,7 +118,6 @@ class Shortcut:
 class Usual(NamedTuple):
     """A request that takes the shortcut: how long it may wait for an outcome, and of which record, if not its own."""
 
-    function: Callable[..., Awaitable[Response]]
     wait_s: float
     source: tuple[str, str] | None = None
 
@@ -129,9 +129,9 @@ def usual(scope: Scope) -> Usual | None:
     if wait_s > api.MOST_WAIT_S:
         return None
     if scope["method"] == "POST" and scope["path"] == POSTING:
-        return Usual(api.post, wait_s)
+        return Usual(wait_s)
     if scope["method"] == "GET" and (of := _USUAL_OUTCOME.fullmatch(scope["path"])):
-        return Usual(api.outcome, wait_s, (of[1], of[2]))
+        return Usual(wait_s, (of[1], of[2]))
     return None
 
 

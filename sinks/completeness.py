@@ -30,7 +30,7 @@ from sinks.observer import Observer
 from sinks.postgres import WRITER, Connection, connect, one_line
 from topics.cluster import describe, quiet_admin
 from topics.lag import Lag, LagReader, Oldest, OpenInput, TopicPart
-from topics.names import LOG_APPEND_TIME, TIMESTAMP_TYPE, Topics
+from topics.names import Topics
 
 log = EventLog("sinks.completeness")
 
@@ -185,10 +185,9 @@ class Completeness(Observer):
         """Whether the input has the broker's times; once it has, it keeps them (`wallet init --open`)."""
         if self._ask_times_at is not None and time.monotonic() >= self._ask_times_at:
             self._admin = self._admin or quiet_admin(self._settings)
-            topic = self._names.transactions
-            config = describe(self._admin, [topic])[topic].config
+            described = describe(self._admin, [self._names.transactions])[self._names.transactions]
             self._ask_times_at = time.monotonic() + ASK_TIMES_EVERY_S
-            if config.get(TIMESTAMP_TYPE) == LOG_APPEND_TIME[TIMESTAMP_TYPE]:
+            if described.on_brokers_time:
                 self._ask_times_at = None
         return self._ask_times_at is None
 

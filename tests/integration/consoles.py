@@ -17,7 +17,9 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from local.stack import Addresses
+from operations.sending.generator import Mix, records
 from operations.setup import init
+from tests.integration.pipelines import Upstream
 from tests.integration.workers import PATIENCE_S, Worker, wait_until
 
 TOKEN = "test-token-0123456789"  # noqa: S105 - of no use elsewhere
@@ -146,6 +148,16 @@ def scene(addresses: Addresses, folder: Path, **changes: object) -> Iterator[Sce
                 process.kill()
         with psycopg.connect(addresses.postgres, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextmanager
+def scene_after_mixed_input(addresses: Addresses, folder: Path) -> Iterator[Scene]:
+    """A pipeline that went through 3,000 records of every kind, all of them in the tables."""
+    with scene(addresses, folder) as found:
+        mix = Mix(wallets=60, bad=0.08, duplicates=0.03, seed=11, partitions=4, overdraft_rejected=True)
+        Upstream(found.settings).send(records(3_000, mix))
+        found.wait_until_written()
+        yield found
 
 
 def of_base64(text: str | None) -> bytes | None:

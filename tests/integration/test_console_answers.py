@@ -27,7 +27,7 @@ from operations.sending.generator import Mix, records
 from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.partitioner import partition_of
 from tests.conftest import _addresses
-from tests.integration.consoles import JSON, TOKEN, Console, Scene, of_base64, scene
+from tests.integration.consoles import JSON, TOKEN, Console, Scene, of_base64, scene_after_mixed_input
 from tests.integration.pipelines import Upstream
 from tests.integration.test_watchdog import address_of, ask
 from tests.integration.test_watchdog import value as value_of
@@ -37,7 +37,6 @@ from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 
-COUNT = 3_000
 HOSTILE = [
     "a/b",
     "..",
@@ -59,10 +58,7 @@ HOSTILE = [
 def place(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """A pipeline that went through mixed input of every kind."""
     addresses = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
-    with scene(addresses, tmp_path_factory.mktemp("console")) as found:
-        mix = Mix(wallets=60, bad=0.08, duplicates=0.03, seed=11, partitions=4, overdraft_rejected=True)
-        Upstream(found.settings).send(records(COUNT, mix))
-        found.wait_until_written()
+    with scene_after_mixed_input(addresses, tmp_path_factory.mktemp("console")) as found:
         yield found
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from local.environment import environment
-from operations.sending.generator import Mix, records
 from tests.conftest import CACHE, _addresses
-from tests.integration.consoles import TOKEN, scene
-from tests.integration.pipelines import Upstream
+from tests.integration.consoles import TOKEN, scene_after_mixed_input
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
 
@@ -27,10 +25,7 @@ CHECKS = (
 def test_no_request_is_answered_with_a_fault_of_ours(stack: object, tmp_path: Path) -> None:
     fuzzer = environment(CACHE.expanduser(), "schemathesis", REQUIREMENTS, print) / "bin" / "st"
     servers = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
-    with scene(servers, tmp_path) as place:
-        mix = Mix(wallets=60, bad=0.08, duplicates=0.03, seed=11, partitions=4, overdraft_rejected=True)
-        Upstream(place.settings).send(records(3_000, mix))
-        place.wait_until_written()
+    with scene_after_mixed_input(servers, tmp_path) as place:
         found = subprocess.run(
             [
                 fuzzer, "run", f"{place.console.url}/api/v1/openapi.json", "--max-time", str(FUZZ_S),
