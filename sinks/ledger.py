@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from schemas import native
 from sinks.archive.entries import source_offset
 from sinks.postgres import WRITER
-from sinks.rows import entry_row
+from sinks.rows import EntryRow, entry_row
 from sinks.sink import Record, Rows, body_of, made
 from sinks.tables import Table
 
@@ -53,7 +54,7 @@ class LedgerSink:
 
     def rows(self, records: Sequence[Record]) -> Rows:
         """Wallets first: the transactions refer to them."""
-        entries = made(records, lambda record: entry_row(body_of(record)))
+        entries = _entries(records)
         wallets = [entry.wallet for entry in entries if entry.wallet]
         transactions = [entry.row for entry in entries]
         return Rows(
@@ -63,3 +64,18 @@ class LedgerSink:
     def source_offset(self, record: Record) -> int:
         """The entry's source."""
         return source_offset(record.value() or b"")
+
+
+def _entries(records: Sequence[Record]) -> list[EntryRow]:
+    """The rows of each entry, from the compiled loop where it knows it; raises Stopped for one that does not decode."""
+    if native.entry_rows is None:
+        return made(records, _in_python)
+    found: list[EntryRow | None] = native.entry_rows([record.value() for record in records], EntryRow)
+    careful = iter(
+        made([record for record, row in zip(records, found, strict=True) if row is None], _in_python)
+    )
+    return [row or next(careful) for row in found]
+
+
+def _in_python(record: Record) -> EntryRow:
+    return entry_row(body_of(record))

@@ -1,5 +1,5 @@
-/* The fold's inner loops in C: taking transactions apart, writing numbers, posting where nothing is special, and
- * balances to and from bytes.
+/* The inner loops of worker and sink in C: taking transactions apart, writing numbers, posting where nothing is special,
+ * balances to and from bytes, and entries as rows of a COPY.
  *
  * Optional: where this was not compiled the same is done in Python, and property tests hold both against a third fold
  * that shares nothing with either. Nothing here rejects. `orders` knows one shape of a transaction and answers None to
@@ -19,7 +19,7 @@
 #define HASH_BYTES 32
 #define DAY_MS 86400000LL
 /* What schemas/native/__init__.py asks for: another number wherever a function here comes to mean something else. */
-#define VERSION 2
+#define VERSION 3
 
 /* The fields of the named tuples of streams.batch, streams.wallet and schemas.records, in their order. */
 enum { SOURCE_OFFSET, SOURCE_TIMESTAMP_MS, SOURCE_KEY, SOURCE_VALUE, SOURCE_HEADERS, SOURCE_FIELDS };
@@ -757,6 +757,232 @@ post(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     return posted < 0 ? NULL : Py_BuildValue("nL", at, stretch.recorded_ms);
 }
 
+/* From here to `entry_rows`: a LedgerEntry as a row of binary COPY, as sinks.rows makes it. */
+#define FRAME_BYTES 5
+#define POSTGRES_EPOCH_US 946684800000000LL
+/* Years 1 to 9999. */
+#define LEAST_MS -62135596800000LL
+#define MOST_MS 253402300799999LL
+
+/* Where the fields of an entry are in its bytes. */
+typedef struct {
+    const unsigned char *body, *wallet, *currency, *group, *metadata;
+    unsigned char id[UUID_BYTES];
+    Py_ssize_t wallet_length, group_length, metadata_length, body_length;
+    int kind, pairs;
+    long long amount, occurred_us, sequence, balance, recorded_ms, partition, offset;
+} Entry;
+
+/* How many bytes of JSON a text takes that needs no escapes, and where it begins; NULL for any other. */
+static const unsigned char *
+plain(Bytes *bytes, Py_ssize_t *length)
+{
+    const unsigned char *text = name(bytes, ' ', '~', length);
+    if (text != NULL && (memchr(text, '"', *length) != NULL || memchr(text, '\\', *length) != NULL))
+        return NULL;
+    return text;
+}
+
+/* Metadata in one block, of names and texts that need no escapes; `metadata_length` is that of its JSON. */
+static int
+json_in(Bytes *bytes, Entry *entry)
+{
+    if (!has(bytes, 1) || bytes->at[0] & 0x81)
+        return 0;
+    entry->pairs = *bytes->at++ >> 1;
+    entry->metadata = bytes->at;
+    entry->metadata_length = 2;
+    for (int n = 0; n < entry->pairs; n++) {
+        Py_ssize_t key, value;
+        if (plain(bytes, &key) == NULL || plain(bytes, &value) == NULL)
+            return 0;
+        entry->metadata_length += key + value + 6 + (n > 0 ? 2 : 0);
+    }
+    if (entry->pairs > 0 && (!has(bytes, 1) || *bytes->at++ != 0))
+        return 0;
+    return 1;
+}
+
+/* Find the fields of an entry that is usual; 0 for anything else. */
+static int
+read_entry(PyObject *value, Entry *entry)
+{
+    if (!PyBytes_CheckExact(value))
+        return 0;
+    const unsigned char *start = (const unsigned char *)PyBytes_AS_STRING(value);
+    Bytes bytes = {start, start + PyBytes_GET_SIZE(value)};
+    if (!has(&bytes, FRAME_BYTES) || start[0] != 0)
+        return 0;
+    entry->body = bytes.at += FRAME_BYTES;
+    if (!uuid(&bytes, entry->id))
+        return 0;
+    entry->wallet = name(&bytes, ' ', '~', &entry->wallet_length);
+    if (entry->wallet == NULL || !has(&bytes, 1) || bytes.at[0] & ~2)
+        return 0;
+    entry->kind = *bytes.at++;
+    if (!long_in(&bytes, &entry->amount) || !has(&bytes, 4) || bytes.at[0] != 2 * 3)
+        return 0;
+    entry->currency = bytes.at + 1;
+    for (int n = 0; n < 3; n++)
+        if (entry->currency[n] < 'A' || entry->currency[n] > 'Z')
+            return 0;
+    bytes.at += 4;
+    if (!long_in(&bytes, &entry->occurred_us) || entry->occurred_us < LEAST_MS * 1000 ||
+        entry->occurred_us >= (MOST_MS + 1) * 1000 || !has(&bytes, 1) || bytes.at[0] & ~2)
+        return 0;
+    entry->group = NULL;
+    if (*bytes.at++ != 0 && (entry->group = name(&bytes, ' ', '~', &entry->group_length)) == NULL)
+        return 0;
+    if (!json_in(&bytes, entry) || !long_in(&bytes, &entry->sequence) || !long_in(&bytes, &entry->balance) ||
+        !long_in(&bytes, &entry->recorded_ms) || !long_in(&bytes, &entry->partition) ||
+        !long_in(&bytes, &entry->offset))
+        return 0;
+    entry->body_length = bytes.at - entry->body;
+    return bytes.end - bytes.at == HASH_BYTES && entry->recorded_ms >= LEAST_MS && entry->recorded_ms <= MOST_MS &&
+           entry->partition >= INT32_MIN && entry->partition <= INT32_MAX;
+}
+
+/* A number in so many bytes, the highest first. */
+static unsigned char *
+put_big(unsigned char *at, long long number, int size)
+{
+    for (int n = size; n > 0; number >>= 8)
+        at[--n] = (unsigned char)number;
+    return at + size;
+}
+
+/* A field: its length, then its bytes. */
+static unsigned char *
+put_field(unsigned char *at, const void *from, Py_ssize_t length)
+{
+    at = put_big(at, length, 4);
+    memcpy(at, from, length);
+    return at + length;
+}
+
+static unsigned char *
+put_number(unsigned char *at, long long number, int size)
+{
+    return put_big(put_big(at, size, 4), number, size);
+}
+
+static unsigned char *
+put_quoted(unsigned char *at, Bytes *texts)
+{
+    Py_ssize_t length = *texts->at++ >> 1;
+    *at++ = '"';
+    memcpy(at, texts->at, length);
+    texts->at += length;
+    at[length] = '"';
+    return at + length + 1;
+}
+
+/* A field of jsonb: a 1, then the metadata as Python's json writes it. */
+static unsigned char *
+put_json(unsigned char *at, const Entry *entry)
+{
+    Bytes texts = {entry->metadata, NULL};
+    at = put_big(at, entry->metadata_length + 1, 4);
+    *at++ = 1;
+    *at++ = '{';
+    for (int n = 0; n < entry->pairs; n++) {
+        if (n > 0) {
+            *at++ = ',';
+            *at++ = ' ';
+        }
+        at = put_quoted(at, &texts);
+        *at++ = ':';
+        *at++ = ' ';
+        at = put_quoted(at, &texts);
+    }
+    *at++ = '}';
+    return at;
+}
+
+/* The row of `transactions`. */
+static PyObject *
+transaction_row(const Entry *entry)
+{
+    const char *label = entry->kind == 0 ? "CREDIT" : "DEBIT";
+    Py_ssize_t label_length = entry->kind == 0 ? 6 : 5, group = entry->group == NULL ? 0 : entry->group_length;
+    /* 15 lengths, 6 numbers of eight bytes and one of four, and jsonb's 1. */
+    Py_ssize_t whole = 2 + 15 * 4 + 6 * 8 + 4 + 1 + entry->wallet_length + UUID_BYTES + label_length + 3 + group +
+                       entry->metadata_length + HASH_BYTES + entry->body_length;
+    PyObject *row = PyBytes_FromStringAndSize(NULL, whole);
+    if (row == NULL)
+        return NULL;
+    unsigned char *start = (unsigned char *)PyBytes_AS_STRING(row), *at = put_big(start, 15, 2);
+    at = put_field(at, entry->wallet, entry->wallet_length);
+    at = put_number(at, entry->sequence, 8);
+    at = put_field(at, entry->id, UUID_BYTES);
+    at = put_field(at, label, label_length);
+    at = put_number(at, entry->amount, 8);
+    at = put_field(at, entry->currency, 3);
+    at = put_number(at, entry->occurred_us - POSTGRES_EPOCH_US, 8);
+    at = entry->group == NULL ? put_big(at, -1, 4) : put_field(at, entry->group, entry->group_length);
+    at = put_json(at, entry);
+    at = put_number(at, entry->balance, 8);
+    at = put_number(at, entry->recorded_ms * 1000 - POSTGRES_EPOCH_US, 8);
+    at = put_number(at, entry->partition, 4);
+    at = put_number(at, entry->offset, 8);
+    at = put_field(at, entry->body + entry->body_length, HASH_BYTES);
+    at = put_field(at, entry->body, entry->body_length);
+    if (at != start + whole) {
+        Py_DECREF(row);
+        PyErr_SetString(PyExc_SystemError, "a row is not as long as its fields");
+        return NULL;
+    }
+    return row;
+}
+
+/* The row of `wallets` that a wallet's first entry opens, or None. */
+static PyObject *
+wallet_row(const Entry *entry)
+{
+    if (entry->sequence != 1)
+        Py_RETURN_NONE;
+    PyObject *row = PyBytes_FromStringAndSize(NULL, 2 + 3 * 4 + entry->wallet_length + 3 + 8);
+    if (row == NULL)
+        return NULL;
+    unsigned char *at = put_big((unsigned char *)PyBytes_AS_STRING(row), 3, 2);
+    at = put_field(at, entry->wallet, entry->wallet_length);
+    at = put_field(at, entry->currency, 3);
+    put_number(at, entry->recorded_ms * 1000 - POSTGRES_EPOCH_US, 8);
+    return row;
+}
+
+static PyObject *
+entry_row(PyObject *value, PyTypeObject *type)
+{
+    Entry entry;
+    if (!read_entry(value, &entry))
+        Py_RETURN_NONE;
+    long long day = entry.recorded_ms / DAY_MS - (entry.recorded_ms % DAY_MS < 0);
+    PyObject *fields[] = {transaction_row(&entry), PyLong_FromLongLong(day), wallet_row(&entry)};
+    return named_tuple(type, fields, 3);
+}
+
+static PyObject *
+entry_rows(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_Check(arguments[0]) || !is_named_tuple(arguments[1])) {
+        PyErr_SetString(PyExc_TypeError, "entry_rows(values: list, EntryRow)");
+        return NULL;
+    }
+    Py_ssize_t all = PyList_GET_SIZE(arguments[0]);
+    PyObject *found = PyList_New(all);
+    for (Py_ssize_t n = 0; found != NULL && n < all; n++) {
+        PyObject *value = Py_XNewRef(PyList_GetItem(arguments[0], n));
+        PyObject *row = value == NULL ? NULL : entry_row(value, (PyTypeObject *)arguments[1]);
+        Py_XDECREF(value);
+        if (row == NULL)
+            Py_CLEAR(found);
+        else
+            PyList_SET_ITEM(found, n, row);
+    }
+    return found;
+}
+
 static PyMethodDef functions[] = {
     {"usual", (PyCFunction)(void (*)(void))usual, METH_FASTCALL,
      "The transaction after `header` as an Order, or None where it is not canonical, valid and usual."},
@@ -768,6 +994,8 @@ static PyMethodDef functions[] = {
     {"longs", (PyCFunction)(void (*)(void))longs, METH_FASTCALL, "`first`, then the shortest encoding of each number."},
     {"balance", (PyCFunction)(void (*)(void))balance, METH_FASTCALL,
      "A Balance's body as a Balance, or None where it is not one that `balance_bodies` writes."},
+    {"entry_rows", (PyCFunction)(void (*)(void))entry_rows, METH_FASTCALL,
+     "An EntryRow of each LedgerEntry's value, or None where it is not canonical, valid and usual."},
     {"balance_bodies", balance_bodies, METH_O, "The bodies of the Balances in a dict, under the same keys."},
     {NULL, NULL, 0, NULL},
 };
@@ -775,7 +1003,7 @@ static PyMethodDef functions[] = {
 static struct PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "The inner loops of the fold; see schemas/native/_native.c.",
+    .m_doc = "The inner loops of worker and sink; see schemas/native/_native.c.",
     .m_size = -1, /* the two names below are the process's */
     .m_methods = functions,
 };

@@ -1,4 +1,4 @@
-"""The compiled part of the fold against the Python that it stands for, and everything without it."""
+"""The compiled part against the Python that it stands for, and everything without it."""
 
 import os
 import shutil
@@ -61,6 +61,7 @@ def test_it_is_compiled_where_it_can_be() -> None:
     assert native.longs is not None
     assert native.balance is not None
     assert native.balance_bodies is not None
+    assert native.entry_rows is not None
 
 
 @compiled
@@ -214,8 +215,8 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
     subprocess.run(
         [COMPILER, "-g", "-O1", "-fPIC", "-shared", *SANITIZERS, include, source, "-o", built], check=True
     )
-    names = "test_native.py", "test_native_posting.py", "test_posting.py", "test_posting_properties.py"
-    tests = [Path(__file__).with_name(name) for name in names]
+    names = "native", "native_posting", "posting", "posting_properties", "sink_rows"
+    tests = [Path(__file__).with_name(f"test_{name}.py") for name in names]
     sanitized = {
         "LD_PRELOAD": library.stdout.strip(),
         "ASAN_OPTIONS": "detect_leaks=0",
@@ -245,7 +246,12 @@ def pass_under(
 
 @pytest.mark.parametrize(
     "name",
-    ["test_codec.py", "test_posting.py", pytest.param("test_posting_properties.py", marks=pytest.mark.full)],
+    [
+        "test_codec.py",
+        "test_posting.py",
+        "test_sink_rows.py",
+        pytest.param("test_posting_properties.py", marks=pytest.mark.full),
+    ],
 )
 def test_everything_is_the_same_without_it(name: str) -> None:
     pass_under(WITHOUT_IT, Path(__file__).with_name(name))

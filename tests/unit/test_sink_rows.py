@@ -6,22 +6,44 @@ from uuid import UUID
 
 import pytest
 from confluent_kafka import Message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import Stopped
+from schemas import native
 from schemas.codec import NO_HASH, decode_entry, encode_entry, encode_snapshot, encode_transaction
 from schemas.records import INTERVAL, TYPES, Transaction
+from sinks import rows
 from sinks.ledger import LedgerSink
-from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, entry_row, rejection_row, snapshot_row
+from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, EntryRow, rejection_row, snapshot_row
 from sinks.sink import Sink
 from sinks.snapshots import SnapshotSink
+from tests.effort import examples
 from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
 
 longs = st.integers(-(2**63), 2**63 - 1)
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128)
 #: What a timestamptz can hold of what the schemas can.
 recorded = st.integers(-62_135_596_800_000, 253_402_300_799_999)
+
+
+def compiled_row(body: bytes) -> EntryRow | None:
+    """What the compiled loop makes of an entry, if there is one."""
+    row: EntryRow | None
+    (row,) = native.entry_rows([LEDGER_FRAME + body], EntryRow) if native.entry_rows else (None,)
+    return row
+
+
+def entry_row(body: bytes) -> EntryRow:
+    """The rows of an entry by Python; the compiled loop must make the same, or leave it to Python."""
+    fast = compiled_row(body)
+    try:
+        row = rows.entry_row(body)
+    except ValueError:
+        assert fast is None
+        raise
+    assert fast is None or (type(fast) is EntryRow and fast == row)
+    return row
 
 
 def fields(row: bytes) -> list[bytes | None]:
@@ -173,6 +195,49 @@ def test_what_is_damaged_is_a_value_error_or_is_read_as_the_strict_reader_does(b
     assert row.day == entry.recorded_ms // DAY_MS
 
 
+names = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=63)
+plain = st.text(st.sampled_from("aZ09 -_/{}:,'~"), min_size=1, max_size=9)
+
+
+@pytest.mark.skipif(native.entry_rows is None, reason="not compiled here")
+@settings(max_examples=examples(250))
+@given(
+    names,
+    st.none() | names,
+    st.lists(st.tuples(plain, plain), max_size=4),
+    st.integers(0, 1),
+    recorded,
+    st.tuples(st.just(1) | longs, longs, recorded, st.integers(0, 2**31 - 1), longs),
+)
+def test_a_usual_entry_is_made_into_rows_by_the_compiled_loop(
+    wallet_id: str,
+    group_id: str | None,
+    metadata: list[tuple[str, str]],
+    kind: int,
+    occurred_ms: int,
+    place: tuple[int, int, int, int, int],
+) -> None:
+    transaction = TRANSACTION._replace(
+        wallet_id=wallet_id,
+        group_id=group_id,
+        metadata=tuple(metadata),
+        type=kind,
+        occurred_us=occurred_ms * 1_000,
+    )
+    body = encode_entry(encode_transaction(transaction), *place) + bytes(range(32))
+    assert compiled_row(body) == entry_row(body)
+
+
+@pytest.mark.skipif(native.entry_rows is None, reason="not compiled here")
+def test_what_the_compiled_loop_is_not_made_for_is_an_error() -> None:
+    compiled: Any = native.entry_rows
+    assert compiled([None, "text", b"", LEDGER_FRAME], EntryRow) == [None] * 4
+    wrongs: list[tuple[object, ...]] = [(), ([],), ((), EntryRow), ([], dict), ([], EntryRow, 1)]
+    for wrong in wrongs:
+        with pytest.raises(TypeError):
+            compiled(*wrong)
+
+
 TRANSACTION = Transaction("00000000-0000-4000-8000-000000000000", "w", 0, 1, "EUR", 0, "g", (("a", "b"),))
 PLACE = (1, 1, NOVEMBER_MS, 0, 0)
 
@@ -188,6 +253,8 @@ DAMAGES: list[tuple[dict[str, Any], tuple[int, int, int, int, int]]] = [
     ({"occurred_us": 2**62}, PLACE),
     ({}, (1, 1, 2**62, 0, 0)),
     ({}, (1, 1, -(2**62), 0, 0)),
+    ({"occurred_us": -62_135_596_800_000_001}, PLACE),
+    ({"occurred_us": 253_402_300_800_000_000}, PLACE),
     ({}, (1, 1, NOVEMBER_MS, 2**31, 0)),
     ({"amount": 2**64}, PLACE),
 ]
