@@ -78,10 +78,13 @@ def measure(
 ) -> tuple[Measurement, dict[str, float]]:
     """Send, post and write `events` records; also the processor time of each process, us an event.
 
-    They go on where the first ones ended, which were of as many wallets unless there was one record of each.
+    They go on where the first ones ended, which were of as many wallets unless there was one record of each, and are
+    made before anything is measured.
     """
     settings = pipeline.settings
-    stream = islice(transactions(pipeline.first + events, wallets, settings.partitions), pipeline.first, None)
+    stream = list(
+        islice(transactions(pipeline.first + events, wallets, settings.partitions), pipeline.first, None)
+    )
     before = {one: machine.tree_cpu_s(pid) for one, pid in pipeline.pids.items()}
     ours, began = time.process_time(), time.monotonic()
     fill(settings, stream, events)
