@@ -68,6 +68,8 @@ class Assigned:
         self.held = False
         #: Opens the writer, or posts a run; None while there is nothing to do.
         self.work: asyncio.Task[None] | None = None
+        #: When a run was last posted, by the loop's clock.
+        self.posted_at_s = 0.0
         #: Checks for open transactions when the partition has been quiet for long.
         self.look: asyncio.Task[None] | None = None
 
@@ -270,13 +272,15 @@ class Partitions:
         else:
             if ahead is not None:
                 self._hold(one, ahead)
-            if one.look is not None:
-                one.look.cancel()
-            one.look = asyncio.create_task(self._look_back(one), name=f"look-{one.tp.partition}")
+            one.posted_at_s = self._running.time()
+            if one.look is None or one.look.done():
+                one.look = asyncio.create_task(self._look_back(one), name=f"look-{one.tp.partition}")
 
     async def _look_back(self, one: Assigned) -> None:
         """Check whether the newest transaction was left open, if no later batch does."""
-        await asyncio.sleep(self.parts.settings.transaction_timeout_s)
+        quiet_s = self.parts.settings.transaction_timeout_s
+        while (left_s := one.posted_at_s + quiet_s - self._running.time()) > 0:  # noqa: ASYNC110 - one task for all runs
+            await asyncio.sleep(left_s)
         position = one.writer.next_offset
         left = await self._running.run_in_executor(self._closing, one.writer.left_open)
         undisturbed = one.ready and not one.busy and one.writer.next_offset == position

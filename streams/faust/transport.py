@@ -107,22 +107,32 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """How many seeks were asked for on this partition."""
         return self._epochs.get(tp, 0)
 
-    async def fetch(self, partitions: frozenset[TP], max_records: int) -> dict[TP, Run]:
-        """Fetch available records of these partitions, after making the waiting seeks."""
-        return cast("dict[TP, Run]", await self.call_thread(self._fetch, partitions, max_records))
+    async def fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Run]:
+        """Fetch available records of the partitions that are wanted, after making the waiting seeks.
 
-    async def _fetch(self, partitions: frozenset[TP], max_records: int) -> dict[TP, Run]:
+        `wanted` is called in this thread, and again when a partition has become free: to begin a new fetch through
+        Faust would take a millisecond of the processor's time.
+        """
+        return cast("dict[TP, Run]", await self.call_thread(self._fetch, wanted, max_records))
+
+    async def _fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Run]:
         consumer = self._ensure_consumer()
         fetching = consumer._fetcher
         if consumer._closed or fetching._closed:
             raise ConsumerStoppedError
-        epochs = self._seek(consumer)
+        ends_at = self.thread_loop.time() + FETCH_WAIT_S
+        epochs: dict[TP, int] = {}
+        fetched: dict[TP, list[Source]] = {}
         try:
             with fetching._subscriptions.fetch_context():
-                await self._aside.fill(fetching, partitions, max_records)
-                fetched = await self._aside.take(fetching, partitions, max_records)
-                if not fetched and await self._records_came(fetching):
+                while not fetched and (left_s := ends_at - self.thread_loop.time()) > 0:
+                    epochs = self._seek(consumer)
+                    self._woken = False
+                    partitions = wanted()
+                    await self._aside.fill(fetching, partitions, max_records)
                     fetched = await self._aside.take(fetching, partitions, max_records)
+                    if not fetched and not self._woken:
+                        await _until_woken(fetching, left_s)
         except NoOffsetForPartitionError:
             # aiokafka looked for a committed offset before recovery had made its seek, which it has by now.
             fetched = {}
@@ -131,19 +141,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             fetched = {}
         return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
 
-    async def _records_came(self, fetching: Any) -> bool:
-        """Wait for records; False when a partition has become free instead, which may have records already."""
-        if not self._woken:
-            waiter = fetching._create_fetch_waiter()
-            await asyncio.wait([waiter], timeout=FETCH_WAIT_S)
-            if waiter.cancel() or waiter.cancelled():
-                return False
-            waiter.result()  # a right that was taken away, say
-        woken, self._woken = self._woken, False
-        return not woken
-
     def wake(self) -> None:
-        """End a waiting fetch, because a partition that is not part of it has become free. From any thread."""
+        """Let a waiting fetch look again which partitions are wanted: one has become free. From any thread."""
         self.thread_loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
@@ -165,6 +164,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             except IllegalStateError:
                 log.info("seek_dropped", partition=tp.partition, reason="not_assigned")
         return epochs
+
+
+async def _until_woken(fetching: Any, wait_s: float) -> None:
+    """Return when records came, when a partition has become free, or after this long."""
+    waiter = fetching._create_fetch_waiter()
+    await asyncio.wait([waiter], timeout=wait_s)
+    if not (waiter.cancel() or waiter.cancelled()):
+        waiter.result()  # a right that was taken away, say
 
 
 class Consumer(driver.Consumer):
@@ -209,17 +216,21 @@ class Consumer(driver.Consumer):
         """
         if not self.flow_active:
             await self.wait_for_stopped(self.can_resume_flow.wait())
-        wants, active = self._wants, self._active_partitions
-        if not active:
+        if not self._active_partitions:
             self._freed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), FETCH_WAIT_S)
             return
-        partitions = frozenset(tp for tp in active if wants(tp))
-        runs = await self._thread.fetch(partitions, self.app.conf.broker_max_poll_records)
+        runs = await self._thread.fetch(self._wanted, self.app.conf.broker_max_poll_records)
         for tp, run in runs.items():
             if self.is_current(tp, run):
                 yield tp, self._to_batch(tp, run)
+
+    def _wanted(self) -> frozenset[TP]:
+        """Partitions to fetch from now. From any thread: what changes meanwhile makes a run stale (`is_current`)."""
+        wants = self._wants
+        # A copy: Faust changes the set while the thread that fetches would go through it.
+        return frozenset(tp for tp in list(self._active_partitions) if wants(tp))
 
     def is_current(self, tp: TP, run: Run) -> bool:
         """Whether a run may be posted: fetched after the newest seek, of a partition that is not paused."""
