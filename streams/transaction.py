@@ -1,4 +1,4 @@
-"""One Kafka transaction per batch: all outputs of a run of records become visible together, or never.
+"""One Kafka transaction per batch: everything that a batch of records leads to becomes visible together, or never.
 
 Replaces Faust's producer and offset commit. Each input partition has its own librdkafka producer whose
 transactional id is `<group>-<partition>`: opening it fences every earlier owner (KIP-98), and the
@@ -57,14 +57,14 @@ class PartitionProducer:
         settings: Settings,
         topics: Topics,
         partition: int,
-        offsets_of: Consumer,
+        group_consumer: Consumer,
         open_transactions: OpenTransactions,
         working: threading.Semaphore,
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._partition = partition
-        self._offsets_of = offsets_of
+        self._group_consumer = group_consumer
         self._open_transactions = open_transactions
         #: Held for what takes a processor, not for what waits for Kafka.
         self._working = working
@@ -226,7 +226,7 @@ class PartitionProducer:
 
         In short tries, since all of them must fit into the broker's transaction time-out.
         """
-        metadata = self._offsets_of.consumer_group_metadata()
+        metadata = self._group_consumer.consumer_group_metadata()
         send = partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S)
         repeated(
             send,

@@ -48,7 +48,7 @@ from tests.integration.verify_copies import decided, verified, written
 from tests.ledgers import running as sinks
 from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
-from topics.clients import librdkafka, looking, member, transactional
+from topics.clients import librdkafka, member, standalone, transactional
 from topics.cluster import read_pipeline
 from topics.names import Topics
 from topics.source import Source
@@ -72,8 +72,8 @@ def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) ->
     pipeline = read_pipeline(settings)
     assert pipeline
     with (
-        closing(member(settings, settings.group)) as offsets_of,
-        closing(looking(settings, settings.group, isolation_level="read_uncommitted")) as uncommitted,
+        closing(member(settings, settings.group)) as group_consumer,
+        closing(standalone(settings, settings.group, isolation_level="read_uncommitted")) as uncommitted,
     ):
         parts = WriterParts(
             settings=settings,
@@ -87,7 +87,7 @@ def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) ->
             folder=folder or settings.state_dir,
             cluster="cluster",
             ledger_topic_id="ledger",
-            offsets_of=offsets_of,
+            group_consumer=group_consumer,
             uncommitted=uncommitted,
             working=threading.Semaphore(1),
         )
