@@ -1,7 +1,9 @@
 """The fold of one partition: records in, entries, rejections, snapshots and balances out.
 
-Pure like `wallet.apply`, which decides every record that decodes, except the plain ones that the compiled loop
-decides itself. What it reads of the past comes through `Past`, what it decides leaves as `Outputs`.
+What is too large, does not decode or lies in the wrong partition is rejected here. Of the rest, the compiled loop posts
+the plain ones, and `wallet.apply` decides the others. What it reads of the past comes through `Past`, what it decides
+leaves as `Outputs`, and nothing else changes. Only the codec may ask outside: a worker's asks the registry once about
+each schema id that is new to it.
 The worker folds what it fetches, an audit or a rebuild folds what the topic holds, and both get the same bytes.
 """
 

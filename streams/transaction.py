@@ -118,8 +118,8 @@ class PartitionProducer:
     ) -> Written:
         """Write a batch in one transaction, with the schema ids that it uses first. Returns once it has committed.
 
-        The order: 1. after a pause the offsets, then a look at what Kafka may have left open, 2. the records,
-        3. without that pause the offsets, once the records are written, 4. the commit.
+        The order: 1. if the last commit was requested LOOK_BACK_S ago or more, the offsets, then a look at what Kafka
+        may have left open, 2. the records, 3. otherwise the offsets, once the records are written, 4. the commit.
         Raises Aborted when nothing of it will ever be visible, Fenced when the partition has a new writer, and
         Stopped when the outcome is unknown or cannot be repaired here: then only recovery may continue.
         """
