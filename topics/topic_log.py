@@ -163,11 +163,8 @@ class TopicLog:
             failed=failed,
             upstreams=self._upstreams,
         ):
-            before = bisect_left(records, end, key=lambda message: message.offset() or 0)
-            if before:
+            if before := bisect_left(records, end, key=lambda message: message.offset() or 0):
                 yield records[:before]
-            if before < len(records):
-                return
 
     def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
         try:

@@ -58,7 +58,8 @@ _PRODUCED = "                self._produce(self._topics.balances, balances)\n"
 _LEFTOVERS = "                self._end_leftovers(self._store)\n"
 _TAKE_OVER = "        self._take_over()\n"
 _UNLESS_STALLED = (
-    '        elif time.monotonic() - heard_at > stall_s:\n            raise failed(", ".join(unread), None)\n'
+    "        elif unread and time.monotonic() - heard_at > stall_s:\n"
+    '            raise failed(", ".join(unread), None)\n'
 )
 _OPENED = "        took_s = time.monotonic() - started"
 _ADVANCE = "            positions.advance(self._connection, self._holder, prepared.batch.moves)\n"
