@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from config.settings import Settings
 from operations.cli.output import progress
 from operations.sending.delivery import deliver
-from operations.sending.generator import FIRST_US, Record
+from operations.sending.generator import FIRST_US, ProducerRecord
 from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, DEBIT, Transaction
@@ -20,7 +20,7 @@ def wallet_name(number: int) -> str:
     return f"wallet-{number:07d}"
 
 
-def transactions(count: int, wallets: int, partitions: int, hot: float = 0.0) -> Iterator[Record]:
+def transactions(count: int, wallets: int, partitions: int, hot: float = 0.0) -> Iterator[ProducerRecord]:
     """`count` records: each wallet is opened once, in order; from then on they come by chance.
 
     The first wallet gets the share `hot` of these, and the rest is spread evenly. Half are credits,
@@ -48,12 +48,12 @@ def transactions(count: int, wallets: int, partitions: int, hot: float = 0.0) ->
             "EUR",
             FIRST_US + number * 1_000,
         )
-        yield Record(key, header + encode_transaction(one), [], home, None)
+        yield ProducerRecord(key, header + encode_transaction(one), [], home, None)
 
 
-def with_duplicates(records: Iterable[Record], one_in: int) -> Iterator[Record]:
+def with_duplicates(records: Iterable[ProducerRecord], one_in: int) -> Iterator[ProducerRecord]:
     """The same records; one in so many is sent a second time, right before the next one that is due for it."""
-    again: Record | None = None
+    again: ProducerRecord | None = None
     for number, record in enumerate(records, 1):
         yield record
         if number % one_in == 0:
@@ -62,7 +62,7 @@ def with_duplicates(records: Iterable[Record], one_in: int) -> Iterator[Record]:
             again = record
 
 
-def fill(settings: Settings, records: Iterable[Record], count: int) -> None:
+def fill(settings: Settings, records: Iterable[ProducerRecord], count: int) -> None:
     """Send them all to the input topic; every one is confirmed."""
     with progress(f"filling {settings.prefix}", count) as advance:
         deliver(settings, records, advance)

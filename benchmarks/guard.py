@@ -105,7 +105,7 @@ def _post(batches: Sequence[list[Source]]) -> None:
         try:
             fold = _fold(store)
             for batch in batches:
-                out = fold.post(batch, batch[0].offset, store.cursor.recorded_ms)
+                out = fold.outputs(batch, batch[0].offset, store.cursor.recorded_ms)
                 fold.balance_records(out)
                 cursor = Cursor(out.next_offset, out.next_offset, out.next_offset, out.recorded_ms)
                 store.write(out.balances, out.changelog, out.new_ids, cursor)
@@ -163,11 +163,11 @@ def fold() -> None:
 
     def post() -> None:
         for batch in batches:
-            out = one.post(batch, batch[0].offset, 0)
+            out = one.outputs(batch, batch[0].offset, 0)
             one.balance_records(out)
             past.write(out)
 
-    past.write(one.post(first, 0, 0))
+    past.write(one.outputs(first, 0, 0))
     gc.disable()
     __main__.post = post
     ctypes.pythonapi.PyRun_SimpleString(b"post()")

@@ -8,7 +8,7 @@ from benchmarks.measurement import Measurement
 from benchmarks.place import Place
 from benchmarks.rivals.rival import Ready
 from benchmarks.worker_contest import Input, topic_of
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 
 
 class LoadContest(Contest[None]):
@@ -20,8 +20,8 @@ class LoadContest(Contest[None]):
         prefix: str,
         name: str,
         other_name: str,
-        load: Sequence[Record],
-        other: Sequence[Record],
+        load: Sequence[ProducerRecord],
+        other: Sequence[ProducerRecord],
     ) -> None:
         super().__init__(place, name, other_name, "the worker, too")
         self._prefix = prefix

@@ -12,7 +12,7 @@ from benchmarks.outcome import Outcome
 from benchmarks.place import Place, log
 from benchmarks.rivals.rival import Ready, Rival
 from config.settings import Settings
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from operations.setup.init import create
 from topics import group_offsets
 from topics.cluster import quiet_admin
@@ -38,7 +38,7 @@ def filled(place: Place, events: int, wallets: int) -> Input:
     return topic_of(place, "contest.transactions", [*sent])
 
 
-def topic_of(place: Place, topic: str, records: Sequence[Record]) -> Input:
+def topic_of(place: Place, topic: str, records: Sequence[ProducerRecord]) -> Input:
     """A topic that holds these records."""
     settings = place.settings.model_copy(update={"input": topic})
     create(quiet_admin(settings), [TopicSpec(topic, settings.partitions, LOG_APPEND_TIME)], 1)

@@ -19,7 +19,7 @@ from operations.rejections.listing import rejection_in
 from schemas.codec import HASH_BYTES
 from sinks.archive.entries import source_offset
 from topics.causes import because, passes
-from topics.clients import looking
+from topics.clients import standalone
 from topics.cluster import offsets_in, quiet_admin, read_pipeline
 from topics.consuming import ready, slice_of
 from topics.names import Topics
@@ -68,7 +68,7 @@ class Follower(Thread):
         partitions = range(self._settings.partitions)
         ends = offsets_in(quiet_admin(self._settings), [(self._topic, at) for at in partitions])
         starts = {at: max(one.begin, one.end - BEFORE_THE_END) for (_, at), one in ends.items()}
-        consumer = looking(
+        consumer = standalone(
             self._settings,
             f"{self._settings.prefix}.console",
             log_level=0,

@@ -20,7 +20,7 @@ from config.settings import Settings
 from console.following import Follower
 from console.outcomes import Source
 from topics import group_offsets
-from topics.clients import looking
+from topics.clients import standalone
 from topics.cluster import all_there, offsets_in, quiet_admin
 from topics.names import Topics
 
@@ -93,7 +93,7 @@ class Freshness(Thread):
                 admin = quiet_admin(self._settings)
                 # It never joins this group. Ask for what is committed, without waiting for open transactions.
                 group, level = self._settings.group, "read_uncommitted"
-                consumer = looking(self._settings, group, log_level=0, isolation_level=level)
+                consumer = standalone(self._settings, group, log_level=0, isolation_level=level)
                 while not self._stopping.wait(LOOK_EVERY_S):
                     self._look(admin, consumer)
                     self.problem, failed = None, False

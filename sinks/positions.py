@@ -32,8 +32,8 @@ class Move(NamedTuple):
     recorded_at: datetime | None = None
 
 
-class Fenced(Exception):  # noqa: N818 - the name is the message
-    """Positions that do not belong to this owner: nothing was written."""
+class NotAsLeft(Exception):  # noqa: N818 - the name is the message
+    """Positions that are not ours, or not where we left them: nothing was written. `told_apart` says why."""
 
     def __init__(self, partitions: Collection[int]) -> None:
         super().__init__(f"partitions {sorted(partitions)} are not as their owner left them")
@@ -202,7 +202,7 @@ def told_apart(connection: Connection, holder: Holder, left_at: Mapping[int, int
 
 
 def advance(connection: Connection, holder: Holder, moves: Sequence[Move]) -> None:
-    """Move positions within the caller's transaction; raises Fenced if one of them is not ours."""
+    """Move positions within the caller's transaction; raises NotAsLeft if one is not ours, or not where it was left."""
     if not moves:
         return
     cursor = connection.execute(
@@ -221,4 +221,4 @@ def advance(connection: Connection, holder: Holder, moves: Sequence[Move]) -> No
     )
     moved = {partition for (partition,) in cursor.fetchall()}
     if lost := {move.partition for move in moves} - moved:
-        raise Fenced(lost)
+        raise NotAsLeft(lost)

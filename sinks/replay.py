@@ -19,7 +19,7 @@ from config.logs import EventLog
 from config.settings import Settings
 from sinks import positions, replay_positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
-from sinks.positions import Fenced, Holder, Move, Origin, Position
+from sinks.positions import Holder, Move, NotAsLeft, Origin, Position
 from sinks.postgres import READER, WRITER, Connection, connect, one_line, reason_to_wait
 from sinks.postgres.migrations import check
 from sinks.postgres.months import make_months, months_of
@@ -157,7 +157,7 @@ class Replay:
         )
         try:
             write_or_compare(self._sink, prepared, self._transaction)
-        except Fenced:
+        except NotAsLeft:
             raise self._fenced() from None
 
     def _transaction(self, prepared: Prepared) -> None:

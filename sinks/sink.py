@@ -1,4 +1,4 @@
-"""What the consumer needs from a sink: its topic, and rows for a run of records."""
+"""What the consumer needs from a sink: its topic, and rows for its records."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar

@@ -20,7 +20,7 @@ from config.settings import Settings
 from sinks import positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
 from sinks.observer import Observer
-from sinks.positions import Fenced, Holder, Log, Origin, Position
+from sinks.positions import Holder, Log, NotAsLeft, Origin, Position
 from sinks.postgres import Connection, connect, reason_to_wait
 from sinks.postgres.migrations import check
 from sinks.postgres.months import make_months, make_months_ahead, months_of
@@ -134,7 +134,7 @@ class Writer:
             prepared = prepare(self._sink, batch.only(missing))
         try:
             write_or_compare(self._sink, prepared, self._transaction)
-        except Fenced as fence:
+        except NotAsLeft as fence:
             expected = {m.partition: m.expected for m in batch.moves if m.partition in fence.partitions}
             raise positions.told_apart(self._connection, self._holder, expected) from None
         return True

@@ -20,7 +20,7 @@ STRETCH_WALLETS = 1_000
 NEVER = 2**63
 
 
-class Told(NamedTuple):
+class Held(NamedTuple):
     """What the topics hold of a wallet, as bodies of Balance: from its entries and from `balances` (b"" for null)."""
 
     wallet: bytes
@@ -30,15 +30,15 @@ class Told(NamedTuple):
 
 def agree(
     store: PartitionStore, *, everything_unseen: bool, compared: Callable[[int], None] = lambda _: None
-) -> Told | None:
+) -> Held | None:
     """Take over what both topics agree on; returns a wallet on which they differ, None if there is none.
 
     A balance that was agreed on before counts as an entry that was read. `everything_unseen`: no entry is left that the
     store has not seen, but there were others. `compared` is called with the number of wallets of each stretch (there
     may be millions in all), and may raise: what was compared before stays compared.
     """
-    told = _told(store)
-    while stretch := [*islice(told, STRETCH_WALLETS)]:
+    wallets = _set_aside(store)
+    while stretch := [*islice(wallets, STRETCH_WALLETS)]:
         known, cursor = store.bodies([one.wallet for one in stretch]), store.cursor
         agreed: dict[bytes, bytes] = {}
         for one in stretch:
@@ -48,7 +48,7 @@ def agree(
             if entry != change:
                 balance = _of_unseen_entry(one, before, NEVER if everything_unseen else cursor.unseen)
                 if balance is None:
-                    return Told(one.wallet, entry, change)
+                    return Held(one.wallet, entry, change)
                 source, recorded_ms = balance.source_offset + 1, balance.recorded_ms
                 cursor = cursor._replace(
                     source=max(cursor.source, source), recorded_ms=max(cursor.recorded_ms, recorded_ms)
@@ -67,33 +67,33 @@ def agree_on(store: PartitionStore, wallets: list[bytes]) -> None:
     For a copy whose topics are still being written: records of the others are still to come.
     """
     entries = store.aside_of(ENTRY, wallets)
-    told = store.aside_of(CHANGE, wallets)
-    alike = {wallet: change for wallet, change in told.items() if change and entries.get(wallet) == change}
+    changes = store.aside_of(CHANGE, wallets)
+    alike = {wallet: change for wallet, change in changes.items() if change and entries.get(wallet) == change}
     if alike:
         store.confirm_each(alike)
 
 
-def _told(store: PartitionStore) -> Iterator[Told]:
+def _set_aside(store: PartitionStore) -> Iterator[Held]:
     """What was set aside, wallet by wallet."""
     entries, changes = store.aside(ENTRY), store.aside(CHANGE)
     entry, change = next(entries, None), next(changes, None)
     while entry or change:
         wallet = min(one[0] for one in (entry, change) if one)
-        told = Told(wallet, None, None)
+        held = Held(wallet, None, None)
         if entry and entry[0] == wallet:
-            told, entry = told._replace(entry=entry[1]), next(entries, None)
+            held, entry = held._replace(entry=entry[1]), next(entries, None)
         if change and change[0] == wallet:
-            told, change = told._replace(change=change[1]), next(changes, None)
-        yield told
+            held, change = held._replace(change=change[1]), next(changes, None)
+        yield held
 
 
-def _of_unseen_entry(told: Told, before: bytes | None, unseen: int) -> Balance | None:
+def _of_unseen_entry(held: Held, before: bytes | None, unseen: int) -> Balance | None:
     """The wallet's balance, if it is newer than the one before and belongs to an entry that was not read; else None."""
-    if told.entry is not None or not told.change:
+    if held.entry is not None or not held.change:
         return None
     try:
-        balance, sequence = decode_balance(told.change), decode_balance(before).sequence if before else 0
+        balance, sequence = decode_balance(held.change), decode_balance(before).sequence if before else 0
     except ValueError:
         return None
     is_newer = balance.sequence > sequence and balance.source_offset < unseen
-    return balance if is_newer and balance.wallet_id.encode() == told.wallet else None
+    return balance if is_newer and balance.wallet_id.encode() == held.wallet else None

@@ -26,7 +26,7 @@ class Past(Protocol):
 
 
 class Outputs:
-    """The outputs of a run of records, kept apart until its Kafka transaction has committed."""
+    """The outputs of a batch, kept apart until its Kafka transaction has committed."""
 
     __slots__ = (
         "balances",

@@ -20,7 +20,7 @@ from schemas.digest import digest
 from schemas.native.balances import decode_balance
 from schemas.records import PERIOD, Snapshot
 from streams.absorb import absorb, rejection_of
-from streams.agreement import Told, agree
+from streams.agreement import Held, agree
 from streams.endings import Torn
 from streams.leftovers import Leftovers
 from streams.reader import Isolation, PartitionReader, Progress
@@ -161,9 +161,9 @@ class CatchUp:
             self._absorb(reader, behind, total)
         if self._store.newest_entry is not None:
             raise StoreAhead
-        told = agree(self._store, everything_unseen=self._store.missed, compared=reader.compared)
-        if told is not None:
-            raise self._differs(told)
+        differing = agree(self._store, everything_unseen=self._store.missed, compared=reader.compared)
+        if differing is not None:
+            raise self._differs(differing)
 
     def _absorb(self, reader: PartitionReader, behind: dict[str, int], total: int) -> None:
         said, done = time.monotonic(), 0
@@ -176,11 +176,11 @@ class CatchUp:
         if done > 1:  # the newest entry is always read again
             log.info("caught_up", partition=self._partition, records=done)
 
-    def _differs(self, told: Told) -> Torn:
+    def _differs(self, held: Held) -> Torn:
         """The error for a wallet on which the topics differ."""
         return self._torn(
-            f"for wallet {told.wallet.decode(errors='backslashreplace')!r} `ledger` has {_said(told.entry)}, "
-            f"`balances` has {_said(told.change)}"
+            f"for wallet {held.wallet.decode(errors='backslashreplace')!r} `ledger` has {_said(held.entry)}, "
+            f"`balances` has {_said(held.change)}"
         )
 
     def _torn(self, what: str) -> Torn:

@@ -25,7 +25,7 @@ class Aborted(Exception):  # noqa: N818
 
 
 class Interrupted(Exception):  # noqa: N818 - a fact, not a fault
-    """The partition was taken away, or the worker was stopped, while its store caught up."""
+    """A wait was given up: the partition was taken away, the worker stops, or a rebalance waits for its batch."""
 
 
 class Torn(Refused):

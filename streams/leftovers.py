@@ -79,11 +79,11 @@ class OpenTransactions:
 
         Raises Interrupted, and Stopped when Kafka does not answer for `WALLET_STALL_S`.
         """
-        return self._told(lambda: Leftovers(self._ends(), self._is_offset_open()))
+        return self._asked(lambda: Leftovers(self._ends(), self._is_offset_open()))
 
     def ends(self) -> dict[str, int]:
         """Read-committed ends of the topics in which something is open; raises as `left`."""
-        return self._told(self._ends)
+        return self._asked(self._ends)
 
     def ends_now(self) -> dict[str, int]:
         """The same, asked once: also empty if Kafka does not answer."""
@@ -92,7 +92,7 @@ class OpenTransactions:
         except KafkaException:
             return {}
 
-    def _told(self, ask: Callable[[], T]) -> T:
+    def _asked(self, ask: Callable[[], T]) -> T:
         try:
             return until_told(ask, self._stall_s, self._stopping, _is_final)
         except KafkaException as failure:

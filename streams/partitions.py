@@ -31,7 +31,7 @@ COMMITTING = 4
 TAKEN_BACK_EVERY_S = 600.0
 
 
-class Run(Protocol):
+class Batch(Protocol):
     """Records of one partition, in the order of the log, as the flow hands them over."""
 
     @property
@@ -49,8 +49,8 @@ class Flow(Protocol):
     def start_from(self, tp: TP, offset: int) -> None:
         """Seek and resume."""
 
-    def is_current(self, tp: TP, run: Any) -> bool:
-        """Whether a run was fetched after the newest seek."""
+    def is_current(self, tp: TP, batch: Any) -> bool:
+        """Whether a batch was fetched after the newest seek."""
 
     def wake(self) -> None:
         """Check again which partitions want records."""
@@ -66,9 +66,9 @@ class Assigned:
         self.fenced = False
         #: A record ahead of the clock holds the partition until its turn to try again.
         self.held = False
-        #: Opens the writer, or posts a run; None while there is nothing to do.
+        #: Opens the writer, or posts a batch; None while there is nothing to do.
         self.work: asyncio.Task[None] | None = None
-        #: When a run was last posted, by the loop's clock.
+        #: When a batch was last posted, by the loop's clock.
         self.posted_at_s = 0.0
         #: Checks for open transactions when the partition has been quiet for long.
         self.look: asyncio.Task[None] | None = None
@@ -231,7 +231,7 @@ class Partitions:
     def _running(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
-    # -- runs of records
+    # -- batches
 
     def wants(self, tp: TP) -> bool:
         """Whether a partition's writer is open and has nothing in hand: only then is it fetched from."""
@@ -239,10 +239,10 @@ class Partitions:
         # Nothing after a failure: the worker has not ended yet, and it might continue from a wrong state.
         return self.failure is None and one is not None and one.ready and not one.busy and not one.held
 
-    def take(self, tp: TP, run: Run) -> None:
-        """Post a run in the background; called by the agent."""
+    def take(self, tp: TP, batch: Batch) -> None:
+        """Post a batch in the background; called by the agent."""
         one = self.assigned.get(tp)
-        current = self.flow.is_current(tp, run)
+        current = self.flow.is_current(tp, batch)
         if one is not None and current and one.ready and one.busy:
             # Cannot be: a busy partition is not fetched from. No seek would follow, so dropping it would skip records.
             self.fail(
@@ -253,14 +253,14 @@ class Partitions:
             return
         if one is None or not current or not self.wants(tp):
             # Loses nothing: any change of these is followed by a seek before the next fetch.
-            log.info("run_dropped", partition=tp.partition, offset=run.records[0].offset)
+            log.info("run_dropped", partition=tp.partition, offset=batch.records[0].offset)
             return
-        one.work = asyncio.create_task(self._posted(one, run), name=f"post-{tp.partition}")
+        one.work = asyncio.create_task(self._posted(one, batch), name=f"post-{tp.partition}")
         one.work.add_done_callback(lambda _: self.flow.wake())
 
-    async def _posted(self, one: Assigned, run: Run) -> None:
+    async def _posted(self, one: Assigned, batch: Batch) -> None:
         try:
-            ahead = await self._running.run_in_executor(self._posting, one.writer.post, run.records)
+            ahead = await self._running.run_in_executor(self._posting, one.writer.post, batch.records)
         except Interrupted:
             return
         except Fenced:
@@ -279,7 +279,7 @@ class Partitions:
     async def _look_back(self, one: Assigned) -> None:
         """Check whether the newest transaction was left open, if no later batch does."""
         quiet_s = self.parts.settings.transaction_timeout_s
-        while (left_s := one.posted_at_s + quiet_s - self._running.time()) > 0:  # noqa: ASYNC110 - one task for all runs
+        while (left_s := one.posted_at_s + quiet_s - self._running.time()) > 0:  # noqa: ASYNC110 - one task for all batches
             await asyncio.sleep(left_s)
         position = one.writer.next_offset
         left = await self._running.run_in_executor(self._closing, one.writer.left_open)

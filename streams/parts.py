@@ -30,7 +30,8 @@ class WriterParts:
     folder: Path
     cluster: str
     ledger_topic_id: str
-    offsets_of: Consumer
+    #: Never joins. Its metadata goes along with the group's offsets in a transaction; reads what is committed.
+    group_consumer: Consumer
     uncommitted: Consumer
     #: Lets WALLET_BATCH_THREADS batches be worked on at the same time; more of them may wait for Kafka.
     working: threading.Semaphore

@@ -1,7 +1,9 @@
 """The fold of one partition: records in, entries, rejections, snapshots and balances out.
 
-Pure like `wallet.apply`, which decides every record that decodes, except the plain ones that the compiled loop
-decides itself. What it reads of the past comes through `Past`, what it decides leaves as `Outputs`.
+What is too large, does not decode or lies in the wrong partition is rejected here. Of the rest, the compiled loop posts
+the plain ones, and `wallet.apply` decides the others. What it reads of the past comes through `Past`, what it decides
+leaves as `Outputs`, and nothing else changes. Only the codec may ask outside: a worker's asks the registry once about
+each schema id that is new to it.
 The worker folds what it fetches, an audit or a rebuild folds what the topic holds, and both get the same bytes.
 """
 
@@ -77,21 +79,21 @@ class Fold:
             new_sha256,
         )
 
-    def post(self, records: Sequence[Source], next_offset: int, recorded_ms: int) -> Outputs:
-        """Fold a run of records that follows everything `past` knows.
+    def outputs(self, records: Sequence[Source], next_offset: int, recorded_ms: int) -> Outputs:
+        """Fold a batch that follows everything `past` knows.
 
         `recorded_ms` is the recorded_at of the partition's newest entry. Neither it nor `past` is changed.
         """
         out = Outputs(next_offset, recorded_ms)
         for start in range(0, len(records), STRETCH_RECORDS):
             # A copy, because the compiled code takes only lists.
-            self._post_stretch([*records[start : start + STRETCH_RECORDS]], out)
+            self._fold_stretch([*records[start : start + STRETCH_RECORDS]], out)
         if records:
             out.next_offset = records[-1].offset + 1
         out.changelog = self._encode_balances(out.balances)
         return out
 
-    def _post_stretch(self, records: list[Source], out: Outputs) -> None:
+    def _fold_stretch(self, records: list[Source], out: Outputs) -> None:
         read, ids = self._read_all(records)
         # Looked up together: one call into the store for hundreds of keys, most of which it does not hold.
         known = self.past.known([one for one in ids if one is not None])
@@ -99,14 +101,14 @@ class Fold:
             {one[1] for one in read if isinstance(one, Order)} - out.balances.keys()
         )
         at = 0
-        while (at := self._post_usual(records, read, ids, at, known, balances, out)) < len(records):
+        while (at := self._fold_usual(records, read, ids, at, known, balances, out)) < len(records):
             record, one = records[at], read[at]
             rejected = self._decide(record, one, known, balances, out) if isinstance(one, Order) else one
             if rejected is not None:
                 out.rejections.append(self._rejection(record, rejected))
             at += 1
 
-    def _post_usual(
+    def _fold_usual(
         self,
         records: list[Source],
         read: list[Order | Rejected],
@@ -222,7 +224,7 @@ class Fold:
         return after
 
     def balance_records(self, out: Outputs) -> list[Derived]:
-        """One Balance for every wallet that the run touched: the changelog of the table."""
+        """One Balance for every wallet that the batch touched: the changelog of the table."""
         header, balances = self.balance_frame, out.balances
         return [Derived(wallet, header + body, balances[wallet][4]) for wallet, body in out.changelog.items()]
 

@@ -11,7 +11,7 @@ from config.errors import Stopped, WalletError
 from config.settings import Settings
 from streams.endings import Interrupted, forbidden
 from topics import group_offsets
-from topics.clients import looking
+from topics.clients import standalone
 from topics.cluster import Offsets
 from topics.consuming import READ_RECORDS, read_to_ends, ready, watermarks
 
@@ -67,7 +67,7 @@ class PartitionReader:
         self._settings = settings
         self._stall_s = settings.stall_s
         self._stopping = stopping
-        self._consumer = looking(
+        self._consumer = standalone(
             settings,
             group or settings.group,
             isolation_level=isolation_level,

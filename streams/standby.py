@@ -15,7 +15,7 @@ from streams.absorb import absorb
 from streams.agreement import agree_on
 from streams.parts import WriterParts, open_store
 from streams.store import PartitionStore, StoreAhead
-from topics.clients import looking
+from topics.clients import standalone
 from topics.consuming import READ_RECORDS, consume, ready, watermarks
 
 log = EventLog("streams.standby")
@@ -95,7 +95,7 @@ class Standbys:
 
     def _follow(self, stores: dict[int, PartitionStore], stopping: threading.Event) -> None:
         settings = self._parts.settings
-        reader = looking(settings, settings.group, enable_partition_eof=False, **ready(upstreams=False))
+        reader = standalone(settings, settings.group, enable_partition_eof=False, **ready(upstreams=False))
         try:
             reader.assign(
                 [at for partition, store in stores.items() for at in self._start_of(reader, partition, store)]

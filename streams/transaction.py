@@ -1,4 +1,4 @@
-"""One Kafka transaction per batch: all outputs of a run of records become visible together, or never.
+"""One Kafka transaction per batch: everything that a batch of records leads to becomes visible together, or never.
 
 Replaces Faust's producer and offset commit. Each input partition has its own librdkafka producer whose
 transactional id is `<group>-<partition>`: opening it fences every earlier owner (KIP-98), and the
@@ -57,14 +57,14 @@ class PartitionProducer:
         settings: Settings,
         topics: Topics,
         partition: int,
-        offsets_of: Consumer,
+        group_consumer: Consumer,
         open_transactions: OpenTransactions,
         working: threading.Semaphore,
     ) -> None:
         self._settings = settings
         self._topics = topics
         self._partition = partition
-        self._offsets_of = offsets_of
+        self._group_consumer = group_consumer
         self._open_transactions = open_transactions
         #: Held for what takes a processor, not for what waits for Kafka.
         self._working = working
@@ -118,8 +118,8 @@ class PartitionProducer:
     ) -> Written:
         """Write a batch in one transaction, with the schema ids that it uses first. Returns once it has committed.
 
-        The order: 1. after a pause the offsets, then a look at what Kafka may have left open, 2. the records,
-        3. without that pause the offsets, once the records are written, 4. the commit.
+        The order: 1. if the last commit was requested LOOK_BACK_S ago or more, the offsets, then a look at what Kafka
+        may have left open, 2. the records, 3. otherwise the offsets, once the records are written, 4. the commit.
         Raises Aborted when nothing of it will ever be visible, Fenced when the partition has a new writer, and
         Stopped when the outcome is unknown or cannot be repaired here: then only recovery may continue.
         """
@@ -226,7 +226,7 @@ class PartitionProducer:
 
         In short tries, since all of them must fit into the broker's transaction time-out.
         """
-        metadata = self._offsets_of.consumer_group_metadata()
+        metadata = self._group_consumer.consumer_group_metadata()
         send = partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S)
         repeated(
             send,

@@ -20,7 +20,7 @@ from streams.parts import WriterParts
 from streams.store import StoreMemory
 from streams.vitals import Vitals
 from topics import rights
-from topics.clients import looking, member
+from topics.clients import member, standalone
 from topics.cluster import check, identity, quiet_admin
 from topics.names import Topics
 from vitals.collecting import few_collections
@@ -50,9 +50,8 @@ def run(settings: Settings) -> int:
     client = quiet_admin(settings)
     rights.require(client, _needed(settings, topics), {settings.group: rights.READ})
     cluster, ledger_topic_id = identity(client, topics.ledger)
-    # Never subscribes: transactions use its group metadata to include the offsets.
-    offsets_of = member(settings, settings.group)
-    uncommitted = looking(settings, settings.group, isolation_level="read_uncommitted")
+    group_consumer = member(settings, settings.group)
+    uncommitted = standalone(settings, settings.group, isolation_level="read_uncommitted")
     sys.setswitchinterval(SWITCH_S)
     give_buffers_back()
     stopping, rebalancing = threading.Event(), threading.Event()
@@ -69,7 +68,7 @@ def run(settings: Settings) -> int:
             folder=folder,
             cluster=cluster,
             ledger_topic_id=ledger_topic_id,
-            offsets_of=offsets_of,
+            group_consumer=group_consumer,
             uncommitted=uncommitted,
             working=threading.Semaphore(settings.batch_threads),
         )
@@ -77,7 +76,7 @@ def run(settings: Settings) -> int:
             with few_collections():
                 return asyncio.run(_run(parts))
         finally:
-            offsets_of.close()
+            group_consumer.close()
             uncommitted.close()
 
 

@@ -1,6 +1,6 @@
 """The one writer of a partition: its store, its transactional producer and its fold, batch after batch.
 
-This is the path of an event from top to bottom: a run of records comes in, the fold decides, one Kafka
+This is the path of an event from top to bottom: a batch of records comes in, the fold decides, one Kafka
 transaction commits what it decided, and only then the store takes it over. Blocking code that runs in a
 thread; `streams.partitions` knows which partitions there are.
 """
@@ -38,7 +38,7 @@ TORN_LOOKS, TORN_PAUSE_S = 5, 2.0
 
 
 class PartitionWriter:
-    """Folds one partition: `open`, then `post` for every run, then `close`, one thread at a time."""
+    """Folds one partition: `open`, then `post` for every batch, then `close`, one thread at a time."""
 
     def __init__(self, parts: WriterParts, partition: int) -> None:
         self.partition = partition
@@ -47,7 +47,7 @@ class PartitionWriter:
         self.recovery = Progress()
         self._parts = parts
         self._open_transactions = OpenTransactions(
-            parts.settings, parts.topics, partition, parts.offsets_of, parts.uncommitted, self.stopping
+            parts.settings, parts.topics, partition, parts.group_consumer, parts.uncommitted, self.stopping
         )
         self._store: PartitionStore | None = None
         self._producer: PartitionProducer | None = None
@@ -95,7 +95,7 @@ class PartitionWriter:
             parts.settings,
             parts.topics,
             self.partition,
-            parts.offsets_of,
+            parts.group_consumer,
             self._open_transactions,
             parts.working,
         )
@@ -160,10 +160,10 @@ class PartitionWriter:
             raise
 
     def post(self, records: list[Source]) -> Source | None:
-        """Post a run: all of it in one transaction, or none of it.
+        """Post a batch: all of it in one transaction, or none of it.
 
         Records below the next offset were posted already and are skipped. A record that is too far ahead
-        of the clock ends the run before it and is returned: it is decided when the clock has come closer.
+        of the clock ends the batch before it and is returned: it is decided when the clock has come closer.
         A transaction that was rolled back is tried once more, and the producer is renewed after one whose commit
         may have been sent twice. Raises Fenced, Stopped, and Interrupted when the partition was taken away between
         the two.
@@ -183,7 +183,7 @@ class PartitionWriter:
         return ahead
 
     def _post_again(self, records: list[Source]) -> None:
-        """Post a run that was rolled back, with a new producer.
+        """Post a batch that was rolled back, with a new producer.
 
         The old one may lose records now: after an abort, librdkafka reuses the sequence numbers of the records it
         threw away, even if a record was already written and only the broker's answer was lost. The broker then
@@ -221,7 +221,7 @@ class PartitionWriter:
         # 1. Decide. Nothing outside of `outputs` changes.
         try:
             with self._parts.working:
-                outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)
+                outputs = fold.outputs(records, self.next_offset, store.cursor.recorded_ms)
         except NotReachable:  # the registry is away, and a rebalance waits for this batch
             raise Interrupted from None
         # 2. One Kafka transaction: entries, rejections, snapshots, balances, the source's next offset, and the schema

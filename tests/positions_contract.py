@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from config.errors import Refused, Stopped
-from sinks.positions import Fenced, Holder, Log, Move, Origin, Position, advance, claim, owned
+from sinks.positions import Holder, Log, Move, NotAsLeft, Origin, Position, advance, claim, owned
 from sinks.postgres import Connection
 
 MINE, OTHERS = Holder("ledger", "topic", "a:1:mine"), Holder("ledger", "topic", "b:2:others")
@@ -26,7 +26,7 @@ def a_later_claim_keeps_what_was_reached_and_fences_who_had_it(opens: Opens) -> 
     claim(mine, MINE, HERE, 0, 2, LOG)
     advance(mine, MINE, [Move(0, 5, 9)])
     assert claim(others, OTHERS, HERE, 0, 2, LOG) == Position(9, 9)
-    with pytest.raises(Fenced):
+    with pytest.raises(NotAsLeft):
         advance(mine, MINE, [Move(0, 9, 10)])
     assert owned(mine, MINE) == {}
     assert owned(others, OTHERS) == {0: 9}
@@ -54,7 +54,7 @@ def an_advance_from_where_the_position_is_not_moves_none(opens: Opens) -> None:
     mine = opens()
     for partition in (0, 1):
         claim(mine, MINE, HERE, partition, 2, LOG)
-    with pytest.raises(Fenced), mine.transaction():
+    with pytest.raises(NotAsLeft), mine.transaction():
         advance(mine, MINE, [Move(0, 5, 6), Move(1, 4, 6)])
     assert owned(mine, MINE) == {0: 5, 1: 5}
 

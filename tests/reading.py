@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from config.errors import NotReachable
 from config.settings import Settings
-from topics.clients import looking
+from topics.clients import standalone
 from topics.cluster import offsets, quiet_admin
 from topics.consuming import consume, ready
 from topics.names import Topics
@@ -32,7 +32,7 @@ def incoming(message: Message) -> Source:
 def read_all(settings: Settings, topic: str, partitions: int) -> Iterator[Message]:
     """Every record of a topic that is committed now, each partition in its order."""
     upstreams = Topics.of(settings).is_upstreams(topic)
-    reader = looking(
+    reader = standalone(
         settings,
         f"{settings.prefix}.check",
         fetch_wait_max_ms=10,

@@ -37,6 +37,7 @@ _PASSING = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,  # the same from a client that has heard of the topic only
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.FENCED_LEADER_EPOCH,  # an admin client remembers a broker that has restarted since
         KafkaError.UNKNOWN_LEADER_EPOCH,

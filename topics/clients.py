@@ -87,8 +87,8 @@ def member(
     return Consumer(conf | {"error_cb": on_error} if on_error else conf)
 
 
-def looking(settings: Settings, group_id: str, **more: Value) -> Consumer:
-    """A consumer with assigned partitions that commits nothing and is told where partitions end; it never joins."""
+def standalone(settings: Settings, group_id: str, **more: Value) -> Consumer:
+    """A consumer that never joins its group: it is given partitions, commits nothing, and is told where they end."""
     conf: dict[str, Value] = {
         "isolation_level": "read_committed",
         "auto_offset_reset": "error",

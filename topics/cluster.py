@@ -26,7 +26,7 @@ from config.logs import EventLog
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
 from topics.causes import DENIED, Causes, because, lasts, speaks_otherwise
-from topics.clients import librdkafka, looking
+from topics.clients import librdkafka, standalone
 from topics.consuming import READ_RECORDS, read_to_ends, watermarks
 from topics.names import (
     ANY_TIME,
@@ -335,7 +335,7 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
         return because(error, NotReachable(f"{told}: {error.str()}"))
 
     # A broker holds back an empty answer, which signals the end, for this long.
-    reader = looking(settings, group, fetch_wait_max_ms=10)
+    reader = standalone(settings, group, fetch_wait_max_ms=10)
     newest: bytes | None = None
     try:
         begin, end = ask_again(

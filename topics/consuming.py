@@ -83,9 +83,11 @@ def read_to_ends(
 ) -> Iterator[list[Message]]:
     """One partition's records in some topics, from these starts to these ends, `most` at a time; never hangs.
 
-    A batch may also have records that came behind an end. `go_on` is called before each wait, and raises to end the
-    reading. An error that waiting does not cure is raised as `failed(topic, error)`; `failed(topics, None)` if nothing
-    came for `stall_s`, because Kafka is away or a transaction is open before an end.
+    A topic is read when the client tells of its end, or when its last record before the end or one behind it is here:
+    the end of one that is written to all the time may never be told. A batch may have records from behind an end.
+    `go_on` is called before each wait, and raises to end the reading. An error that waiting does not cure is raised as
+    `failed(topic, error)`; `failed(topics, None)` if nothing came for `stall_s`, because Kafka is away or a transaction
+    is open before an end.
     """
     unread = [topic for topic, start in starts.items() if start < ends[topic]]
     if unread:
@@ -105,10 +107,18 @@ def read_to_ends(
             elif topic in unread and (message.offset() or 0) >= ends[topic]:
                 unread.remove(topic)
         if records:
+            for topic, offset in _newest(records).items():
+                if topic in unread and offset + 1 >= ends[topic]:
+                    unread.remove(topic)
             yield records
             heard_at = time.monotonic()
-        elif time.monotonic() - heard_at > stall_s:
+        elif unread and time.monotonic() - heard_at > stall_s:
             raise failed(", ".join(unread), None)
+
+
+def _newest(records: Iterable[Message]) -> dict[str, int]:
+    """The offset of each topic's last record in a batch."""
+    return {message.topic() or "": message.offset() or 0 for message in records}
 
 
 def bytes_of(messages: Iterable[Message]) -> int:

@@ -15,7 +15,7 @@ from config.errors import NotReachable, Stopped, WalletError
 from config.logs import EventLog
 from config.settings import Settings
 from topics.causes import FENCED, because, error_in, fatal_cause
-from topics.clients import Value, looking, transactional
+from topics.clients import Value, standalone, transactional
 
 log = EventLog("topics.exactly_once")
 
@@ -69,7 +69,7 @@ class ExactlyOnce:
         self._taken_over, self._again = taken_over, again
         # We report being fenced ourselves.
         self._producer = transactional(settings, name, log_level=0, **more)
-        self._offsets_of = looking(settings, group)
+        self._group_consumer = standalone(settings, group)
 
     def open(self) -> None:
         """Fence another run and wait until its transaction has ended; raises NotReachable."""
@@ -88,7 +88,7 @@ class ExactlyOnce:
         except KafkaException as failure:
             raise self._error(failure, "producing") from None
         if offsets:
-            group = self._offsets_of.consumer_group_metadata()
+            group = self._group_consumer.consumer_group_metadata()
             self._asked(
                 lambda: self._producer.send_offsets_to_transaction([*offsets], group, TRY_S), "the progress"
             )
@@ -96,7 +96,7 @@ class ExactlyOnce:
 
     def close(self) -> None:
         """Close without waiting: the next run, or the time-out, ends an open transaction."""
-        self._offsets_of.close()
+        self._group_consumer.close()
         abandon(self._producer)
 
     def _produce(self, topic: str, record: Outgoing) -> None:

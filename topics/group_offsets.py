@@ -14,7 +14,7 @@ from config.errors import NotReachable
 from config.settings import Settings
 from topics import rights
 from topics.causes import because, lasts
-from topics.clients import looking
+from topics.clients import standalone
 from topics.cluster import ASK_PAUSE_S, ASK_S, answered, quiet_admin
 from topics.names import Topics
 
@@ -61,7 +61,7 @@ def members(client: AdminClient, group: str) -> list[MemberDescription]:
 def _ask(
     settings: Settings, group: str, asked: list[TopicPartition], level: str, patience_s: float
 ) -> dict[int, TopicPartition]:
-    reader = looking(settings, group, log_level=0, isolation_level=level)
+    reader = standalone(settings, group, log_level=0, isolation_level=level)
     try:
         return ask_again(
             lambda: asked_by(reader, asked), KafkaException, ASK_PAUSE_S, patience_s, unless=lasts

@@ -108,15 +108,17 @@ class Incoming:
                 )
         return []
 
-    def runs(self, partition: int, begin: int, end: int, count: int = LOOKED_FOR) -> Iterator[list[Source]]:
-        """A partition's committed records from `begin` to `end` (excluded), a run at a time."""
+    def stretches(
+        self, partition: int, begin: int, end: int, count: int = LOOKED_FOR
+    ) -> Iterator[list[Source]]:
+        """A partition's committed records from `begin` to `end` (excluded), a stretch at a time."""
         self.start(partition, begin, end)
         while records := self.next(count):
             yield records
 
     def first(self, partition: int, begin: int, end: int) -> First | None:
         """The first record from `begin` to `end` (excluded), or None."""
-        for (record,) in self.runs(partition, begin, end, 1):
+        for (record,) in self.stretches(partition, begin, end, 1):
             return First(record.offset, record.timestamp_ms, self._bounds.appended)
         return None
 
@@ -127,7 +129,7 @@ class Incoming:
         """
         # Records may have times before 1970, but Kafka cannot look these up.
         hint = 0 if at_ms < 0 else self._run(self._hint(TopicPartition(self.topic, partition), at_ms))
-        for records in self.runs(partition, max(begin, hint), end) if hint is not None else ():
+        for records in self.stretches(partition, max(begin, hint), end) if hint is not None else ():
             for record in records:
                 if record.timestamp_ms >= at_ms:
                     return record.offset
@@ -135,7 +137,9 @@ class Incoming:
 
     def newest(self, partition: int, begin: int, end: int) -> First | None:
         """The last record from `begin` to `end` (excluded), searched backwards, or None."""
-        last = tail.newest(begin, end, lambda start: self.runs(partition, start, end), lambda one: one.offset)
+        last = tail.newest(
+            begin, end, lambda start: self.stretches(partition, start, end), lambda one: one.offset
+        )
         return None if last is None else self.first(partition, last, end)
 
     def oldest_ms(self, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int | None]:

@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from config.errors import NotReachable
 from config.settings import Settings
-from topics.clients import looking
+from topics.clients import standalone
 from topics.cluster import quiet_admin
 
 ASK_S = 5.0
@@ -172,7 +172,7 @@ class LagReader:
 
     def _consumer(self) -> Consumer:
         if self._reader is None:
-            self._reader = looking(
+            self._reader = standalone(
                 self._settings,
                 f"{self._settings.prefix}.lag",
                 log_level=0,

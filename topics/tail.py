@@ -29,13 +29,13 @@ def newest(
 ) -> T | None:
     """What `of` says of the newest record from `begin` to `end` (excluded) of which it says something, or None.
 
-    `read` returns the records from an offset to `end`, in runs. Without `either`, nothing before that record in its run
-    is judged; with it, all that is found together is, and `either` chooses of two.
+    `read` returns the records from an offset to `end`, in stretches. Without `either`, nothing before that record in
+    its stretch is judged; with it, all that is found together is, and `either` chooses of two.
     """
     for start in tail_starts(begin, end):
         found: T | None = None
-        for run in read(start):
-            for record in reversed(run):
+        for stretch in read(start):
+            for record in reversed(stretch):
                 if (said := of(record)) is None:
                     continue
                 found = said if found is None or either is None else either(said, found)

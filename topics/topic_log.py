@@ -17,7 +17,7 @@ from config.errors import NotReachable, WalletError
 from config.settings import Settings
 from config.stopping import NEVER, go_on
 from topics.causes import because
-from topics.clients import Value, looking
+from topics.clients import Value, standalone
 from topics.consuming import READ_RECORDS, read_to_ends, ready, watermarks
 from topics.names import Topics
 from topics.tail import newest
@@ -70,7 +70,7 @@ class TopicLog:
         return self._reader(isolation_level="read_uncommitted")
 
     def _reader(self, **more: Value) -> Consumer:
-        consumer = looking(self._settings, self._group, fetch_wait_max_ms=10, **more)
+        consumer = standalone(self._settings, self._group, fetch_wait_max_ms=10, **more)
         self._open.append(consumer)
         return consumer
 
@@ -163,11 +163,8 @@ class TopicLog:
             failed=failed,
             upstreams=self._upstreams,
         ):
-            before = bisect_left(records, end, key=lambda message: message.offset() or 0)
-            if before:
+            if before := bisect_left(records, end, key=lambda message: message.offset() or 0):
                 yield records[:before]
-            if before < len(records):
-                return
 
     def _watermarks(self, consumer: Consumer, partition: int) -> tuple[int, int]:
         try:

@@ -29,7 +29,7 @@ WRITE_S = 30.0
 
 
 @dataclass(frozen=True)
-class Record:
+class ShadowRecord:
     """What a shadow belongs to: the live pipeline, its input topic with its id, and the shadow's own database.
 
     It makes a prefix a shadow: one JSON record in the compacted topic `<shadow>.rebuild`, written before anything else
@@ -53,7 +53,7 @@ def topic_of(prefix: str) -> str:
     return f"{prefix}.rebuild"
 
 
-def read_record(settings: Settings, client: AdminClient) -> Record | None:
+def read_record(settings: Settings, client: AdminClient) -> ShadowRecord | None:
     """The record under these settings' prefix; None if there is no shadow."""
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
@@ -68,10 +68,10 @@ def read_record(settings: Settings, client: AdminClient) -> Record | None:
         raise Refused(
             f"the record in {topic} has format {fields.get('format')!r}, this version reads {FORMAT}: upgrade"
         )
-    return Record(**fields)
+    return ShadowRecord(**fields)
 
 
-def write_record(settings: Settings, client: AdminClient, record: Record) -> None:
+def write_record(settings: Settings, client: AdminClient, record: ShadowRecord) -> None:
     """Write the record; creates its topic if needed."""
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
@@ -128,7 +128,7 @@ class Rebuild:
 
     live: Settings
     shadow: Settings
-    record: Record | None
+    record: ShadowRecord | None
     database: str
     input_id: str
     client: AdminClient
@@ -167,7 +167,7 @@ class Rebuild:
         """Every group that belongs to the shadow."""
         return groups_of(self.shadow)
 
-    def begun(self) -> Record:
+    def begun(self) -> ShadowRecord:
         """The shadow's record; raises Refused if there is none."""
         if self.record is None:
             raise Refused(
@@ -245,7 +245,9 @@ def _refuse_shared_names(live: Settings, beside: Settings) -> None:
         )
 
 
-def _with_policies(live: Settings, beside: Settings, record: Record | None, policies: Policies) -> Settings:
+def _with_policies(
+    live: Settings, beside: Settings, record: ShadowRecord | None, policies: Policies
+) -> Settings:
     """The shadow's settings: those it was started with, or else the live ones with the given policies."""
     wanted = policies.given()
     if record is not None:

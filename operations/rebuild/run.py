@@ -16,7 +16,7 @@ from operations.cli.children import Children, attended
 from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
-from operations.rebuild.place import POLICIES, Rebuild, Record, write_record
+from operations.rebuild.place import POLICIES, Rebuild, ShadowRecord, write_record
 from operations.rebuild.status import ends_of, handled, lags_of, missing
 from operations.setup import init
 from sinks import shadow
@@ -193,7 +193,7 @@ def begin(place: Rebuild) -> Rebuild:
             )
     now = rfc3339(datetime.now(UTC))
     fixed = {name: getattr(place.shadow, name) for name in POLICIES}
-    record = Record(place.live.prefix, place.input, place.input_id, place.database, fixed, now)
+    record = ShadowRecord(place.live.prefix, place.input, place.input_id, place.database, fixed, now)
     write_record(place.shadow, place.client, record)
     return replace(place, record=record)
 

@@ -268,7 +268,7 @@ def _from_input(settings: Settings, one: Rejection) -> Source:
     if begin > offset:
         raise WalletError(f"{one.topic} begins at offset {begin}: retention has deleted the record")
     with closing(Incoming(settings, one.topic, settings.batch_bytes)) as incoming:
-        for records in incoming.runs(at, offset, offset + 1, 1):
+        for records in incoming.stretches(at, offset, offset + 1, 1):
             return records[0]
     raise WalletError(f"{one.topic} partition {at} offset {offset} cannot be read: try again")
 

@@ -34,7 +34,7 @@ from operations.rejections.listing import (
     transaction_in,
 )
 from operations.sending.delivery import longest_message, may_send, paced
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from schemas.partitioner import partition_of
 from schemas.records import Reason
 from topics import rights
@@ -108,7 +108,7 @@ class Plan:
     #: Rejections to look at, and where each partition of their topic ended when the plan was made.
     count: int
     ends: Mapping[int, int]
-    again: Iterator[Record]
+    again: Iterator[ProducerRecord]
     outcome: Outcome
 
 
@@ -158,7 +158,7 @@ class Resubmitter(ExactlyOnce):
         self._topic = Topics.of(settings).transactions
         self.open()
 
-    def send(self, some: Sequence[Record]) -> None:
+    def send(self, some: Sequence[ProducerRecord]) -> None:
         """Write these records, all or none."""
         records = ((one.value, one.key, one.partition, 0, one.headers) for one in some)
         self.write(self._topic, records, [])
@@ -213,7 +213,7 @@ def _chosen(
     done: set[str],
     options: Options,
     outcome: Outcome,
-) -> Iterator[Record]:
+) -> Iterator[ProducerRecord]:
     """The records to send, in the order of the rejections; counts them and the skipped ones."""
     for rejection in rejections:
         again = None
@@ -234,7 +234,7 @@ def _chosen(
 
 def _again(
     settings: Settings, pipeline: Pipeline, rejection: Rejection, options: Options
-) -> tuple[Record | None, str]:
+) -> tuple[ProducerRecord | None, str]:
     """The record to send for a rejection, or None and why."""
     key = rejection.key
     if options.key_from_wallet:
@@ -253,7 +253,7 @@ def _again(
         return None, "too large with the headers of a resubmission"
     # Where a partitioner would put it; a record without a key goes to its old partition.
     partition = rejection.partition if key is None else partition_of(key, pipeline.partitions)
-    return Record(key, rejection.value, headers, partition), ""
+    return ProducerRecord(key, rejection.value, headers, partition), ""
 
 
 def _done_before(settings: Settings, since: datetime, stop: Event) -> set[str]:
@@ -269,7 +269,7 @@ def _done_before(settings: Settings, since: datetime, stop: Event) -> set[str]:
         for (_, partition), found in ends.items():
             if (start := starts.get(partition)) is None:
                 continue
-            for records in incoming.runs(partition, max(start, found.begin), found.end, CHUNK):
+            for records in incoming.stretches(partition, max(start, found.begin), found.end, CHUNK):
                 done |= {named for record in records if (named := _rejection_of(record))}
     return done
 

@@ -10,7 +10,7 @@ from config.errors import NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.cli.output import Advance
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from schemas.producer import queue
 from topics import clients, rights
 from topics.causes import because
@@ -42,7 +42,7 @@ def longest_message(settings: Settings) -> int:
     return max(KAFKA_MESSAGE_BYTES, 2 * settings.max_record_bytes) + 16 * GROWTH_BYTES
 
 
-def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> int:
+def deliver(settings: Settings, stream: Iterable[ProducerRecord], advance: Advance) -> int:
     """Produce records to the input topic and return how many, once every one is confirmed.
 
     Records too large for the pipeline are sent all the same. Raises NotReachable if a record is not confirmed; after
@@ -83,7 +83,7 @@ def deliver(settings: Settings, stream: Iterable[Record], advance: Advance) -> i
     return sent
 
 
-def paced(stream: Iterable[Record], rate: float | None) -> Iterator[Record]:
+def paced(stream: Iterable[ProducerRecord], rate: float | None) -> Iterator[ProducerRecord]:
     """The same records, no faster than `rate` a second."""
     if rate is None:
         yield from stream

@@ -52,7 +52,7 @@ class Mix:
     overdraft_rejected: bool = False
 
 
-class Record(NamedTuple):
+class ProducerRecord(NamedTuple):
     """One record to produce; `transaction` is what a line of JSON can hold of it, if that is all of it."""
 
     key: bytes | None
@@ -62,7 +62,7 @@ class Record(NamedTuple):
     transaction: Transaction | None = None
 
 
-def records(count: int, mix: Mix) -> Iterator[Record]:
+def records(count: int, mix: Mix) -> Iterator[ProducerRecord]:
     """The first `count` records of this mix and seed."""
     return islice(_Stream(mix).endless(), count)
 
@@ -79,15 +79,15 @@ class _Stream:
         self._opened: set[int] = set()
         self._veterans: list[int] = []
         self._partitions: dict[str, int] = {}
-        self._newest: list[Record] = []
+        self._newest: list[ProducerRecord] = []
         self._sent = 0
         self._brim: str | None = None
-        self._bad: list[Callable[[], Record]] = []
+        self._bad: list[Callable[[], ProducerRecord]] = []
         weights = BAD_WEIGHTS if mix.overdraft_rejected else BAD_WEIGHTS | {Reason.INSUFFICIENT_FUNDS: 0}
         for reason, weight in weights.items():
             self._bad += [getattr(self, f"_{reason.lower()}")] * weight
 
-    def endless(self) -> Iterator[Record]:
+    def endless(self) -> Iterator[ProducerRecord]:
         """Records without end."""
         mix, dice = self._mix, self._dice
         while True:
@@ -102,12 +102,12 @@ class _Stream:
             else:
                 yield self._single()
 
-    def _single(self) -> Record:
+    def _single(self) -> ProducerRecord:
         number = self._wallet()
         kind = DEBIT if number in self._opened and self._dice.random() < 0.4 else CREDIT
         return self._good(number, self._transaction(number, kind, self._amount(kind)))
 
-    def _transfer(self) -> Iterator[Record]:
+    def _transfer(self) -> Iterator[ProducerRecord]:
         """A debit and a credit of two wallets with the same currency, which share id and group."""
         payer = self._wallet()
         payee = (payer + len(CURRENCIES) * self._dice.randint(1, 1_000)) % self._mix.wallets
@@ -119,7 +119,7 @@ class _Stream:
         yield self._good(payer, debit)
         yield self._good(payee, debit._replace(wallet_id=_name(payee), type=CREDIT))
 
-    def _good(self, number: int, transaction: Transaction) -> Record:
+    def _good(self, number: int, transaction: Transaction) -> ProducerRecord:
         if number not in self._opened:
             self._opened.add(number)
             self._veterans.append(number)
@@ -157,9 +157,9 @@ class _Stream:
         digits = f"{self._dice.getrandbits(128):032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
-    def _record(self, transaction: Transaction, value: bytes | None = None) -> Record:
+    def _record(self, transaction: Transaction, value: bytes | None = None) -> ProducerRecord:
         value = self._frame + encode_transaction(transaction) if value is None else value
-        return Record(
+        return ProducerRecord(
             transaction.wallet_id.encode(), value, [], self._partition(transaction.wallet_id), transaction
         )
 
@@ -175,39 +175,41 @@ class _Stream:
         """A new transaction of a wallet that already has entries."""
         return self._transaction(self._dice.choice(self._veterans), CREDIT, self._amount(CREDIT))
 
-    def _bytes(self, transaction: Transaction, value: bytes | None, headers: Headers | None = None) -> Record:
+    def _bytes(
+        self, transaction: Transaction, value: bytes | None, headers: Headers | None = None
+    ) -> ProducerRecord:
         """A record that no JSON line can hold."""
         return self._record(transaction)._replace(value=value, headers=headers or [], transaction=None)
 
-    def _too_large(self) -> Record:
+    def _too_large(self) -> ProducerRecord:
         victim = self._victim()
         padding = self._mix.max_record_bytes + 1
         if self._dice.random() < 0.5:
             return self._bytes(victim, self._record(victim).value, [("padding", bytes(padding))])
         return self._bytes(victim, bytes(padding))
 
-    def _undecodable(self) -> Record:
+    def _undecodable(self) -> ProducerRecord:
         victim = self._victim()
         return self._bytes(victim, self._dice.choice(_ILLEGAL)(self._frame + encode_transaction(victim)))
 
-    def _invalid(self) -> Record:
+    def _invalid(self) -> ProducerRecord:
         victim = self._dice.choice(_BROKEN_RULES)(self._victim())
         return self._bytes(victim, self._frame + encode_transaction(victim))
 
-    def _misrouted(self) -> Record:
+    def _misrouted(self) -> ProducerRecord:
         record = self._record(self._victim())._replace(transaction=None)
         if self._mix.partitions > 1 and self._dice.random() < 0.5:
             return record._replace(partition=(record.partition + 1) % self._mix.partitions)
         return record._replace(key=self._dice.choice((None, b"", b"\xff", b"somebody-else")))
 
-    def _conflict(self) -> Record:
+    def _conflict(self) -> ProducerRecord:
         before = self._dice.choice(self._newest).transaction
         return self._single() if before is None else self._record(before._replace(amount=before.amount + 1))
 
-    def _currency_mismatch(self) -> Record:
+    def _currency_mismatch(self) -> ProducerRecord:
         return self._record(self._victim()._replace(currency="XXX"))
 
-    def _overflow(self) -> Record:
+    def _overflow(self) -> ProducerRecord:
         """Uses separate wallets: the first record fills one up, every later one overflows it."""
         if self._brim is None:
             self._brim = f"brim-{self._dice.getrandbits(32):08x}"
@@ -216,7 +218,7 @@ class _Stream:
             )
         return self._record(self._victim()._replace(wallet_id=self._brim, currency="EUR"))
 
-    def _insufficient_funds(self) -> Record:
+    def _insufficient_funds(self) -> ProducerRecord:
         return self._record(self._victim()._replace(type=DEBIT, amount=10**15))
 
 

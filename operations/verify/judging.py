@@ -168,7 +168,7 @@ def _judge(task: Task, spans: Sequence[Span], groups: GroupSums, advance: Advanc
         """Balances written after the span's end meanwhile."""
         topic, at = topics.balances, span.partition
         end = offsets_in(client, [(topic, at)])[topic, at].end
-        for records in opened(topic).runs(at, span.ends[topic], end, STRETCH_RECORDS):
+        for records in opened(topic).stretches(at, span.ends[topic], end, STRETCH_RECORDS):
             yield from records
 
     contract, done = contract_of(topics.transactions, task.pipeline, task.ids, task.accepted), 0

@@ -204,7 +204,7 @@ class _Verification:
         """One partition of a topic, from its first record up to an offset (excluded)."""
         with readers(self.settings, self.pipeline.max_record_bytes) as opened:
             begin = offsets_in(self.client, [(topic, partition)])[topic, partition].begin
-            yield from opened(topic).runs(partition, begin, end, STRETCH_RECORDS)
+            yield from opened(topic).stretches(partition, begin, end, STRETCH_RECORDS)
 
     def _cuts(self) -> list[Cut]:
         found = cuts(self.settings, self.client, self.partitions)

@@ -11,7 +11,7 @@ from streams.faust.assignor import PartitionAssignor
 from streams.faust.credentials import credentials
 from streams.faust.rebalance import TableManager
 from streams.faust.table import BalanceTable
-from streams.faust.transport import Run, Transport
+from streams.faust.transport import Batch, Transport
 from streams.folder import identity
 from streams.partitions import Partitions
 from streams.parts import WriterParts
@@ -21,14 +21,14 @@ HEARTBEAT_S = 0.5
 
 
 class Raw(faust.Schema[Any, Any]):
-    """Passes runs of records through unchanged: the fold decodes them, where bad input gets its reason."""
+    """Passes batches of records through unchanged: the fold decodes them, where bad input gets its reason."""
 
     def loads_key(self, app: Any, message: Any, **_: Any) -> Any:
         """The key as it is."""
         return message.key
 
     def loads_value(self, app: Any, message: Any, **_: Any) -> Any:
-        """The value as it is: a run of records."""
+        """The value as it is: a batch of records."""
         return message.value
 
 
@@ -104,9 +104,9 @@ def create_app(parts: WriterParts) -> LedgerApp:
     balances.store_of = app.partitions.store_of
 
     @app.agent(source, name="ledger")
-    async def ledger(runs: StreamT[Run]) -> None:
-        """Give each run of records to the writer of its partition, which commits it in one transaction."""
-        async for event in runs.events():
+    async def ledger(batches: StreamT[Batch]) -> None:
+        """Give each batch to the writer of its partition, which commits it in one transaction."""
+        async for event in batches.events():
             app.partitions.take(event.message.tp, event.value)
 
     @app.on_partitions_revoked.connect

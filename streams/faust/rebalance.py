@@ -48,7 +48,7 @@ class TableManager(FaustTableManager):
         return False
 
     async def close(self) -> None:
-        """Take no more runs, finish the batches in hand, close every writer."""
+        """Take no more batches, finish the batches in hand, close every writer."""
         self._consumer.stop_flow()
         await self.partitions.close(self._bound_s)
 

@@ -1,9 +1,9 @@
 """Batches as events: the part of Faust that fetches, replaced through `App._new_transport`.
 
-Plain Faust turns every record into an event (90 µs each). Here a fetched run of records of one partition is
+Plain Faust turns every record into an event (90 µs each). Here the records fetched of one partition are
 one event (1 µs a record). It also closes the gap through which plain Faust loses records: positions are
-changed only between two fetches, by the thread that fetches, so every run that comes back belongs to the
-newest seek that was made before it, and a run that is stale is dropped only when a newer seek is waiting.
+changed only between two fetches, by the thread that fetches, so every batch that comes back belongs to the
+newest seek that was made before it, and a batch that is stale is dropped only when a newer seek is waiting.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ FETCH_WAIT_S = 0.1
 BROKER_WAIT_MS = 20
 
 
-class Run(NamedTuple):
+class Batch(NamedTuple):
     """Records of one partition in the order of the log, fetched after seek number `epoch`."""
 
     epoch: int
@@ -107,15 +107,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """How many seeks were asked for on this partition."""
         return self._epochs.get(tp, 0)
 
-    async def fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Run]:
+    async def fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Batch]:
         """Fetch available records of the partitions that are wanted, after making the waiting seeks.
 
         `wanted` is called in this thread, and again when a partition has become free: to begin a new fetch through
         Faust would take a millisecond of the processor's time.
         """
-        return cast("dict[TP, Run]", await self.call_thread(self._fetch, wanted, max_records))
+        return cast("dict[TP, Batch]", await self.call_thread(self._fetch, wanted, max_records))
 
-    async def _fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Run]:
+    async def _fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Batch]:
         consumer = self._ensure_consumer()
         fetching = consumer._fetcher
         if consumer._closed or fetching._closed:
@@ -139,7 +139,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         except KafkaError as refused:  # a right that was taken away, say
             cast("Transport", self.transport).membership.refused(refused)
             fetched = {}
-        return {tp: Run(epochs.get(tp, 0), run) for tp, run in fetched.items()}
+        return {tp: Batch(epochs.get(tp, 0), records) for tp, records in fetched.items()}
 
     def wake(self) -> None:
         """Let a waiting fetch look again which partitions are wanted: one has become free. From any thread."""
@@ -175,7 +175,7 @@ async def _until_woken(fetching: Any, wait_s: float) -> None:
 
 
 class Consumer(driver.Consumer):
-    """Delivers runs of records; leaves busy and paused partitions out of a fetch."""
+    """Delivers batches; leaves busy and paused partitions out of a fetch."""
 
     _thread: ConsumerThread
 
@@ -208,10 +208,10 @@ class Consumer(driver.Consumer):
         self.app.on_rebalance_end()
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 - Faust's signature
-        """Fetch once and yield each partition's run as one message.
+        """Fetch once and yield each partition's batch as one message.
 
         Replaces Faust's, which drops records of a partition that was paused while the fetch waited, with
-        the position already moved past them. Here a run is dropped only if a newer seek is waiting (a
+        the position already moved past them. Here a batch is dropped only if a newer seek is waiting (a
         resume always seeks), or if the partition is paused and will seek when it resumes.
         """
         if not self.flow_active:
@@ -221,23 +221,23 @@ class Consumer(driver.Consumer):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), FETCH_WAIT_S)
             return
-        runs = await self._thread.fetch(self._wanted, self.app.conf.broker_max_poll_records)
-        for tp, run in runs.items():
-            if self.is_current(tp, run):
-                yield tp, self._to_batch(tp, run)
+        batches = await self._thread.fetch(self._wanted, self.app.conf.broker_max_poll_records)
+        for tp, batch in batches.items():
+            if self.is_current(tp, batch):
+                yield tp, self._to_message(tp, batch)
 
     def _wanted(self) -> frozenset[TP]:
-        """Partitions to fetch from now. From any thread: what changes meanwhile makes a run stale (`is_current`)."""
+        """Partitions to fetch from now. From any thread: what changes meanwhile makes a batch stale (`is_current`)."""
         wants = self._wants
         # A copy: Faust changes the set while the thread that fetches would go through it.
         return frozenset(tp for tp in list(self._active_partitions) if wants(tp))
 
-    def is_current(self, tp: TP, run: Run) -> bool:
-        """Whether a run may be posted: fetched after the newest seek, of a partition that is not paused."""
-        return run.epoch == self._thread.epoch(tp) and tp in self._active_partitions and self.flow_active
+    def is_current(self, tp: TP, batch: Batch) -> bool:
+        """Whether a batch may be posted: fetched after the newest seek, of a partition that is not paused."""
+        return batch.epoch == self._thread.epoch(tp) and tp in self._active_partitions and self.flow_active
 
-    def _to_batch(self, tp: TP, run: Run) -> ConsumerMessage:
-        first = run.records[0]
+    def _to_message(self, tp: TP, batch: Batch) -> ConsumerMessage:
+        first = batch.records[0]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
@@ -246,7 +246,7 @@ class Consumer(driver.Consumer):
             0,
             [],
             None,
-            run,  # type: ignore[arg-type]  # the value is the run; `Raw` passes it through
+            batch,  # type: ignore[arg-type]  # the value is the batch; `Raw` passes it through
             None,
             None,
             None,

@@ -12,7 +12,7 @@ from itertools import cycle, islice
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from config.settings import Settings
-from operations.sending.generator import Mix, Record, records
+from operations.sending.generator import Mix, ProducerRecord, records
 from schemas.versions import FIXED_IDS
 from topics.clients import librdkafka
 from topics.names import GROWTH_BYTES, Topics
@@ -128,7 +128,7 @@ class Load:
             if not self._finish(producer, STRIDE, commit=dice.random() >= ABORTED):
                 producer = None
 
-    def _write(self, producer: Producer, some: list[Record]) -> None:
+    def _write(self, producer: Producer, some: list[ProducerRecord]) -> None:
         producer.begin_transaction()
         for record in some:
             self._produce(producer, record, lambda _error, _message: None)
@@ -158,7 +158,7 @@ class Load:
         return False
 
     def _produce(
-        self, producer: Producer, record: Record, told: Callable[[KafkaError | None, Message], None]
+        self, producer: Producer, record: ProducerRecord, told: Callable[[KafkaError | None, Message], None]
     ) -> None:
         topic = Topics.of(self._settings).transactions
         while True:

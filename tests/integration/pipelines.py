@@ -28,7 +28,7 @@ from confluent_kafka.admin import OffsetSpec
 from config.errors import NotReachable
 from config.pipeline import Pipeline
 from config.settings import Settings
-from operations.sending.generator import Mix, Record, records
+from operations.sending.generator import Mix, ProducerRecord, records
 from operations.setup import init
 from operations.setup.init import claim, create
 from schemas.codec import encode_transaction, frame
@@ -37,7 +37,7 @@ from schemas.records import CREDIT, Transaction
 from schemas.versions import FIXED_IDS
 from tests.integration.workers import PATIENCE_S, Worker, wait_until
 from topics import group_offsets
-from topics.clients import librdkafka, looking
+from topics.clients import librdkafka, standalone
 from topics.cluster import quiet_admin, specs
 from topics.names import Topics
 
@@ -100,15 +100,15 @@ def transaction(number: int, wallet_id: str, amount: int = 100, **changes: Any) 
     return one._replace(**changes)
 
 
-def as_record(one: Transaction, partitions: int = 4) -> Record:
+def as_record(one: Transaction, partitions: int = 4) -> ProducerRecord:
     """A transaction as upstream sends it."""
     key = one.wallet_id.encode()
     value = frame(FIXED_IDS.transaction) + encode_transaction(one)
-    return Record(key, value, [], partition_of(key, partitions), one)
+    return ProducerRecord(key, value, [], partition_of(key, partitions), one)
 
 
 @contextmanager
-def open_transaction(settings: Settings, topic: str, *records: Record) -> Iterator[None]:
+def open_transaction(settings: Settings, topic: str, *records: ProducerRecord) -> Iterator[None]:
     """Records in a Kafka transaction that is open inside the block and aborted after it."""
     producer = Producer(librdkafka(settings, transactional_id=f"{settings.prefix}-upstream"))
     producer.init_transactions(PATIENCE_S)
@@ -143,7 +143,7 @@ class Upstream:
         self.next_offsets: dict[int, int] = {}
         self.sent = 0
 
-    def send(self, batch: Iterable[Record], timestamps_ms: Iterator[int] | None = None) -> None:
+    def send(self, batch: Iterable[ProducerRecord], timestamps_ms: Iterator[int] | None = None) -> None:
         """Send these records and wait until all are confirmed."""
         for record in batch:
             at = next(timestamps_ms) if timestamps_ms else 0
@@ -276,7 +276,7 @@ class Rig:
         if level not in self._looking:
             # One for all looks of a test: to make a client costs more than what it is asked.
             group = self.settings.group
-            self._looking[level] = looking(self.settings, group, log_level=0, isolation_level=level)
+            self._looking[level] = standalone(self.settings, group, log_level=0, isolation_level=level)
         try:
             there = self._looking[level].committed([TopicPartition(topic, at) for at in partitions], LOOK_S)
             if not any(one.error for one in there):

@@ -22,11 +22,11 @@ from operations.rebuild import discard as rebuild_discard
 from operations.rebuild import run as rebuild_run
 from operations.setup.init import claim, initialise
 from schemas.accepted import Accepted
-from schemas.codec import encode_transaction, frame
+from schemas.codec import encode_transaction, frame, not_a_transactions
 from schemas.registry import register, schema_ids, subjects, writers
 from schemas.versions import SchemaIds, schema_text
 from sinks.postgres import databases
-from streams.accepted import ids_to_write_with, read_accepted
+from streams.accepted import ids_to_audit_with, ids_to_write_with, read_accepted
 from streams.endings import Aborted, Interrupted, Torn
 from streams.parts import WriterParts
 from streams.store import StoreMemory
@@ -45,12 +45,14 @@ from tests.integration.pipelines import (
 from tests.integration.rebuilds import place
 from tests.integration.test_worker_writer import set_message_bytes
 from tests.integration.verify_copies import decided, verified, written
+from tests.ledgers import publish
 from tests.ledgers import running as sinks
 from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
-from topics.clients import librdkafka, looking, member, transactional
+from topics.clients import librdkafka, member, standalone, transactional
 from topics.cluster import read_pipeline
 from topics.names import Topics
+from topics.rejections import APPENDED
 from topics.source import Source
 
 pytestmark = pytest.mark.integration
@@ -72,8 +74,8 @@ def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) ->
     pipeline = read_pipeline(settings)
     assert pipeline
     with (
-        closing(member(settings, settings.group)) as offsets_of,
-        closing(looking(settings, settings.group, isolation_level="read_uncommitted")) as uncommitted,
+        closing(member(settings, settings.group)) as group_consumer,
+        closing(standalone(settings, settings.group, isolation_level="read_uncommitted")) as uncommitted,
     ):
         parts = WriterParts(
             settings=settings,
@@ -87,7 +89,7 @@ def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) ->
             folder=folder or settings.state_dir,
             cluster="cluster",
             ledger_topic_id="ledger",
-            offsets_of=offsets_of,
+            group_consumer=group_consumer,
             uncommitted=uncommitted,
             working=threading.Semaphore(1),
         )
@@ -283,6 +285,24 @@ def test_a_pipeline_of_the_last_release_goes_on_and_keeps_what_counted_before(sc
     scene.registry.subjects[scene.subject] = [scene.ids.transaction]
     assert scene.posted() == {early, early + 1}
     scene.is_clean()
+
+
+def test_what_is_no_rejection_of_ours_keeps_no_audit_from_the_ids_that_counted(scene: Scene) -> None:
+    theirs, pipeline = scene.registers("was"), read_pipeline(scene.settings)
+    assert pipeline
+    detail = not_a_transactions(theirs).encode()
+    for offset, headers in (
+        (b"5", APPENDED),
+        (b"no number", APPENDED),  # damaged
+        (b"7", APPENDED[3:]),  # some of the worker's, not all
+        (b"8", ()),  # another program's
+    ):
+        values: tuple[bytes | None, ...] = (b"UNDECODABLE", detail, b"input", b"0", offset, b"0")
+        came = [(name, value) for name, value in zip(APPENDED, values, strict=True) if name in headers]
+        publish(scene.settings, scene.topics.rejections, [(0, b"key", frame(theirs), came)])
+    registry = writers(scene.settings, threading.Event())
+    ids = ids_to_audit_with(scene.settings, pipeline, registry, {}, 0)
+    assert [ids(theirs, offset) is not None for offset in (5, 6)] == [False, True]
 
 
 def test_a_partition_that_is_taken_away_waits_for_no_registry(scene: Scene) -> None:

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Producer
 
 from config.settings import Settings
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from schemas.codec import HEADER_BYTES, decode_entry, encode_transaction, frame
 from schemas.records import DEBIT, Reason, Transaction
 from tests.integration.exactness import Published, assert_exact, found, source_of
@@ -31,7 +31,7 @@ def rig(kafka_only_settings: Settings, tmp_path: Path) -> Iterator[Rig]:
         yield rig
 
 
-def with_value(value: bytes | None, one: Transaction = GOOD) -> Record:
+def with_value(value: bytes | None, one: Transaction = GOOD) -> ProducerRecord:
     return as_record(one)._replace(value=value, headers=TRACE)
 
 
@@ -61,7 +61,7 @@ ILLEGAL = {
 
 def test_each_reason_is_found_with_the_bytes_that_were_sent(rig: Rig) -> None:
     full = transaction(2, RICH, 2**63 - 1)
-    cases: list[tuple[Record, str]] = [
+    cases: list[tuple[ProducerRecord, str]] = [
         (as_record(GOOD), "posted"),
         (as_record(full), "posted"),
         *((with_value(value), "UNDECODABLE") for value in ILLEGAL.values()),
@@ -85,7 +85,7 @@ def test_each_reason_is_found_with_the_bytes_that_were_sent(rig: Rig) -> None:
     rig.start()
     rig.wait_until_posted()
 
-    sent: dict[tuple[int, int], tuple[Record, str]] = {}
+    sent: dict[tuple[int, int], tuple[ProducerRecord, str]] = {}
     for record, outcome in cases:
         offset = sum(1 for at, _ in sent if at == record.partition)
         sent[record.partition, offset] = record, outcome

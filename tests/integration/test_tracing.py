@@ -10,7 +10,7 @@ import pytest
 
 from config.settings import Settings
 from local.state import free_port
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from operations.setup.init import initialise
 from tests.collector import Collector, Told, collecting, nothing_asks
 from tests.integration.exactness import assert_exact
@@ -38,12 +38,12 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield one
 
 
-def traced(record: Record, number: int) -> Record:
+def traced(record: ProducerRecord, number: int) -> ProducerRecord:
     """The record as it comes from a producer's span of this number."""
     return record._replace(headers=[("traceparent", f"00-{number:032x}-{number:016x}-01".encode())])
 
 
-def credits_of(first: int, end: int) -> list[Record]:
+def credits_of(first: int, end: int) -> list[ProducerRecord]:
     """One to each wallet of these numbers, from the span of that number."""
     return [traced(as_record(transaction(n, f"wallet-{n}")), n) for n in range(first, end)]
 

@@ -13,14 +13,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from local.stack import Stack
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from streams.transaction import LOOK_BACK_S
 from tests.conftest import IN_CONTAINERS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, open_transaction, small
 from tests.integration.workers import Worker
 from tests.reading import read_all
-from topics.clients import librdkafka, looking
+from topics.clients import librdkafka, standalone
 from topics.cluster import all_there, offsets_in, quiet_admin
 from topics.names import Topics
 
@@ -77,7 +77,7 @@ def marks_left_out(stack: Stack) -> int:
 
 
 def is_offset_left(settings: Settings) -> bool:
-    reader = looking(settings, settings.group)
+    reader = standalone(settings, settings.group)
     try:
         reader.committed([TopicPartition(Topics.of(settings).transactions, PARTITION)], 5.0)
     except KafkaException as failure:
@@ -125,7 +125,7 @@ def test_an_idle_worker_notices_what_is_open_behind_its_newest_batch(
         worker = rig.start()
         rig.wait_until_posted()
         with open_transaction(
-            settings, Topics.of(settings).snapshots, Record(b"open", b"", [], PARTITION, None)
+            settings, Topics.of(settings).snapshots, ProducerRecord(b"open", b"", [], PARTITION, None)
         ):
             assert worker.wait() == Stopped.exit_code, worker.told()
             assert f"left it open in {Topics.of(settings).snapshots}" in worker.last_line()
@@ -143,7 +143,7 @@ def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_n
         rig.wait_until_posted()
         first.stop()
         entry = next(one for one in read_all(settings, ledger, 4) if one.partition() == PARTITION)
-        again = Record(entry.key(), entry.value(), [], PARTITION, None)
+        again = ProducerRecord(entry.key(), entry.value(), [], PARTITION, None)
         with open_transaction(settings, ledger, again):
             worker = rig.start()
             assert worker.wait() == Refused.exit_code, worker.told()

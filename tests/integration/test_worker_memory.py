@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Producer
 
 from config.settings import Settings
-from operations.sending.generator import Record
+from operations.sending.generator import ProducerRecord
 from tests.integration.exactness import found, source_of
 from tests.integration.pipelines import PATIENCE_S, Rig, as_record, transaction, wallets_of
 from topics.clients import librdkafka
@@ -42,7 +42,7 @@ def inflating(settings: Settings, compression: str) -> Producer:
 def test_batches_that_inflate_to_gigabytes_are_decided_within_a_bound(rig: Rig) -> None:
     here = next(wallets_of(1))
     topic = Topics.of(rig.settings).transactions
-    sent: list[Record] = []
+    sent: list[ProducerRecord] = []
     for compression in ("zstd", "gzip", "lz4"):
         producer = inflating(rig.settings, compression)
         for _ in range(LARGE_RECORDS // 3):

@@ -31,7 +31,7 @@ from tests.integration.pipelines import (
     wallets_of,
 )
 from tests.reading import incoming, read_all
-from topics.clients import librdkafka, looking, member
+from topics.clients import librdkafka, member, standalone
 from topics.cluster import quiet_admin
 from topics.names import Topics
 from topics.source import Source
@@ -52,8 +52,8 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
     """What a worker's writers share."""
     stopping = threading.Event()
     known_writers = writers(settings, stopping)
-    offsets_of = member(settings, settings.group)
-    uncommitted = looking(settings, settings.group, isolation_level="read_uncommitted")
+    group_consumer = member(settings, settings.group)
+    uncommitted = standalone(settings, settings.group, isolation_level="read_uncommitted")
     parts = WriterParts(
         settings=settings,
         topics=Topics.of(settings),
@@ -66,14 +66,14 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
         folder=settings.state_dir,
         cluster="cluster",
         ledger_topic_id="ledger",
-        offsets_of=offsets_of,
+        group_consumer=group_consumer,
         uncommitted=uncommitted,
         working=threading.Semaphore(1),
     )
     try:
         yield parts
     finally:
-        offsets_of.close()
+        group_consumer.close()
         uncommitted.close()
 
 

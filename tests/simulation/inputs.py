@@ -162,7 +162,7 @@ def _folded(log: Log) -> Input:
     fold = Fold(TOPIC, PARTITION, PIPELINE, codec, FIXED_IDS, given)
     given.after.append(Standing(None, 0, 0, 0, {}))
     for source in given.sources:
-        out = fold.post([source], source.offset, given.recorded_ms)
+        out = fold.outputs([source], source.offset, given.recorded_ms)
         given.entries += map(_seen, out.entries)
         given.rejections += map(_seen, out.rejections)
         given.snapshots += map(_seen, out.snapshots)

@@ -80,7 +80,7 @@ class Machine:
             folder=Folder(f"/{number}"),  # type: ignore[arg-type]  # a path without a disk under it
             cluster="simulated",
             ledger_topic_id="ledger",
-            offsets_of=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_committed"})),
+            group_consumer=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_committed"})),
             uncommitted=cast("KafkaConsumer", Consumer(broker, {"isolation.level": "read_uncommitted"})),
             working=threading.Semaphore(
                 1_000

@@ -46,19 +46,20 @@ def broken(mutation: Mutation) -> Iterator[None]:
         yield
 
 
-_DECIDED = "outputs = fold.post(records, self.next_offset, store.cursor.recorded_ms)\n"
+_DECIDED = "outputs = fold.outputs(records, self.next_offset, store.cursor.recorded_ms)\n"
 _SEND_OFFSETS = "                self._flush()\n                self._send_offsets(offsets)\n"
 _SEND_OFFSETS_FIRST = "                self._send_offsets(offsets)\n                self._look_back()\n"
 _INIT = "partial(self._producer.init_transactions, OPEN_TRY_S)\n"
 _COMMIT = "            self._commit()\n"
-_COMMIT_ALONE = "self._offsets_of.commit(offsets=offsets, asynchronous=False)"
+_COMMIT_ALONE = "self._group_consumer.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
 _IS_TO_LOOK_BACK, _NEVER = "look_back := self._is_to_look_back()", "look_back := False"
 _PRODUCED = "                self._produce(self._topics.balances, balances)\n"
 _LEFTOVERS = "                self._end_leftovers(self._store)\n"
 _TAKE_OVER = "        self._take_over()\n"
 _UNLESS_STALLED = (
-    '        elif time.monotonic() - heard_at > stall_s:\n            raise failed(", ".join(unread), None)\n'
+    "        elif unread and time.monotonic() - heard_at > stall_s:\n"
+    '            raise failed(", ".join(unread), None)\n'
 )
 _OPENED = "        took_s = time.monotonic() - started"
 _ADVANCE = "            positions.advance(self._connection, self._holder, prepared.batch.moves)\n"
@@ -148,7 +149,7 @@ MUTATIONS = (
         f"{_OUTPUTS}|{_NOT_THROUGH}",
     ),
     Mutation(
-        "what Kafka left open is not ended before a run is posted again",
+        "what Kafka left open is not ended before a batch is posted again",
         play_endings,
         (Edit(PartitionWriter._renew, _TAKE_OVER, _FENCE + "        self._catch_up(self._store)\n"),),
         _OUTPUTS,
@@ -216,7 +217,7 @@ MUTATIONS = (
         "refused, though nothing of it was to be read",
     ),
     Mutation(
-        "a run is posted again although the one before it was rolled back, too",
+        "a batch is posted again although the one before it was rolled back, too",
         play_endings,
         (Edit(PartitionWriter._renew, "if self.next_offset < before:", "if None:"),),
         _OUTPUTS,

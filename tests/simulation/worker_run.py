@@ -113,7 +113,7 @@ class WorkerRun:
             self.misled += 1
 
     def _fetched(self, one: PartitionWriter) -> list[Source]:
-        """A run of records as the transport gives it; now and then some come once more."""
+        """A batch as the transport gives it; now and then some come once more."""
         start = one.next_offset
         if self.stage.fault("delivered again", 0.05):
             start -= self.stage.choices.among("from how far back", 8)

@@ -50,7 +50,7 @@ def folded(pipeline: Pipeline, batches: Sequence[Sequence[Source]]) -> Written:
     fold = Fold(TOPIC, PARTITION, pipeline, CODEC, FIXED_IDS, past)
     for batch in batches:
         fresh = [record for record in batch if record.offset >= past.next_offset]
-        outputs = fold.post(fresh, past.next_offset, past.recorded_ms)
+        outputs = fold.outputs(fresh, past.next_offset, past.recorded_ms)
         changed = fold.balance_records(outputs)
         past.take(outputs)
         written.entries += outputs.entries

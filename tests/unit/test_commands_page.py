@@ -2,11 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-from typer.main import get_command
 
 from audit.report import Differences, Findings, Report
 from config.settings import Settings
@@ -24,8 +19,7 @@ from operations.rejections import resubmit
 from operations.sending import generating
 from operations.setup import init
 from sinks.postgres.questions import StatementLine, WalletBalance
-
-COMMANDS = Path(__file__).parents[2] / "docs" / "commands.md"
+from tests import commands_page
 
 
 def fields_of(of: type) -> list[str]:
@@ -33,7 +27,7 @@ def fields_of(of: type) -> list[str]:
 
 
 def test_the_panels_of_the_help_are_the_sections_of_the_page_with_their_commands() -> None:
-    sections = re.split(r"^## (.+)\n", COMMANDS.read_text("utf-8"), flags=re.MULTILINE)[1:]
+    sections = re.split(r"^## (.+)\n", commands_page.TEXT, flags=re.MULTILINE)[1:]
     named = {
         title: list(dict.fromkeys(re.findall(r"^\*\*`wallet ([a-z]+)", text, re.MULTILINE)))
         for title, text in zip(sections[::2], sections[1::2], strict=True)
@@ -42,15 +36,6 @@ def test_the_panels_of_the_help_are_the_sections_of_the_page_with_their_commands
     assert {title for title, names in named.items() if not names} == about_all
     panels = {title: list(commands) for title, commands in main.PANELS.items()}
     assert list(panels.items()) == [(title, names) for title, names in named.items() if names]
-
-
-def _leaves(group: Any, *words: str) -> Iterator[tuple[str, Any]]:
-    """Every command that is no group, under its words after `wallet`."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from _leaves(command, *words, name)
-        else:
-            yield " ".join((*words, name)), command
 
 
 AUDIT = Report("prefix", {}, Differences(1), Findings(1))
@@ -79,19 +64,9 @@ PRINTED = {
 
 
 def test_every_command_prints_json_as_the_page_says_or_has_a_reason_not_to() -> None:
-    section = COMMANDS.read_text("utf-8").partition("## JSON\n")[2].partition("\n## ")[0]
-    told = {
-        name: re.findall(r"`(\w+)`", fields)
-        for names, fields in re.findall(r"^\| (`.+?`) \| (.+) \|$", section, re.MULTILINE)
-        for name in re.findall(r"`(.+?)`", names)
-    }
-    takes = {
-        name: any("--json" in option.opts for option in command.params)
-        for name, command in _leaves(get_command(main.app))
-    }
+    told, takes = commands_page.printed(), commands_page.taking_json()
     assert {name for name, takes_it in takes.items() if not takes_it} == WITHOUT_JSON
     assert set(told) == set(takes) - WITHOUT_JSON
-    lines = re.findall(r"^\| `(.+?)` \| .*\ba line\b", section, re.MULTILINE)
-    assert set(lines) == PRINT_LINES
+    assert commands_page.printing_lines() == PRINT_LINES
     for name, fields in PRINTED.items():
         assert [one for one in told[name] if one != "null"] == list(fields), name

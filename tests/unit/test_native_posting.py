@@ -66,7 +66,7 @@ def folded(
     fold = fold_on(past, pipeline, compiled=compiled)
     for batch in batches:
         fresh = [record for record in batch if record.offset >= past.next_offset]
-        out = fold.post(fresh, past.next_offset, past.recorded_ms)
+        out = fold.outputs(fresh, past.next_offset, past.recorded_ms)
         past.take(out)
         found.append(all_of(out))
     return found
@@ -139,7 +139,7 @@ def test_python_is_asked_about_first_entries_and_snapshots_only() -> None:
         return decide(record, *rest)  # type: ignore[arg-type] # as it came
 
     with patch.object(fold, "_decide", counted):
-        out = fold.post(records, 0, -1)
+        out = fold.outputs(records, 0, -1)
     assert len(out.entries) == len(records)
     assert len(out.snapshots) == len(HERE) * (3_000 // len(HERE) // 100) + len(HERE)
     assert len(asked) == len(HERE) + len(out.snapshots)
@@ -158,7 +158,7 @@ def posted(before: Balance, record: Source, pipeline: Pipeline, *, compiled: boo
     past = Memory()
     past.all_balances[before.wallet_id.encode()] = before
     fold = fold_on(past, pipeline, compiled=compiled)
-    return all_of(fold.post([record], record.offset, before.recorded_ms))
+    return all_of(fold.outputs([record], record.offset, before.recorded_ms))
 
 
 def a_record(kind: int = CREDIT, amount: int = 1, at_ms: int = START_MS + 1) -> Source:
@@ -363,7 +363,7 @@ def test_a_fold_in_python_does_nothing_that_is_compiled(monkeypatch: pytest.Monk
     fold = Fold("wallet.transactions", PARTITION, PIPELINE, codec, FIXED_IDS, past)
     assert fold._write is longs_in_python
     for batch in batches:
-        out = fold.post(batch, past.next_offset, past.recorded_ms)
+        out = fold.outputs(batch, past.next_offset, past.recorded_ms)
         past.take(out)
         found.append(all_of(out))
     assert found == expected

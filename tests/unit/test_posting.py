@@ -31,7 +31,7 @@ def folded(*records: Source) -> Outputs:
         FIXED_IDS,
         Memory(),
     )
-    return fold.post(records, 0, BEFORE_TIME)
+    return fold.outputs(records, 0, BEFORE_TIME)
 
 
 def source(value: bytes | None, key: bytes | None = KEY, headers: Headers = (), offset: int = 0) -> Source:
@@ -248,7 +248,7 @@ def test_schema_ids_may_be_any_that_a_registry_gives(first: int, compiled: bool)
     pipeline = replace(PIPELINE, snapshot_every=1, transaction_schema_id=first)
     fold = Fold("wallet.transactions", PARTITION, pipeline, codec, ids, Memory())
     body = encode_transaction(GOOD)
-    out = fold.post([source(frame(first) + body), source(FRAME + body, offset=1)], 0, BEFORE_TIME)
+    out = fold.outputs([source(frame(first) + body), source(FRAME + body, offset=1)], 0, BEFORE_TIME)
     assert [reason_of(one) for one in out.rejections] == [Reason.UNDECODABLE]
     written = [out.entries, fold.balance_records(out), out.snapshots]
     assert [(one.value or b"")[:5] for (one,) in written] == [frame(schema_id) for schema_id in ids[1:]]

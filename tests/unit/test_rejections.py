@@ -80,6 +80,22 @@ def test_the_newest_record_is_looked_for_in_windows_that_end_at_the_partitions_b
     assert [*tail_starts(7, 7)] == []
 
 
+def test_nothing_before_the_newest_record_is_judged_unless_all_are_compared() -> None:
+    judged: list[int] = []
+
+    def judge(at: int) -> int:
+        judged.append(at)
+        return at
+
+    def read(start: int) -> list[list[int]]:
+        return [[*range(start, 16)]]
+
+    assert newest(0, 16, read, judge) == 15
+    assert judged == [15]
+    assert newest(0, 16, read, judge, max) == 15
+    assert judged[1:] == [*range(15, -1, -1)]
+
+
 def test_the_newest_is_what_is_told_of_the_last_record_that_tells_anything() -> None:
     asked: list[int] = []
 

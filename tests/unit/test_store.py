@@ -21,7 +21,7 @@ from rocksdict import Options, Rdict
 from config.errors import Refused, Stopped
 from schemas.native.balances import encode_balance
 from schemas.records import Balance
-from streams.agreement import Told, agree, agree_on
+from streams.agreement import Held, agree, agree_on
 from streams.batch import posted_id
 from streams.endings import Interrupted
 from streams.store import Cursor, Identity, PartitionStore, StoreAhead, StoreMemory
@@ -329,7 +329,7 @@ def test_what_was_set_aside_counts_once_both_topics_tell_it_whatever_stretches_i
         assert store.balances({b"a", b"b"}) == {}
     with opened(tmp_path / "store") as store:
         difference = agree(store, everything_unseen=False)
-        assert difference == Told(b"a", encode_balance(first), encode_balance(second))
+        assert difference == Held(b"a", encode_balance(first), encode_balance(second))
         store.set_aside(told(second, balance(b"b")), {}, {}, Cursor(3, 2, 12, 0))
         assert agree(store, everything_unseen=False) is None
         assert store.balances({b"a", b"b"}) == {b"a": second, b"b": balance(b"b")}
@@ -348,7 +348,7 @@ def test_thousands_of_wallets_are_compared_and_one_that_differs_is_found_whereve
         with opened(tmp_path / str(lacking)) as store:
             store.set_aside(told(*many), told(*many[:lacking], *many[lacking + 1 :]), {}, Cursor(1, 1, 11, 0))
             wallet = many[lacking].wallet_id.encode()
-            assert agree(store, everything_unseen=False) == Told(wallet, encode_balance(many[lacking]), None)
+            assert agree(store, everything_unseen=False) == Held(wallet, encode_balance(many[lacking]), None)
             store.set_aside({}, told(many[lacking]), {}, Cursor(1, 1, 11, 0))
             assert agree(store, everything_unseen=False) is None
             assert len(store.balances({one.wallet_id.encode() for one in many})) == len(many)
@@ -392,7 +392,7 @@ def test_a_copy_takes_over_what_both_topics_tell_alike_by_now_and_nothing_else(t
             *(one.wallet_id.encode() for one in many[20:]),
         ]
         assert store.cursor == Cursor(1, 1, 12, 0)
-        assert agree(store, everything_unseen=False) == Told(
+        assert agree(store, everything_unseen=False) == Held(
             newer.wallet_id.encode(), encode_balance(newer), encode_balance(many[3])
         )
 
