@@ -56,7 +56,6 @@ def folded(pipeline: Pipeline, *steps: Transaction | tuple[Transaction, int]) ->
         (ALLOW, [credit(1), credit(2)], ["1: 100 +0", "2: 200 +0"]),
         (ALLOW, [credit(1), credit(1)], ["1: 100 +0", "DUPLICATE"]),
         (ALLOW, [credit(1), credit(1, 101)], ["1: 100 +0", "CONFLICT"]),
-        (ALLOW, [credit(1), credit(1, wallet_id="wallet-2")], ["1: 100 +0", "1: 100 +0"]),
         (ALLOW, [credit(1), credit(2, currency="USD")], ["1: 100 +0", "CURRENCY_MISMATCH"]),
         (ALLOW, [credit(1), credit(1, currency="USD")], ["1: 100 +0", "CONFLICT"]),
         (ALLOW, [credit(1, 2**63 - 1), credit(2, 1)], [f"1: {2**63 - 1} +0", "OVERFLOW"]),
@@ -64,6 +63,16 @@ def folded(pipeline: Pipeline, *steps: Transaction | tuple[Transaction, int]) ->
         (REJECT, [credit(1, type=DEBIT)], ["INSUFFICIENT_FUNDS"]),
         (REJECT, [credit(1), credit(2, type=DEBIT)], ["1: 100 +0", "2: 0 +0"]),
         (REJECT, [credit(1), credit(2, 101, type=DEBIT)], ["1: 100 +0", "INSUFFICIENT_FUNDS"]),
+        # an id that was rejected may still be posted
+        (REJECT, [credit(1, type=DEBIT), credit(1)], ["INSUFFICIENT_FUNDS", "1: 100 +0"]),
+        # what opens a wallet and fixes its currency is the first that is accepted
+        (
+            REJECT,
+            [credit(1, type=DEBIT, currency="USD"), credit(2), credit(3, currency="USD")],
+            ["INSUFFICIENT_FUNDS", "1: 100 +0", "CURRENCY_MISMATCH"],
+        ),
+        # the legs of a transfer share an id
+        (ALLOW, [credit(1), credit(1, wallet_id="wallet-2")], ["1: 100 +0", "1: 100 +0"]),
         (
             ALLOW,
             [credit(1, metadata=(("a", "1"), ("b", "2"))), credit(1, metadata=(("b", "2"), ("a", "1")))],
