@@ -149,6 +149,11 @@ def in_topic(
     return do
 
 
+def replaced(topic: str, **fields: Any) -> Callable[[Pipe], None]:
+    """Give a record of a topic other fields."""
+    return in_topic(topic, lambda one: one._replace(**fields))
+
+
 def again(topic: str, behind: int = 1) -> Callable[[Pipe], None]:
     """A record comes once more."""
 
@@ -308,224 +313,120 @@ def plus(number: int) -> Callable[[int], int]:
     return lambda before: before + number
 
 
-_LEDGER, _REJECTIONS = "ledger", "rejections"
-CHANGES = (
-    Change("an amount", an_entry(amount=plus(1)), "fidelity", _LEDGER, "altered"),
-    Change(
-        "an amount, its hash with it", an_entry(amount=plus(1), relink=True), "fidelity", _LEDGER, "altered"
-    ),
-    Change("a credit becomes a debit", an_entry(type=lambda one: 1 - one), "fidelity", _LEDGER, "altered"),
-    Change("an occurred_at", an_entry(occurred_us=plus(1)), "fidelity", _LEDGER, "altered"),
-    Change("a group", an_entry(group_id=lambda _: "other"), "fidelity", _LEDGER, "altered"),
-    Change("metadata", an_entry(metadata=lambda _: (("k", "v"),)), "fidelity", _LEDGER, "altered"),
-    Change(
-        "a transaction's id",
-        an_entry(transaction_id=lambda one: one[:-1] + ("0" if one[-1] != "0" else "1")),
-        "fidelity",
-        _LEDGER,
-        "altered",
-    ),
-    Change("a balance", an_entry(balance=plus(1)), "arithmetic", _LEDGER, "altered"),
-    Change(
-        "a balance, its hash with it",
-        an_entry(balance=plus(1), relink=True),
-        "arithmetic",
-        _LEDGER,
-        "altered",
-    ),
-    Change("a sequence", an_entry(sequence=plus(1)), "arithmetic", _LEDGER, "altered"),
-    Change("a recorded_at", an_entry(recorded_ms=plus(1)), "arithmetic", _LEDGER, "altered"),
-    Change("a source partition", an_entry(source_partition=plus(1)), "arithmetic", _LEDGER, "altered"),
-    Change("a source offset", an_entry(source_offset=plus(1)), "conservation", _LEDGER, "missing"),
-    Change(
-        "a hash",
-        in_topic(_LEDGER, lambda one: one._replace(value=bit(one.value, -1))),
-        "chain",
-        _LEDGER,
-        "altered",
-    ),
-    Change(
-        "an entry's key",
-        in_topic(_LEDGER, lambda one: one._replace(key=b"x")),
-        "fidelity",
-        _LEDGER,
-        "altered",
-    ),
-    Change(
-        "an entry's time",
-        in_topic(_LEDGER, lambda one: one._replace(timestamp_ms=one.timestamp_ms + 1)),
-        "fidelity",
-        _LEDGER,
-        "altered",
-    ),
-    Change(
-        "an entry's headers",
-        in_topic(_LEDGER, lambda one: one._replace(headers=[("a", b"b")])),
-        "fidelity",
-        _LEDGER,
-        "altered",
-    ),
-    Change(
-        "an entry's schema id",
-        in_topic(_LEDGER, lambda one: one._replace(value=bit(one.value, 4))),
-        "fidelity",
-        _LEDGER,
-        "altered",
-    ),
-    Change(
-        "bytes that are no Avro",
-        in_topic(_LEDGER, lambda one: one._replace(value=b"\0\0\0\0\2nothing")),
-        "conservation",
-        _LEDGER,
-        "extra",
-    ),
-    Change(
-        "an entry without a value",
-        in_topic(_LEDGER, lambda one: one._replace(value=None)),
-        "conservation",
-        _LEDGER,
-        "extra",
-    ),
-    Change("an entry is gone", an_entry_is_gone, "conservation", _LEDGER, "missing"),
-    Change(
-        "an entry is gone, the chain made anew",
-        an_entry_is_gone_and_the_chain_made_anew,
-        "conservation",
-        _LEDGER,
-        "missing",
-    ),
-    Change(
-        "the last entry is gone", in_topic(_LEDGER, lambda _: None, 1.0), "conservation", _LEDGER, "missing"
-    ),
-    Change("an entry is put in, the chain made anew", an_entry_is_put_in, "conservation", _LEDGER, "extra"),
-    Change("an entry comes twice", again(_LEDGER), "conservation", _LEDGER, "extra"),
-    Change("an entry comes again, much later", again(_LEDGER, 100), "conservation", _LEDGER, "extra"),
-    Change("two entries are swapped", swapped(_LEDGER), "conservation", _LEDGER, "out of order"),
-    Change(
-        "a currency is changed with all hashes",
-        a_currency_is_changed_with_all_hashes,
-        "fidelity",
-        _LEDGER,
-        "altered",
-    ),
-    *(
-        Change(
-            f"accepted, though {reason}",
-            accepted_though(reason),
-            "identity" if reason in {Reason.DUPLICATE, Reason.CONFLICT} else "refusals",
-            _LEDGER,
-            "extra",
-        )
-        for reason in Reason
-    ),
-    *(
-        Change(
-            f"rejected as {reason}, though good",
-            rejected_though_good(reason),
-            "identity" if reason in {Reason.DUPLICATE, Reason.CONFLICT} else "refusals",
-            _REJECTIONS,
-            "altered",
-        )
-        for reason in Reason
-    ),
-    Change(
-        "a DUPLICATE is called CONFLICT",
-        for_another_reason(Reason.CONFLICT, Reason.DUPLICATE),
-        "identity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a CONFLICT is called DUPLICATE",
-        for_another_reason(Reason.DUPLICATE, Reason.CONFLICT),
-        "identity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a DUPLICATE is called OVERFLOW",
-        for_another_reason(Reason.OVERFLOW, Reason.DUPLICATE),
-        "identity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a CURRENCY_MISMATCH is called INSUFFICIENT_FUNDS",
-        for_another_reason(Reason.INSUFFICIENT_FUNDS, Reason.CURRENCY_MISMATCH),
-        "refusals",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "an INVALID is called UNDECODABLE",
-        for_another_reason(Reason.UNDECODABLE, Reason.INVALID),
-        "refusals",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a reason that there is not",
-        with_header("rejection.reason", b"BECAUSE"),
-        "fidelity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a rejection's topic", with_header("rejection.topic", b"other"), "fidelity", _REJECTIONS, "altered"
-    ),
-    Change(
-        "a rejection's partition",
-        with_header("rejection.partition", b"7"),
-        "fidelity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change("a rejection's time", with_header("rejection.at", b"7"), "fidelity", _REJECTIONS, "altered"),
-    Change(
-        "a detail that is no text",
-        with_header("rejection.detail", b"\xff"),
-        "fidelity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a rejection's value",
-        in_topic(_REJECTIONS, lambda one: one._replace(value=(one.value or b"") + b"!")),
-        "fidelity",
-        _REJECTIONS,
-        "altered",
-    ),
-    Change(
-        "a rejection without headers",
-        in_topic(_REJECTIONS, lambda one: one._replace(headers=[])),
-        "conservation",
-        _REJECTIONS,
-        "extra",
-    ),
-    Change(
-        "a rejection is gone", in_topic(_REJECTIONS, lambda _: None), "conservation", _REJECTIONS, "missing"
-    ),
-    Change("a rejection comes twice", again(_REJECTIONS), "conservation", _REJECTIONS, "extra"),
-    Change("two rejections are swapped", swapped(_REJECTIONS), "conservation", _REJECTIONS, "out of order"),
-    Change("a snapshot's balance", snapshot(balance=plus(1)), "derived", "snapshots", "altered"),
-    Change("a snapshot's hash", snapshot(hash=lambda one: bit(one, 0)), "derived", "snapshots", "altered"),
-    Change("a snapshot's reason", snapshot(reason=lambda one: 1 - one), "derived", "snapshots", "missing"),
-    Change("a snapshot is gone", in_topic("snapshots", lambda _: None), "derived", "snapshots", "missing"),
-    Change("a snapshot too many", again("snapshots"), "derived", "snapshots", "extra"),
-    Change("two snapshots are swapped", swapped("snapshots"), "derived", "snapshots", "out of order"),
-    Change("a balance's amount", balance(balance=plus(1)), "derived", "balances", "altered"),
-    Change("a balance's sequence", balance(sequence=plus(1)), "derived", "balances", "altered"),
-    Change("a balance of no entry", balance(source_offset=plus(1)), "derived", "balances", "extra"),
-    Change("a balance comes again", again("balances", 50), "derived", "balances", "out of order"),
-    Change(
-        "a balance that is none",
-        in_topic("balances", lambda one: one._replace(value=b"")),
-        "derived",
-        "balances",
-        "extra",
-    ),
-    Change("the newest balance is gone", the_newest_balance_is_gone, "derived", "balances", "missing"),
-)
+_LEDGER, _REJECTIONS, _SNAPSHOTS, _BALANCES = "ledger", "rejections", "snapshots", "balances"
+
+
+def _by_identity(*, identity: bool) -> list[Reason]:
+    """The reasons that an audit of the ids tells, or the others."""
+    return [one for one in Reason if (one in {Reason.DUPLICATE, Reason.CONFLICT}) == identity]
+
+
+def _accepted(*, identity: bool) -> dict[str, Callable[[Pipe], None]]:
+    return {f"accepted, though {one}": accepted_though(one) for one in _by_identity(identity=identity)}
+
+
+def _rejected(*, identity: bool) -> dict[str, Callable[[Pipe], None]]:
+    return {
+        f"rejected as {one}, though good": rejected_though_good(one)
+        for one in _by_identity(identity=identity)
+    }
+
+
+#: What is done to the topics, under what of it must be told.
+_DONE: dict[tuple[str, str, str], dict[str, Callable[[Pipe], None]]] = {
+    ("fidelity", _LEDGER, "altered"): {
+        "an amount": an_entry(amount=plus(1)),
+        "an amount, its hash with it": an_entry(amount=plus(1), relink=True),
+        "a credit becomes a debit": an_entry(type=lambda one: 1 - one),
+        "an occurred_at": an_entry(occurred_us=plus(1)),
+        "a group": an_entry(group_id=lambda _: "other"),
+        "metadata": an_entry(metadata=lambda _: (("k", "v"),)),
+        "a transaction's id": an_entry(
+            transaction_id=lambda one: one[:-1] + ("1" if one[-1] == "0" else "0")
+        ),
+        "an entry's key": replaced(_LEDGER, key=b"x"),
+        "an entry's time": in_topic(_LEDGER, lambda one: one._replace(timestamp_ms=one.timestamp_ms + 1)),
+        "an entry's headers": replaced(_LEDGER, headers=[("a", b"b")]),
+        "an entry's schema id": in_topic(_LEDGER, lambda one: one._replace(value=bit(one.value, 4))),
+        "a currency is changed with all hashes": a_currency_is_changed_with_all_hashes,
+    },
+    ("arithmetic", _LEDGER, "altered"): {
+        "a balance": an_entry(balance=plus(1)),
+        "a balance, its hash with it": an_entry(balance=plus(1), relink=True),
+        "a sequence": an_entry(sequence=plus(1)),
+        "a recorded_at": an_entry(recorded_ms=plus(1)),
+        "a source partition": an_entry(source_partition=plus(1)),
+    },
+    ("chain", _LEDGER, "altered"): {
+        "a hash": in_topic(_LEDGER, lambda one: one._replace(value=bit(one.value, -1))),
+    },
+    ("conservation", _LEDGER, "missing"): {
+        "a source offset": an_entry(source_offset=plus(1)),
+        "an entry is gone": an_entry_is_gone,
+        "an entry is gone, the chain made anew": an_entry_is_gone_and_the_chain_made_anew,
+        "the last entry is gone": in_topic(_LEDGER, lambda _: None, 1.0),
+    },
+    ("conservation", _LEDGER, "extra"): {
+        "bytes that are no Avro": replaced(_LEDGER, value=b"\0\0\0\0\2nothing"),
+        "an entry without a value": replaced(_LEDGER, value=None),
+        "an entry is put in, the chain made anew": an_entry_is_put_in,
+        "an entry comes twice": again(_LEDGER),
+        "an entry comes again, much later": again(_LEDGER, 100),
+    },
+    ("conservation", _LEDGER, "out of order"): {"two entries are swapped": swapped(_LEDGER)},
+    ("refusals", _LEDGER, "extra"): _accepted(identity=False),
+    ("identity", _LEDGER, "extra"): _accepted(identity=True),
+    ("refusals", _REJECTIONS, "altered"): {
+        **_rejected(identity=False),
+        "a CURRENCY_MISMATCH is called INSUFFICIENT_FUNDS": for_another_reason(
+            Reason.INSUFFICIENT_FUNDS, Reason.CURRENCY_MISMATCH
+        ),
+        "an INVALID is called UNDECODABLE": for_another_reason(Reason.UNDECODABLE, Reason.INVALID),
+    },
+    ("identity", _REJECTIONS, "altered"): {
+        **_rejected(identity=True),
+        "a DUPLICATE is called CONFLICT": for_another_reason(Reason.CONFLICT, Reason.DUPLICATE),
+        "a CONFLICT is called DUPLICATE": for_another_reason(Reason.DUPLICATE, Reason.CONFLICT),
+        "a DUPLICATE is called OVERFLOW": for_another_reason(Reason.OVERFLOW, Reason.DUPLICATE),
+    },
+    ("fidelity", _REJECTIONS, "altered"): {
+        "a reason that there is not": with_header("rejection.reason", b"BECAUSE"),
+        "a rejection's topic": with_header("rejection.topic", b"other"),
+        "a rejection's partition": with_header("rejection.partition", b"7"),
+        "a rejection's time": with_header("rejection.at", b"7"),
+        "a detail that is no text": with_header("rejection.detail", b"\xff"),
+        "a rejection's value": in_topic(
+            _REJECTIONS, lambda one: one._replace(value=(one.value or b"") + b"!")
+        ),
+    },
+    ("conservation", _REJECTIONS, "extra"): {
+        "a rejection without headers": replaced(_REJECTIONS, headers=[]),
+        "a rejection comes twice": again(_REJECTIONS),
+    },
+    ("conservation", _REJECTIONS, "missing"): {"a rejection is gone": in_topic(_REJECTIONS, lambda _: None)},
+    ("conservation", _REJECTIONS, "out of order"): {"two rejections are swapped": swapped(_REJECTIONS)},
+    ("derived", _SNAPSHOTS, "altered"): {
+        "a snapshot's balance": snapshot(balance=plus(1)),
+        "a snapshot's hash": snapshot(hash=lambda one: bit(one, 0)),
+    },
+    ("derived", _SNAPSHOTS, "missing"): {
+        "a snapshot's reason": snapshot(reason=lambda one: 1 - one),
+        "a snapshot is gone": in_topic(_SNAPSHOTS, lambda _: None),
+    },
+    ("derived", _SNAPSHOTS, "extra"): {"a snapshot too many": again(_SNAPSHOTS)},
+    ("derived", _SNAPSHOTS, "out of order"): {"two snapshots are swapped": swapped(_SNAPSHOTS)},
+    ("derived", _BALANCES, "altered"): {
+        "a balance's amount": balance(balance=plus(1)),
+        "a balance's sequence": balance(sequence=plus(1)),
+    },
+    ("derived", _BALANCES, "extra"): {
+        "a balance of no entry": balance(source_offset=plus(1)),
+        "a balance that is none": replaced(_BALANCES, value=b""),
+    },
+    ("derived", _BALANCES, "out of order"): {"a balance comes again": again(_BALANCES, 50)},
+    ("derived", _BALANCES, "missing"): {"the newest balance is gone": the_newest_balance_is_gone},
+}
+CHANGES = [Change(name, do, *told) for told, done in _DONE.items() for name, do in done.items()]
 
 
 class Rule(NamedTuple):
@@ -536,133 +437,83 @@ class Rule(NamedTuple):
     check: str
 
 
-RULES = (
-    Rule(
-        "DUPLICATE and CONFLICT are exchanged",
-        Edit(wallet.apply, "known.content == order.content", "known.content != order.content"),
-        "identity",
-    ),
-    Rule("ids are not looked at", Edit(wallet.apply, "if known is not None and", "if None and"), "identity"),
-    Rule(
-        "ids are forgotten a moment too early",
-        Edit(
-            wallet._forgotten,
-            "recorded_ms - known.recorded_ms > policy.id_window_ms",
-            "recorded_ms - known.recorded_ms > policy.id_window_ms // 2",
+#: What is changed in the worker's code, under the check that must tell.
+_CHANGED: dict[str, dict[str, Edit]] = {
+    "identity": {
+        "DUPLICATE and CONFLICT are exchanged": Edit(
+            wallet.apply, "known.content == order.content", "known.content != order.content"
         ),
-        "identity",
-    ),
-    Rule(
-        "ids are not remembered",
-        Edit(Fold._decide, "out.new_ids[posted] = _new(Known, (order[6], recorded_ms))", "pass"),
-        "identity",
-    ),
-    Rule(
-        "currencies are not looked at",
-        Edit(wallet.apply, "if balance.currency != order.currency:", "if None:"),
-        "refusals",
-    ),
-    Rule(
-        "an overflow is seen too early",
-        Edit(wallet.apply, "<= after <= LARGEST:", "<= after <= LARGEST // 2**40:"),
-        "refusals",
-    ),
-    Rule(
-        "an overflow is called INSUFFICIENT_FUNDS",
-        Edit(wallet.apply, "Reason.OVERFLOW", "Reason.INSUFFICIENT_FUNDS"),
-        "refusals",
-    ),
-    Rule(
-        "funds are not looked at",
-        Edit(wallet.apply, "not policy.overdraft_allowed", "policy.overdraft_allowed"),
-        "refusals",
-    ),
-    Rule(
-        "a debit may not empty a wallet",
-        Edit(wallet.apply, "after < 0 and", "after < 10**9 and"),
-        "refusals",
-    ),
-    Rule(
-        "a small debt is allowed",
-        Edit(wallet.apply, "after < 0 and", "after < -(10**9) and"),
-        "refusals",
-    ),
-    Rule(
-        "credits are debits",
-        Edit(
-            wallet.apply,
-            "if is_credit else before - order.amount",
-            "if not is_credit else before - order.amount",
+        "ids are not looked at": Edit(wallet.apply, "if known is not None and", "if None and"),
+        "ids are forgotten a moment too early": Edit(
+            wallet._forgotten, "> policy.id_window_ms", "> policy.id_window_ms // 2"
         ),
-        "arithmetic",
-    ),
-    Rule(
-        "sequences have holes", Edit(wallet.apply, "sequence + 1, after", "sequence + 2, after"), "arithmetic"
-    ),
-    Rule(
-        "times go back",
-        Edit(Fold._decide, "recorded_ms = max(out.recorded_ms, record[1])", "recorded_ms = record[1]"),
-        "arithmetic",
-    ),
-    Rule(
-        "every entry begins a chain",
-        Edit(Fold._enter, "chain(before[7], entry)", "chain(FIRST_PREVIOUS_HASH, entry)"),
-        "chain",
-    ),
-    Rule(
-        "keys are not looked at", Edit(Fold._read_carefully, "record.key != order.wallet", "None"), "refusals"
-    ),
-    Rule("partitions are not looked at", Edit(Fold._decide, "!= self.partition", "is None"), "refusals"),
-    Rule(
-        "sizes are not looked at",
-        Edit(Fold._read_carefully, "if sizes.exceed(self.max_record_bytes):", "if None:"),
-        "refusals",
-    ),
-    Rule(
-        "the bytes of what is too large are kept",
-        Edit(Fold._rejection, "if rejected.reason is Reason.TOO_LARGE:", "if None:"),
-        "fidelity",
-    ),
-    Rule(
-        "a rejection's headers are left out",
-        Edit(Fold._rejection, "[*record.headers, *why]", "[*why]"),
-        "fidelity",
-    ),
-    Rule(
-        "a rejection has the next one's offset",
-        Edit(Fold._rejection, 'b"%d" % record.offset', 'b"%d" % (record.offset + 2)'),
-        "conservation",
-    ),
-    Rule(
-        "INTERVAL is an entry late",
-        Edit(
+        "ids are not remembered": Edit(
+            Fold._decide, "out.new_ids[posted] = _new(Known, (order[6], recorded_ms))", "pass"
+        ),
+    },
+    "refusals": {
+        "currencies are not looked at": Edit(
+            wallet.apply, "if balance.currency != order.currency:", "if None:"
+        ),
+        "an overflow is seen too early": Edit(
+            wallet.apply, "<= after <= LARGEST:", "<= after <= LARGEST // 2**40:"
+        ),
+        "an overflow is called INSUFFICIENT_FUNDS": Edit(
+            wallet.apply, "Reason.OVERFLOW", "Reason.INSUFFICIENT_FUNDS"
+        ),
+        "funds are not looked at": Edit(
+            wallet.apply, "not policy.overdraft_allowed", "policy.overdraft_allowed"
+        ),
+        "a debit may not empty a wallet": Edit(wallet.apply, "after < 0 and", "after < 10**9 and"),
+        "a small debt is allowed": Edit(wallet.apply, "after < 0 and", "after < -(10**9) and"),
+        "keys are not looked at": Edit(Fold._read_carefully, "record.key != order.wallet", "None"),
+        "partitions are not looked at": Edit(Fold._decide, "!= self.partition", "is None"),
+        "sizes are not looked at": Edit(
+            Fold._read_carefully, "if sizes.exceed(self.max_record_bytes):", "if None:"
+        ),
+    },
+    "arithmetic": {
+        "credits are debits": Edit(
+            wallet.apply, "if is_credit else before -", "if not is_credit else before -"
+        ),
+        "sequences have holes": Edit(wallet.apply, "sequence + 1, after", "sequence + 2, after"),
+        "times go back": Edit(
+            Fold._decide, "recorded_ms = max(out.recorded_ms, record[1])", "recorded_ms = record[1]"
+        ),
+        "balances are those before": Edit(
+            Fold._decide, "before, record[0], out)", "before, record[0], out)._replace(balance=7)"
+        ),
+    },
+    "chain": {
+        "every entry begins a chain": Edit(
+            Fold._enter, "chain(before[7], entry)", "chain(FIRST_PREVIOUS_HASH, entry)"
+        ),
+    },
+    "fidelity": {
+        "the bytes of what is too large are kept": Edit(
+            Fold._rejection, "if rejected.reason is Reason.TOO_LARGE:", "if None:"
+        ),
+        "a rejection's headers are left out": Edit(Fold._rejection, "[*record.headers, *why]", "[*why]"),
+    },
+    "conservation": {
+        "a rejection has the next one's offset": Edit(
+            Fold._rejection, 'b"%d" % record.offset', 'b"%d" % (record.offset + 2)'
+        ),
+    },
+    "derived": {
+        "INTERVAL is an entry late": Edit(
             wallet.snapshots,
             "if after.sequence % policy.snapshot_every == 0:",
             "if after.sequence % policy.snapshot_every == 1:",
         ),
-        "derived",
-    ),
-    Rule(
-        "PERIOD comes beside an INTERVAL",
-        Edit(wallet.snapshots, "and before.sequence % policy.snapshot_every", "and True"),
-        "derived",
-    ),
-    Rule(
-        "PERIOD comes with every entry",
-        Edit(
+        "PERIOD comes beside an INTERVAL": Edit(
+            wallet.snapshots, "and before.sequence % policy.snapshot_every", "and True"
+        ),
+        "PERIOD comes with every entry": Edit(
             wallet.snapshots, "after.recorded_ms // DAY_MS > before", "after.recorded_ms // DAY_MS >= before"
         ),
-        "derived",
-    ),
-    Rule(
-        "balances are those before",
-        Edit(
-            Fold._decide,
-            "out.balances[wallet] = self._enter(order, outcome, before, record[0], out)",
-            "out.balances[wallet] = self._enter(order, outcome, before, record[0], out)._replace(balance=7)",
-        ),
-        "arithmetic",
-    ),
-)
+    },
+}
+RULES = [Rule(name, edit, check) for check, edits in _CHANGED.items() for name, edit in edits.items()]
 
 IN_PYTHON = TransactionCodec(FIXED_IDS.transaction, lambda *_: None, compiled=False)

@@ -1,4 +1,4 @@
-"""The command line within the test's own process."""
+"""How hard properties are tried here, and the command line within the test's own process."""
 
 import os
 import sys
@@ -6,10 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import pytest
 
 from config import logs
+from config.settings import settings
 from operations.main import main
+from tests.effort import examples
+
+# What a test gets from a fixture (a folder, a command line) its examples may share.
+hypothesis.settings.register_profile(
+    "unit",
+    hypothesis.settings.get_profile("any machine"),
+    max_examples=examples(50),
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.function_scoped_fixture,
+    ],
+)
+hypothesis.settings.load_profile("unit")
 
 #: Nobody answers there, and nobody is waited for.
 QUICK = {
@@ -40,6 +55,7 @@ def wallet_here(
     monkeypatch.setattr(logs, "configure", lambda *_: None)
 
     def run(*arguments: str) -> Told:
+        settings.cache_clear()  # those of the command before
         monkeypatch.setattr(sys, "argv", ["wallet", *arguments])
         with pytest.raises(SystemExit) as ended:
             main()

@@ -16,24 +16,9 @@ from streams.absorb import _PLAIN, absorb
 from streams.batch import posted_id
 from streams.store import Cursor, PartitionStore
 from streams.wallet import Known
+from tests.unit.transactions import transactions
 from topics.names import Topics
 
-NAMES = st.one_of(
-    st.sampled_from(["w", "w" * 63, "w" * 64, "w" * 128, "~ ~", "é", " "]),
-    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128),
-)
-METADATA = st.dictionaries(NAMES, NAMES, max_size=40).map(lambda given: tuple(given.items()))
-TRANSACTIONS = st.builds(
-    Transaction,
-    transaction_id=st.uuids().map(str),
-    wallet_id=NAMES,
-    type=st.sampled_from([0, 1]),
-    amount=st.integers(1, 2**63 - 1),
-    currency=st.sampled_from(["EUR", "HHH"]),
-    occurred_us=st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
-    group_id=st.none() | NAMES,
-    metadata=METADATA,
-)
 LONGS = st.integers(0, 2**63 - 1)
 
 
@@ -64,7 +49,7 @@ def absorbed(*messages: "Message[bytes, bytes]") -> Written:
 
 
 @given(
-    TRANSACTIONS,
+    transactions,
     LONGS,
     st.integers(-(2**63), 2**63 - 1),
     LONGS,

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from config.errors import ConfigurationError
 from operations.cli.arguments import month_of
 from schemas.codec import decode_entry, encode_entry, encode_transaction, frame
-from schemas.records import CREDIT, DEBIT, Transaction
+from schemas.records import DEBIT
 from sinks.archive.entries import hashes, signed_sum, source_offset
 from sinks.archive.seals import NO_SEAL, Content, Month, Range, Seal, covered, faults, seal_of
+from tests.unit.transactions import transactions
 
 LARGEST = 2**63 - 1
 AT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -100,20 +101,6 @@ def test_the_last_moment_of_a_month_is_followed_by_the_next_months_first() -> No
 def test_a_month_that_is_none_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is not a month: write 2026-08"):
         month_of("--month", text)
-
-
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128)
-transactions = st.builds(
-    Transaction,
-    transaction_id=st.just("00000000-0000-4000-8000-000000000001"),
-    wallet_id=texts,
-    type=st.sampled_from([CREDIT, DEBIT]),
-    amount=st.one_of(st.integers(1, 300), st.integers(1, LARGEST)),
-    currency=st.just("EUR"),
-    occurred_us=st.integers(-(10**15), 10**15),
-    group_id=st.none() | texts,
-    metadata=st.just(()) | st.just((("note", "x"),)),
-)
 
 
 @st.composite

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
@@ -47,9 +47,7 @@ COMMANDS = [
 @example(argument="M\udcfcller")
 @example(argument="9999-12-31T23:59:59Z")
 @given(argument=ARGUMENTS)
-@settings(
-    deadline=None, max_examples=examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(6))
 def test_an_argument_of_any_kind_ends_in_an_exit_code_and_one_line(
     command: str, argument: str, wallet_here: Callable[..., Told]
 ) -> None:

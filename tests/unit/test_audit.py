@@ -18,7 +18,7 @@ from audit.columns import Cursor, Packed, is_wallet_id, transactions
 from audit.columns import sources as sources_of
 from audit.contract import Contract, Reason, is_valid
 from audit.foreign import Writer
-from audit.partition import PartitionAudit, Span
+from audit.partition import PartitionAudit, Span, Stretch
 from audit.report import Differences, Findings
 from audit.samples import Samples
 from config.pipeline import Pipeline
@@ -81,6 +81,7 @@ def test_what_a_worker_made_of_nasty_input_is_clean(
     assert covered.records == len(came) == covered.entries + covered.rejections
 
 
+@settings(max_examples=examples(25))
 @given(pipelines, anything(), st.integers(1, 5))
 def test_what_a_worker_made_of_anything_is_clean(pipeline: Pipeline, came: Records, stretch: int) -> None:
     differences, _, covered = piped(pipeline, came).audit(stretch=stretch)
@@ -88,6 +89,7 @@ def test_what_a_worker_made_of_anything_is_clean(pipeline: Pipeline, came: Recor
     assert covered.conserved
 
 
+@settings(max_examples=examples(25))
 @given(pipelines, inputs(), st.integers(1, 30), st.randoms(use_true_random=False))
 def test_a_bit_that_is_flipped_anywhere_is_found(
     pipeline: Pipeline, came: Records, stretch: int, chosen: random.Random
@@ -171,6 +173,7 @@ def test_a_source_is_read_back_from_the_hash(source: int, before: bytes) -> None
     assert sources_of([value])[0] == source
 
 
+@settings(max_examples=examples(25))
 @given(
     pipelines, inputs(), st.integers(1, 6), st.sampled_from(["ledger", "rejections", "snapshots"]), st.data()
 )
@@ -285,9 +288,12 @@ def test_an_audit_goes_on_from_where_one_ended_and_finds_what_came_since(
 
 def test_samples_of_busy_wallets_stay_within_their_bound() -> None:
     samples = Samples()
-    pipe = piped(PIPELINE, sources(30_000))
-    for partition in range(12):
-        pipe.audit(watch=lambda one, at=partition: samples.add(one.judged, one.wallets, at))  # type: ignore[misc]
+
+    def judged(one: Stretch) -> None:
+        for partition in range(12):
+            samples.add(one.judged, one.wallets, partition)
+
+    piped(PIPELINE, sources(30_000)).audit(watch=judged)
     assert sum(len(one.steps) for one in samples.histories.values()) <= 20_000
     assert samples.chosen()
 

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,24 @@ import pytest
 
 from config.errors import ConfigurationError
 from operations.sending.files import source
-from operations.sending.files import source as text
 from operations.sending.files.file import File, Form, contents, found
 from operations.sending.files.shape import BadLine
+from operations.sending.generator import Mix, records
 from operations.sending.importing.lines import RECORDED
-from operations.sending.lines import TRANSACTION, to_transaction
-from schemas.records import Transaction
+from operations.sending.lines import TRANSACTION, to_json, to_transaction
+from schemas.records import DEBIT, Transaction
 
 NAMES = "transaction_id,wallet_id,type,amount,currency,occurred_at"
 ID = "00000000-0000-4000-8000-00000000000"
 #: Always the same bytes.
 gzipped = partial(gzip.compress, mtime=0)
+AT = "2026-03-02T08:00:00Z"
 #: Two good rows.
-ROWS = [f"{ID}{n},Zürich,CREDIT,{n}00,EUR,2026-03-02T08:00:00Z" for n in (1, 2)]
+ROWS = [f"{ID}{n},Zürich,CREDIT,{n}00,EUR,{AT}" for n in (1, 2)]
 CSV = "\n".join([NAMES, *ROWS, ""])
 OBJECTS = [dict(zip(NAMES.split(","), row.split(","), strict=True)) for row in ROWS]
-JSONL = "".join(f"{json.dumps(row)}\n" for row in OBJECTS)
+LINE, OTHER_LINE = map(json.dumps, OBJECTS)
+JSONL = f"{LINE}\n{OTHER_LINE}\n"
 
 
 def transactions(file: File) -> list[Transaction | str]:
@@ -82,6 +85,19 @@ Read = Callable[..., list[Any]]
 def test_a_csv_that_is_written_otherwise_is_the_same(content: str | bytes, read: Read) -> None:
     assert read(content) == read(CSV)
     assert [(one.wallet_id, one.amount) for one in read(content)] == [("Zürich", 100), ("Zürich", 200)]
+
+
+def test_every_field_of_a_row_becomes_the_transactions(read: Read) -> None:
+    headings, row = f"{NAMES},group_id,metadata.channel\n", f"{ROWS[0]},g,app\n".replace("CREDIT", "DEBIT")
+    fields = OBJECTS[0] | {"type": "DEBIT", "group_id": "g", "metadata": {"channel": "app"}}
+    at_us = int(datetime(2026, 3, 2, 8, tzinfo=UTC).timestamp()) * 1_000_000
+    wanted = [Transaction(f"{ID}1", "Zürich", DEBIT, 100, "EUR", at_us, "g", (("channel", "app"),))]
+    assert read(headings + row) == read(json.dumps(fields), "jsonl") == wanted
+
+
+def test_what_generate_writes_send_reads(read: Read) -> None:
+    made = [record.transaction for record in records(500, Mix(seed=3)) if record.transaction]
+    assert read("\n".join(json.dumps(to_json(one)) for one in made), "jsonl") == made
 
 
 @pytest.mark.parametrize(
@@ -195,7 +211,7 @@ def test_a_jsonl_that_is_something_else_is_refused_in_one_line(
         (f'\ufeff"{NAMES}'.replace(",", '","') + '"', "the header is repeated"),
         ("Total,,,100,,", "wallet_id, type, currency, occurred_at missing"),
         (f"{ROWS[0]},", "7 cells, but 6 columns"),
-        (f'{ID}1,"a"b,CREDIT,1,EUR,2026-03-02T08:00:00Z', "not CSV"),
+        (f'{ID}1,"a"b,CREDIT,1,EUR,{AT}', "not CSV"),
         (ROWS[0].replace("100", "-100"), "amount -100 has a sign"),
         (ROWS[0].replace("100", "1.000"), "amount '1.000' is not a whole number of minor units"),
         (ROWS[0].replace("100", "100.0"), "amount '100.0' is not a whole number of minor units"),
@@ -204,15 +220,9 @@ def test_a_jsonl_that_is_something_else_is_refused_in_one_line(
         (ROWS[0].replace("100", "\uff11"), "is not a whole number"),
         (ROWS[0].replace("Zürich", "a\0b"), "contains U+0000"),
         (ROWS[0].replace("08:00:00Z", "08:00:00"), "has no zone: add Z or an offset"),
-        (
-            ROWS[0].replace("2026-03-02T08:00:00Z", "9999-12-31T23:59:59-05:00"),
-            "not within the years 1 to 9999",
-        ),
-        (
-            ROWS[0].replace("2026-03-02T08:00:00Z", "0001-01-01T00:00:00+02:00"),
-            "not within the years 1 to 9999",
-        ),
-        (ROWS[0].replace("2026-03-02T08:00:00Z", "2026-02-30T08:00:00Z"), "not an ISO 8601 time"),
+        (ROWS[0].replace(AT, "9999-12-31T23:59:59-05:00"), "not within the years 1 to 9999"),
+        (ROWS[0].replace(AT, "0001-01-01T00:00:00+02:00"), "not within the years 1 to 9999"),
+        (ROWS[0].replace(AT, "2026-02-30T08:00:00Z"), "not an ISO 8601 time"),
     ],
 )
 def test_a_bad_row_is_told_by_its_number_and_the_others_go(line: str, told: str, read: Read) -> None:
@@ -275,7 +285,7 @@ def test_a_cell_in_a_column_without_a_name_is_a_bad_line(read: Read) -> None:
 def test_a_number_in_json_is_taken_where_it_is_whole_and_exact(
     amount: str, taken: int | str, read: Read
 ) -> None:
-    line = json.dumps(OBJECTS[0]).replace('"amount": "100"', f'"amount": {amount}')
+    line = LINE.replace('"amount": "100"', f'"amount": {amount}')
     [one] = [one.amount if isinstance(one, Transaction) else one for one in read(line, "jsonl")]
     if isinstance(taken, int):
         assert one == taken
@@ -287,30 +297,37 @@ def test_a_number_in_json_is_taken_where_it_is_whole_and_exact(
     ("line", "told"),
     [
         (JSONL.replace("\n", ""), "more than one JSON object"),
-        (JSONL.splitlines()[0] + ",", "not JSON: Extra data at character"),
-        (JSONL.splitlines()[0][:-1] + ', "amount": 999}', "a field appears twice"),
-        (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1", "a": "2"}}', "a field appears twice"),
-        (JSONL.splitlines()[0][:-1] + ', "metadata": {"a": 1}}', "metadata.a is a number, not a string"),
-        (JSONL.splitlines()[0][:-1] + ', "metadata": "a"}', "metadata is text, not an object of strings"),
-        (
-            JSONL.splitlines()[0][:-1] + ', "metadata": {"a": "1"}, "metadata.a": "2"}',
-            "a metadata key appears twice",
-        ),
-        (
-            JSONL.splitlines()[0][:-1] + ', "metadata": "b", "metadata.a": "2"}',
-            "metadata is used together with",
-        ),
-        (JSONL.splitlines()[0][:-1] + ', "x": 1}', "'x' unknown"),
-        (JSONL.splitlines()[0][:-1] + ', "group_id": "\\ud800"}', "contains a surrogate"),
-        (JSONL.splitlines()[0][:-1], "not JSON"),
+        (LINE + ",", "not JSON: Extra data at character"),
+        (LINE[:-1] + ', "amount": 999}', "a field appears twice"),
+        (LINE[:-1] + ', "metadata": {"a": "1", "a": "2"}}', "a field appears twice"),
+        (LINE[:-1] + ', "metadata": {"a": 1}}', "metadata.a is a number, not a string"),
+        (LINE[:-1] + ', "metadata": "a"}', "metadata is text, not an object of strings"),
+        (LINE[:-1] + ', "metadata": {"a": "1"}, "metadata.a": "2"}', "a metadata key appears twice"),
+        (LINE[:-1] + ', "metadata": "b", "metadata.a": "2"}', "metadata is used together with"),
+        (LINE[:-1] + ', "x": 1}', "'x' unknown"),
+        (LINE[:-1] + ', "group_id": "\\ud800"}', "contains a surrogate"),
+        (LINE[:-1], "not JSON"),
         ("[" * 100_000, "not JSON"),
+        *(
+            (json.dumps(OBJECTS[0] | changes), told)
+            for changes, told in (
+                ({"type": "GIFT"}, "type 'GIFT' is neither CREDIT nor DEBIT"),
+                ({"currency": "eur"}, "currency 'eur' is not three letters"),
+                ({"currency": 978}, "currency is a number, not a string"),
+                ({"occurred_at": "yesterday"}, "occurred_at 'yesterday' is not an ISO 8601 time"),
+                ({"transaction_id": "1"}, "transaction_id '1' is not a UUID"),
+                ({"wallet_id": ""}, "wallet_id has 0 characters"),
+                ({"group_id": 7}, "group_id is a number, not a string"),
+                ({"metadata": {"n": "a\0"}}, "a metadata value contains U+0000"),
+            )
+        ),
         ('"text"', "not a JSON object"),
         ("42", "not a JSON object"),
     ],
 )
 def test_a_bad_line_of_json_is_told_by_its_number_and_the_others_go(line: str, told: str, read: Read) -> None:
-    first, bad, last = read(f"{JSONL.splitlines()[0]}\n{line}\n{JSONL.splitlines()[1]}\n", "jsonl")
-    assert bad.startswith("line 2: ")
+    first, bad, last = read(f"{LINE}\n\n{line}\n{OTHER_LINE}\n", "jsonl")
+    assert bad.startswith("line 3: ")
     assert told in bad
     assert [first, last] == read(CSV)
 
@@ -323,7 +340,7 @@ def test_what_gzip_holds_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_line_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "LINE_CHARACTERS", 1_000)
+    monkeypatch.setattr(source, "LINE_CHARACTERS", 1_000)
     with pytest.raises(ConfigurationError, match="line 3 has more than 1000 characters"):
         read(JSONL + '{"a": "' + "x" * 2_000, "jsonl")
 
@@ -356,6 +373,20 @@ def test_a_file_that_cannot_be_opened_is_one_line(
     with pytest.raises(ConfigurationError) as refused:
         transactions(*found([path], form, RECORDED))
     assert str(refused.value).startswith(f"{path} cannot be read: {told}")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("history.txt", "does not end in .jsonl, .csv or .parquet: rename it, or add --format"),
+        ("no.parquet", "no.parquet cannot be read as Parquet"),
+    ],
+)
+def test_a_file_of_no_form_is_one_line(name: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("not at all")
+    with pytest.raises(ConfigurationError, match=told) as refused:
+        transactions(*found([tmp_path / name], None, RECORDED))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_pipe_is_sent_and_not_imported(tmp_path: Path, wallet_here: Any) -> None:

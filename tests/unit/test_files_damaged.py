@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -93,9 +93,7 @@ def read(path: Path, form: Form, mapping: Mapping | None = None) -> None:
 
 @pytest.mark.parametrize("kind", [*WHOLE])
 @given(damage=DAMAGE)
-@settings(
-    deadline=None, max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(25))
 def test_a_damaged_file_ends_in_rows_or_in_one_line(
     kind: str, damage: list[tuple[float, int, bytes]], tmp_path: Path
 ) -> None:
@@ -119,9 +117,7 @@ def test_what_is_not_damaged_is_read(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
 @given(content=st.binary(max_size=200))
-@settings(
-    deadline=None, max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(25))
 def test_any_bytes_end_in_rows_or_in_one_line(form: Form, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "any"
     path.write_bytes(content)
@@ -151,9 +147,7 @@ MAPS = st.dictionaries(
 
 
 @given(mapping=MAPS, damage=DAMAGE)
-@settings(
-    deadline=None, max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(40))
 def test_any_map_is_refused_in_one_line_or_reads(
     mapping: dict[str, Any], damage: list[tuple[float, int, bytes]], tmp_path: Path
 ) -> None:
@@ -176,9 +170,7 @@ CELLS = st.text(st.characters(exclude_characters="\0\r\n"), max_size=20) | st.fr
 
 
 @given(amount=CELLS, time=CELLS, currency=st.sampled_from(["EUR", "JPY", "XXX"]) | CELLS)
-@settings(
-    deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(60))
 def test_anything_in_a_cell_that_a_map_reads_is_taken_or_told(
     amount: str, time: str, currency: str, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ def test_it_is_compiled_where_it_can_be() -> None:
 
 
 @compiled
-@settings(max_examples=examples(250), deadline=None)
+@settings(max_examples=examples(250))
 @given(st.binary(max_size=20), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8))
 def test_numbers_are_written_alike(first: bytes, numbers: list[int]) -> None:
     assert native.longs is not None
@@ -87,7 +87,7 @@ BALANCES = st.builds(
 
 
 @compiled
-@settings(max_examples=examples(250), deadline=None)
+@settings(max_examples=examples(250))
 @given(st.dictionaries(st.binary(max_size=9), BALANCES, max_size=4))
 def test_balances_are_written_and_read_alike(balances: dict[bytes, Balance]) -> None:
     assert native.balance_bodies is not None
@@ -101,7 +101,7 @@ def test_balances_are_written_and_read_alike(balances: dict[bytes, Balance]) -> 
 
 
 @compiled
-@settings(max_examples=examples(250), deadline=None)
+@settings(max_examples=examples(250))
 @given(BALANCES, st.data())
 def test_bytes_that_are_no_balance_are_left_to_python(balance: Balance, data: st.DataObject) -> None:
     assert native.balance is not None

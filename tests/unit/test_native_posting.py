@@ -73,7 +73,7 @@ def folded(
 
 
 @given(pipelines, st.data())
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(50))
 def test_it_posts_what_python_posts(pipeline: Pipeline, data: st.DataObject) -> None:
     records = data.draw(inputs() | anything())
     batches = data.draw(splits(records))

@@ -1,9 +1,7 @@
 """Schema ids with and without a registry: what counts, what is waited for, what is refused."""
 
 import json
-import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -22,6 +20,7 @@ from schemas.registry import register, schema_ids, subjects, writers
 from schemas.registry_api import ANSWER_BYTES
 from schemas.versions import SchemaIds, schema_text
 from schemas.writers import WriterSchema
+from tests.certificates import Authority
 from tests.unit import registry_server
 from tests.unit.registry_server import Answer, RegistryServer
 from tests.unit.transactions import UUID
@@ -147,13 +146,13 @@ def test_an_unknown_id_is_asked_about_again_after_the_next_fetch(
 def test_a_registry_that_is_not_there_at_the_start_is_waited_for_and_then_told(
     plain_settings: Settings,
 ) -> None:
-    nobody = {"registry": f"http://127.0.0.1:{free_port()}", "startup_wait_s": 0.2}
+    nobody = {"registry": "http://127.0.0.1:1", "startup_wait_s": 0.2}
     with pytest.raises(NotReachable, match="no registry within WALLET_STARTUP_WAIT_S"):
         schema_ids(plain_settings.model_copy(update=nobody))
 
 
 def test_a_wait_for_the_registry_ends_when_the_worker_stops(plain_settings: Settings) -> None:
-    nobody = {"registry": f"http://127.0.0.1:{free_port()}"}
+    nobody = {"registry": "http://127.0.0.1:1"}
     stop = Event()
     ask = writers(plain_settings.model_copy(update=nobody), stop)
     outcomes: list[str] = []
@@ -264,28 +263,15 @@ def test_an_answer_that_does_not_end_is_given_up(
 def test_a_registry_with_a_ca_of_its_own_is_trusted_by_ssl_cert_file(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "36500",
-        "-subj",
-        "/CN=registry",
-    ]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
+    authority = Authority(tmp_path, "ca")
+    server_s = authority.sign("registry")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate, key)
+    tls.load_cert_chain(server_s.certificate, server_s.key)
     with registry_server.running(tls=tls) as server:
         secured = settings.model_copy(update={"registry": server.url, "startup_wait_s": 0.0})
         with pytest.raises(NotReachable, match="name the CA's file in SSL_CERT_FILE"):
             register(secured)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
         assert register(secured) == SchemaIds(1, 2, 3, 4)
 
 
@@ -366,9 +352,3 @@ def test_an_address_that_is_none_is_told_without_its_secrets(plain_settings: Set
     with pytest.raises(ConfigurationError, match="WALLET_REGISTRY must be like") as told:
         schema_ids(plain_settings.model_copy(update={"registry": url}))
     assert "secret" not in str(told.value)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

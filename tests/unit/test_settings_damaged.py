@@ -1,32 +1,26 @@
 """Damaged values of every setting, at every command: one line that names the variable, and exit code 2."""
 
-import contextlib
-import io
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import example, given
-from hypothesis import settings as effort
+from hypothesis import example, given, settings
 from pydantic import SecretStr
 
 from config.errors import ConfigurationError
 from config.settings import Settings, from_environment
-from config.settings import settings as cached
-from operations import main
 from tests.effort import examples
-from tests.unit.conftest import QUICK
+from tests.unit.conftest import Told
 
-#: One command line of each command that asks for settings; {file} is an empty file.
+#: One command line of each command that asks for settings; `file` is an empty one.
 COMMANDS = (
     "init",
     "generate --count 1",
-    "send {file}",
-    "import {file}",
+    "send file",
+    "import file",
     "worker",
     "sink all",
     "sink archive",
@@ -35,7 +29,7 @@ COMMANDS = (
     "statement w",
     "rejections list",
     "rejections show 0 0",
-    "rejections resubmit --offsets {file}",
+    "rejections resubmit --offsets file",
     "rebuild start",
     "rebuild status",
     "rebuild diff",
@@ -67,46 +61,24 @@ values = st.one_of(
 )
 
 
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder without a .env file and without a stack, with an empty file."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    (folder / "file").touch()
-    with contextlib.chdir(folder):
-        yield folder
-
-
-def told(line: str, variables: dict[str, str]) -> tuple[int, str]:
-    """The exit code of a command line, and all that it said; any other exception is a fault."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
-    said = io.StringIO()
-    cached.cache_clear()
-    arguments = ["wallet", *line.format(file="file").split()]
-    with (
-        mock.patch.dict(os.environ, kept | QUICK | variables, clear=True),
-        mock.patch.object(sys, "argv", arguments),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main.main()
-    return int(ended.value.code or 0), said.getvalue()
-
-
-def refused(variables: dict[str, str]) -> bool:
-    with mock.patch.dict(os.environ, QUICK | variables):
-        try:
-            from_environment()
-        except ConfigurationError:
-            return True
+def refused() -> bool:
+    try:
+        from_environment()
+    except ConfigurationError:
+        return True
     return False
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_names_a_setting_that_is_wrong(line: str, elsewhere: Path) -> None:
-    code, said = told(line, {"WALLET_PARTITIONS": "several"})
-    assert (code, said.count("\n")) == (2, 1), said
-    assert said.startswith("wallet: settings are wrong: WALLET_PARTITIONS: ")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_names_a_setting_that_is_wrong(
+    command: str, wallet_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").touch()
+    monkeypatch.setenv("WALLET_PARTITIONS", "several")
+    told = wallet_here(*command.split())
+    assert (told.returncode, told.stdout) == (2, "")
+    [line] = told.stderr.splitlines()
+    assert line.startswith("wallet: settings are wrong: WALLET_PARTITIONS: ")
 
 
 def fits(value: str) -> bool:
@@ -118,24 +90,30 @@ def fits(value: str) -> bool:
     return True
 
 
-@effort(max_examples=examples(40))
-@example(name="kafka", value="\udcff", line="status")
-@example(name="kafka", value="\r", line="status")
+@settings(max_examples=examples(40))
+@example(name="kafka", value="\udcff", command="status")
+@example(name="kafka", value="\r", command="status")
 @given(
-    name=st.sampled_from([*Settings.model_fields]), value=values.filter(fits), line=st.sampled_from(LOOKING)
+    name=st.sampled_from([*Settings.model_fields]),
+    value=values.filter(fits),
+    command=st.sampled_from(LOOKING),
 )
-def test_no_value_of_a_setting_ends_in_a_traceback(elsewhere: Path, name: str, value: str, line: str) -> None:
+def test_no_value_of_a_setting_ends_in_a_traceback(
+    wallet_here: Callable[..., Told], name: str, value: str, command: str
+) -> None:
     variable = f"WALLET_{name.upper()}"
     secret = Settings.model_fields[name].annotation in (SecretStr, SecretStr | None)
     if secret:
         value += "hush"
-    variables = {variable: value}
-    code, said = told(line, variables)
-    assert code in ({2} if refused(variables) else {2, 3}), said
-    assert said.rstrip("\n").count("\n") == 0 or code == 3, said
+    with mock.patch.dict(os.environ, {variable: value}):
+        wrong = refused()
+        told = wallet_here(*command.split())
+    said = told.stdout + told.stderr
+    assert told.returncode in ({2} if wrong else {2, 3}), said
+    assert said.rstrip("\n").count("\n") == 0 or told.returncode == 3, said
     assert said.splitlines()[-1].startswith("wallet: "), said
     assert "Traceback" not in said
-    if refused(variables):
+    if wrong:
         assert variable in said
     if secret:
         assert "hush" not in said

@@ -20,9 +20,9 @@ from sinks.sink import Sink
 from sinks.snapshots import SnapshotSink
 from tests.effort import examples
 from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
+from tests.unit.transactions import transactions
 
 longs = st.integers(-(2**63), 2**63 - 1)
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128)
 #: What a timestamptz can hold of what the schemas can.
 recorded = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 
@@ -63,45 +63,22 @@ def number(value: int, size: int = 8) -> bytes:
     return value.to_bytes(size, "big", signed=True)
 
 
-@given(
-    st.uuids(), texts, st.integers(0, 1), longs, st.none() | texts, recorded, longs, longs, recorded,
-    st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1),
-)  # fmt: skip
+@given(transactions, longs, longs, recorded, st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1))
 def test_a_row_has_every_field_of_its_entry(
-    transaction_id: UUID,
-    wallet_id: str,
-    kind: int,
-    amount: int,
-    group_id: str | None,
-    occurred_ms: int,
-    sequence: int,
-    balance: int,
-    recorded_ms: int,
-    partition: int,
-    offset: int,
+    one: Transaction, sequence: int, balance: int, recorded_ms: int, partition: int, offset: int
 ) -> None:
-    transaction = Transaction(
-        str(transaction_id),
-        wallet_id,
-        kind,
-        amount,
-        "EUR",
-        occurred_ms * 1_000,
-        group_id,
-        (("k", wallet_id),),
-    )
-    body = encode_entry(encode_transaction(transaction), sequence, balance, recorded_ms, partition, offset)
+    body = encode_entry(encode_transaction(one), sequence, balance, recorded_ms, partition, offset)
     entry = entry_row(body + bytes(range(32)))
     found = fields(entry.row)
     assert found[:8] == [
-        wallet_id.encode(),
+        one.wallet_id.encode(),
         number(sequence),
-        transaction_id.bytes,
-        (b"CREDIT", b"DEBIT")[kind],
-        number(amount),
-        b"EUR",
-        number(occurred_ms * 1_000 - POSTGRES_EPOCH_US),
-        None if group_id is None else group_id.encode(),
+        UUID(one.transaction_id).bytes,
+        (b"CREDIT", b"DEBIT")[one.type],
+        number(one.amount),
+        one.currency.encode(),
+        number(one.occurred_us - POSTGRES_EPOCH_US),
+        None if one.group_id is None else one.group_id.encode(),
     ]
     assert found[9:] == [
         number(balance),

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 
 from schemas.records import CREDIT, DEBIT, INTERVAL, PERIOD, Balance, Order, Reason, Rejected
-from streams.wallet import DAY_MS, LARGEST, SMALLEST, Known, Policy, Posted, apply, snapshots
+from streams.wallet import DAY_MS, LARGEST, SMALLEST, Known, Policy, apply, snapshots
 
 ALLOW = Policy(overdraft_allowed=True, id_window_ms=None, snapshot_every=100)
 REJECT = ALLOW._replace(overdraft_allowed=False)
@@ -136,10 +136,6 @@ def test_a_detail_is_printable_whatever_the_transaction_holds() -> None:
     assert isinstance(outcome, Rejected)
     assert outcome.detail.isascii()
     assert outcome.detail.isprintable()
-
-
-def test_posted_says_nothing_but_sequence_and_balance() -> None:
-    assert apply(None, credit(3), None, 0, ALLOW) == Posted(1, 3)
 
 
 MIDNIGHT_MS = NOW_MS - NOW_MS % DAY_MS

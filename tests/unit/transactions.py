@@ -16,7 +16,9 @@ usual_texts = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_si
 any_texts = st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=128
 )
-names = usual_texts | any_texts
+#: Their lengths in bytes are those around which the length of a length changes.
+_edge_texts = st.sampled_from(["w" * 63, "w" * 64, "é" * 32, "w" * 128])
+names = usual_texts | any_texts | _edge_texts
 texts = names | st.just("")
 metadata = st.dictionaries(texts, texts, max_size=5).map(lambda entries: tuple(entries.items()))
 
@@ -26,7 +28,7 @@ transactions = st.builds(
     wallet_id=names,
     type=st.sampled_from([0, 1]),
     amount=st.integers(1, 10**6) | st.integers(1, 2**63 - 1),
-    currency=st.sampled_from(["EUR", "USD", "AAA", "ZZZ"]),
+    currency=st.sampled_from(["EUR", "USD", "AAA", "HHH", "ZZZ"]),
     occurred_us=st.integers(10**15, 2 * 10**15) | st.integers(EARLIEST_US, LATEST_US),
     group_id=st.none() | names,
     metadata=st.just(()) | metadata,
