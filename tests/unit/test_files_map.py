@@ -170,6 +170,16 @@ def test_a_file_that_is_not_as_the_map_says_is_refused_in_one_message(
     assert told in str(refused.value)
 
 
+def test_rows_between_two_stray_quotation_marks_are_not_lost_in_one_cell(read: Read) -> None:
+    marked = [ROW | {"note": note} for note in ('"open', "", 'close"', '"two\nlines; of text"')]
+    mapping = {"delimiter": ";", "other_columns": "ignore"}
+    names = ("transaction_id", "wallet_id", "type", "note", "amount", "currency", "occurred_at")
+    rows = [{name: row[name] for name in names} for row in marked]
+    bad, good = read(csv_of(*rows), mapping)
+    assert bad == "each line up to line 4 may be a row by itself: is a quotation mark not closed?"
+    assert good.amount == 100
+
+
 @pytest.mark.parametrize("name", ["ORCID", "ARROW1", "<DATE>"])
 def test_a_header_that_begins_as_another_kind_of_file_does_is_read(name: str, read: Read) -> None:
     row = {name: "x"} | ROW
