@@ -179,13 +179,15 @@ class TransactionProducer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Flush; Undelivered does not replace an exception that is already being raised."""
+    def __exit__(self, _: object, raised: BaseException | None, *__: object) -> None:
+        """Flush; Undelivered does not replace an exception that is already being raised, but adds to an Undelivered."""
         try:
             self.flush()
-        except Undelivered:
-            if kind is None:
+        except Undelivered as last:
+            if raised is None:
                 raise
+            if isinstance(raised, Undelivered):
+                raised.failures += last.failures
 
     def _raise_failures(self) -> None:
         failures, self._failures = self._failures, []

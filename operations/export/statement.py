@@ -10,6 +10,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Literal
 
 from config.errors import ConfigurationError, WalletError
@@ -92,7 +93,8 @@ COLUMNS: dict[str, Callable[[StatementLine], object]] = {
 
 def write_csv(out: IO[str], entries: Iterable[StatementLine]) -> int:
     """A header, then one row per entry; amounts in minor units, and in units of the currency."""
-    rows = csv.writer(out, lineterminator="\n")
+    # Before Python 3.13 a CR in a cell is quoted only if the end of a row has one.
+    rows = csv.writer(SimpleNamespace(write=lambda row: out.write(row.removesuffix("\r\n") + "\n")))
     rows.writerow(COLUMNS)
     count = 0
     for entry in entries:
@@ -132,12 +134,11 @@ def write_journal(out: IO[str], entries: Iterable[StatementLine]) -> int:
 
 
 def _begin(out: IO[str], currency: str) -> None:
-    if currency in MINOR_DIGITS:
-        out.write(f"commodity {_amount(currency, 1000)}\n")
-    else:
-        out.write(
-            f"; {currency} has no known decimals: amounts are minor units\ncommodity 1000. {currency}\n"
-        )
+    if currency not in MINOR_DIGITS:
+        out.write(f"; {currency} has no known decimals: amounts are minor units\n")
+    # hledger wants a decimal mark here, also where no digit follows it.
+    mark = "" if MINOR_DIGITS.get(currency) else "."
+    out.write(f"commodity {decimal(1000, currency)}{mark} {currency}\n")
 
 
 def _amount(currency: str, minor: int) -> str:

@@ -87,20 +87,21 @@ def _show(sent: Sent, *, dry_run: bool, as_json: bool) -> None:
 def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
     """Send every line and return how many were confirmed; reports the others."""
     settings, _ = may_send(settings)
-    sent = failed = 0
+    producer = TransactionProducer(settings)
     try:
-        with TransactionProducer(settings) as producer:
+        with producer:
             for number, transaction in lines:
                 try:
                     producer.send(transaction, reference=str(number))
-                    sent += 1
                 except InvalidTransaction as error:
                     tell(number, str(error))
+                except Undelivered:
+                    tell(number, "not sent, nor is any line after it: Kafka does not confirm those before it")
+                    raise
     except Undelivered as error:
-        failed = len(error.failures)
         for failure in error.failures:
             tell(int(failure.reference), f"not delivered: {failure.error}")
-    return sent - failed
+    return producer.confirmed
 
 
 def _good_ones(rows: Iterator[Row], tell: Tell) -> Iterator[Good]:

@@ -166,6 +166,10 @@ REFUSED = [
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
     (b'<?xml version="1.0"?><Document>', "XML or HTML"),
     (b"SQLite format 3\0", "an SQLite database"),
+    (b"ORC\n\x06\x12\x04\x08\x01P\0\n\x12\n\x02\0", "an ORC file"),
+    (b"ORC\x11\0\0\n\x06\x12\x04\x08\x01P\0+\0", "an ORC file"),
+    (b"ARROW1\0\0\xff\xff\xff\xff", "an Arrow file"),
+    (b"<DOCUMENT><A>", "XML or HTML"),
 ]
 
 
@@ -301,6 +305,7 @@ def test_a_number_in_json_is_taken_where_it_is_whole_and_exact(
         (LINE[:-1] + ', "amount": 999}', "a field appears twice"),
         (LINE[:-1] + ', "metadata": {"a": "1", "a": "2"}}', "a field appears twice"),
         (LINE[:-1] + ', "metadata": {"a": 1}}', "metadata.a is a number, not a string"),
+        (LINE[:-1] + ', "metadata": {"a\\n": 1}}', r"metadata.a\n is a number, not a string"),
         (LINE[:-1] + ', "metadata": "a"}', "metadata is text, not an object of strings"),
         (LINE[:-1] + ', "metadata": {"a": "1"}, "metadata.a": "2"}', "a metadata key appears twice"),
         (LINE[:-1] + ', "metadata": "b", "metadata.a": "2"}', "metadata is used together with"),
@@ -441,6 +446,12 @@ def test_standard_input_is_read_as_a_file_is(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     answer = wallet_here("send", "--dry-run", "-")
     assert (answer.returncode, answer.stderr[: len(told)]) == (code, told)
+
+
+def test_standard_input_that_is_closed_is_one_line(wallet_here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    answer = wallet_here("send", "--dry-run", "-")
+    assert (answer.returncode, answer.stderr) == (2, "wallet: standard input: it is closed\n")
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,29 @@ def test_a_file_that_is_not_as_the_map_says_is_refused_in_one_message(
     assert told in str(refused.value)
 
 
+def test_rows_between_two_stray_quotation_marks_are_not_lost_in_one_cell(read: Read) -> None:
+    marked = [ROW | {"note": note} for note in ('"open', "", 'close"', '"two\nlines; of text"')]
+    mapping = {"delimiter": ";", "other_columns": "ignore"}
+    names = ("transaction_id", "wallet_id", "type", "note", "amount", "currency", "occurred_at")
+    rows = [{name: row[name] for name in names} for row in marked]
+    bad, good = read(csv_of(*rows), mapping)
+    assert bad == "each line up to line 4 may be a row by itself: is a quotation mark not closed?"
+    assert good.amount == 100
+
+
+@pytest.mark.parametrize("name", ["ORCID", "ARROW1", "<DATE>"])
+def test_a_header_that_begins_as_another_kind_of_file_does_is_read(name: str, read: Read) -> None:
+    row = {name: "x"} | ROW
+    [one] = read(csv_of(row), {"delimiter": ";", "other_columns": "ignore"})
+    assert one.amount == 100
+
+
+def test_a_column_whose_name_has_two_lines_is_told_on_one(read: Read) -> None:
+    row = without("amount") | {'"Betrag\n(EUR)"': "1,5x"}
+    mapping = {"delimiter": ";", "amount": {"column": "Betrag\n(EUR)", "decimal_mark": ","}}
+    assert read(csv_of(row), mapping) == [r"Betrag\n(EUR) '1,5x' is not an amount as the map describes it"]
+
+
 # -- money
 
 GERMAN = {"decimal_mark": ",", "thousands_mark": "."}
@@ -379,6 +402,22 @@ def test_a_map_reads_json_lines_too(amount: object, minor: int | str, read: Read
     mapping = {"amount": {"column": "betrag", "decimal_mark": ","}, "other_columns": "ignore"}
     row = without("amount") | {"betrag": amount, "more": [1]}
     [one] = read(json.dumps(row), mapping, "jsonl")
+    assert one.amount == minor if isinstance(minor, int) else minor in one
+
+
+@pytest.mark.parametrize(
+    ("number", "minor"),
+    [
+        (f"1.{'0' * 5_000}", 100),
+        (f"1.{'0' * 5_000}1", "more decimals"),
+        ("0e5000", "amount 0 is not between 1"),
+        ("0e-5000", "amount 0 is not between 1"),
+        ("1e5000", "is too large for an amount"),
+    ],
+)
+def test_a_number_of_any_length_is_taken_or_told(number: str, minor: int | str, read: Read) -> None:
+    line = json.dumps(ROW).replace('"100"', number)
+    [one] = read(line, {"amount": {"decimal_mark": "."}}, "jsonl")
     assert one.amount == minor if isinstance(minor, int) else minor in one
 
 

@@ -67,12 +67,14 @@ def rows(lines: Iterator[str], dialect: Dialect, columns: Columns) -> Iterator[R
     """
     before, lines = _skipped(lines, dialect)
     read: list[str] = []
-    reader = dialect.reader(_noted(lines, read))
+    row: list[str] = []
+    reader = dialect.reader(_noted(lines, read, row))
     given = _Header([*dialect.columns], before, read, before)
     header = given if dialect.columns else _header(reader, before, read)
     _refuse(header, lines, dialect, columns)
     while True:
         number = before + _line_num(reader) + 1
+        row.clear()
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -80,7 +82,13 @@ def rows(lines: Iterator[str], dialect: Dialect, columns: Columns) -> Iterator[R
             continue
         if cells is None:
             return
-        if any(cells):
+        if len(row) > 1 and all(line.count(dialect.delimiter) + 1 >= len(header.names) for line in row):
+            last = number + len(row) - 1
+            yield (
+                number,
+                f"each line up to line {last} may be a row by itself: is a quotation mark not closed?",
+            )
+        elif any(cells):
             yield number, _fields(header.names, cells, number, columns)
 
 
@@ -125,11 +133,12 @@ def _skipped(lines: Iterator[str], dialect: Dialect) -> tuple[int, Iterator[str]
     )
 
 
-def _noted(lines: Iterator[str], read: list[str]) -> Iterator[str]:
-    """The same lines; keeps the first of them to describe the file in an error."""
+def _noted(lines: Iterator[str], read: list[str], row: list[str]) -> Iterator[str]:
+    """The same lines; keeps the first of them to describe the file in an error, and adds each to the row in hand."""
     for line in lines:
         if len(read) < LOOK_LINES:
             read.append(line)
+        row.append(line)
         yield line
 
 

@@ -15,7 +15,10 @@ LISTED = 8
 
 
 class BadLine(Exception):  # noqa: N818 - it is an outcome, reported with the line's number
-    """A row that cannot be used; the message says why."""
+    """A row that cannot be used; the message says why, on one line: names in it may hold line breaks."""
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in super().__str__())
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,11 @@ _OTHERS = [
         (rb"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV"),
         (rb"%PDF", "a PDF", "ask for the export as CSV"),
         (rb"Obj\x01", "an Avro file", "convert it to Parquet or JSON Lines"),
-        (rb"ORC", "an ORC file", "convert it to Parquet or JSON Lines"),
-        (rb"ARROW1", "an Arrow file", "convert it to Parquet or JSON Lines"),
+        (rb"ORC.*[\0-\x08]", "an ORC file", "convert it to Parquet or JSON Lines"),
+        (rb"ARROW1\0", "an Arrow file", "convert it to Parquet or JSON Lines"),
         (rb"SQLite format", "an SQLite database", "export the table as CSV"),
-        (rb"(?:\xef\xbb\xbf)?\s*<", "XML or HTML", "convert it to CSV or JSON Lines"),
+        # A header such as <DATE>;<TIME> is CSV.
+        (rb"(?:\xef\xbb\xbf)?\s*<(?!\w+>[,;\t|])", "XML or HTML", "convert it to CSV or JSON Lines"),
     ]
 ]
 #: Longest line, so that a file's contents do not decide how much memory it takes.
@@ -70,6 +71,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
     Raises ConfigurationError, without the file's name, if it is neither text nor gzip; OSError if it cannot be opened.
     """
+    if path == STDIN and sys.stdin is None:
+        raise ConfigurationError("it is closed")
     with contextlib.ExitStack() as stack:
         given = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb"))
         # Python's stdin is buffered; a replacement for it may not be.

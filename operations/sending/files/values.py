@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from zoneinfo import ZoneInfo
 
 from config.times import rfc3339
@@ -29,6 +29,8 @@ _KINDS: list[tuple[type | tuple[type, ...], str]] = [
 #: More digits than any amount has.
 _DIGITS = 40
 _TOO_LARGE = 10**_DIGITS
+#: Rounds nothing, unlike the usual context with its 28 digits.
+_EXACT = Context(prec=MAX_PREC, Emin=MIN_EMIN, Emax=MAX_EMAX)
 ISO = "iso"
 #: Units of numbers since 1970, in microseconds.
 EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
@@ -241,16 +243,10 @@ class Money:
         if isinstance(value, float) and not self._in_currency:
             return whole_of({name: value}, name)
         exact = self._exact(value, name)
-        # Not by Decimal arithmetic, which rounds.
-        sign, figures, exponent = exact.as_tuple()
-        assert isinstance(exponent, int)  # noqa: S101 - it is finite
-        shift = exponent + digits
-        number = int("".join(map(str, figures)) or "0")
-        scale = int("1" + "0" * abs(shift))
-        if shift < 0 and number % scale:
+        minor = exact.scaleb(digits, _EXACT)
+        if minor != minor.to_integral_value():
             raise BadLine(f"{name} {shown(value)} has more decimals than the {digits} of its currency")
-        number = number * scale if shift >= 0 else number // scale
-        return -number if sign else number
+        return int(minor)
 
     def _exact(self, value: object, name: str) -> Decimal:
         exact = None
