@@ -407,7 +407,7 @@ def let_every_allocation_fail() -> None:
 
 
 def test_nothing_is_kept_that_nobody_has() -> None:
-    batches = long_run(5, 2_600)
+    batches = long_run(5, 1_300)
 
     def held() -> int:
         for _ in range(3):
