@@ -175,14 +175,12 @@ class Session:
         self.opened_s: float | None = None
         server.sessions.append(self)
 
-    def close(self) -> None:
-        """End the session."""
-        self.end()
-
     def end(self) -> None:
         """The session is over; what it had open is rolled back."""
         self.closed = True
         self.forget()
+
+    close = end
 
     def forget(self) -> None:
         """No transaction is open, no lock is held."""
@@ -269,7 +267,7 @@ class Session:
             ][:1]
         which = _OWNED if text.startswith(_OWNED) else _FOUND
         assert text.startswith(which), f"not known to the simulation: {text}"
-        holds = _conditions(text.removeprefix(which), parameters)
+        holds = _Conditions(text.removeprefix(which), parameters)
         found = [(at, row.next_offset, row.owner) for at, row in rows if holds(at, row, {})]
         return [row[:2] for row in found] if which == _OWNED else list(found)
 
@@ -289,7 +287,7 @@ class Session:
         return Answer([(after.next_offset, after.high_offset)])
 
     def _advance(self, conditions: str, parameters: list[Any]) -> Answer:
-        holds = _conditions(conditions, parameters[5:])
+        holds = _Conditions(conditions, parameters[5:])
         moved = []
         for partition, expected, next_offset in zip(*parameters[:3], strict=True):
             move = {"partition": partition, "expected": expected, "next_offset": next_offset}
@@ -338,7 +336,3 @@ class _Conditions:
             column not in values or values[column] == (move[of_move] if of_move else parameter)
             for column, of_move, parameter in self._equal
         )
-
-
-def _conditions(text: str, parameters: list[Any]) -> _Conditions:
-    return _Conditions(text, parameters)

@@ -42,10 +42,14 @@ class Told(NamedTuple):
     stderr: str
 
 
+#: Runs `wallet` with these words.
+Wallet = Callable[..., Told]
+
+
 @pytest.fixture
 def wallet_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Told]:
+) -> Wallet:
     """Run `wallet` as a user does, in this process: for the many whose start would take longer than they do."""
     for name in [name for name in os.environ if name.startswith("WALLET_")]:
         monkeypatch.delenv(name)

@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.effort import examples
-from tests.unit.conftest import QUICK, Told
+from tests.unit.conftest import QUICK, Wallet
 
 #: An argument as a terminal may hand it over: any text, and bytes that are no text, which Python shows as surrogates.
 ARGUMENTS = st.text(st.characters(exclude_characters="\0"), max_size=20) | st.binary(max_size=12).filter(
@@ -47,9 +46,9 @@ COMMANDS = [
 @example(argument="M\udcfcller")
 @example(argument="9999-12-31T23:59:59Z")
 @given(argument=ARGUMENTS)
-@settings(max_examples=examples(6))
+@settings(max_examples=examples(3))
 def test_an_argument_of_any_kind_ends_in_an_exit_code_and_one_line(
-    command: str, argument: str, wallet_here: Callable[..., Told]
+    command: str, argument: str, wallet_here: Wallet
 ) -> None:
     told = wallet_here(*[argument if word == "{}" else word for word in command.split()])
     assert told.returncode in {0, 1, 2, 3, 4, 6}
@@ -73,9 +72,7 @@ TIMES = [
 
 
 @pytest.mark.parametrize("command", TIMES)
-def test_a_time_at_the_end_of_the_calendar_is_told_in_one_line(
-    command: str, wallet_here: Callable[..., Told]
-) -> None:
+def test_a_time_at_the_end_of_the_calendar_is_told_in_one_line(command: str, wallet_here: Wallet) -> None:
     for beyond in ("9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+00:01"):
         told = wallet_here(*command.format(beyond).split())
         assert told.returncode == 2

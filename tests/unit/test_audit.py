@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -29,7 +28,7 @@ from tests.edits import edited
 from tests.effort import examples
 from tests.unit import agreement
 from tests.unit.agreement import TOPIC
-from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule
+from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule, in_topic, replaced
 from tests.unit.audits import TOPICS, InMemory, Pipe, piped
 from tests.unit.strategies import PARTITION, START_MS, anything, inputs, pipelines, valid
 from tests.unit.transactions import damaged
@@ -47,6 +46,7 @@ MIX = Mix(
 PIPELINE = Pipeline(1, 4, 5, "reject", MIX.max_record_bytes, None, 1)
 
 Records = list[Source]
+DERIVED = ("ledger", "rejections", "snapshots", "balances")
 
 
 @cache
@@ -202,27 +202,12 @@ def test_more_snapshots_than_are_in_sight_may_have_been_deleted() -> None:
     assert covered.not_kept == deleted
 
 
-def changed(topic: str, at: int, **fields: Any) -> Callable[[Pipe], None]:
-    def do(pipe: Pipe) -> None:
-        some = pipe.topics[getattr(TOPICS, topic)]
-        some[at] = some[at]._replace(**fields)
-
-    return do
-
-
 def with_a_huge_wallet(topic: str) -> Callable[[Pipe], None]:
-    def do(pipe: Pipe) -> None:
-        some = pipe.topics[getattr(TOPICS, topic)]
-        value, key = some[5].value or b"", some[5].key or b""
-        length = avro.long(len(key))
-        some[5] = some[5]._replace(value=value.replace(length + key, avro.long(2**63 - 1) + key, 1))
+    def change(one: Source) -> Source:
+        value, key = one.value or b"", one.key or b""
+        return one._replace(value=value.replace(avro.long(len(key)) + key, avro.long(2**63 - 1) + key, 1))
 
-    return do
-
-
-def an_odd_reason(pipe: Pipe) -> None:
-    some = pipe.topics[TOPICS.snapshots]
-    some[5] = some[5]._replace(value=(some[5].value or b"")[:-1] + b"\x01")
+    return in_topic(topic, change)
 
 
 def more_headers_than_may_be(pipe: Pipe) -> None:
@@ -235,16 +220,13 @@ def more_headers_than_may_be(pipe: Pipe) -> None:
 @pytest.mark.parametrize(
     "do",
     [
-        an_odd_reason,
         more_headers_than_may_be,
+        in_topic("snapshots", lambda one: one._replace(value=(one.value or b"")[:-1] + b"\x01")),
         *(with_a_huge_wallet(topic) for topic in ("ledger", "snapshots", "balances")),
+        *(replaced(topic, key=None, value=None) for topic in DERIVED),
+        *(replaced(topic, key=b"\xff") for topic in DERIVED),
         *(
-            changed(topic, 7, key=None, value=None)
-            for topic in ("ledger", "rejections", "snapshots", "balances")
-        ),
-        *(changed(topic, 7, key=b"\xff") for topic in ("ledger", "rejections", "snapshots", "balances")),
-        *(
-            changed("rejections", 7, headers=[("rejection.offset", named)])
+            replaced("rejections", headers=[("rejection.offset", named)])
             for named in (None, b"", b"9" * 19, "²".encode(), b"-1", b"1" * 400)
         ),
     ],

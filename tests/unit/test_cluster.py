@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from config.errors import NotReachable, Refused
+from config.errors import Refused
 from config.settings import Settings
-from topics.cluster import FoundTopic, differences, refuse_differences, specs, wait_for_kafka
+from topics.cluster import FoundTopic, differences, refuse_differences, specs
 from topics.names import GROWTH_BYTES, TopicSpec
 
 ROOT = Path(__file__).parents[2]
@@ -113,12 +113,6 @@ def test_only_the_input_may_keep_the_times_of_its_records(
             settings,
             found | {"w.ledger": as_found(by_name["w.ledger"], message_timestamp_type="LogAppendTime")},
         )
-
-
-def test_a_kafka_that_does_not_answer_is_told_in_one_line(plain_settings: Settings) -> None:
-    nowhere = plain_settings.model_copy(update={"kafka": "127.0.0.1:1", "startup_wait_s": 0.5})
-    with pytest.raises(NotReachable, match=r"^Kafka at 127\.0\.0\.1:1 did not answer within 0\.5 s .+$"):
-        wait_for_kafka(nowhere)
 
 
 def test_no_program_asks_librdkafka_to_describe_the_cluster() -> None:

@@ -31,17 +31,23 @@ from schemas.native.transactions import usual_order_in_python
 from schemas.records import TYPES, Balance, LedgerEntry, Snapshot, Transaction
 from schemas.versions import SchemaName, schema_text
 from tests.effort import examples
-from tests.unit.transactions import UUID, damaged, loose_transactions, transactions, unusual_encodings
+from tests.unit.transactions import (
+    UUID,
+    balances,
+    damaged,
+    hashes,
+    ints,
+    longs,
+    loose_transactions,
+    transactions,
+    unusual_encodings,
+)
 
 HEADER = frame(1)
 CODEC = TransactionCodec(1, lambda *_: None)
 #: The same function twice where it is not compiled.
 USUAL_ORDERS = (CODEC.usual_order, usual_order_in_python(HEADER))
 
-longs = st.integers(-(2**63), 2**63 - 1)
-ints = st.integers(-(2**31), 2**31 - 1)
-hashes = st.binary(min_size=32, max_size=32)
-balances = st.builds(Balance, st.text(), st.text(), longs, longs, longs, ints, longs, hashes)
 bodies = (
     transactions.map(encode_transaction)
     | transactions.flatmap(unusual_encodings)

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -84,9 +85,14 @@ def _named(place: object) -> str:
     return str(place.relative_to(ROOT)) if isinstance(place, Path) else str(place)
 
 
+@cache
+def _root(application: typer.Typer) -> Any:
+    return get_command(application)
+
+
 def _parse(application: typer.Typer, arguments: list[str]) -> None:
     """Raise click's error unless subcommand, options and arguments are there; runs nothing."""
-    group: Any = get_command(application)
+    group = _root(application)
     context = group.make_context("wallet", [*arguments], resilient_parsing=not arguments)
     rest = arguments
     while rest and hasattr(group, "resolve_command"):
@@ -111,7 +117,7 @@ def test_every_command_that_is_shown_exists_with_its_options(page: Path, command
 
 @pytest.mark.parametrize(("page", "name"), sorted(set(_mentioned_commands())), ids=_named)
 def test_every_command_that_is_mentioned_exists(page: Path, name: str) -> None:
-    assert name in get_command(main.app).commands  # type: ignore[attr-defined]  # a group
+    assert name in _root(main.app).commands
 
 
 def _options() -> Iterator[tuple[str, str]]:
@@ -123,7 +129,7 @@ def _options() -> Iterator[tuple[str, str]]:
         for one in getattr(command, "commands", {}).values():
             yield from of(name, one)
 
-    for name, command in get_command(main.app).commands.items():  # type: ignore[attr-defined]  # a group
+    for name, command in _root(main.app).commands.items():
         yield from of(name, command)
 
 

@@ -25,6 +25,7 @@ from operations.sending.generator import Mix, records
 from operations.sending.importing.lines import RECORDED
 from operations.sending.lines import TRANSACTION, to_json, to_transaction
 from schemas.records import DEBIT, Transaction
+from tests.unit.conftest import Wallet
 
 NAMES = "transaction_id,wallet_id,type,amount,currency,occurred_at"
 ID = "00000000-0000-4000-8000-00000000000"
@@ -394,7 +395,7 @@ def test_a_file_of_no_form_is_one_line(name: str, told: str, tmp_path: Path) -> 
     assert "\n" not in str(refused.value)
 
 
-def test_a_pipe_is_sent_and_not_imported(tmp_path: Path, wallet_here: Any) -> None:
+def test_a_pipe_is_sent_and_not_imported(tmp_path: Path, wallet_here: Wallet) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with contextlib.ExitStack() as stack:
         # Open for both, or opening it would wait for a reader.
@@ -407,7 +408,7 @@ def test_a_pipe_is_sent_and_not_imported(tmp_path: Path, wallet_here: Any) -> No
     )
 
 
-def test_a_dry_run_shows_the_first_rows_as_they_would_be_sent(tmp_path: Path, wallet_here: Any) -> None:
+def test_a_dry_run_shows_the_first_rows_as_they_would_be_sent(tmp_path: Path, wallet_here: Wallet) -> None:
     (tmp_path / "a.csv").write_text("\n".join([NAMES, *ROWS, *ROWS]))
     told = wallet_here("send", "--dry-run", "a.csv")
     assert [json.loads(line)["amount"] for line in told.stdout.splitlines()] == [100, 200, 100]
@@ -421,7 +422,7 @@ def test_a_dry_run_shows_the_first_rows_as_they_would_be_sent(tmp_path: Path, wa
 
 
 def test_nothing_is_sent_of_a_file_that_turns_out_to_be_something_else(
-    tmp_path: Path, wallet_here: Any
+    tmp_path: Path, wallet_here: Wallet
 ) -> None:
     """Kafka does not answer here: it is not asked before the file has been read to its end."""
     (tmp_path / "a.csv").write_bytes(CSV.encode() + ROWS[0].encode("latin-1"))
@@ -441,7 +442,7 @@ def test_nothing_is_sent_of_a_file_that_turns_out_to_be_something_else(
     ids=["lines", "gzip", "array", "nothing"],
 )
 def test_standard_input_is_read_as_a_file_is(
-    content: bytes, code: int, told: str, wallet_here: Any, monkeypatch: pytest.MonkeyPatch
+    content: bytes, code: int, told: str, wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     answer = wallet_here("send", "--dry-run", "-")
@@ -458,7 +459,7 @@ def test_standard_input_that_is_closed_is_one_line(wallet_here: Any, monkeypatch
     "command", ["send a.csv", "import --dry-run --opening b.csv", "send --dry-run --map m.toml a.csv"]
 )
 def test_no_room_for_a_temporary_file_is_one_line(
-    command: str, tmp_path: Path, wallet_here: Any, monkeypatch: pytest.MonkeyPatch
+    command: str, tmp_path: Path, wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -474,7 +475,7 @@ def test_no_room_for_a_temporary_file_is_one_line(
     assert "cannot write a temporary file (No space left on device): set TMPDIR to a folder" in told.stderr
 
 
-def test_a_file_of_balances_is_told_that_it_has_no_map(tmp_path: Path, wallet_here: Any) -> None:
+def test_a_file_of_balances_is_told_that_it_has_no_map(tmp_path: Path, wallet_here: Wallet) -> None:
     (tmp_path / "known.csv").write_text("wallet_id;balance\nalice;1\n")
     told = wallet_here("import", "--check", "known.csv")
     assert told.returncode == 2
@@ -482,10 +483,12 @@ def test_a_file_of_balances_is_told_that_it_has_no_map(tmp_path: Path, wallet_he
     assert "--map does not apply to balances: change the file" in told.stderr
 
 
-def test_an_import_is_another_one_with_another_map_or_first_day(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(CSV)
-    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(CSV.encode()))
-    plain, zipped = (found([tmp_path / name], None, RECORDED) for name in ("a.csv", "a.csv.gz"))
+def test_an_import_is_another_one_with_other_lines_or_another_map(tmp_path: Path) -> None:
+    names = ("a.csv", "a.csv.gz", "b.csv")
+    for name, content in zip(names, (CSV.encode(), gzipped(CSV.encode()), CSV[:-2].encode()), strict=True):
+        (tmp_path / name).write_bytes(content)
+    plain, zipped, shorter = (found([tmp_path / name], None, RECORDED) for name in names)
     as_it_is = contents(plain, lambda _: None)
     assert contents(zipped, lambda _: None) == as_it_is
+    assert contents(shorter, lambda _: None).digest != as_it_is.digest
     assert contents(plain, lambda _: None, "{}").digest != as_it_is.digest

@@ -17,7 +17,7 @@ from operations.sending.files.shape import BadLine
 from operations.sending.files.values import MINOR_DIGITS
 from operations.sending.lines import TRANSACTION, to_transaction
 from schemas.records import CREDIT, DEBIT, Transaction
-from tests.unit.conftest import Told
+from tests.unit.conftest import Wallet
 
 PAGE = Path(__file__).parents[2] / "docs/files.md"
 ID = "5f0c6c3e-0000-4000-8000-000000000001"
@@ -64,9 +64,7 @@ def without(*names: str, **more: str) -> dict[str, str]:
 # -- the page
 
 
-def test_the_banks_file_of_the_page_becomes_what_the_page_says(
-    tmp_path: Path, wallet_here: Callable[..., Told]
-) -> None:
+def test_the_banks_file_of_the_page_becomes_what_the_page_says(tmp_path: Path, wallet_here: Wallet) -> None:
     page = PAGE.read_text("utf-8")
     blocks = dict(re.findall(r"^```(csv|toml)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
     [session] = re.findall(r"^\$ (wallet send .*--map .*)\n((?:.*\n)*?)```$", page, re.MULTILINE)

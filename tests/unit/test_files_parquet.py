@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -15,13 +16,12 @@ from operations.sending.files.file import found
 from operations.sending.files.mapping import Mapping
 from operations.sending.files.shape import BadLine
 from operations.sending.importing.lines import RECORDED, recorded_transaction
-from schemas.records import Transaction
 
 AT = datetime(2026, 3, 2, 8, tzinfo=UTC)
 ID = "5f0c6c3e-0000-4000-8000-000000000001"
 #: 2026-03-02T08:00:00Z in seconds.
 AT_S = int(AT.timestamp())
-Read = Callable[..., tuple[Transaction, datetime] | str]
+Read = Callable[..., Any]
 
 
 def table(**columns: pa.Array) -> pa.Table:
@@ -50,7 +50,7 @@ def read(tmp_path: Path) -> Read:
         except BadLine as bad:
             return str(bad)
 
-    return first  # type: ignore[return-value]
+    return first
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,7 @@ def test_an_amount_of_any_type_is_taken_where_it_is_whole_and_exact(
     column: pa.Array, taken: int | str, read: Read
 ) -> None:
     one = read(table(amount=column))
-    if isinstance(taken, int):
-        assert not isinstance(one, str)
-        assert one[0].amount == taken
-    else:
-        assert isinstance(one, str)
-        assert taken in one
+    assert one[0].amount == taken if isinstance(taken, int) else taken in one
 
 
 @pytest.mark.parametrize(
@@ -100,19 +95,13 @@ def test_an_amount_of_32_bits_is_read_by_a_map_where_it_cannot_have_been_rounded
     mapping = Mapping.model_validate({"amount": {"decimal_mark": "."}, "type": {"minus": "DEBIT"}})
     made = table(amount=pa.array([written]).cast(pa.float32(), safe=False)).drop_columns("type")
     one = read(made, mapping)
-    if minor:
-        assert not isinstance(one, str)
-        assert one[0].amount == minor
-    else:
-        assert isinstance(one, str)
-        assert "may have been rounded" in one
+    assert one[0].amount == minor if minor else "may have been rounded" in one
 
 
 def test_an_amount_of_32_bits_in_minor_units_is_read_by_a_map_where_it_is_whole_and_exact(read: Read) -> None:
     mapping = Mapping.model_validate({"amount": {"column": "cents"}})
     made = table(cents=pa.array([2.0**24 - 1]).cast(pa.float32())).drop_columns("amount")
     one = read(made, mapping)
-    assert not isinstance(one, str)
     assert one[0].amount == 2**24 - 1
 
 
@@ -131,7 +120,6 @@ def test_an_amount_of_32_bits_in_minor_units_is_read_by_a_map_where_it_is_whole_
 )
 def test_a_time_of_any_type_is_the_same(column: pa.Array, read: Read) -> None:
     one = read(table(recorded_at=column))
-    assert not isinstance(one, str)
     assert one[1] == AT
 
 
@@ -172,7 +160,6 @@ def test_a_time_without_a_zone_is_told_of_its_column_and_gets_one_from_the_map(
     assert f'{first} = {{ zone = "UTC" }}' in str(refused.value)
     berlin = {"zone": "Europe/Berlin"}
     one = read(made, Mapping.model_validate({"recorded_at": berlin, "occurred_at": berlin}), **how)
-    assert not isinstance(one, str)
     assert one[1].isoformat() == "2026-03-02T07:00:00+00:00"
 
 
@@ -260,4 +247,4 @@ def test_a_field_of_a_struct_that_comes_twice_is_refused(read: Read) -> None:
 def test_what_the_map_does_not_take_may_be_of_any_type(read: Read) -> None:
     mapping = Mapping.model_validate({"other_columns": "ignore"})
     one = read(table(**{"when": pa.array([NAIVE]), "list.of": pa.array([[1]])}), mapping)
-    assert not isinstance(one, str)
+    assert one[0].amount == 100

@@ -1,36 +1,12 @@
 """Numbered folders: by lock, the same one again, another one for each living process."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from config.errors import ConfigurationError
 from streams.folder import numbered_folder
-
-HOLD = """
-import sys
-from pathlib import Path
-from streams.folder import numbered_folder
-with numbered_folder(Path(sys.argv[1])) as folder:
-    print(folder.name, flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def another_process(state_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that holds a folder of this state directory, and the folder's name."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(state_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        yield process, process.stdout.readline().strip()
-        process.kill()
 
 
 def test_the_first_worker_takes_folder_0_and_makes_what_is_missing(tmp_path: Path) -> None:
@@ -57,17 +33,6 @@ def test_a_hole_is_filled_first(tmp_path: Path) -> None:
             pass
         with numbered_folder(tmp_path) as folder:
             assert folder.name == "1"
-
-
-def test_a_process_that_is_killed_frees_its_folder(tmp_path: Path) -> None:
-    with another_process(tmp_path) as (process, held):
-        assert held == "0"
-        with numbered_folder(tmp_path) as folder:
-            assert folder.name == "1"
-        process.kill()
-        process.wait()
-        with numbered_folder(tmp_path) as folder:
-            assert folder.name == "0"
 
 
 def test_the_lock_ends_when_an_error_leaves_the_block(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """`wallet import` as a command line: what it says and ends with, without any server."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.unit.conftest import Told
+from tests.unit.conftest import Wallet
 
 LINE = {
     "transaction_id": "5f0c6c3e-0000-4000-8000-000000000001",
@@ -45,7 +44,7 @@ LINE = {
     ],
 )
 def test_what_it_says_and_ends_with(
-    arguments: str, code: int, told: str, tmp_path: Path, wallet_here: Callable[..., Told]
+    arguments: str, code: int, told: str, tmp_path: Path, wallet_here: Wallet
 ) -> None:
     earlier = LINE | {"recorded_at": "2026-06-30T00:00:00Z"}
     (tmp_path / "good.jsonl").write_text(json.dumps(LINE))
@@ -58,7 +57,7 @@ def test_what_it_says_and_ends_with(
     assert "Traceback" not in answer.stderr
 
 
-def test_a_program_reads_one_object(tmp_path: Path, wallet_here: Callable[..., Told]) -> None:
+def test_a_program_reads_one_object(tmp_path: Path, wallet_here: Wallet) -> None:
     early = LINE | {"recorded_at": "2026-06-30T00:00:00Z"}
     (tmp_path / "back.jsonl").write_text(f"{json.dumps(LINE)}\n{json.dumps(early)}\n")
     (tmp_path / "opening.csv").write_text("wallet_id,currency,balance,at\nbob,EUR,0,2026-06-01T00:00:00Z\n")

@@ -34,6 +34,13 @@ def workloads() -> dict[str, dict[str, Any]]:
     return {one["metadata"]["name"]: one for one in objects() if "template" in one.get("spec", {})}
 
 
+def pod_of(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pod of a workload, and its only container."""
+    pod = workloads()[name]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    return pod, container
+
+
 def test_the_files_are_valid_and_none_is_left_out() -> None:
     told = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
     assert {*told["resources"]} == {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
@@ -59,8 +66,7 @@ def test_kustomize_builds_what_is_valid() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_pod_has_no_more_rights_than_it_needs(name: str) -> None:
-    pod = workloads()[name]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
+    pod, container = pod_of(name)
     assert container["args"] == OURS[name]
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
@@ -76,8 +82,7 @@ def test_every_pod_has_no_more_rights_than_it_needs(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["worker", "sinks", "archive"])
 def test_what_runs_is_asked_how_it_is_and_may_end_in_order(name: str) -> None:
-    pod = workloads()[name]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
+    pod, container = pod_of(name)
     assert pod["terminationGracePeriodSeconds"] > END_S
     assert container["livenessProbe"]["httpGet"]["path"] == "/live"
     assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
@@ -101,9 +106,8 @@ def test_the_settings_are_ours_and_count(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_workers_store_is_where_the_image_says() -> None:
-    worker = workloads()["worker"]
-    (container,) = worker["spec"]["template"]["spec"]["containers"]
-    (claim,) = worker["spec"]["volumeClaimTemplates"]
+    _, container = pod_of("worker")
+    (claim,) = workloads()["worker"]["spec"]["volumeClaimTemplates"]
     mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
     assert (
         f"WALLET_STATE_DIR={mounts[claim['metadata']['name']]}"
@@ -126,7 +130,7 @@ def test_the_cluster_takes_one_pod_away_at_a_time(name: str) -> None:
 
 
 def test_the_console_is_asked_whether_it_listens() -> None:
-    (container,) = workloads()["console"]["spec"]["template"]["spec"]["containers"]
+    _, container = pod_of("console")
     for probe in ("livenessProbe", "readinessProbe"):
         assert container[probe]["tcpSocket"] == {"port": "http"}
     assert container["ports"] == [
@@ -139,8 +143,8 @@ def test_the_network_policy_is_for_every_pod_and_lets_in_only_ports_that_pods_ha
     assert policy["podSelector"] == {}
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     let_in = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
-    pods = [one["spec"]["template"]["spec"]["containers"][0] for one in workloads().values()]
-    assert let_in == {port["containerPort"] for pod in pods for port in pod.get("ports", [])}
+    containers = [container for _, container in map(pod_of, workloads())]
+    assert let_in == {port["containerPort"] for one in containers for port in one.get("ports", [])}
     assert all(rule["from"] for rule in policy["ingress"])
     out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
     servers = (settings()[name] for name in ("WALLET_KAFKA", "WALLET_POSTGRES"))

@@ -3,7 +3,6 @@
 import os
 import stat
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from local.state import MOST, State, had_address, remember_addresses
 from operations.cli import context
 from operations.cli.children import COMMAND
 from streams.folder import numbered_folder
-from tests.unit.conftest import Told
+from tests.unit.conftest import Wallet
 
 
 @pytest.fixture
-def unplaced(wallet_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Told]:
+def unplaced(wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch) -> Wallet:
     """Commands in a folder of their own where nobody has set a server."""
     monkeypatch.delenv("WALLET_KAFKA")
     monkeypatch.delenv("WALLET_POSTGRES")
@@ -47,9 +46,7 @@ def addresses(stack: Stack) -> Addresses:
 @pytest.mark.parametrize(
     "command", ["status", "balance w", "statement w", "inspect w", "init", "worker", "sink", "verify"]
 )
-def test_a_local_stack_that_is_down_is_told_and_nobody_else_is_asked(
-    command: str, unplaced: Callable[..., Told]
-) -> None:
+def test_a_local_stack_that_is_down_is_told_and_nobody_else_is_asked(command: str, unplaced: Wallet) -> None:
     stack = stack_that_is_down()
     told = unplaced(*command.split())
     assert told.returncode == 3
@@ -57,13 +54,13 @@ def test_a_local_stack_that_is_down_is_told_and_nobody_else_is_asked(
     assert line.startswith(f"wallet: the local stack of {stack.folder} is down: run `wallet local up`")
 
 
-def test_what_asks_no_server_works_while_the_local_stack_is_down(unplaced: Callable[..., Told]) -> None:
+def test_what_asks_no_server_works_while_the_local_stack_is_down(unplaced: Wallet) -> None:
     stack_that_is_down()
     Path("in.jsonl").write_text("", encoding="utf-8")
     assert unplaced("send", "--dry-run", "in.jsonl").returncode == 0
 
 
-def test_who_has_no_server_is_told_how_one_is_started(unplaced: Callable[..., Told]) -> None:
+def test_who_has_no_server_is_told_how_one_is_started(unplaced: Wallet) -> None:
     for command in ("status", "balance w"):
         told = unplaced(*command.split())
         assert told.returncode == 3
@@ -71,14 +68,14 @@ def test_who_has_no_server_is_told_how_one_is_started(unplaced: Callable[..., To
         assert told.stderr.splitlines()[-1].endswith(hint)
 
 
-def test_servers_that_somebody_chose_are_not_taken_for_local_ones(wallet_here: Callable[..., Told]) -> None:
+def test_servers_that_somebody_chose_are_not_taken_for_local_ones(wallet_here: Wallet) -> None:
     told = wallet_here("status")
     assert told.returncode == 3
     assert "local" not in told.stderr
 
 
 def test_the_set_address_of_a_stack_that_is_down_is_known(
-    unplaced: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    unplaced: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack = stack_that_is_down()
     monkeypatch.setenv("WALLET_KAFKA", addresses(stack).kafka)
@@ -90,7 +87,7 @@ def test_the_set_address_of_a_stack_that_is_down_is_known(
 @pytest.mark.parametrize("again", [True, False], ids=["made again", "deleted"])
 def test_the_address_of_an_earlier_stack_is_told_at_once(
     again: bool,
-    unplaced: Callable[..., Told],
+    unplaced: Wallet,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stack = stack_that_is_down()
@@ -125,7 +122,7 @@ def test_no_password_is_kept_with_the_earlier_addresses(tmp_path: Path) -> None:
 
 
 def test_commands_that_look_wait_briefly_and_the_others_as_they_are_told(
-    unplaced: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    unplaced: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert unplaced("local", "status").returncode == 1  # the environment is this test's
     for set_s, look_s, brief_s in (("60", "5", 5.0), ("60", "7", 7.0), ("2", "5", 2.0)):
@@ -175,7 +172,7 @@ def test_a_read_only_file_system_is_told_in_one_line(command: str, tmp_path: Pat
     assert "Read-only file system" in line
 
 
-def test_a_stack_file_of_another_user_is_no_traceback(unplaced: Callable[..., Told]) -> None:
+def test_a_stack_file_of_another_user_is_no_traceback(unplaced: Wallet) -> None:
     stack = stack_that_is_down()
     (stack.folder / "stack.json").unlink()
     (stack.folder / "stack.json").mkdir()

@@ -14,15 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import native
+from schemas import native as optional
 from schemas.codec import encode_transaction, frame
 from schemas.digest import new_sha256
 from schemas.native.balances import decode_balance_in_python, encode_balances_in_python
 from schemas.native.varints import longs_in_python
 from schemas.records import Balance, Order, Transaction
 from tests.effort import examples
-from tests.unit.transactions import UUID
+from tests.unit.transactions import UUID, balances, longs
 
+#: None where nothing is compiled, and then most of this is skipped.
+native: Any = optional
 HEADER = frame(1)
 FULL = Transaction(
     UUID, "wallet-1", 1, 1_999, "EUR", 1_790_000_000_000_000, "group 7", (("a", "v"), ("b", "w"))
@@ -56,55 +58,33 @@ compiled = pytest.mark.skipif(native.longs is None, reason="not compiled here")
 @pytest.mark.skipif(not (shutil.which(COMPILER) and HEADERS_THERE), reason="nothing here that compiles")
 def test_it_is_compiled_where_it_can_be() -> None:
     assert native.usual is not None, "make clean setup: the compiler came after it"
-    assert native.orders is not None
-    assert native.post is not None
-    assert native.longs is not None
-    assert native.balance is not None
-    assert native.balance_bodies is not None
-    assert native.entry_rows is not None
+    names = ("orders", "post", "longs", "balance", "balance_bodies", "entry_rows")
+    assert [name for name in names if getattr(native, name) is None] == []
 
 
 @compiled
 @settings(max_examples=examples(250))
-@given(st.binary(max_size=20), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=8))
+@given(st.binary(max_size=20), st.lists(longs, max_size=8))
 def test_numbers_are_written_alike(first: bytes, numbers: list[int]) -> None:
-    assert native.longs is not None
     assert native.longs(first, *numbers) == longs_in_python(first, *numbers)
 
 
-LONGS = st.integers(-(2**63), 2**63 - 1)
-BALANCES = st.builds(
-    Balance,
-    st.text(max_size=130),
-    st.text(max_size=3),
-    LONGS,
-    LONGS,
-    LONGS,
-    st.integers(-(2**31), 2**31 - 1),
-    LONGS,
-    st.binary(min_size=32, max_size=32),
-)
-
-
 @compiled
 @settings(max_examples=examples(250))
-@given(st.dictionaries(st.binary(max_size=9), BALANCES, max_size=4))
-def test_balances_are_written_and_read_alike(balances: dict[bytes, Balance]) -> None:
-    assert native.balance_bodies is not None
-    assert native.balance is not None
-    bodies = native.balance_bodies(balances)
-    assert bodies == encode_balances_in_python(balances)
+@given(st.dictionaries(st.binary(max_size=9), balances, max_size=4))
+def test_balances_are_written_and_read_alike(written: dict[bytes, Balance]) -> None:
+    bodies = native.balance_bodies(written)
+    assert bodies == encode_balances_in_python(written)
     for wallet, body in bodies.items():
         found = native.balance(body, Balance)
         assert type(found) is Balance
-        assert found == balances[wallet] == decode_balance_in_python(body)
+        assert found == written[wallet] == decode_balance_in_python(body)
 
 
 @compiled
 @settings(max_examples=examples(250))
-@given(BALANCES, st.data())
+@given(balances, st.data())
 def test_bytes_that_are_no_balance_are_left_to_python(balance: Balance, data: st.DataObject) -> None:
-    assert native.balance is not None
     body = bytearray(encode_balances_in_python({b"": balance})[b""])
     place = data.draw(st.integers(0, len(body)))
     body[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
@@ -130,14 +110,12 @@ def test_bytes_that_are_no_balance_are_left_to_python(balance: Balance, data: st
     ],
 )
 def test_a_balance_that_nobody_wrote_is_left_to_python(body: bytes) -> None:
-    assert native.balance is not None
     assert native.balance(body, Balance) is None
 
 
 @compiled
 def test_every_beginning_of_a_transaction_and_every_byte_more_is_unusual() -> None:
     def usual(value: bytes) -> object:
-        assert native.usual is not None
         return native.usual(HEADER, value, Order, new_sha256)
 
     value = HEADER + encode_transaction(FULL)
@@ -148,10 +126,6 @@ def test_every_beginning_of_a_transaction_and_every_byte_more_is_unusual() -> No
 
 @compiled
 def test_what_it_is_not_made_for_is_an_error() -> None:
-    usual: object = native.usual
-    longs: object = native.longs
-    assert callable(usual)
-    assert callable(longs)
     for wrong in (
         (),
         (HEADER, b"", Order),
@@ -162,24 +136,20 @@ def test_what_it_is_not_made_for_is_an_error() -> None:
         (HEADER, b"", b"", new_sha256),
     ):
         with pytest.raises(TypeError):
-            usual(*wrong)
+            native.usual(*wrong)
     for wrong in ((), ("text", 1), (b"", "1"), (b"", 1.0), (b"", *range(9))):
         with pytest.raises(TypeError):
-            longs(*wrong)
+            native.longs(*wrong)
     for wide in (2**63, -(2**63) - 1):
         with pytest.raises(OverflowError):
-            longs(b"", wide)
+            native.longs(b"", wide)
 
 
 @compiled
 def test_what_is_no_balance_is_an_error() -> None:
-    balance: object = native.balance
-    balance_bodies: object = native.balance_bodies
-    assert callable(balance)
-    assert callable(balance_bodies)
     for wrong in ((), (b"",), ("", Balance), (b"", dict), (b"", Balance, 1)):
         with pytest.raises(TypeError):
-            balance(*wrong)
+            native.balance(*wrong)
     right: Any = Balance("w", "EUR", 1, 1, 1, 1, 1, bytes(32))
     for no_balance in (
         None,
@@ -192,13 +162,13 @@ def test_what_is_no_balance_is_an_error() -> None:
         right._replace(hash="h"),
     ):
         with pytest.raises(TypeError):
-            balance_bodies({b"w": no_balance})
+            native.balance_bodies({b"w": no_balance})
     with pytest.raises(TypeError):
-        balance_bodies([])
+        native.balance_bodies([])
     with pytest.raises(OverflowError):
-        balance_bodies({b"w": right._replace(balance=2**63)})
+        native.balance_bodies({b"w": right._replace(balance=2**63)})
     with pytest.raises(UnicodeEncodeError):
-        balance_bodies({b"w": right._replace(wallet_id="\ud800")})
+        native.balance_bodies({b"w": right._replace(wallet_id="\ud800")})
 
 
 @compiled
@@ -210,7 +180,7 @@ def test_it_touches_no_memory_that_is_not_its_own(tmp_path: Path) -> None:
     )
     if not Path(library.stdout.strip()).is_absolute():
         pytest.skip(f"{COMPILER} has no sanitizers: apt-get install gcc libasan8")
-    built, source = tmp_path / "_native.so", Path(native.__file__).with_name("_native.c")
+    built, source = tmp_path / "_native.so", Path(str(optional.__file__)).with_name("_native.c")
     include = f"-I{sysconfig.get_path('include')}"
     subprocess.run(
         [COMPILER, "-g", "-O1", "-fPIC", "-shared", *SANITIZERS, include, source, "-o", built], check=True

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.pipeline import Pipeline
-from schemas import native
+from schemas import native as optional
 from schemas.codec import TransactionCodec, encode_transaction, frame
 from schemas.digest import new_sha256
 from schemas.native.varints import longs_in_python
@@ -41,6 +42,8 @@ from tests.unit.strategies import (
 )
 from topics.source import Source
 
+#: None where nothing is compiled, and then all of this is skipped.
+native: Any = optional
 pytestmark = pytest.mark.skipif(native.post is None, reason="not compiled here")
 
 FRAME = frame(1)
@@ -189,7 +192,6 @@ def test_days_at_their_ends(before_ms: int, at_ms: int) -> None:
 
 
 def test_what_is_too_large_is_not_usual() -> None:
-    assert native.orders is not None
     record = a_record()
     size = len(record.key or b"") + len(record.value or b"")
     for limit, headers, usual in (
@@ -234,13 +236,8 @@ def arguments(**changes: object) -> list[object]:
     return [*(usual | changes).values()]
 
 
-def post(*given: object) -> object:
-    assert native.post is not None
-    return native.post(*given)
-
-
 def test_one_that_it_would_post() -> None:
-    assert post(*arguments()) == (1, START_MS + 1)
+    assert native.post(*arguments()) == (1, START_MS + 1)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +276,7 @@ def test_what_it_does_not_know_is_left_to_python(changes: dict[str, object]) -> 
     given = arguments(**changes)
     at = given[4]
     before = [repr(one) for one in given]
-    assert post(*given) == (at, START_MS)
+    assert native.post(*given) == (at, START_MS)
     assert [repr(one) for one in given] == before, "and nothing is changed"
 
 
@@ -307,7 +304,7 @@ def test_what_it_does_not_know_is_left_to_python(changes: dict[str, object]) -> 
 )
 def test_other_arguments_are_an_error(changes: dict[str, object]) -> None:
     with pytest.raises(TypeError):
-        post(*arguments(**changes))
+        native.post(*arguments(**changes))
 
 
 def test_an_error_of_the_hash_is_told() -> None:
@@ -315,10 +312,9 @@ def test_an_error_of_the_hash_is_told() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        post(*arguments(plan=(*PLAN[:-1], fails)))
+        native.post(*arguments(plan=(*PLAN[:-1], fails)))
     with pytest.raises(AttributeError):
-        post(*arguments(plan=(*PLAN[:-1], list)))
-    assert native.orders is not None
+        native.post(*arguments(plan=(*PLAN[:-1], list)))
     record = long_run(1, 1)[0][0]
     with pytest.raises(ZeroDivisionError):
         native.orders(FRAME, [record], 1_024, Order, fails)
@@ -335,16 +331,14 @@ def test_an_error_of_the_hash_is_told() -> None:
     ],
 )
 def test_other_arguments_of_orders_are_an_error(given: tuple[object, ...]) -> None:
-    assert native.orders is not None
     with pytest.raises(TypeError):
         native.orders(*given)
 
 
 def test_what_it_makes_is_hashed_as_what_python_makes() -> None:
-    assert native.orders is not None
     (order,), _ = native.orders(FRAME, [a_record()], 1_024, Order, new_sha256)
     entries, balances, ids = list[Derived](), dict[bytes, Balance](), dict[bytes, Known]()
-    post(*arguments(entries=entries, new_balances=balances, new_ids=ids))
+    native.post(*arguments(entries=entries, new_balances=balances, new_ids=ids))
     for made in (order, *entries, *balances.values(), *ids.values()):
         assert hash(made) == hash((*made,))
 
@@ -384,8 +378,7 @@ def test_every_allocation_may_fail_and_nothing_is_lost() -> None:
 def let_every_allocation_fail() -> None:
     """Raise AssertionError where memory or a reference is lost on the way."""
     fails = importlib.import_module("_testcapi")
-    records, orders = [a_record()], native.orders
-    assert orders is not None
+    records = [a_record()]
 
     def all_in_turn() -> tuple[int, int]:
         failed = 0
@@ -393,8 +386,8 @@ def let_every_allocation_fail() -> None:
             given = arguments()
             fails.set_nomemory(nth, nth + 1)
             try:
-                orders(FRAME, records, 1_024, Order, new_sha256)
-                post(*given)
+                native.orders(FRAME, records, 1_024, Order, new_sha256)
+                native.post(*given)
             except MemoryError:
                 failed += 1
             finally:
@@ -414,7 +407,7 @@ def let_every_allocation_fail() -> None:
 
 
 def test_nothing_is_kept_that_nobody_has() -> None:
-    batches = long_run(5, 2_600)
+    batches = long_run(5, 1_300)
 
     def held() -> int:
         for _ in range(3):

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from operations import main
 from operations.cli.arguments import FORMERLY
 from operations.cli.children import COMMAND
 from tests.forked import completed
-from tests.unit.conftest import QUICK, Told
+from tests.unit.conftest import QUICK, Wallet
 
 
 def wallet(
@@ -53,16 +52,14 @@ def test_the_command_line_starts_without_the_libraries_of_its_commands() -> None
 
 
 @pytest.mark.parametrize("command", ["init", "worker", "sink", "status", "generate"])
-def test_a_kafka_that_is_away_is_one_line_and_exit_code_3(
-    command: str, wallet_here: Callable[..., Told]
-) -> None:
+def test_a_kafka_that_is_away_is_one_line_and_exit_code_3(command: str, wallet_here: Wallet) -> None:
     told = wallet_here(command)
     assert told.returncode == 3
     assert last_line(told.stderr).startswith("wallet: Kafka at 127.0.0.1:1 did not answer within 0 s")
     assert "Traceback" not in told.stderr
 
 
-def test_a_postgres_that_is_away_is_one_line_without_the_password(wallet_here: Callable[..., Told]) -> None:
+def test_a_postgres_that_is_away_is_one_line_without_the_password(wallet_here: Wallet) -> None:
     told = wallet_here("balance", "wallet-1")
     assert told.returncode == 3
     assert last_line(told.stderr).startswith("wallet: PostgreSQL did not answer")
@@ -101,7 +98,7 @@ def test_a_postgres_that_is_away_is_one_line_without_the_password(wallet_here: C
     ],
 )
 def test_a_command_line_that_is_not_understood_is_one_line_and_exit_code_2(
-    arguments: str, told: str, wallet_here: Callable[..., Told]
+    arguments: str, told: str, wallet_here: Wallet
 ) -> None:
     answer = wallet_here(*arguments.split())
     assert answer.returncode == 2
@@ -126,35 +123,35 @@ def test_a_command_line_that_is_not_understood_is_one_line_and_exit_code_2(
     ],
 )
 def test_a_former_spelling_works_and_is_told_by_its_present_name(
-    arguments: str, told: str, wallet_here: Callable[..., Told]
+    arguments: str, told: str, wallet_here: Wallet
 ) -> None:
     answer = wallet_here(*arguments.split())
     assert told.lower() in (answer.stdout + answer.stderr).lower()
 
 
 @pytest.mark.parametrize("command", FORMERLY)
-def test_no_help_shows_a_former_spelling(command: str, wallet_here: Callable[..., Told]) -> None:
+def test_no_help_shows_a_former_spelling(command: str, wallet_here: Wallet) -> None:
     shown = set(re.findall(r"--[\w-]+", wallet_here(*command.split()[1:], "--help").stdout))
     assert shown >= set(FORMERLY[command].values())
     assert not shown & set(FORMERLY[command])
 
 
 @pytest.mark.parametrize("name", ["", "local", "rejections", "local status", "rejections show"])
-def test_help_comes_with_exit_code_0(name: str, wallet_here: Callable[..., Told]) -> None:
+def test_help_comes_with_exit_code_0(name: str, wallet_here: Wallet) -> None:
     for arguments in [[*name.split(), "--help"]] + ([] if " " in name else [name.split()]):
         answer = wallet_here(*arguments)
         assert (answer.returncode, answer.stderr) == (0, "")
         assert f"Usage: wallet {name}".strip() in answer.stdout
 
 
-def test_the_address_of_a_stack_that_is_down_is_exit_code_1(wallet_here: Callable[..., Told]) -> None:
+def test_the_address_of_a_stack_that_is_down_is_exit_code_1(wallet_here: Wallet) -> None:
     assert wallet_here("local", "status").returncode == 1
     told = wallet_here("local", "env")
     assert told.returncode == 1
     assert told.stderr == "wallet: the local stack in .local/stack is down: run `wallet local up`\n"
 
 
-def test_of_what_is_generated_the_bad_ones_are_left_out(wallet_here: Callable[..., Told]) -> None:
+def test_of_what_is_generated_the_bad_ones_are_left_out(wallet_here: Wallet) -> None:
     made = wallet_here("generate", "--count", "200", "--seed", "4", "--bad", "0.1", "--out", "-")
     assert made.returncode == 0
     written = len(made.stdout.splitlines())
@@ -163,7 +160,7 @@ def test_of_what_is_generated_the_bad_ones_are_left_out(wallet_here: Callable[..
 
 
 def test_what_was_generated_is_one_object_that_never_mixes_with_the_lines(
-    tmp_path: Path, wallet_here: Callable[..., Told]
+    tmp_path: Path, wallet_here: Wallet
 ) -> None:
     generate = ("generate", "--count", "50", "--seed", "4", "--bad", "0.5", "--json", "--out")
     made = wallet_here(*generate, "made.jsonl")
@@ -179,14 +176,14 @@ def test_what_was_generated_is_one_object_that_never_mixes_with_the_lines(
         assert not refused.stdout
 
 
-def test_what_ended_is_one_object(wallet_here: Callable[..., Told]) -> None:
+def test_what_ended_is_one_object(wallet_here: Wallet) -> None:
     assert json.loads(wallet_here("local", "down", "--json").stdout) == {"stopped": [], "deleted": False}
     servers = json.loads(wallet_here("local", "status", "--json").stdout)["servers"]
     assert [(one["name"], one["pid"]) for one in servers] == [("kafka", None), ("postgres", None)]
     assert json.loads(wallet_here("demo", "--stop", "--json").stdout) == {"stopped": 0}
 
 
-def test_the_version_is_told(wallet_here: Callable[..., Told]) -> None:
+def test_the_version_is_told(wallet_here: Wallet) -> None:
     told = wallet_here("--version")
     assert (told.returncode, told.stdout) == (0, f"wallet {version('wallet-ledger')}\n")
 
@@ -223,7 +220,7 @@ def test_shells_complete_commands_groups_and_options(
     ],
 )
 def test_output_that_nobody_reads_ends_as_unix_tools_do(
-    arguments: str, tmp_path: Path, wallet_here: Callable[..., Told]
+    arguments: str, tmp_path: Path, wallet_here: Wallet
 ) -> None:
     wallet_here("generate", "--count", "1", "--out", "in.jsonl")
     read, write = os.pipe()
@@ -243,9 +240,7 @@ def writing_to(out: int, arguments: str, cwd: Path) -> subprocess.CompletedProce
     )
 
 
-def test_a_bug_is_a_traceback_and_no_answer(
-    wallet_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_is_a_traceback_and_no_answer(wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: object, **__: object) -> None:
         raise KeyError("nobody expected this")
 

@@ -1,7 +1,6 @@
 """Damaged values of every setting, at every command: one line that names the variable, and exit code 2."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +12,7 @@ from pydantic import SecretStr
 from config.errors import ConfigurationError
 from config.settings import Settings, from_environment
 from tests.effort import examples
-from tests.unit.conftest import Told
+from tests.unit.conftest import Wallet
 
 #: One command line of each command that asks for settings; `file` is an empty one.
 COMMANDS = (
@@ -71,7 +70,7 @@ def refused() -> bool:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_names_a_setting_that_is_wrong(
-    command: str, wallet_here: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+    command: str, wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("file").touch()
     monkeypatch.setenv("WALLET_PARTITIONS", "several")
@@ -90,7 +89,7 @@ def fits(value: str) -> bool:
     return True
 
 
-@settings(max_examples=examples(40))
+@settings(max_examples=examples(25))
 @example(name="kafka", value="\udcff", command="status")
 @example(name="kafka", value="\r", command="status")
 @given(
@@ -99,7 +98,7 @@ def fits(value: str) -> bool:
     command=st.sampled_from(LOOKING),
 )
 def test_no_value_of_a_setting_ends_in_a_traceback(
-    wallet_here: Callable[..., Told], name: str, value: str, command: str
+    wallet_here: Wallet, name: str, value: str, command: str
 ) -> None:
     variable = f"WALLET_{name.upper()}"
     secret = Settings.model_fields[name].annotation in (SecretStr, SecretStr | None)

@@ -9,17 +9,7 @@ from sinks.holdings import FENCED_SESSIONS, REMEMBERED, Holdings
 from sinks.ledger import LedgerSink
 from sinks.observer import Observer
 from sinks.positions import Lost, Position
-
-
-class Clock:
-    """A clock that stands until it is set."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-
-    def monotonic(self) -> float:
-        """Seconds."""
-        return self.now_s
+from tests.unit.test_asking import Clock
 
 
 @pytest.fixture

@@ -20,9 +20,8 @@ from sinks.sink import Sink
 from sinks.snapshots import SnapshotSink
 from tests.effort import examples
 from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
-from tests.unit.transactions import transactions
+from tests.unit.transactions import longs, transactions
 
-longs = st.integers(-(2**63), 2**63 - 1)
 #: What a timestamptz can hold of what the schemas can.
 recorded = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 

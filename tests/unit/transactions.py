@@ -1,11 +1,11 @@
-"""Hypothesis strategies for transactions and for their encodings, legal ones and damaged ones."""
+"""Hypothesis strategies for transactions, for their encodings, legal ones and damaged ones, and for balances."""
 
 from collections.abc import Callable
 
 from hypothesis import strategies as st
 
 from schemas.native.varints import long_bytes
-from schemas.records import Transaction
+from schemas.records import Balance, Transaction
 from schemas.rules import EARLIEST_US, LATEST_US
 
 Longs = Callable[[int], bytes]
@@ -34,6 +34,14 @@ transactions = st.builds(
     metadata=st.just(()) | metadata,
 )
 
+longs = st.integers(-(2**63), 2**63 - 1)
+ints = st.integers(-(2**31), 2**31 - 1)
+hashes = st.binary(min_size=32, max_size=32)
+#: Whatever a balance can be written of.
+balances = st.builds(
+    Balance, st.text(max_size=130), st.text(max_size=3), longs, longs, longs, ints, longs, hashes
+)
+
 _LOOSE_TEXTS = st.text(max_size=130)
 #: Transactions that Avro allows, whether the rules do or not.
 loose_transactions = st.builds(
@@ -41,9 +49,9 @@ loose_transactions = st.builds(
     transaction_id=st.uuids().map(str) | st.just(UUID.upper()) | _LOOSE_TEXTS,
     wallet_id=names | _LOOSE_TEXTS | st.just("x" * 129),
     type=st.sampled_from([0, 1]),
-    amount=st.integers(-(2**63), 2**63 - 1),
+    amount=longs,
     currency=st.sampled_from(["EUR", "eur", "EU", "EURO", "ÄÖÜ", "EUR\n", ""]),
-    occurred_us=st.integers(-(2**63), 2**63 - 1) | st.sampled_from([EARLIEST_US - 1, LATEST_US + 1]),
+    occurred_us=longs | st.sampled_from([EARLIEST_US - 1, LATEST_US + 1]),
     group_id=st.none() | _LOOSE_TEXTS,
     metadata=st.lists(st.tuples(st.text(max_size=2), st.text(max_size=2)), max_size=4).map(tuple),
 )
