@@ -57,7 +57,15 @@ def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[TextIO]:
-    """A file to write that is renamed into place once it is complete and on disk; on failure nothing is left."""
+    """A file to write that is renamed into place once it is complete and on disk; on failure nothing is left.
+
+    A pipe or a device is written to as it is: renaming would put a file in its place.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("w", newline="", encoding="utf-8") as out:
+            yield out
+        return
+    path = path.resolve()  # a link stays one
     unfinished = path.with_name(f"{path.name}.part")
     try:
         with unfinished.open("w", newline="", encoding="utf-8") as out:

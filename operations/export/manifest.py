@@ -78,7 +78,7 @@ class Manifest:
         try:
             told = json.loads(path.read_text())
             found = cls(
-                told["origin"],
+                dict(told["origin"]),
                 [File(**one) for one in told["files"]],
                 [ExportedMonth(**one) for one in told["months"]],
                 told.get("accepted", {}),

@@ -52,7 +52,7 @@ AT_ONCE_S, MOST_AT_ONCE = 0.2, 500
 MOST_NAMED_BYTES = 40
 #: Records without a rejection that are shown; --json has all.
 SHOWN = 20
-_NAMED = re.compile(r"(\d+)[\s:,]+(\d+)")
+_NAMED = re.compile(r"([0-9]{1,19})[\s:,]+([0-9]{1,19})")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Outcome:
 def named_in(file: Path) -> frozenset[str]:
     """Source records listed in a file, one `partition:offset` a line; # starts a comment."""
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigurationError(f"--offsets {file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -93,7 +93,9 @@ def named_in(file: Path) -> frozenset[str]:
             continue
         found = _NAMED.fullmatch(text)
         if found is None:
-            raise ConfigurationError(f"--offsets {file} line {number} is {text!r}: write PARTITION:OFFSET")
+            raise ConfigurationError(
+                f"--offsets {file} line {number} is {text[:40]!r}: write PARTITION:OFFSET"
+            )
         named.add(f"{int(found[1])}:{int(found[2])}")
     return frozenset(named)
 

@@ -351,6 +351,13 @@ def test_a_line_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
         read(JSONL + '{"a": "' + "x" * 2_000, "jsonl")
 
 
+def test_a_row_of_many_lines_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "LINE_CHARACTERS", 1_000)
+    with pytest.raises(ConfigurationError, match="the row up to line 254 has more than 1000 characters"):
+        read(CSV + '"\n",' * 1_000)
+    assert len(read(CSV + f"{ROWS[0]}\n" * 1_000)) == 1_002
+
+
 @pytest.mark.parametrize(
     ("name", "form"), [("a.csv.gz", "csv"), ("A.CSV", "csv"), ("b.json.gz", "jsonl"), ("c.PQ", "parquet")]
 )

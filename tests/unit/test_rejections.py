@@ -1,11 +1,14 @@
 """What upstream may have written into a rejection's headers, and what is made of it."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Message
 
+from config.errors import ConfigurationError
 from operations.rejections.listing import ATTEMPT, Rejection, rejection_in
+from operations.rejections.resubmit import named_in
 from topics.rejections import Headers, appended, source_of
 from topics.tail import newest, tail_starts
 
@@ -31,6 +34,20 @@ def test_the_attempts_of_a_rejection_are_read_whatever_stands_there(
     headers = [(ATTEMPT, value) for value in values]
     rejection = Rejection(0, "INVALID", "", "t", 0, 0, AT, None, None, headers)
     assert rejection.attempt == attempt
+
+
+def test_a_list_of_offsets_is_read_as_editors_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "offsets"
+    path.write_bytes("\ufeff0:5\r\n# a note\r\n\r\n 1, 007 # another\r\n0:5".encode())
+    assert named_in(path) == {"0:5", "1:7"}
+
+
+@pytest.mark.parametrize("line", ["0:", "-1:5", "0:5:6", f"0:{'9' * 5_000}", "\uff11:\uff12"])
+def test_a_line_that_names_no_offset_is_told_by_its_number(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "offsets"
+    path.write_text(f"0:1\n{line}\n")
+    with pytest.raises(ConfigurationError, match=r"line 2 is .*: write PARTITION:OFFSET"):
+        named_in(path)
 
 
 OURS = [

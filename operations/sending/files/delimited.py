@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from config.errors import ConfigurationError
+from operations.sending.files import source
 from operations.sending.files.shape import METADATA, Fields, Row, quoted, twice
 from operations.sending.files.source import BOM
 
@@ -68,7 +69,7 @@ def rows(lines: Iterator[str], dialect: Dialect, columns: Columns) -> Iterator[R
     before, lines = _skipped(lines, dialect)
     read: list[str] = []
     row: list[str] = []
-    reader = dialect.reader(_noted(lines, read, row))
+    reader = dialect.reader(_noted(lines, before, read, row))
     given = _Header([*dialect.columns], before, read, before)
     header = given if dialect.columns else _header(reader, before, read)
     _refuse(header, lines, dialect, columns)
@@ -133,11 +134,21 @@ def _skipped(lines: Iterator[str], dialect: Dialect) -> tuple[int, Iterator[str]
     )
 
 
-def _noted(lines: Iterator[str], read: list[str], row: list[str]) -> Iterator[str]:
-    """The same lines; keeps the first of them to describe the file in an error, and adds each to the row in hand."""
-    for line in lines:
+def _noted(lines: Iterator[str], before: int, read: list[str], row: list[str]) -> Iterator[str]:
+    """The same lines; keeps the first of them to describe the file in an error, and adds each to the row in hand.
+
+    Raises ConfigurationError for a row that is too long.
+    """
+    size = 0
+    for number, line in enumerate(lines, before + 1):
         if len(read) < LOOK_LINES:
             read.append(line)
+        size = len(line) + (size if row else 0)
+        if size > source.LINE_CHARACTERS:
+            raise ConfigurationError(
+                f"the row up to line {number} has more than {source.LINE_CHARACTERS} characters: is a quotation mark "
+                "not closed?"
+            )
         row.append(line)
         yield line
 
