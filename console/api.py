@@ -23,14 +23,13 @@ from console.encoding import (
     whole_in,
 )
 from console.feeds import WalletFeed
-from console.guard import shows
+from console.guard import knows_token, must_write
 from console.live import Live, is_duplicate, outcome_fields, pending_fields
 from console.outcomes import Outcome, Posted, Source
 from console.problems import MEDIA_TYPE, Problem, not_found, wrong
 from console.sending import transaction_in
+from console.tables import Answer
 from schemas.records import Reason
-
-Answer = dict[str, Any]
 
 MOST_WAIT_S = 30.0
 #: Seconds to wait for a request's body.
@@ -323,10 +322,8 @@ def pending(source: Source) -> Response:
 async def post(request: Request, live: OfConsole, wait_s: WaitS = 0.0) -> Response:
     """Send a transaction, and wait for what becomes of it; a client that does not know sends it again under its id."""
     settings = live.settings
-    if not settings.console_writes:
-        raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
-    token = settings.console_token.get_secret_value() if settings.console_token else None
-    if not shows(request.headers.get("authorization", ""), token):
+    must_write(settings)
+    if not knows_token(settings, request.headers.get("authorization", "")):
         raise Problem(401, "send the token as `Authorization: Bearer`", {"WWW-Authenticate": "Bearer"})
     one = transaction_in(await body_of(request, "transaction", JSON, BODY_FACTOR * settings.max_record_bytes))
     if wait_s and live.outcomes.is_full:
