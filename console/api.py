@@ -101,16 +101,9 @@ async def wallets(
 ) -> Response:
     """Wallets whose ids begin with this, by the bytes of the ids."""
     async with live.database.one_state() as connection:
-        found = await tables.wallets(connection, prefix, after, limit + 1)
-        answer = page_of(
-            {"wallets": found[:limit]},
-            len(found) > limit,
-            {
-                "prefix": prefix or None,
-                "limit": limit,
-                "after": found[limit - 1]["wallet_id"] if len(found) > limit else None,
-            },
-        )
+        found, last = tables.of_page(await tables.wallets(connection, prefix, after, limit + 1), limit)
+        query = {"prefix": prefix or None, "limit": limit, "after": last and last["wallet_id"]}
+        answer = page_of({"wallets": found}, last is not None, query)
         return JSONResponse(await stamped(connection, answer))
 
 
@@ -228,11 +221,10 @@ async def rejections(
     start, end = time_in("from", from_), time_in("to", to)
     place = position_in("after", after) if after else None
     async with live.database.one_state() as connection:
-        found = await tables.rejections(connection, wanted, start, end, place, limit + 1)
-        more = len(found) > limit
-        last = found[limit - 1]["source"] if more else None
-        query = {"reason": wanted, "from": from_, "to": to, "limit": limit, "after": last}
-        answer = page_of({"rejections": found[:limit]}, more, query)
+        rows = await tables.rejections(connection, wanted, start, end, place, limit + 1)
+        found, last = tables.of_page(rows, limit)
+        query = {"reason": wanted, "from": from_, "to": to, "limit": limit, "after": last and last["source"]}
+        answer = page_of({"rejections": found}, last is not None, query)
         return JSONResponse(await stamped(connection, answer))
 
 
