@@ -23,14 +23,13 @@ from console.encoding import (
     whole_in,
 )
 from console.feeds import WalletFeed
-from console.guard import shows
+from console.guard import knows_token, must_write
 from console.live import Live, is_duplicate, outcome_fields, pending_fields
 from console.outcomes import Outcome, Posted, Source
 from console.problems import MEDIA_TYPE, Problem, not_found, wrong
 from console.sending import transaction_in
+from console.tables import Answer
 from schemas.records import Reason
-
-Answer = dict[str, Any]
 
 MOST_WAIT_S = 30.0
 #: Seconds to wait for a request's body.
@@ -102,16 +101,9 @@ async def wallets(
 ) -> Response:
     """Wallets whose ids begin with this, by the bytes of the ids."""
     async with live.database.one_state() as connection:
-        found = await tables.wallets(connection, prefix, after, limit + 1)
-        answer = page_of(
-            {"wallets": found[:limit]},
-            len(found) > limit,
-            {
-                "prefix": prefix or None,
-                "limit": limit,
-                "after": found[limit - 1]["wallet_id"] if len(found) > limit else None,
-            },
-        )
+        found, last = tables.of_page(await tables.wallets(connection, prefix, after, limit + 1), limit)
+        query = {"prefix": prefix or None, "limit": limit, "after": last and last["wallet_id"]}
+        answer = page_of({"wallets": found}, last is not None, query)
         return JSONResponse(await stamped(connection, answer))
 
 
@@ -229,11 +221,10 @@ async def rejections(
     start, end = time_in("from", from_), time_in("to", to)
     place = position_in("after", after) if after else None
     async with live.database.one_state() as connection:
-        found = await tables.rejections(connection, wanted, start, end, place, limit + 1)
-        more = len(found) > limit
-        last = found[limit - 1]["source"] if more else None
-        query = {"reason": wanted, "from": from_, "to": to, "limit": limit, "after": last}
-        answer = page_of({"rejections": found[:limit]}, more, query)
+        rows = await tables.rejections(connection, wanted, start, end, place, limit + 1)
+        found, last = tables.of_page(rows, limit)
+        query = {"reason": wanted, "from": from_, "to": to, "limit": limit, "after": last and last["source"]}
+        answer = page_of({"rejections": found}, last is not None, query)
         return JSONResponse(await stamped(connection, answer))
 
 
@@ -323,10 +314,8 @@ def pending(source: Source) -> Response:
 async def post(request: Request, live: OfConsole, wait_s: WaitS = 0.0) -> Response:
     """Send a transaction, and wait for what becomes of it; a client that does not know sends it again under its id."""
     settings = live.settings
-    if not settings.console_writes:
-        raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
-    token = settings.console_token.get_secret_value() if settings.console_token else None
-    if not shows(request.headers.get("authorization", ""), token):
+    must_write(settings)
+    if not knows_token(settings, request.headers.get("authorization", "")):
         raise Problem(401, "send the token as `Authorization: Bearer`", {"WWW-Authenticate": "Bearer"})
     one = transaction_in(await body_of(request, "transaction", JSON, BODY_FACTOR * settings.max_record_bytes))
     if wait_s and live.outcomes.is_full:

@@ -95,11 +95,13 @@ def open_group_in(text: str | None) -> tuple[datetime, str, str] | None:
 
 
 def strings(value: Any, name: str = "") -> Any:
-    """What a page shows, as its JSON has it: numbers that may need 64 bits are strings."""
+    """What a page shows, as its JSON has it: numbers that may need 64 bits are strings, and so are times."""
     if isinstance(value, Mapping):
         return {key: strings(one, key) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [strings(one, name) for one in value]
+    if isinstance(value, datetime):
+        return rfc3339(value)
     return str(value) if type(value) is int and name not in SMALL else value
 
 

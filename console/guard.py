@@ -59,7 +59,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._token = settings.console_token
+        self._settings = settings
         self._local = is_loopback(settings.console_host)
         self._headers = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
@@ -96,13 +96,26 @@ class Guard:
                 return Problem(421, "this console answers to localhost and 127.0.0.1 only")
             return None
         # As a password, as browsers send it, the token is good for reading only.
-        token = self._token.get_secret_value() if self._token else None
-        if not shows(headers.get(b"authorization", ""), token, basic=True):
+        if not knows_token(self._settings, headers.get(b"authorization", ""), basic=True):
             return Problem(
                 401, "send the token as `Authorization: Bearer` or as a password",
                 {"WWW-Authenticate": 'Basic realm="wallet console", charset="UTF-8"'},
             )  # fmt: skip
         return None
+
+
+def must_write(settings: Settings) -> None:
+    """Raise Problem 403 unless writes are on."""
+    if not settings.console_writes:
+        raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
+
+
+def knows_token(settings: Settings, *authorizations: str, basic: bool = False) -> bool:
+    """Whether one of these headers has this console's token; `basic`: also as a password."""
+    token = settings.console_token
+    return token is not None and any(
+        _shows(one, token.get_secret_value(), basic=basic) for one in authorizations
+    )
 
 
 def from_our_page(request: Request) -> None:
@@ -118,7 +131,7 @@ def from_our_page(request: Request) -> None:
         raise Problem(403, "nothing was done: this form comes from another site")
 
 
-def shows(authorization: str, token: str | None, *, basic: bool = False) -> bool:
+def _shows(authorization: str, token: str, *, basic: bool) -> bool:
     """Whether this header has the token; compares in constant time."""
     scheme, _, shown = authorization.partition(" ")
     if basic and scheme.lower() == "basic":
@@ -128,4 +141,4 @@ def shows(authorization: str, token: str | None, *, basic: bool = False) -> bool
             return False
     elif scheme.lower() != "bearer":
         return False
-    return token is not None and hmac.compare_digest(shown.strip().encode(), token.encode())
+    return hmac.compare_digest(shown.strip().encode(), token.encode())

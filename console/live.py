@@ -7,15 +7,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from threading import Event, Thread
 from typing import TypeVar
 
 from config.errors import WalletError
 from config.settings import Settings
-from config.times import rfc3339
 from console import tables
 from console.database import Database, told
-from console.encoding import entry_of_record, position
+from console.encoding import entry_of_record, position, strings
 from console.finding import Finder
 from console.following import Follower, followers, pipeline_settings
 from console.freshness import Freshness
@@ -244,7 +244,7 @@ class Live:
                     found = await asyncio.to_thread(lambda: status.look(ruled, quiet_admin(ruled)))
                 except WalletError as error:
                     raise told(error) from None
-                self._status = time.monotonic(), _status_fields(found)
+                self._status = time.monotonic(), strings(asdict(found))
             return self._status[1]
 
     def status_if_known(self) -> Answer | None:
@@ -285,25 +285,3 @@ def pending_fields(source: Source) -> Answer:
 def is_duplicate(outcome: Outcome) -> bool:
     """Whether a record was refused because its wallet had posted the same before."""
     return isinstance(outcome, Refused) and outcome.reason == Reason.DUPLICATE
-
-
-def _status_fields(found: status.Status) -> Answer:
-    """Offsets and counts are strings, as everywhere in the API."""
-    return {
-        "prefix": found.prefix,
-        "workers": found.workers,
-        "places": [
-            {
-                "reader": one.reader,
-                "topic": one.topic,
-                "partition": one.partition,
-                "position": None if one.position is None else str(one.position),
-                "end": str(one.end),
-                "lag": str(one.lag),
-                "progress_at": one.progress_at and rfc3339(one.progress_at),
-            }
-            for one in found.places
-        ],
-        "rejections": {reason: str(count) for reason, count in found.rejections.items()},
-        "postgres_problem": found.postgres_problem,
-    }

@@ -168,9 +168,10 @@ async def wallets(
 ) -> Response:
     """Wallets whose ids begin with what was typed."""
     async with live.database.one_state() as connection:
-        found = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
-        answer = await stamped(connection, {"wallets": found[:PAGE_ROWS]})
-    more = {"prefix": prefix, "after": found[PAGE_ROWS - 1]["wallet_id"]} if len(found) > PAGE_ROWS else None
+        rows = await tables.wallets(connection, prefix, after, PAGE_ROWS + 1)
+        found, last = tables.of_page(rows, PAGE_ROWS)
+        answer = await stamped(connection, {"wallets": found})
+    more = last and {"prefix": prefix, "after": last["wallet_id"]}
     return page(
         "wallets.html",
         **answer,
@@ -190,14 +191,15 @@ async def wallet(
     start, end, when = time_in("from", from_), time_in("to", to), time_in("at", at)
     async with live.database.one_state() as connection:
         newest = await tables.newest(connection, wallet_id)
-        entries = await tables.newest_entries(
+        rows = await tables.newest_entries(
             connection, wallet_id, start, end, whole_in("before", before or None), PAGE_ROWS + 1
         )
+        entries, last = tables.of_page(rows, PAGE_ROWS)
         then = await tables.balance_at(connection, wallet_id, when, effective=False) if when else None
-        answer = await stamped(connection, {"wallet": newest, "entries": entries[:PAGE_ROWS]})
+        answer = await stamped(connection, {"wallet": newest, "entries": entries})
     filters = {"from": from_, "to": to, "at": at}
     given = {name: text for name, text in filters.items() if text}
-    more = given | {"before": entries[PAGE_ROWS - 1]["sequence"]} if len(entries) > PAGE_ROWS else None
+    more = last and given | {"before": last["sequence"]}
     ranged = urlencode({name: rfc3339(time) for name, time in (("from", start), ("to", end)) if time})
     return page(
         "wallet.html",
@@ -278,20 +280,16 @@ async def rejections(
     by_source = bool(start or end or place)
     async with live.database.one_state() as connection:
         if by_source:
-            found = await tables.rejections(connection, wanted, start, end, place, PAGE_ROWS + 1)
+            rows = await tables.rejections(connection, wanted, start, end, place, PAGE_ROWS + 1)
         else:
-            found = await tables.newest_rejections(
-                connection, live.settings.partitions, wanted, PAGE_ROWS + 1
-            )
-        answer = await stamped(connection, {"rejections": found[:PAGE_ROWS]})
+            partitions = live.settings.partitions
+            rows = await tables.newest_rejections(connection, partitions, wanted, PAGE_ROWS + 1)
+        found, last = tables.of_page(rows, PAGE_ROWS)
+        answer = await stamped(connection, {"rejections": found})
     filters = {"reason": wanted or "", "from": from_, "to": to}
     given = {name: text for name, text in filters.items() if text}
-    more = None
-    if len(found) > PAGE_ROWS:
-        # The page after the newest ones lists all of them by source.
-        more = (
-            given | {"after": found[PAGE_ROWS - 1]["source"]} if by_source else given | {"from": "1970-01-01"}
-        )
+    # The page after the newest ones lists all of them by source.
+    more = last and given | ({"after": last["source"]} if by_source else {"from": "1970-01-01"})
     return page(
         "rejections.html",
         **answer,

@@ -14,7 +14,7 @@ from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
 from console.api import OfConsole, body_of, reason_in
 from console.encoding import position_in, strings, whole_in
-from console.guard import from_our_page, shows
+from console.guard import from_our_page, knows_token, must_write
 from console.jobs import Job, Question, job_of
 from console.live import Live
 from console.pages import page
@@ -148,10 +148,13 @@ def _outcome(planned: Plan) -> Answer:
 @router.post("/rejections/resubmit")
 async def execute(request: Request, live: OfConsole) -> Response:
     """Send what a form names; the answer is the page that shows how far it is."""
-    _may_write(request, live.settings)
+    must_write(live.settings)
+    from_our_page(request)  # before its body is read
     settings = _briefly(live)
     form = await _form(request, FORM_BYTES + END_BYTES * settings.partitions)
-    _must_know_token(request, settings, form)
+    header = request.headers.get("authorization", "")
+    if not knows_token(settings, f"Bearer {form.get('token', '')}", header):
+        raise Problem(401, "nothing was sent: the token is not this console's (WALLET_CONSOLE_TOKEN)")
     if form.get("confirm") != "yes":
         raise wrong("nothing was sent: confirm it")
     # Without its own checks, which are of an address: `wanted` checks all that it reads.
@@ -201,21 +204,6 @@ async def progress_json(request: Request) -> Response:
 def _briefly(live: Live) -> Settings:
     _ = live.freshness  # 503 until Kafka was reached
     return live.settings.model_copy(update={"startup_wait_s": KAFKA_S})
-
-
-def _may_write(request: Request, settings: Settings) -> None:
-    """Raise Problem 403 unless writes are on and the form comes from our own page; its body is not read before."""
-    if not settings.console_writes:
-        raise Problem(403, "this console is read-only: WALLET_CONSOLE_WRITES is off")
-    from_our_page(request)
-
-
-def _must_know_token(request: Request, settings: Settings, form: dict[str, str]) -> None:
-    """Raise Problem 401 unless who sends a form knows the token."""
-    token = settings.console_token.get_secret_value() if settings.console_token else None
-    shown = f"Bearer {form.get('token', '')}", request.headers.get("authorization", "")
-    if not any(shows(one, token) for one in shown):
-        raise Problem(401, "nothing was sent: the token is not this console's (WALLET_CONSOLE_TOKEN)")
 
 
 async def _form(request: Request, most_bytes: int) -> dict[str, str]:

@@ -20,6 +20,11 @@ MOST_PROOF = 1_000
 MOST_DAYS = 1_000
 
 
+def of_page(found: list[Answer], limit: int) -> tuple[list[Answer], Answer | None]:
+    """The rows of a page, and its last one if there are more; `found` has one more than the page where there are."""
+    return found[:limit], found[limit - 1] if len(found) > limit else None
+
+
 async def wallets(connection: Connection, prefix: str, after: str | None, limit: int) -> list[Answer]:
     """Wallets by the bytes of their ids."""
     query = """
@@ -207,11 +212,10 @@ async def open_groups(
             "opened_at": rfc3339(opened_at),
             "newest_at": rfc3339(newest_at),
         }
-        for of, currency, legs, total, opened_at, newest_at in found[:limit]
+        for of, currency, legs, total, opened_at, newest_at in found
     ]
-    if len(found) <= limit:
-        return groups, None
-    return groups, "{opened_at}/{currency}/{group_id}".format_map(groups[-1])
+    shown, last = of_page(groups, limit)
+    return shown, None if last is None else "{opened_at}/{currency}/{group_id}".format_map(last)
 
 
 async def sink_positions(connection: Connection) -> dict[tuple[str, int], int]:

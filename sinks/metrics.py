@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from config.errors import WalletError
 from config.settings import Settings
+from sinks.names import LEDGER
 from sinks.observer import Observer
 from sinks.postgres import READER, Connection, connect, one_line
 from sinks.tables import TableRows
@@ -40,8 +41,6 @@ ATTEMPT_S = 30.0
 #: PostgreSQL counts as away if a check takes longer.
 SIGN_OF_LIFE_S = 5.0
 CLOSE_S = 0.5
-#: The sink whose rows bring balances up to date.
-LEDGER = "ledger"
 
 
 class Vitals(Observer):

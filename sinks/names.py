@@ -8,6 +8,8 @@ if TYPE_CHECKING:
 WritingName = Literal["ledger", "snapshots", "rejections"]
 #: The sinks that write rows, each from the topic of its name; `all` means these.
 WRITING: tuple[WritingName, ...] = get_args(WritingName)
+#: Its rows bring balances up to date.
+LEDGER = "ledger"
 #: It moves tables, so you have to name it; it reads the snapshots, and writes no rows of them.
 ARCHIVE = "archive"
 SINKS = (*WRITING, ARCHIVE)

@@ -115,6 +115,15 @@ def claim(
     return Position(*row)
 
 
+def read(connection: Connection, sink: str, topic: str) -> dict[int, Position]:
+    """A sink's positions in a topic, by partition, whoever owns them."""
+    rows = connection.execute(
+        "SELECT partition, next_offset, high_offset FROM sink_positions WHERE sink = %s AND topic = %s",
+        [sink, topic],
+    ).fetchall()
+    return {partition: Position(next_offset, high_offset) for partition, next_offset, high_offset in rows}
+
+
 def refuse_other_topic(connection: Connection, holder: Holder, origin: Origin) -> None:
     """Raise Refused if this sink has a position in another cluster, or in another topic of this name."""
     others = connection.execute(

@@ -43,11 +43,7 @@ def positions_of(settings: Settings, sink: Sink) -> dict[int, Position]:
     """A sink's positions, by partition."""
     with connect(settings, READER) as connection:
         check(connection)
-        rows = connection.execute(
-            "SELECT partition, next_offset, high_offset FROM sink_positions WHERE sink = %s AND topic = %s",
-            [sink.name, sink.topic],
-        ).fetchall()
-    return {partition: Position(next_offset, high_offset) for partition, next_offset, high_offset in rows}
+        return positions.read(connection, sink.name, sink.topic)
 
 
 def origin_of(settings: Settings, sink: Sink) -> Origin:

@@ -1,10 +1,8 @@
 """`--processes N`: the same command several times, which start, stop and end together."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -12,7 +10,7 @@ from collections.abc import Iterable
 from config.errors import ConfigurationError, Stopped
 from config.logs import EventLog
 from config.settings import Settings
-from operations.cli.children import COMMAND
+from operations.cli.children import attended
 from vitals.ending import END_S, ended_by
 
 log = EventLog("operations.processes")
@@ -20,8 +18,6 @@ log = EventLog("operations.processes")
 LOOK_EVERY_S = 0.1
 #: The processes end within END_S by themselves; those that do not are killed after this much more.
 KILL_AFTER_S = 5.0
-#: Of Linux: the signal that a process gets when the one that started it has ended.
-PR_SET_PDEATHSIG = 1
 
 Process = subprocess.Popen[bytes]
 
@@ -67,18 +63,11 @@ def run(processes: int, settings: Settings, *arguments: str) -> int:
 
 def _start(arguments: Iterable[str], environment: dict[str, str]) -> Process:
     return subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
-        [*COMMAND, *arguments],
+        attended(*arguments),
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
         process_group=0,  # Ctrl-C reaches us alone; we stop them
     )
-
-
-def _end_with_parent() -> None:
-    """In the new process: be stopped when the supervisor was killed. Linux only; elsewhere it goes on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _stop(running: Iterable[Process]) -> None:

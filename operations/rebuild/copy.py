@@ -136,7 +136,7 @@ class Copy:
         )
         self._most_bytes = self._largest()
         self._incoming = Incoming(settings, self._from, self._most_bytes)
-        self._by_time = self._appended_times()
+        self._by_time = describe(place.client, [self._from])[self._from].on_brokers_time
         self._merge: Merge[Source] = Merge(self._before)
         #: Bytes of the records that wait for their turn, by partition.
         self._waiting_bytes = [0] * self._before
@@ -215,9 +215,6 @@ class Copy:
         # Before the first record, so that a topic with records always has offsets.
         self._write([])
         self._incoming.assign(dict(enumerate(self.copied)))
-
-    def _appended_times(self) -> bool:
-        return describe(self._place.client, [self._from])[self._from].on_brokers_time
 
     def _largest(self) -> int:
         """The largest record that is copied as it is; larger ones are TOO_LARGE in both pipelines."""

@@ -96,7 +96,7 @@ def _existing(place: Rebuild) -> list[str]:
     except KafkaException as error:
         raise NotReachable(f"Kafka did not list the groups: {error.args[0].str()}") from None
     there = {one.group_id for one in listed.valid}
-    return [group for group in place.own_groups if group in there]
+    return [group for group in groups_of(place.shadow) if group in there]
 
 
 def _gone(what: str, answers: Mapping[str, Future[None]]) -> None:

@@ -20,6 +20,8 @@ FIELDS = ("transaction_id", "type", "amount", "currency", "sequence", "balance",
 #: Fields that must agree, too, if both read the same topic.
 SAME_INPUT_FIELDS = (*FIELDS, "source_partition", "source_offset", "hash")
 NOT_FOUND = "no rejection found"
+#: The two sides, as a difference names them.
+LIVE, SHADOW = "live", "the shadow"
 #: Most entries that wait for their counterpart; beyond that, the oldest is taken to have none.
 WAITING = 10_000
 
@@ -114,9 +116,9 @@ class Explainer:
             if live and shadow:
                 yield self._otherwise(live, shadow)
             elif live:
-                yield _alone(live, "live", "shadow", why_not_here.get(_place_of(live)))
+                yield _alone(live, LIVE, SHADOW, why_not_here.get(_place_of(live)))
             elif shadow:
-                yield _alone(shadow, "shadow", "live", why_not_there.get(_place_of(shadow)))
+                yield _alone(shadow, SHADOW, LIVE, why_not_there.get(_place_of(shadow)))
 
     def _differing(self, live: ComparedEntry, shadow: ComparedEntry) -> list[str]:
         return [name for name in self._fields if getattr(live, name) != getattr(shadow, name)]
@@ -165,14 +167,13 @@ def _alone(entry: ComparedEntry, here: str, there: str, why: StoredRejection | N
     posted: dict[str, object] = {"sequence": entry.sequence, "balance": entry.balance}
     rejected: dict[str, object] = {"rejected": reason}
     return Change(
-        f"posted in {'the shadow' if here == 'shadow' else 'live'}, rejected in "
-        f"{'the shadow' if there == 'shadow' else 'live'}: {reason}",
+        f"posted in {here}, rejected in {there}: {reason}",
         entry.wallet_id,
         str(entry.transaction_id),
         entry.type,
         entry.amount,
-        posted if here == "live" else rejected,
-        posted if here == "shadow" else rejected,
+        posted if here == LIVE else rejected,
+        rejected if here == LIVE else posted,
         why.detail if why else "",
         is_cause=True,
     )

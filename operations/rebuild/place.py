@@ -25,7 +25,6 @@ from topics.topic_log import TopicLog
 FORMAT = 1
 KEY = b"rebuild"
 WRITE_S = 30.0
-#: The sinks that write rows from the topics.
 
 
 @dataclass(frozen=True)
@@ -161,11 +160,6 @@ class Rebuild:
         """
         own = Topics.of(self.shadow.model_copy(update={"input": None}))
         return [*own.partitioned, own.pipeline, topic_of(self.shadow.prefix)]
-
-    @property
-    def own_groups(self) -> list[str]:
-        """Every group that belongs to the shadow."""
-        return groups_of(self.shadow)
 
     def begun(self) -> ShadowRecord:
         """The shadow's record; raises Refused if there is none."""

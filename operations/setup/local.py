@@ -1,6 +1,5 @@
 """`wallet local`: a Kafka and a PostgreSQL on this machine, for trying things out and for tests."""
 
-import json
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -17,6 +16,7 @@ from local import DEFAULT_FOLDER
 from local.server import Progress
 from local.stack import ServerStatus, Stack
 from operations.cli.context import LOCAL_PARTITIONS
+from operations.cli.output import as_line
 
 log = EventLog("operations.local")
 
@@ -40,7 +40,7 @@ def env(folder: Path, *, as_json: bool) -> None:
     # The number of partitions, too: with addresses set, the default would be a real cluster's.
     variables = {**addresses.environment, "WALLET_PARTITIONS": str(LOCAL_PARTITIONS)}
     if as_json:
-        typer.echo(json.dumps(variables))
+        typer.echo(as_line(variables))
         return
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
@@ -54,7 +54,7 @@ def down(folder: Path, *, delete: bool, as_json: bool) -> None:
     if delete:
         stack.delete()
     if as_json:
-        typer.echo(json.dumps({"stopped": ran, "deleted": delete}))
+        typer.echo(as_line({"stopped": ran, "deleted": delete}))
 
 
 def status(folder: Path, *, as_json: bool) -> bool:
@@ -68,7 +68,7 @@ def _show(servers: list[ServerStatus], *, as_json: bool) -> None:
     """Print the servers. Output is copied and logged, so it does not contain the password."""
     hushed = [replace(server, address=server.address and masked(server.address)) for server in servers]
     if as_json:
-        typer.echo(json.dumps({"servers": [asdict(server) for server in hushed]}, default=str))
+        typer.echo(as_line({"servers": [asdict(server) for server in hushed]}))
         return
     for server in hushed:
         typer.echo(_line(server))

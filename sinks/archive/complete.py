@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
 from config.settings import Settings
+from sinks import positions
 from sinks.archive.entries import source_offset
-from sinks.archive.seals import Month, ledger_positions, to_ms
-from sinks.names import ARCHIVE
+from sinks.archive.seals import Month, to_ms
+from sinks.names import ARCHIVE, LEDGER
+from sinks.positions import Position
 from sinks.postgres import Connection
 from sinks.sink import Record, damaged
 from topics import group_offsets
@@ -65,22 +67,22 @@ def look(
         elif partition in to_come:
             quiet[partition] = to_come[partition]
     # 3.
-    positions = ledger_positions(connection, ledger.topic)
+    written = positions.read(connection, LEDGER, ledger.topic)
     for partition in partitions:
-        if reason := _not_written(ledger, partition, positions.get(partition), ends[partition]):
+        if reason := _not_written(ledger, partition, written.get(partition), ends[partition]):
             reasons.append(f"{ledger.topic} partition {partition}: {reason}")
         elif partition in quiet:
             reasons.append(f"{ledger.topic} partition {partition} has no later record: {quiet[partition]}")
     return Completeness(found_begins, ends, reasons)
 
 
-def _not_written(ledger: TopicLog, partition: int, position: int | None, end: int) -> str | None:
+def _not_written(ledger: TopicLog, partition: int, at: Position | None, end: int) -> str | None:
     """Why not everything before `end` is in PostgreSQL, according to the ledger sink's position."""
-    if position is None:
+    if at is None:
         return "the ledger sink has never read it: run `wallet sink ledger`"
-    if position >= end or ledger.first_from(partition, position, end) is None:
+    if at.next_offset >= end or ledger.first_from(partition, at.next_offset, end) is None:
         return None
-    return f"the ledger sink is at offset {position}, the month ends at offset {end}"
+    return f"the ledger sink is at offset {at.next_offset}, the month ends at offset {end}"
 
 
 def _to_come(

@@ -6,7 +6,7 @@ filled again gets the same seals. `sealed_at` is not covered.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -105,15 +105,6 @@ def entries(connection: Connection, month: Month) -> tuple[int, bool]:
         [month.starts, month.ends],
     ).fetchone()
     return (counted[0] if counted else 0), True
-
-
-def ledger_positions(connection: Connection, topic: str) -> Mapping[int, int]:
-    """next_offset of the ledger sink in each partition."""
-    return dict(
-        connection.execute(
-            "SELECT partition, next_offset FROM sink_positions WHERE sink = 'ledger' AND topic = %s", [topic]
-        ).fetchall()
-    )
 
 
 class Range(NamedTuple):
