@@ -60,6 +60,8 @@ def application(settings: Settings) -> tuple[FastAPI, ASGIApp]:
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        # An address has no slash at its end: it would be an empty id, and the proxy in front has another name.
+        redirect_slashes=False,
         lifespan=life,
     )
     app.openapi = partial(_document, app)  # type: ignore[method-assign] # as FastAPI's manual has it

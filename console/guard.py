@@ -1,4 +1,4 @@
-"""Guards every request: who may ask, what a browser may do with the answer, and undecoded paths."""
+"""Guards every request: who may ask, what a browser may do with the answer, undecoded paths and queries in UTF-8."""
 
 import base64
 import binascii
@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,7 +79,7 @@ class Guard:
                 message["headers"] = [*message["headers"], *self._headers, *more]
             await send(message)
 
-        if (problem := self._problem(scope)) is not None:
+        if (problem := self._problem(scope) or _unreadable(scope)) is not None:
             await problem.response()(scope, receive, guarded)
             return
         # A wallet's id is one path segment: keep it encoded until its route is found.
@@ -116,6 +117,15 @@ def knows_token(settings: Settings, *authorizations: str, basic: bool = False) -
     return token is not None and any(
         _shows(one, token.get_secret_value(), basic=basic) for one in authorizations
     )
+
+
+def _unreadable(scope: Scope) -> Problem | None:
+    """A query that is not UTF-8: the framework would read U+FFFD there, which may be another wallet's id."""
+    try:
+        unquote_to_bytes(scope.get("query_string", b"")).decode()
+    except UnicodeDecodeError:
+        return Problem(400, "the query is not UTF-8")
+    return None
 
 
 def from_our_page(request: Request) -> None:

@@ -62,9 +62,9 @@ def _kind(fields: Fields) -> Literal["CREDIT", "DEBIT"]:
 
 def _amount(fields: Fields) -> int:
     amount = whole_of(fields, "amount")
-    if amount < 0:
+    if amount < 0 or str(fields["amount"]).startswith("+"):
         raise BadLine(
-            f"amount {amount} has a sign, but type already gives the direction: leave the sign out, or use --map "
+            f"amount {amount:+} has a sign, but type already gives the direction: leave the sign out, or use --map "
             "to read it"
         )
     return amount

@@ -279,7 +279,7 @@ def test_any_id_that_a_wallet_may_have_is_one_segment_of_a_path_and_harmless_on_
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("path", ["%00", "a%00b", "%FF", "x" * 129, "nobody", "%ED%A0%80"])
+@pytest.mark.parametrize("path", ["", "%00", "a%00b", "%FF", "x" * 129, "nobody", "nobody/", "%ED%A0%80"])
 def test_an_id_that_no_wallet_has_is_not_found(place: Scene, path: str) -> None:
     for what in ("", "/balance", "/statement", "/proof"):
         answer = place.console.ask(f"/api/v1/wallets/{path}{what}")
@@ -293,6 +293,8 @@ def test_an_id_that_no_wallet_has_is_not_found(place: Scene, path: str) -> None:
     [
         "/wallets?limit=0",
         "/wallets?limit=1001",
+        "/wallets?prefix=%FF",
+        "/reports/daily?wallet_id=%ED%A0%80",
         "/wallets?limit=x",
         "/wallets?prefix=" + "x" * 129,
         "/wallets?prefix=%00",

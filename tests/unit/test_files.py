@@ -218,6 +218,7 @@ def test_a_jsonl_that_is_something_else_is_refused_in_one_line(
         (f"{ROWS[0]},", "7 cells, but 6 columns"),
         (f'{ID}1,"a"b,CREDIT,1,EUR,{AT}', "not CSV"),
         (ROWS[0].replace("100", "-100"), "amount -100 has a sign"),
+        (ROWS[0].replace("100", "+100"), "amount +100 has a sign"),
         (ROWS[0].replace("100", "1.000"), "amount '1.000' is not a whole number of minor units"),
         (ROWS[0].replace("100", "100.0"), "amount '100.0' is not a whole number of minor units"),
         (ROWS[0].replace("100", "'100"), "is not a whole number"),
@@ -280,6 +281,7 @@ def test_a_cell_in_a_column_without_a_name_is_a_bad_line(read: Read) -> None:
         ("-0", "amount 0 is not between 1 and"),
         ("-0.0", "amount 0 is not between 1 and"),
         ("-5.0", "amount -5 has a sign"),
+        ('"+5"', "amount +5 has a sign"),
         ("NaN", "not JSON: NaN is not a number"),
         ("-Infinity", "not JSON: -Infinity is not a number"),
         ("true", "amount True is not a whole number"),
@@ -352,7 +354,7 @@ def test_a_line_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_of_many_lines_is_bounded(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "LINE_CHARACTERS", 1_000)
+    monkeypatch.setattr(source, "LINE_CHARACTERS", 1_000)
     with pytest.raises(ConfigurationError, match="the row up to line 254 has more than 1000 characters"):
         read(CSV + '"\n",' * 1_000)
     assert len(read(CSV + f"{ROWS[0]}\n" * 1_000)) == 1_002
