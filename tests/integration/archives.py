@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from threading import Event
-from typing import Any
 
 import numpy as np
 from confluent_kafka import Producer
@@ -18,11 +17,8 @@ from schemas.codec import encode_snapshot
 from schemas.records import PERIOD
 from sinks import postgres
 from sinks.archive.work import Archive, Moved, Sealed, Waiting
-from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.postgres import Connection
-from sinks.postgres.months import make_months, months_of
-from sinks.rows import entry_row
-from sinks.tables import copy
+from tests.integration.tables import write
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, SNAPSHOT_FRAME, Ledger, wait_until
 from tests.reading import read_all
 from topics.clients import librdkafka
@@ -49,12 +45,6 @@ FIRST_MS, SECOND_MS, RECENT_MS = (first_ms(one) for one in (FIRST, SECOND, RECEN
 PARTITIONS = 2
 
 
-def rows(settings: Settings, query: Any, *values: object) -> list[tuple[Any, ...]]:
-    """What the owner sees."""
-    with postgres.connect(settings) as connection:
-        return connection.execute(query, values or None).fetchall()
-
-
 def table(month: date) -> str:
     """The table of a month's entries."""
     return f"transactions_{month:%Y_%m}"
@@ -63,19 +53,6 @@ def table(month: date) -> str:
 def name(month: date) -> str:
     """A month as people write it."""
     return f"{month:%Y-%m}"
-
-
-def change(settings: Settings, statement: Any, *values: object) -> None:
-    """What only an owner who takes the protection off can do."""
-    with postgres.connect(settings) as owner:
-        guards = owner.execute(
-            "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'sealed')"
-        ).fetchall()
-        for guarded, trigger in guards:
-            owner.execute(f"ALTER TABLE {guarded} DISABLE TRIGGER {trigger}".encode())
-        owner.execute(statement, values or None)
-        for guarded, trigger in guards:
-            owner.execute(f"ALTER TABLE {guarded} ENABLE ALWAYS TRIGGER {trigger}".encode())
 
 
 def two_months(partition: int, wallets: int = 7) -> Ledger:
@@ -131,12 +108,8 @@ def publish_snapshot(settings: Settings, ledger: Ledger) -> None:
 
 def enter(settings: Settings, *ledgers: Ledger) -> None:
     """Bring ledgers into the tables, and the ledger sink's positions behind them, without running it."""
-    entries = [entry_row(written.body) for ledger in ledgers for written in ledger.written]
+    write(settings, *ledgers)
     with postgres.connect(settings, postgres.WRITER) as writer:
-        make_months(writer, months_of({entry.day for entry in entries}), settings)
-        with writer.transaction():
-            copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
-            copy(writer, TRANSACTIONS, [entry.row for entry in entries])
         for ledger in ledgers:
             count = len(ledger.written)
             writer.execute(

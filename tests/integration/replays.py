@@ -14,6 +14,7 @@ from operations.setup.init import initialise
 from sinks import postgres
 from sinks.consumer import sinks_of
 from sinks.postgres import databases, questions
+from tests.integration.tables import unguarded
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, PATIENCE_S, SNAPSHOT_FRAME, Ledger, drain
 from topics.clients import librdkafka
 from topics.names import Topics
@@ -126,27 +127,8 @@ def places(settings: Settings, sink: str = "ledger") -> dict[int, tuple[int, int
 def damage(settings: Settings, month: str, statement: str) -> None:
     """What an owner could do to a month's table who takes its trigger away for a moment."""
     table = sql.Identifier(f"transactions_{month}")
-    with postgres.connect(settings) as owner, owner.transaction():
-        owner.execute(sql.SQL("ALTER TABLE {} DISABLE TRIGGER append_only").format(table))
+    with postgres.connect(settings) as owner, unguarded(owner):
         assert owner.execute(sql.SQL(statement).format(table)).rowcount > 0
-        owner.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER append_only").format(table))
-
-
-def archive_november(settings: Settings) -> None:
-    """Move a month to the archive and seal it, without looking at it."""
-    with postgres.connect(settings) as owner:
-        owner.execute(
-            """
-            BEGIN;
-            ALTER TABLE transactions DETACH PARTITION transactions_2026_11;
-            ALTER TABLE transactions_2026_11 DROP CONSTRAINT transactions_wallet_id_fkey;
-            ALTER TABLE transaction_archive ATTACH PARTITION transactions_2026_11
-                FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z');
-            INSERT INTO archive_seals (month, ranges, entries, amount, hash, seal)
-                VALUES ('2026-11-01', '[]', 0, 0, '', '');
-            COMMIT
-            """
-        )
 
 
 def replayed(

@@ -6,7 +6,7 @@ The registry's ids begin at 100, so none of them is what it would be without a r
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,15 +23,12 @@ from operations.rebuild import run as rebuild_run
 from operations.setup.init import claim, initialise
 from schemas.accepted import Accepted
 from schemas.codec import encode_transaction, frame, not_a_transactions
-from schemas.registry import register, schema_ids, subjects, writers
+from schemas.registry import register, subjects, writers
 from schemas.versions import SchemaIds, schema_text
 from sinks.postgres import databases
 from streams.accepted import ids_to_audit_with, ids_to_write_with, read_accepted
 from streams.endings import Aborted, Interrupted, Torn
-from streams.parts import WriterParts
-from streams.store import StoreMemory
 from streams.transaction import PartitionProducer
-from streams.writer import PartitionWriter
 from tests.integration.pipelines import (
     Upstream,
     Worker,
@@ -43,13 +40,13 @@ from tests.integration.pipelines import (
     wallets_of,
 )
 from tests.integration.rebuilds import place
-from tests.integration.test_worker_writer import set_message_bytes
 from tests.integration.verify_copies import decided, verified, written
+from tests.integration.writers import set_message_bytes, written_by
 from tests.ledgers import publish
 from tests.ledgers import running as sinks
 from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
-from topics.clients import librdkafka, member, standalone, transactional
+from topics.clients import librdkafka, transactional
 from topics.cluster import read_pipeline
 from topics.names import Topics
 from topics.rejections import APPENDED
@@ -65,37 +62,6 @@ TEXT = schema_text("transaction", 1)
 def registry() -> Iterator[RegistryServer]:
     with running(FIRST_ID) as server:
         yield server
-
-
-@contextmanager
-def writer_of(scene: "Scene", partition: int = 0, folder: Path | None = None) -> Iterator[PartitionWriter]:
-    """The writer of a partition, driven by hand."""
-    settings, stopping = scene.settings, threading.Event()
-    pipeline = read_pipeline(settings)
-    assert pipeline
-    with (
-        closing(member(settings, settings.group)) as group_consumer,
-        closing(standalone(settings, settings.group, isolation_level="read_uncommitted")) as uncommitted,
-    ):
-        parts = WriterParts(
-            settings=settings,
-            topics=scene.topics,
-            pipeline=pipeline,
-            writers=writers(settings, stopping),
-            stopping=stopping,
-            rebalancing=threading.Event(),
-            ids=schema_ids(settings),
-            memory=StoreMemory(16),
-            folder=folder or settings.state_dir,
-            cluster="cluster",
-            ledger_topic_id="ledger",
-            group_consumer=group_consumer,
-            uncommitted=uncommitted,
-            working=threading.Semaphore(1),
-        )
-        with closing(PartitionWriter(parts, partition)) as writer:
-            writer.open()
-            yield writer
 
 
 class Scene:
@@ -134,7 +100,7 @@ class Scene:
         """All is decided: by a worker and the sinks, or where there are no tables by the writers alone."""
         if not self.tables:
             for partition in range(self.settings.partitions):
-                with writer_of(self, partition) as writer:
+                with written_by(self.settings, partition) as writer:
                     writer.post(self.records(partition))
             return
         worker = Worker(self.settings, self.folder / "worker.log")
@@ -400,14 +366,14 @@ def test_an_id_is_written_with_its_batch_or_not_at_all(scene: Scene) -> None:
     scene.sends(scene.next_id())  # rejected, for whose sake the batch does not fit
     batch = scene.records()
     set_message_bytes(scene.settings, 100)
-    with writer_of(scene) as writer, pytest.raises(Stopped, match="rolled back twice in a row"):
+    with written_by(scene.settings, 0) as writer, pytest.raises(Stopped, match="rolled back twice in a row"):
         writer.post(batch)
     assert read_accepted(scene.settings) == {}
     set_message_bytes(scene.settings, 2_000_000)
 
     # So another writer may come to another answer, and what he says is in the log.
     scene.registry.subjects[scene.subject].remove(theirs)
-    with writer_of(scene) as writer:
+    with written_by(scene.settings, 0) as writer:
         writer.post(batch)
         scene.registry.subjects[scene.subject].append(theirs)
         counts = scene.sends(theirs)
@@ -420,6 +386,7 @@ def test_after_a_roll_back_an_id_counts_as_another_writer_has_decided_meanwhile(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: bool
 ) -> None:
     """To each of the two the registry tells another thing."""
+    elsewhere = scene.settings.model_copy(update={"state_dir": tmp_path / "elsewhere"})
     theirs = scene.registers("was")
     listed = scene.registry.subjects[scene.subject]
 
@@ -429,7 +396,7 @@ def test_after_a_roll_back_an_id_counts_as_another_writer_has_decided_meanwhile(
     def rolled_back(*_: object) -> None:
         monkeypatch.undo()
         knows(counts)
-        with writer_of(scene, folder=tmp_path / "elsewhere") as other:
+        with written_by(elsewhere, 0) as other:
             other.post(scene.records()[:1])
         knows(not counts)
         raise Aborted("for this test")
@@ -437,7 +404,7 @@ def test_after_a_roll_back_an_id_counts_as_another_writer_has_decided_meanwhile(
     first, second = scene.sends(theirs), scene.sends(theirs)
     knows(not counts)
     monkeypatch.setattr(PartitionProducer, "write", rolled_back)
-    with writer_of(scene) as writer:
+    with written_by(scene.settings, 0) as writer:
         writer.post(scene.records())
         assert writer.next_offset == second + 1
     assert scene.kept() == {theirs: first if counts else second}
@@ -451,7 +418,7 @@ def test_what_is_behind_an_open_transaction_in_the_topic_is_waited_for(scene: Sc
     scene.sends(theirs)
     batch = scene.records()
     producer = transactional(scene.settings, f"{scene.settings.prefix}-another")
-    with writer_of(scene) as writer:
+    with written_by(scene.settings, 0) as writer:
         producer.init_transactions(30)
         producer.begin_transaction()
         producer.produce(scene.topics.pipeline, b"", b"open", 0)
@@ -496,7 +463,7 @@ def test_a_record_that_is_open_though_its_batch_is_there_is_refused(
     with (
         left_open(scene, Accepted(104, 0, 0, TEXT)),
         pytest.raises(Torn, match="the record 'schema:104:0' of the pipeline topic is open"),
-        writer_of(scene),
+        written_by(scene.settings, 0),
     ):
         pass
 
@@ -505,7 +472,10 @@ def test_topics_that_agree_a_moment_later_are_looked_at_again(scene: Scene) -> N
     """As while a broker comes back: nobody is to start the worker again by hand then."""
     scene.sends(scene.ids.transaction)
     scene.works()
-    with left_open(scene, Accepted(104, 0, 0, TEXT), ends_after_s=1.0), writer_of(scene) as writer:
+    with (
+        left_open(scene, Accepted(104, 0, 0, TEXT), ends_after_s=1.0),
+        written_by(scene.settings, 0) as writer,
+    ):
         scene.sends(scene.ids.transaction)
         writer.post(scene.records())
     scene.is_clean()
@@ -528,7 +498,7 @@ def test_a_record_that_is_open_without_its_batch_is_rolled_back(
 
         as_it_is = PartitionProducer.roll_back_leftovers
         monkeypatch.setattr(PartitionProducer, "roll_back_leftovers", ended)
-        with writer_of(scene) as writer:
+        with written_by(scene.settings, 0) as writer:
             assert rolled_back == [[scene.topics.pipeline]]
             scene.sends(scene.registers("was"))
             writer.post(scene.records())

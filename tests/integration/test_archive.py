@@ -30,17 +30,16 @@ from tests.integration.archives import (
     SECOND,
     SECOND_MS,
     archiving,
-    change,
     month,
     name,
     pipeline_with,
     reasons,
-    rows,
     seal_differences,
     table,
     two_months,
     work,
 )
+from tests.integration.tables import change, rows
 from tests.ledgers import DAY_MS, Ledger, drain
 from topics.names import Topics
 
@@ -296,7 +295,6 @@ def test_what_is_done_to_an_archived_month_is_found(
     assert verify(pipeline, None, kafka=kafka, as_json=False) == 0
 
 
-@pytest.mark.full
 def test_a_replayed_entry_is_compared_in_the_archive_and_one_that_is_missing_there_stops_the_sink(
     pipeline: Settings,
 ) -> None:

@@ -11,12 +11,12 @@ from tests.integration.archives import (
     PARTITIONS,
     SECOND,
     SECOND_MS,
-    change,
     pipeline_with,
     reasons,
     two_months,
     work,
 )
+from tests.integration.tables import change
 from tests.ledgers import DAY_MS, LEDGER_FRAME, PATIENCE_S, Ledger, wait_until
 from topics.clients import librdkafka
 from topics.cluster import quiet_admin

@@ -22,18 +22,17 @@ from tests.integration.archives import (
     PARTITIONS,
     SECOND,
     archiving,
-    change,
     first_ms,
     month,
     name,
     pipeline_with,
     publish_dated,
     publish_snapshot,
-    rows,
     table,
     two_months,
     work,
 )
+from tests.integration.tables import change, rows
 from tests.ledgers import DAY_MS, Ledger, running, stands, wait_until
 from topics.cluster import quiet_admin
 from topics.names import Topics

@@ -24,7 +24,8 @@ from sinks.archive.seals import Content, Range, seal_of
 from sinks.postgres import Connection, migrations
 from sinks.postgres.migrations import migrate, shipped
 from sinks.postgres.one_state import audited
-from tests.integration.archives import enter, month, publish_dated, rows, seal_differences, table, work
+from tests.integration.archives import enter, month, publish_dated, seal_differences, table, work
+from tests.integration.tables import change, rows
 from tests.ledgers import DAY_MS, Ledger
 from topics.names import Topics
 
@@ -193,20 +194,22 @@ FALSE_SEALS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("changes", FALSE_SEALS.values(), ids=FALSE_SEALS)
-def test_a_seal_that_is_not_its_months_is_told_by_both_audits(
-    pipeline: Settings, changes: dict[str, Any]
-) -> None:
-    with postgres.connect(pipeline) as owner, postgres.connect(pipeline, postgres.ARCHIVER) as archiver:
-        seals.add(archiver, content_of(owner, OLD, **changes))
-        archiver.execute("SELECT archive_month(%s, 500)", [OLD])
-    assert archive_verify(pipeline, None, kafka=True, as_json=False) == DIFFERENCES
-    with audited(pipeline) as connection:
-        (told,) = seal_differences(pipeline, connection)
-        assert f"{OLD:%Y-%m}" in told.detail
-        assert connection.execute("SHOW enable_indexscan").fetchone() == (
-            "on",
-        )  # as it was, for what follows
+def unsealed(settings: Settings) -> None:
+    """Take every seal back, for the next case."""
+    change(settings, "DELETE FROM archive_seals; DELETE FROM transaction_snapshots")
+
+
+def test_a_seal_that_is_not_its_months_is_told_by_both_audits(pipeline: Settings) -> None:
+    for changes in FALSE_SEALS.values():
+        with postgres.connect(pipeline) as owner, postgres.connect(pipeline, postgres.ARCHIVER) as archiver:
+            seals.add(archiver, content_of(owner, OLD, **changes))
+        assert archive_verify(pipeline, None, kafka=True, as_json=False) == DIFFERENCES
+        with audited(pipeline) as connection:
+            (told,) = seal_differences(pipeline, connection)
+            assert f"{OLD:%Y-%m}" in told.detail
+            # As it was, for what follows.
+            assert connection.execute("SHOW enable_indexscan").fetchone() == ("on",)
+        unsealed(pipeline)
 
 
 def seal_by_hand(connection: Connection, content: Content, sealed_at: datetime | None = None) -> None:
@@ -227,30 +230,33 @@ def seal_by_hand(connection: Connection, content: Content, sealed_at: datetime |
     )
 
 
-@pytest.mark.parametrize(
-    ("of", "sealed_at"),
-    [(NOW, None), (TO_COME, datetime(9998, 1, 1, tzinfo=UTC))],
-    ids=["the running month", "an empty month to come, and its time forged"],
-)
+#: The running month; and an empty one to come, whose time is forged.
+EARLY = [(NOW, None), (TO_COME, datetime(9998, 1, 1, tzinfo=UTC))]
+
+
 def test_an_early_seal_is_told_by_audits_and_the_archive_and_its_month_stays(
-    pipeline: Settings, of: date, sealed_at: datetime | None, capsys: pytest.CaptureFixture[str]
+    pipeline: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with postgres.connect(pipeline) as owner:
-        forged = content_of(owner, of, hash=sha256(b"made up").digest())
-        seal_by_hand(owner, forged if forged.entries else forged._replace(ranges=()), sealed_at)
-    assert archive_verify(pipeline, None, kafka=False, as_json=False) == DIFFERENCES
-    assert "before it was over" in capsys.readouterr().out
-    with audited(pipeline) as connection:
-        told = [one.detail for one in seal_differences(pipeline, connection)]
-    assert any("before it was over" in one for one in told)
-    with pytest.raises(Mismatch, match=f"broken at {of:%Y-%m}: it was sealed at .* before it was over"):
-        work(pipeline)
-    with (
-        postgres.connect(pipeline, postgres.ARCHIVER) as archiver,
-        pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is not over: it cannot be moved"),
-    ):
-        archiver.execute("SELECT archive_month(%s, 500)", [of])
-    assert rows(pipeline, "SELECT count(*) FROM transaction_archive") == [(0,)]
+    for of, sealed_at in EARLY:
+        with postgres.connect(pipeline) as owner:
+            forged = content_of(owner, of, hash=sha256(b"made up").digest())
+            seal_by_hand(owner, forged if forged.entries else forged._replace(ranges=()), sealed_at)
+        assert archive_verify(pipeline, None, kafka=False, as_json=False) == DIFFERENCES
+        assert "before it was over" in capsys.readouterr().out
+        with audited(pipeline) as connection:
+            told = [one.detail for one in seal_differences(pipeline, connection)]
+        assert any("before it was over" in one for one in told)
+        with pytest.raises(Mismatch, match=f"broken at {of:%Y-%m}: it was sealed at .* before it was over"):
+            work(pipeline)
+        with (
+            postgres.connect(pipeline, postgres.ARCHIVER) as archiver,
+            pytest.raises(
+                psycopg.errors.ObjectNotInPrerequisiteState, match="is not over: it cannot be moved"
+            ),
+        ):
+            archiver.execute("SELECT archive_month(%s, 500)", [of])
+        assert rows(pipeline, "SELECT count(*) FROM transaction_archive") == [(0,)]
+        unsealed(pipeline)
 
 
 def test_a_database_of_the_last_release_is_brought_up_with_its_sealed_months(

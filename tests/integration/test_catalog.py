@@ -17,11 +17,11 @@ from tests.integration.archives import (
     SECOND,
     archiving,
     pipeline_with,
-    rows,
     table,
     two_months,
     work,
 )
+from tests.integration.tables import rows
 
 pytestmark = pytest.mark.integration
 

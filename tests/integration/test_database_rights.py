@@ -17,7 +17,8 @@ from sinks import postgres
 from sinks.archive import seals
 from sinks.postgres import databases
 from sinks.postgres.migrations import LOCK, migrate
-from tests.integration.archives import rows, table
+from tests.integration.archives import table
+from tests.integration.tables import rows
 from tests.integration.test_archiver import OLD, content_of, row_of
 
 pytestmark = pytest.mark.integration

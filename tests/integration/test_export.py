@@ -27,8 +27,9 @@ from operations.verify.run import Options as Verify
 from sinks import postgres
 from sinks.archive import seals
 from sinks.postgres import questions
-from tests.integration.archives import PARTITIONS, change, enter, name, pipeline_with, two_months, work
+from tests.integration.archives import PARTITIONS, enter, name, pipeline_with, two_months, work
 from tests.integration.pipelines import Rig, small
+from tests.integration.tables import change
 from tests.integration.verify_copies import verified
 from tests.ledgers import DAY_MS, Ledger, running, wait_until
 from topics.clients import librdkafka

@@ -19,7 +19,8 @@ from sinks import postgres
 from sinks.postgres import questions
 from sinks.postgres.migrations import migrate
 from tests.integration.pipelines import Rig, Upstream, as_record, small, transaction, wallets_of
-from tests.integration.replays import archive_november, entries_of, publish, replayed
+from tests.integration.replays import entries_of, publish, replayed
+from tests.integration.tables import archive_november
 from tests.ledgers import DAY_MS, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
 from topics.names import Topics
 

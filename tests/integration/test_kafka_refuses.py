@@ -116,10 +116,17 @@ def test_a_command_ends_with_the_code_of_a_wrong_setting(
     assert PASSWORD not in command.text()
 
 
-@pytest.fixture
-def pipeline(broker: EncryptedBroker, plain_settings: Settings) -> Settings:
+@pytest.fixture(scope="module")
+def pipeline(broker: EncryptedBroker, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A pipeline whose topics `reader` may read and nothing else, and `nobody` may not even see."""
-    settings = plain_settings.model_copy(update={"kafka": broker.address, "startup_wait_s": 20.0})
+    settings = Settings(
+        _env_file=None,
+        prefix="refused",
+        kafka=broker.address,
+        state_dir=tmp_path_factory.mktemp("state"),
+        partitions=4,
+        startup_wait_s=20.0,
+    )
     initialise_topics(as_user(settings, "admin"))
     allowed = [
         AclBinding(kind, settings.prefix, ResourcePatternType.PREFIXED, "User:reader", "*", operation,

@@ -26,7 +26,6 @@ from tests.integration.replays import (
     SINKS,
     StopAfter,
     another_database,
-    archive_november,
     counted,
     damage,
     filled,
@@ -36,6 +35,7 @@ from tests.integration.replays import (
     rows,
     tried,
 )
+from tests.integration.tables import archive_november
 from tests.ledgers import DAY_MS, NOVEMBER_MS, drain, running, wait_until
 from topics.topic_log import TopicLog
 

@@ -25,6 +25,7 @@ from sinks.postgres import questions
 from sinks.replay import Replay, Trial, origin_of
 from sinks.replay_positions import Stretch
 from tests.integration.pipelines import delete_topic, make_topics, transaction
+from tests.integration.tables import change, rows
 from tests.ledgers import (
     DAY_MS,
     LEDGER_FRAME,
@@ -47,11 +48,6 @@ def pipeline(settings: Settings) -> Settings:
     return settings
 
 
-def rows(settings: Settings, query: Any, *values: object) -> list[tuple[Any, ...]]:
-    with postgres.connect(settings) as connection:
-        return connection.execute(query, values).fetchall()
-
-
 def everything(settings: Settings) -> list[tuple[Any, ...]]:
     """All rows with the transactions that wrote them, so that a row written again would show."""
     return rows(settings, "SELECT xmin::text, * FROM wallets ORDER BY 2") + rows(
@@ -67,31 +63,33 @@ def start_again_from(settings: Settings, offset: int) -> None:
         )
 
 
-def change_row(settings: Settings, statement: Any) -> None:
-    """What only an owner who takes the protection off can do."""
-    with postgres.connect(settings) as connection:
-        for (partition,) in connection.execute(
-            "SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class ON oid = inhparent"
-            " WHERE relname = 'transactions'"
-        ).fetchall():
-            connection.execute(f"ALTER TABLE {partition} DISABLE TRIGGER append_only")
-        connection.execute("ALTER TABLE transactions DISABLE TRIGGER append_only")
-        connection.execute(statement)
-
-
-def test_every_entry_becomes_the_row_that_its_fields_say(pipeline: Settings) -> None:
+def test_every_entry_becomes_its_row_once_however_often_it_is_read(pipeline: Settings) -> None:
     ledgers = [Ledger(partition).post_many(60) for partition in range(4)]
     publish_entries(pipeline, *ledgers)
     drain(pipeline, "ledger")
 
-    found = sorted(rows(pipeline, "SELECT * FROM transactions"), key=itemgetter(0, 1))
-    assert found == sorted((w.row for ledger in ledgers for w in ledger.written), key=itemgetter(0, 1))
     first = {
         w.entry.transaction.wallet_id: w.entry for x in ledgers for w in x.written if w.entry.sequence == 1
     }
     assert rows(pipeline, "SELECT * FROM wallets ORDER BY 1") == [
         (name, entry.transaction.currency, entry.recorded_at) for name, entry in sorted(first.items())
     ]
+    before = everything(pipeline)
+    start_again_from(pipeline, 0)
+    drain(pipeline, "ledger")
+    assert everything(pipeline) == before
+    with postgres.connect(pipeline) as connection:
+        connection.execute("DELETE FROM sink_positions")
+    drain(pipeline, "ledger")
+    assert everything(pipeline) == before
+
+    # It compares what it has written, and goes on with what is new.
+    publish_entries(pipeline, *(ledger.post_many(40) for ledger in ledgers), start=60)
+    start_again_from(pipeline, 0)
+    drain(pipeline, "ledger")
+    assert rows(pipeline, "SELECT DISTINCT high_offset FROM sink_positions") == [(100,)]
+    found = sorted(rows(pipeline, "SELECT * FROM transactions"), key=itemgetter(0, 1))
+    assert found == sorted((w.row for ledger in ledgers for w in ledger.written), key=itemgetter(0, 1))
 
 
 def test_the_months_that_rows_need_are_made_before_them(pipeline: Settings) -> None:
@@ -110,65 +108,12 @@ def test_the_months_that_rows_need_are_made_before_them(pipeline: Settings) -> N
     ]
 
 
-def test_a_sink_replayed_from_the_beginning_writes_nothing(pipeline: Settings) -> None:
-    publish_entries(pipeline, *(Ledger(partition).post_many(100) for partition in range(4)))
-    drain(pipeline, "ledger")
-    before = everything(pipeline)
-    start_again_from(pipeline, 0)
-    drain(pipeline, "ledger")
-    assert everything(pipeline) == before
-
-
-def test_a_sink_whose_positions_were_lost_writes_nothing_twice(pipeline: Settings) -> None:
-    publish_entries(pipeline, Ledger(0).post_many(100))
-    drain(pipeline, "ledger")
-    before = everything(pipeline)
-    with postgres.connect(pipeline) as connection:
-        connection.execute("DELETE FROM sink_positions")
-    drain(pipeline, "ledger")
-    assert everything(pipeline) == before
-
-
-def test_a_replay_goes_on_with_what_is_new(pipeline: Settings) -> None:
-    ledger = Ledger(0).post_many(50)
-    publish_entries(pipeline, ledger)
-    drain(pipeline, "ledger")
-    publish_entries(pipeline, ledger.post_many(50), start=50)
-    start_again_from(pipeline, 0)
-    drain(pipeline, "ledger")
-    assert rows(pipeline, "SELECT count(*), max(balance) FROM transactions") == [
-        (100, max(w.entry.balance for w in ledger.written))
-    ]
-    assert rows(pipeline, "SELECT high_offset FROM sink_positions WHERE partition = 0") == [(100,)]
-
-
-def seal_november(settings: Settings, *, move: bool) -> None:
-    with postgres.connect(settings) as connection, connection.transaction():
-        connection.execute(
+def test_new_rows_of_a_sealed_month_stop_the_sink(pipeline: Settings) -> None:
+    with postgres.connect(pipeline) as owner:
+        owner.execute(
             "INSERT INTO archive_seals (month, ranges, entries, amount, hash, seal)"
             " VALUES ('2026-11-01', '[]', 0, 0, '', '')"
         )
-        if move:
-            connection.execute("ALTER TABLE transactions DETACH PARTITION transactions_2026_11")
-            connection.execute("ALTER TABLE transactions_2026_11 DROP CONSTRAINT transactions_wallet_id_fkey")
-            connection.execute(
-                "ALTER TABLE transaction_archive ATTACH PARTITION transactions_2026_11"
-                " FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z')"
-            )
-
-
-def test_a_replay_finds_its_rows_in_the_archive(pipeline: Settings) -> None:
-    publish_entries(pipeline, Ledger(0).post_many(40))
-    drain(pipeline, "ledger")
-    seal_november(pipeline, move=True)
-    start_again_from(pipeline, 0)
-    drain(pipeline, "ledger")
-    assert rows(pipeline, "SELECT count(*) FROM transaction_archive") == [(40,)]
-    assert rows(pipeline, "SELECT count(*) FROM transactions") == [(0,)]
-
-
-def test_new_rows_of_a_sealed_month_stop_the_sink(pipeline: Settings) -> None:
-    seal_november(pipeline, move=False)
     publish_entries(pipeline, Ledger(0).post_many(1))
     with pytest.raises(Stopped, match="2026-11 is sealed"):
         drain(pipeline, "ledger")
@@ -195,10 +140,13 @@ def made_again(settings: Settings, ledger: Ledger) -> None:
     publish_entries(settings, ledger)
 
 
-def test_a_topic_that_was_made_again_is_refused_by_the_sink_and_by_a_replay(pipeline: Settings) -> None:
-    publish_entries(pipeline, Ledger(0).post_many(5))
+def test_a_topic_that_was_made_again_is_refused_until_an_operator_has_its_records_compared(
+    pipeline: Settings,
+) -> None:
+    ledger = Ledger(0).post_many(5)
+    publish_entries(pipeline, ledger)
     drain(pipeline, "ledger")
-    made_again(pipeline, Ledger(0).post_many(50))
+    made_again(pipeline, ledger.post_many(50))
     with pytest.raises(Refused, match=r"this database was filled from topic .*ledger with id"):
         drain(pipeline, "ledger")
     sink = LedgerSink(Topics.of(pipeline).ledger)
@@ -210,15 +158,6 @@ def test_a_topic_that_was_made_again_is_refused_by_the_sink_and_by_a_replay(pipe
     ):
         replay.begin({0: 0}, [Stretch(0, 0, 5, 0)])
     assert rows(pipeline, "SELECT count(*) FROM transactions") == [(5,)]
-
-
-def test_where_a_topic_takes_anothers_place_its_records_are_compared_with_the_rows_that_are_there(
-    pipeline: Settings,
-) -> None:
-    ledger = Ledger(0).post_many(5)
-    publish_entries(pipeline, ledger)
-    drain(pipeline, "ledger")
-    made_again(pipeline, ledger.post_many(50))
     with postgres.connect(pipeline) as owner:
         # As docs/operations/replay.md has it.
         owner.execute(
@@ -343,17 +282,6 @@ def _asks_for_lock(settings: Settings) -> bool:
     return bool(rows(settings, waiting))
 
 
-def test_a_lock_that_is_never_to_be_had_stops_the_sink_in_one_line(pipeline: Settings) -> None:
-    impatient = pipeline.model_copy(update={"lock_timeout_ms": 50, "startup_wait_s": 1.0})
-    publish_entries(pipeline, Ledger(0, NOVEMBER_MS + 400 * DAY_MS).post_many(3))
-    with postgres.connect(pipeline) as connection, connection.transaction():
-        connection.execute("LOCK TABLE wallets IN ROW EXCLUSIVE MODE")
-        with running(impatient, "ledger") as sinks:
-            failure = sinks.wait_until_ended()
-    assert isinstance(failure, Stopped)
-    assert "no lock on wallets" in str(failure)
-
-
 def test_rows_keep_their_months_in_utc_whatever_the_server_thinks(pipeline: Settings) -> None:
     with postgres.connect(pipeline) as connection:
         name = connection.info.dbname
@@ -362,7 +290,6 @@ def test_rows_keep_their_months_in_utc_whatever_the_server_thinks(pipeline: Sett
                 psycopg.sql.Identifier(name)
             )
         )
-    ledger = Ledger(0, NOVEMBER_MS + 400 * DAY_MS)
     last_of_month_ms = NOVEMBER_MS + (30 + 31) * DAY_MS - 1
     ledger = Ledger(0, last_of_month_ms)
     ledger.post("wallet")
@@ -379,7 +306,7 @@ def test_a_row_that_differs_stops_the_sink_and_its_contents_are_in_no_log(
 ) -> None:
     publish_entries(pipeline, Ledger(0).post_many(40))
     drain(pipeline, "ledger")
-    change_row(
+    change(
         pipeline,
         'UPDATE transactions SET amount = 123456, metadata = \'{"a": "sesame"}\' WHERE source_offset = 7',
     )

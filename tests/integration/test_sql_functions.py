@@ -11,13 +11,12 @@ from config.settings import Settings
 from schemas.codec import encode_snapshot
 from schemas.records import DEBIT, INTERVAL, from_ms
 from sinks import postgres
-from sinks.ledger import TRANSACTIONS, WALLETS
 from sinks.postgres import Connection, questions
 from sinks.postgres.migrations import migrate
-from sinks.postgres.months import make_months, months_of
-from sinks.rows import entry_row, snapshot_row
+from sinks.rows import snapshot_row
 from sinks.snapshots import SNAPSHOTS
 from sinks.tables import copy
+from tests.integration.tables import archive_november, write
 from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
 
 pytestmark = pytest.mark.integration
@@ -32,31 +31,6 @@ def reader(settings: Settings) -> Iterator[Connection]:
     migrate(settings)
     with postgres.connect(settings, postgres.READER) as connection:
         yield connection
-
-
-def write(settings: Settings, ledger: Ledger, *, snapshot_every: int | None = None) -> None:
-    entries = [entry_row(written.body) for written in ledger.written]
-    with postgres.connect(settings, postgres.WRITER) as writer:
-        make_months(writer, months_of({entry.day for entry in entries}), settings)
-        with writer.transaction():
-            copy(writer, WALLETS, [entry.wallet for entry in entries if entry.wallet])
-            copy(writer, TRANSACTIONS, [entry.row for entry in entries])
-            if snapshot_every:
-                copy(writer, SNAPSHOTS, [snapshot_row(body) for _, body in ledger.snapshots(snapshot_every)])
-
-
-def archive_november(settings: Settings) -> None:
-    with postgres.connect(settings) as owner:
-        owner.execute(
-            """
-            BEGIN;
-            ALTER TABLE transactions DETACH PARTITION transactions_2026_11;
-            ALTER TABLE transactions_2026_11 DROP CONSTRAINT transactions_wallet_id_fkey;
-            ALTER TABLE transaction_archive ATTACH PARTITION transactions_2026_11
-                FOR VALUES FROM ('2026-11-01 00:00Z') TO ('2026-12-01 00:00Z');
-            COMMIT
-            """
-        )
 
 
 def balance_at(reader: Connection, wallet_id: str, at: datetime) -> int | None:
@@ -86,7 +60,7 @@ def test_a_balance_counts_the_entry_of_that_very_time_and_none_after_and_stateme
     write(settings, ledger, snapshot_every=snapshot_every)
     assert_balances_are_those_of(ledger, reader)
     assert_statements_add_up(ledger, reader)
-    archive_november(settings)
+    archive_november(settings, sealed=False)
     assert_balances_are_those_of(ledger, reader)
     assert_statements_add_up(ledger, reader)
 
@@ -173,7 +147,7 @@ def test_a_statement_includes_its_start_and_not_its_end(
     ledger = two_months_of_entries()
     write(settings, ledger)
     if archived:
-        archive_november(settings)
+        archive_november(settings, sealed=False)
     entries = [w.entry for w in ledger.written if w.entry.transaction.wallet_id == "wallet"]
     start, end = entries[5].recorded_at, entries[31].recorded_at
     lines = list(questions.statement(settings, "wallet", start, end))
@@ -229,7 +203,7 @@ def test_of_ten_years_of_months_a_balance_plans_and_locks_those_that_it_reads(
     for number in range(TEN_YEARS):
         ledger.post("wallet", 1, recorded_ms=NOVEMBER_MS + number * 31 * DAY_MS)
     write(settings, ledger, snapshot_every=1)
-    archive_november(settings)
+    archive_november(settings, sealed=False)
     hour = timedelta(hours=1)
     questions = {
         ("wallet", ledger.written[50].entry.recorded_at + hour): (50, 1),
@@ -260,7 +234,7 @@ def test_a_month_that_is_moved_between_two_questions_of_a_reader_is_not_missed(
     query = "SELECT wallet_balance_at('wallet', %(at)s), wallet_balance_before('wallet', %(at)s)"
     reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     reader.execute("SELECT")  # its state is fixed, and no table is locked
-    archive_november(settings)
+    archive_november(settings, sealed=False)
     moved = reader.execute(query.encode(), {"at": at}).fetchone()
     reader.execute("COMMIT")
     assert moved == reader.execute(query.encode(), {"at": at}).fetchone()

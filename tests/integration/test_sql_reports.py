@@ -1,6 +1,7 @@
 """The reports in SQL against a plain model of the same entries: random ledgers, with and without archived months."""
 
 import json
+import secrets
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -12,10 +13,11 @@ import pytest
 from config.settings import Settings
 from schemas.records import CREDIT, DEBIT, LedgerEntry, from_ms
 from sinks import postgres
-from sinks.postgres import Connection
+from sinks.postgres import Connection, databases
 from sinks.postgres.migrations import migrate
+from tests.conftest import _addresses
 from tests.effort import examples
-from tests.integration.test_sql_functions import archive_november, write
+from tests.integration.tables import archive_november, write
 from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
 
 pytestmark = pytest.mark.integration
@@ -28,8 +30,41 @@ HOUR_MS = 3_600_000
 STEPS = (0, 0, 1, HOUR_MS, 11 * HOUR_MS, 3 * DAY_MS, 20 * DAY_MS)
 
 
+@pytest.fixture(scope="module", params=range(examples(2)))
+def reported(request: pytest.FixtureRequest, stack: object) -> Iterator[tuple[Settings, list[LedgerEntry]]]:
+    """A ledger in tables that nobody changes: every second one without snapshots, every first one archived in part."""
+    addresses = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
+    plain = Settings(_env_file=None, kafka=addresses.kafka, postgres=addresses.postgres)
+    seed, name = request.param, f"test_{secrets.token_hex(4)}"
+    settings = databases.create(plain, name)
+    try:
+        migrate(settings)
+        ledger = random_ledger(Random(seed), 120)
+        write(settings, ledger, snapshot_every=(3, None)[seed % 2])
+        if seed % 2 == 0:
+            archive_november(settings, sealed=False)
+            with postgres.connect(settings) as owner:
+                owner.execute("CALL make_sealed('transactions_2026_12')")
+        yield settings, [written.entry for written in ledger.written]
+    finally:
+        databases.drop(plain, name)
+
+
 @pytest.fixture
-def reader(settings: Settings) -> Iterator[Connection]:
+def entries(reported: tuple[Settings, list[LedgerEntry]]) -> list[LedgerEntry]:
+    return reported[1]
+
+
+@pytest.fixture
+def reader(reported: tuple[Settings, list[LedgerEntry]]) -> Iterator[Connection]:
+    """Who may read these tables."""
+    with postgres.connect(reported[0], postgres.READER) as connection:
+        yield connection
+
+
+@pytest.fixture
+def own_reader(settings: Settings) -> Iterator[Connection]:
+    """Who may read tables of this test's own."""
     migrate(settings)
     with postgres.connect(settings, postgres.READER) as connection:
         yield connection
@@ -57,20 +92,6 @@ def random_ledger(random: Random, entries: int) -> Ledger:
 def signed(entry: LedgerEntry) -> int:
     one = entry.transaction
     return one.amount if one.type == CREDIT else -one.amount
-
-
-@pytest.fixture(params=range(examples(2)))
-def entries(request: pytest.FixtureRequest, settings: Settings, reader: Connection) -> list[LedgerEntry]:
-    """A ledger in the tables: every second one without snapshots, every first one with an archived month."""
-    seed: int = request.param
-    random = Random(seed)
-    ledger = random_ledger(random, 120)
-    write(settings, ledger, snapshot_every=(3, None)[seed % 2])
-    if seed % 2 == 0:
-        archive_november(settings)
-        with postgres.connect(settings) as owner:
-            owner.execute("CALL make_sealed('transactions_2026_12')")
-    return [written.entry for written in ledger.written]
 
 
 def times_of(entries: list[LedgerEntry]) -> list[datetime | None]:
@@ -172,7 +193,7 @@ def groups_of(entries: list[LedgerEntry]) -> dict[str, list[LedgerEntry]]:
 
 
 def test_a_group_shows_its_legs_and_whether_they_sum_to_zero(
-    reader: Connection, settings: Settings, entries: list[LedgerEntry]
+    reader: Connection, entries: list[LedgerEntry]
 ) -> None:
     of_statement = [
         column.name for column in reader.execute("SELECT * FROM wallet_statement('x')").description or ()
@@ -197,7 +218,7 @@ def test_a_group_shows_its_legs_and_whether_they_sum_to_zero(
 
 
 def test_open_groups_are_those_that_do_not_sum_to_zero(
-    reader: Connection, settings: Settings, entries: list[LedgerEntry]
+    reader: Connection, entries: list[LedgerEntry]
 ) -> None:
     wanted = []
     for group_id, legs in groups_of(entries).items():
@@ -211,7 +232,7 @@ def test_open_groups_are_those_that_do_not_sum_to_zero(
     assert wanted
 
 
-def test_a_group_is_complete_only_if_every_currency_is(reader: Connection, settings: Settings) -> None:
+def test_a_group_is_complete_only_if_every_currency_is(own_reader: Connection, settings: Settings) -> None:
     ledger = Ledger(0)
     whole = [("a", CREDIT, "EUR"), ("c", DEBIT, "EUR"), ("b", CREDIT, "JPY"), ("d", DEBIT, "JPY")]
     for wallet_id, kind, currency in whole:
@@ -222,10 +243,12 @@ def test_a_group_is_complete_only_if_every_currency_is(reader: Connection, setti
         ledger.post(wallet_id, 1, kind=kind, currency=currency, group_id="half")
     write(settings, ledger)
     asked = "SELECT DISTINCT currency, currency_sum, complete FROM wallet_group(%s) ORDER BY currency"
-    assert reader.execute(asked, ["whole"]).fetchall() == [("EUR", 0, True), ("JPY", 0, True)]
-    assert reader.execute(asked, ["open"]).fetchall() == [("EUR", -2, False), ("JPY", -1, False)]
-    assert reader.execute(asked, ["half"]).fetchall() == [("EUR", 0, False), ("JPY", 1, False)]
-    found = reader.execute("SELECT group_id, currency, legs, balance FROM wallet_open_groups()").fetchall()
+    assert own_reader.execute(asked, ["whole"]).fetchall() == [("EUR", 0, True), ("JPY", 0, True)]
+    assert own_reader.execute(asked, ["open"]).fetchall() == [("EUR", -2, False), ("JPY", -1, False)]
+    assert own_reader.execute(asked, ["half"]).fetchall() == [("EUR", 0, False), ("JPY", 1, False)]
+    found = own_reader.execute(
+        "SELECT group_id, currency, legs, balance FROM wallet_open_groups()"
+    ).fetchall()
     assert found == [("half", "JPY", 1, 1), ("open", "EUR", 2, -2), ("open", "JPY", 1, -1)]
 
 
@@ -238,8 +261,8 @@ def complete_until(connection: Connection) -> tuple[datetime | None, dict[str, s
     return recorded_at, positions if isinstance(positions, dict) else json.loads(positions)
 
 
-def test_what_is_complete_is_what_both_sinks_have(reader: Connection, settings: Settings) -> None:
-    assert complete_until(reader) == (None, {})
+def test_what_is_complete_is_what_both_sinks_have(own_reader: Connection, settings: Settings) -> None:
+    assert complete_until(own_reader) == (None, {})
 
     def set_to(sink: str, partition: int, input_offset: int, at: int | None) -> None:
         with postgres.connect(settings, postgres.WRITER) as writer:
@@ -255,22 +278,22 @@ def test_what_is_complete_is_what_both_sinks_have(reader: Connection, settings: 
             )
 
     set_to("ledger", 0, 70, 7_000)
-    assert complete_until(reader) == (None, {"0": "0"})
+    assert complete_until(own_reader) == (None, {"0": "0"})
     set_to("rejections", 0, 50, 5_000)
     set_to("snapshots", 0, 1, 1)
     # No sink has begun with partition 1: what it holds may have been recorded at any time.
-    assert complete_until(reader) == (None, {"0": "50"})
+    assert complete_until(own_reader) == (None, {"0": "50"})
     set_to("rejections", 0, MOST, 9_000)
-    assert complete_until(reader) == (None, {"0": "70"})
+    assert complete_until(own_reader) == (None, {"0": "70"})
     set_to("ledger", 1, 4, 9_400)
     set_to("rejections", 1, 4, None)
-    assert complete_until(reader) == (None, {"0": "70", "1": "4"})
+    assert complete_until(own_reader) == (None, {"0": "70", "1": "4"})
     set_to("rejections", 1, 5, 9_500)
-    assert complete_until(reader) == (from_ms(7_000), {"0": "70", "1": "4"})
+    assert complete_until(own_reader) == (from_ms(7_000), {"0": "70", "1": "4"})
 
 
-def test_reports_are_the_readers_and_nobody_elses(settings: Settings, reader: Connection) -> None:
-    found = reader.execute(
+def test_reports_are_the_readers_and_nobody_elses(own_reader: Connection) -> None:
+    found = own_reader.execute(
         """
         SELECT proname, provolatile, proparallel,
             (SELECT array_agg(grantee::regrole::text ORDER BY grantee::regrole::text) FROM aclexplode(proacl)

@@ -15,8 +15,9 @@ from operations.sending.generator import Mix, records
 from operations.setup.init import initialise
 from sinks.postgres import databases
 from tests.conftest import _addresses
-from tests.integration.archives import rows, work
+from tests.integration.archives import work
 from tests.integration.pipelines import Worker, wait_until
+from tests.integration.tables import rows
 from tests.integration.verify_copies import decided, delete_topics, verified, written
 from tests.ledgers import DAY_MS, running
 from topics.clients import librdkafka

@@ -31,8 +31,11 @@ class Installed:
     def __init__(self, folder: Path) -> None:
         sources, self._folder = folder / "sources", folder / "environment"
         sources.mkdir()
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
+        for name in ("README.md", "LICENSE"):
             shutil.copy(ROOT / name, sources)
+        # Optimizing takes the compiler most of the time that this takes, and changes no name.
+        project = (ROOT / "pyproject.toml").read_text()
+        (sources / "pyproject.toml").write_text(project.replace('"-O3"', '"-O0"'))
         for name in OURS:
             shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns(*MADE))
         build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"

@@ -23,8 +23,8 @@ from streams.batch import Derived
 from streams.transaction import PartitionProducer
 from tests.conftest import CACHE
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import small
-from tests.integration.test_worker_writer import sent, written_by
+from tests.integration.pipelines import initialise_topics, small
+from tests.integration.writers import sent, written_by
 from tests.secured import spawned
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
@@ -153,6 +153,7 @@ def test_a_batch_whose_answers_were_lost_before_its_abort_is_posted_whole_again(
     gate: Gate, plain_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = small(plain_settings.model_copy(update={"kafka": f"127.0.0.1:{gate.port}"}))
+    initialise_topics(settings)
     end_failed = PartitionProducer._end_failed
 
     def fail(_: PartitionProducer, __: list[TopicPartition]) -> None:
@@ -183,6 +184,7 @@ def test_a_request_to_commit_that_was_sent_again_by_itself_ends_no_other_transac
 ) -> None:
     """The first copy arrives when half of the next batch is written, and then the worker dies."""
     settings = small(plain_settings.model_copy(update={"kafka": f"127.0.0.1:{gate.port}"}))
+    initialise_topics(settings)
     produce = PartitionProducer._produce
     answers: list[int] = []
 

@@ -15,8 +15,8 @@ from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 
-LARGE_BYTES, LARGE_RECORDS = 10_000_000, 120
-#: A worker with nothing to do takes about 150 MB. With all of these in memory it takes 2 GB.
+LARGE_BYTES, LARGE_RECORDS = 10_000_000, 60
+#: A worker with nothing to do takes about 150 MB. With all of these in memory it takes 1 GB.
 MOST_BYTES = 600_000_000
 
 

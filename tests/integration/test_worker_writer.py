@@ -1,24 +1,15 @@
 """One partition's writer on a real Kafka, driven by hand: redelivery, roll-back, a fence between batches."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from itertools import islice
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import Producer
 
 from config.errors import Stopped
 from config.settings import Settings
-from operations.sending.generator import Mix, records
-from schemas.registry import writers
-from schemas.versions import FIXED_IDS
 from streams.endings import Aborted, Fenced
-from streams.parts import WriterParts
-from streams.store import Cursor, PartitionStore, StoreMemory
+from streams.store import Cursor
 from streams.transaction import PartitionProducer
-from streams.writer import PartitionWriter
 from tests.integration.exactness import assert_exact, found
 from tests.integration.pipelines import (
     PATIENCE_S,
@@ -30,85 +21,18 @@ from tests.integration.pipelines import (
     wait_until,
     wallets_of,
 )
-from tests.reading import incoming, read_all
-from topics.clients import librdkafka, member, standalone
-from topics.cluster import quiet_admin
+from tests.integration.writers import PARTITION, sent, set_message_bytes, store_of, stored, written_by
+from topics.clients import librdkafka
 from topics.names import Topics
-from topics.source import Source
-from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
-
-PARTITION = 1
 
 
 @pytest.fixture
 def settings_here(kafka_only_settings: Settings) -> Settings:
-    return small(kafka_only_settings)
-
-
-@contextmanager
-def parts_of(settings: Settings) -> Iterator[WriterParts]:
-    """What a worker's writers share."""
-    stopping = threading.Event()
-    known_writers = writers(settings, stopping)
-    group_consumer = member(settings, settings.group)
-    uncommitted = standalone(settings, settings.group, isolation_level="read_uncommitted")
-    parts = WriterParts(
-        settings=settings,
-        topics=Topics.of(settings),
-        pipeline=initialise_topics(settings),
-        writers=known_writers,
-        stopping=stopping,
-        rebalancing=threading.Event(),
-        ids=FIXED_IDS,
-        memory=StoreMemory(16),
-        folder=settings.state_dir,
-        cluster="cluster",
-        ledger_topic_id="ledger",
-        group_consumer=group_consumer,
-        uncommitted=uncommitted,
-        working=threading.Semaphore(1),
-    )
-    try:
-        yield parts
-    finally:
-        group_consumer.close()
-        uncommitted.close()
-
-
-@contextmanager
-def written_by(settings: Settings) -> Iterator[PartitionWriter]:
-    """An open writer of the partition, as a worker has it."""
-    with parts_of(settings) as parts, closing(PartitionWriter(parts, PARTITION)) as writer:
-        writer.open()
-        yield writer
-
-
-def sent(settings: Settings, count: int) -> list[Source]:
-    """Mixed input of this partition alone, as the broker holds it."""
-    mix = Mix(
-        wallets=40,
-        bad=0.1,
-        duplicates=0.1,
-        seed=3,
-        partitions=4,
-        max_record_bytes=2_048,
-        overdraft_rejected=True,
-    )
-    here = (record for record in records(10**6, mix) if record.partition == PARTITION)
-    Upstream(settings).send(islice(here, count))
-    return stored(settings)
-
-
-def stored(settings: Settings) -> list[Source]:
-    """The partition's input."""
-    return [incoming(one) for one in read_all(settings, Topics.of(settings).transactions, 4)]
-
-
-def store_of(writer: PartitionWriter) -> PartitionStore:
-    assert writer.store is not None
-    return writer.store
+    settings = small(kafka_only_settings)
+    initialise_topics(settings)
+    return settings
 
 
 def test_records_that_are_delivered_again_are_skipped_whatever_the_batches(settings_here: Settings) -> None:
@@ -143,25 +67,6 @@ def test_a_batch_that_kafka_does_not_take_leaves_no_trace_and_the_next_writer_go
         assert found(settings_here, Topics.of(settings_here).ledger) == entries
         writer.post(batch)
     assert_exact(settings_here)
-
-
-def set_message_bytes(settings: Settings, limit: int) -> None:
-    """Change what a derived topic takes, and return when the broker acts on it."""
-    topic = Topics.of(settings).rejections
-    alter(quiet_admin(settings), topic, {"max.message.bytes": str(limit)})
-    producer = Producer(librdkafka(settings, transactional_id=f"{settings.prefix}-probe"))
-    producer.init_transactions(PATIENCE_S)
-
-    def acts() -> bool:
-        refused: list[KafkaError | None] = []
-        producer.begin_transaction()
-        producer.produce(topic, bytes(1_000), partition=0, on_delivery=lambda error, _: refused.append(error))
-        producer.flush(PATIENCE_S)
-        producer.abort_transaction(PATIENCE_S)
-        (error,) = refused
-        return (error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE) == (limit < 1_000)
-
-    wait_until(acts, f"the broker takes {limit} bytes a message")
 
 
 def test_a_writer_that_is_fenced_between_two_batches_writes_nothing_more(settings_here: Settings) -> None:

@@ -23,20 +23,12 @@ from schemas.records import CREDIT
 from sinks import postgres
 from sinks.postgres import Connection, databases, questions
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
+from tests.integration.tables import unguarded
 from tests.ledgers import running
 from tests.reading import incoming, read_all
 from topics.clients import librdkafka
 from topics.cluster import offsets, quiet_admin, specs
 from topics.names import Topics
-
-UNGUARDED = """
-    DO $$ DECLARE one record; BEGIN
-        FOR one IN SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE tgname IN ('append_only', 'sealed') LOOP
-            EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', one.tgrelid, one.tgname);
-        END LOOP;
-    END $$
-"""
-GUARDED = UNGUARDED.replace("DISABLE", "ENABLE ALWAYS")
 
 PARTITIONS = 2
 COUNT = 2_500
@@ -173,13 +165,12 @@ def tampering(settings: Settings) -> Iterator[Connection]:
         for table in tables:
             connection.execute(f"CREATE TEMPORARY TABLE kept_{table} AS SELECT * FROM {table}".encode())
         yield connection
-        connection.execute(UNGUARDED)
-        for table in reversed(tables):
-            connection.execute(f"DELETE FROM {table}".encode())
-        for table in tables:
-            connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}".encode())
-            connection.execute(f"DROP TABLE kept_{table}".encode())
-        connection.execute(GUARDED)
+        with unguarded(connection):
+            for table in reversed(tables):
+                connection.execute(f"DELETE FROM {table}".encode())
+            for table in tables:
+                connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}".encode())
+                connection.execute(f"DROP TABLE kept_{table}".encode())
 
 
 def delete_topics(settings: Settings) -> None:
