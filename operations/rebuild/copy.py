@@ -116,6 +116,20 @@ def placed(key: bytes | None, partition: int, before: int, after: int) -> int:
     return home if murmur2(key, before) == partition else (home + 1) % after
 
 
+def copyable(record: Source, most_bytes: int, limit_bytes: int) -> bool:
+    """Whether a record becomes in the copy what it is in the input.
+
+    The topic takes `most_bytes`. A header's name is copied up to U+0000: what is TOO_LARGE only with the rest of
+    such names must not come below the shadow's `limit_bytes`.
+    """
+    sizes = Sizes.of(record)
+    fits = not sizes.exceed(most_bytes)
+    if not fits or not sizes.nul:
+        return fits
+    cut = record._replace(headers=[(name.partition("\0")[0], content) for name, content in record.headers])
+    return sizes.exceed(limit_bytes) == Sizes.of(cut).exceed(limit_bytes)
+
+
 class Copy:
     """One run of the copy; `step` does a bounded part of it."""
 
@@ -227,9 +241,9 @@ class Copy:
                 f"{self._from} partition {partition} offset {record.offset} has no timestamp that a copy could keep: "
                 "rebuild with the same number of partitions"
             )
-        sizes = Sizes.of(record)
-        if sizes.exceed(self._most_bytes):
-            log.warning("too_large_to_copy", partition=partition, offset=record.offset, sizes=str(sizes))
+        if not copyable(record, self._most_bytes, self._place.shadow.max_record_bytes):
+            sizes = str(Sizes.of(record))
+            log.warning("too_large_to_copy", partition=partition, offset=record.offset, sizes=sizes)
             record = Source(record.offset, record.timestamp_ms, None, STAND_IN, ())
         self._merge.add(partition, record.timestamp_ms, record)
         self._waiting_bytes[partition] += Sizes.of(record).held

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from config.errors import NotReachable, Refused
 from config.settings import Settings
-from operations.rebuild.copy import UNKNOWN, Merge, placed
+from operations.rebuild.copy import UNKNOWN, Merge, copyable, placed
 from operations.rebuild.explain import WAITING, Pair, aligned
 from operations.rebuild.input import list_schemas
 from operations.rebuild.place import Rebuild
 from sinks.comparison import ComparedEntry
 from tests.unit.registry_server import running
+from topics.source import Source
 
 FOR_EVER = float("inf")
 
@@ -166,3 +167,21 @@ def test_without_a_copy_or_a_registry_nothing_is_listed(plain_settings: Settings
         assert list_schemas(_between(live, live.partitions)) == 0
         assert list_schemas(_between(plain_settings, 8)) == 0
         assert registry.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value_bytes", "whole"),
+    [
+        ("name", 500, True),
+        ("a\0b", 90, True),
+        ("a\0b", 99, False),  # 102 bytes in the input, 100 in the copy
+        ("a\0b", 100, True),  # too large in both
+        ("a\0b", 500, True),
+        ("name", 1_000, False),
+    ],
+)
+def test_what_a_copy_would_make_smaller_than_the_limit_is_not_copied_as_it_is(
+    name: str, value_bytes: int, whole: bool
+) -> None:
+    record = Source(0, 1, None, bytes(value_bytes), [(name, None)])
+    assert copyable(record, 1_000, 100) is whole
