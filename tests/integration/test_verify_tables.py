@@ -161,16 +161,36 @@ def seen(one: Difference) -> str:
     return f"altered {one.where} {' '.join(one.found)}"
 
 
-def test_whatever_was_done_to_rows_is_found_and_nothing_else(audited: Settings, owner: Connection) -> None:
-    owner.execute(
-        "CREATE TABLE archived PARTITION OF transaction_archive DEFAULT;"
-        " CALL make_append_only('archived'); CALL make_sealed('archived')"
-    )
-    tampered(owner, *(statement for statement, _ in TAMPERED.values()))
-    report = verified(audited, shown=10_000)
-    owner.execute("DROP TABLE archived")
+#: One of each kind; the others run in `make test-full`. Each by itself: one difference has an audit look closer at all.
+FEW = {
+    "an amount",
+    "an entry",
+    "a row that is gone",
+    "a row too many",
+    "a row that is in the archive as well",
+    "a snapshot",
+    "a rejection that is gone",
+}
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in FEW else pytest.param(case, marks=pytest.mark.full) for case in TAMPERED]
+)
+def test_what_was_done_to_a_row_is_found_and_nothing_else(
+    audited: Settings, owner: Connection, case: str
+) -> None:
+    statement, expected = TAMPERED[case]
+    if "archive" in statement:
+        owner.execute(
+            "CREATE TABLE archived PARTITION OF transaction_archive DEFAULT;"
+            " CALL make_append_only('archived'); CALL make_sealed('archived')"
+        )
+    tampered(owner, statement)
+    report = verified(audited)
+    if "archive" in statement:
+        owner.execute("DROP TABLE archived")
     found = [one for one in but_functions(report.differences.shown) if one.where != "archived"]
-    assert sorted(map(seen, found)) == sorted(told for _, told in TAMPERED.values())
+    assert [seen(one) for one in found] == [expected]
 
 
 @pytest.mark.full

@@ -31,6 +31,7 @@ def inflating(settings: Settings, compression: str) -> Producer:
     return Producer(
         librdkafka(
             settings,
+            enable_idempotence=True,  # what it sends again on a busy machine is there once
             compression_type=compression,
             linger_ms=100,
             message_max_bytes=1_000_000_000,
