@@ -15,12 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import native as optional
-from schemas.codec import encode_transaction, frame
+from schemas.codec import encode_entry, encode_transaction, frame
 from schemas.digest import new_sha256
 from schemas.native.balances import decode_balance_in_python, encode_balances_in_python
 from schemas.native.varints import longs_in_python
 from schemas.records import Balance, Order, Transaction
+from sinks.rows import EntryRow
 from tests.effort import examples
+from tests.ledgers import LEDGER_FRAME
+from tests.unit.test_sink_rows import TRANSACTION, compiled_row, entry_row, recorded
 from tests.unit.transactions import UUID, balances, longs
 
 #: None where nothing is compiled, and then most of this is skipped.
@@ -169,6 +172,48 @@ def test_what_is_no_balance_is_an_error() -> None:
         native.balance_bodies({b"w": right._replace(balance=2**63)})
     with pytest.raises(UnicodeEncodeError):
         native.balance_bodies({b"w": right._replace(wallet_id="\ud800")})
+
+
+names = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=63)
+plain = st.text(st.sampled_from("aZ09 -_/{}:,'~"), min_size=1, max_size=9)
+
+
+@compiled
+@settings(max_examples=examples(250))
+@given(
+    names,
+    st.none() | names,
+    st.lists(st.tuples(plain, plain), max_size=4),
+    st.integers(0, 1),
+    recorded,
+    st.tuples(st.just(1) | longs, longs, recorded, st.integers(0, 2**31 - 1), longs),
+)
+def test_a_usual_entry_is_made_into_rows_by_the_compiled_loop(
+    wallet_id: str,
+    group_id: str | None,
+    metadata: list[tuple[str, str]],
+    kind: int,
+    occurred_ms: int,
+    place: tuple[int, int, int, int, int],
+) -> None:
+    transaction = TRANSACTION._replace(
+        wallet_id=wallet_id,
+        group_id=group_id,
+        metadata=tuple(metadata),
+        type=kind,
+        occurred_us=occurred_ms * 1_000,
+    )
+    body = encode_entry(encode_transaction(transaction), *place) + bytes(range(32))
+    assert compiled_row(body) == entry_row(body)
+
+
+@compiled
+def test_what_no_row_can_be_made_of_is_an_error() -> None:
+    assert native.entry_rows([None, "text", b"", LEDGER_FRAME], EntryRow) == [None] * 4
+    wrongs: list[tuple[object, ...]] = [(), ([],), ((), EntryRow), ([], dict), ([], EntryRow, 1)]
+    for wrong in wrongs:
+        with pytest.raises(TypeError):
+            native.entry_rows(*wrong)
 
 
 @compiled

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 from confluent_kafka import Message
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from config.errors import Stopped
@@ -18,7 +18,6 @@ from sinks.ledger import LedgerSink
 from sinks.rows import DAY_MS, POSTGRES_EPOCH_US, EntryRow, rejection_row, snapshot_row
 from sinks.sink import Sink
 from sinks.snapshots import SnapshotSink
-from tests.effort import examples
 from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
 from tests.unit.transactions import longs, transactions
 
@@ -169,49 +168,6 @@ def test_what_is_damaged_is_a_value_error_or_is_read_as_the_strict_reader_does(b
     assert found[9] == number(entry.balance)
     assert found[11:13] == [number(entry.source_partition, 4), number(entry.source_offset)]
     assert row.day == entry.recorded_ms // DAY_MS
-
-
-names = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=63)
-plain = st.text(st.sampled_from("aZ09 -_/{}:,'~"), min_size=1, max_size=9)
-
-
-@pytest.mark.skipif(native.entry_rows is None, reason="not compiled here")
-@settings(max_examples=examples(250))
-@given(
-    names,
-    st.none() | names,
-    st.lists(st.tuples(plain, plain), max_size=4),
-    st.integers(0, 1),
-    recorded,
-    st.tuples(st.just(1) | longs, longs, recorded, st.integers(0, 2**31 - 1), longs),
-)
-def test_a_usual_entry_is_made_into_rows_by_the_compiled_loop(
-    wallet_id: str,
-    group_id: str | None,
-    metadata: list[tuple[str, str]],
-    kind: int,
-    occurred_ms: int,
-    place: tuple[int, int, int, int, int],
-) -> None:
-    transaction = TRANSACTION._replace(
-        wallet_id=wallet_id,
-        group_id=group_id,
-        metadata=tuple(metadata),
-        type=kind,
-        occurred_us=occurred_ms * 1_000,
-    )
-    body = encode_entry(encode_transaction(transaction), *place) + bytes(range(32))
-    assert compiled_row(body) == entry_row(body)
-
-
-@pytest.mark.skipif(native.entry_rows is None, reason="not compiled here")
-def test_what_the_compiled_loop_is_not_made_for_is_an_error() -> None:
-    compiled: Any = native.entry_rows
-    assert compiled([None, "text", b"", LEDGER_FRAME], EntryRow) == [None] * 4
-    wrongs: list[tuple[object, ...]] = [(), ([],), ((), EntryRow), ([], dict), ([], EntryRow, 1)]
-    for wrong in wrongs:
-        with pytest.raises(TypeError):
-            compiled(*wrong)
 
 
 TRANSACTION = Transaction("00000000-0000-4000-8000-000000000000", "w", 0, 1, "EUR", 0, "g", (("a", "b"),))
