@@ -31,6 +31,8 @@ FETCH_WAIT_S = 0.1
 LOOKED_FOR = 1_000
 #: Seconds to look for the oldest records; those not found by then are unknown.
 OLDEST_S = 5.0
+#: aiokafka may wait for ever for a broker that went away.
+CLOSE_S = 5.0
 #: Fetched of a partition where one record of it is wanted; a broker always sends a whole batch.
 LOOK_BYTES = 65_536
 
@@ -160,10 +162,11 @@ class Incoming:
         return found
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, in bounded time."""
         if self._consumer is not None:
             with suppress(KafkaError, NotReachable):
-                self._run(self._consumer.stop())
+                if not self._run(_stopped(self._consumer)):
+                    return  # to close the loop would wait for the same; what is left ends with the process
         self._runner.close()
 
     def _run(self, asking: Coroutine[Any, Any, T]) -> T:
@@ -238,3 +241,11 @@ def _login(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": password.get_secret_value() if password is not None else None,
         }
     return how
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> bool:
+    """Whether it could be stopped in time."""
+    done, _ = await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_S)
+    for one in done:
+        one.result()
+    return bool(done)
