@@ -278,9 +278,14 @@ class Partitions:
 
     async def _look_back(self, one: Assigned) -> None:
         """Check whether the newest transaction was left open, if no later batch does."""
-        quiet_s = self.parts.settings.transaction_timeout_s
-        while (left_s := one.posted_at_s + quiet_s - self._running.time()) > 0:  # noqa: ASYNC110 - one task for all batches
-            await asyncio.sleep(left_s)
+        quiet_s, looked_for_s = self.parts.settings.transaction_timeout_s, -1.0
+        while looked_for_s != one.posted_at_s:  # else no batch was posted since, not even during the check
+            looked_for_s = one.posted_at_s
+            await asyncio.sleep(looked_for_s + quiet_s - self._running.time())
+            if looked_for_s == one.posted_at_s:
+                await self._refuse_left_open(one)
+
+    async def _refuse_left_open(self, one: Assigned) -> None:
         position = one.writer.next_offset
         left = await self._running.run_in_executor(self._closing, one.writer.left_open)
         undisturbed = one.ready and not one.busy and one.writer.next_offset == position
