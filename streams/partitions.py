@@ -52,6 +52,9 @@ class Flow(Protocol):
     def is_current(self, tp: TP, batch: Any) -> bool:
         """Whether a batch was fetched after the newest seek."""
 
+    def taken(self, tp: TP) -> None:
+        """A partition's batch is in hand: from now on `wants` knows about it."""
+
     def wake(self) -> None:
         """Check again which partitions want records."""
 
@@ -257,6 +260,7 @@ class Partitions:
             return
         one.work = asyncio.create_task(self._posted(one, batch), name=f"post-{tp.partition}")
         one.work.add_done_callback(lambda _: self.flow.wake())
+        self.flow.taken(tp)
 
     async def _posted(self, one: Assigned, batch: Batch) -> None:
         try:

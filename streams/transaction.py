@@ -64,7 +64,9 @@ class PartitionProducer:
         self._settings = settings
         self._topics = topics
         self._partition = partition
-        self._group_consumer = group_consumer
+        # Asked once: it says the same of a consumer that never joins, and confluent-kafka (2.16) stops all of this
+        # process's Python until a thread of that consumer has answered.
+        self._group = group_consumer.consumer_group_metadata()
         self._open_transactions = open_transactions
         #: Held for what takes a processor, not for what waits for Kafka.
         self._working = working
@@ -226,8 +228,7 @@ class PartitionProducer:
 
         In short tries, since all of them must fit into the broker's transaction time-out.
         """
-        metadata = self._group_consumer.consumer_group_metadata()
-        send = partial(self._producer.send_offsets_to_transaction, offsets, metadata, SEND_OFFSETS_TRY_S)
+        send = partial(self._producer.send_offsets_to_transaction, offsets, self._group, SEND_OFFSETS_TRY_S)
         repeated(
             send,
             self._settings.transaction_timeout_s,

@@ -8,7 +8,7 @@ newest seek that was made before it, and a batch that is stale is dropped only w
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast
@@ -18,6 +18,7 @@ from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError,
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, ConsumerMessage
 from faust.types.transports import ConsumerT
+from mode import ServiceT
 from yarl import URL
 
 from config.logs import EventLog
@@ -113,7 +114,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         `wanted` is called in this thread, and again when a partition has become free: to begin a new fetch through
         Faust would take a millisecond of the processor's time.
         """
-        return cast("dict[TP, Batch]", await self.call_thread(self._fetch, wanted, max_records))
+        fetching = asyncio.run_coroutine_threadsafe(self._fetch(wanted, max_records), self.thread_loop)
+        return await asyncio.wrap_future(fetching)
 
     async def _fetch(self, wanted: Callable[[], frozenset[TP]], max_records: int) -> dict[TP, Batch]:
         consumer = self._ensure_consumer()
@@ -190,15 +192,20 @@ class Consumer(driver.Consumer):
     def _freed(self) -> asyncio.Event:
         return asyncio.Event()
 
+    @cached_property
+    def _in_queue(self) -> set[TP]:
+        """Partitions whose batch the agent has not taken yet. Where it will not, a seek follows."""
+        return set()
+
     def wake(self) -> None:
         """Check again which partitions want records: one has become free."""
         self._freed.set()
         self._thread.wake()
 
     def start_from(self, tp: TP, offset: int) -> None:
-        """Fetch this partition from `offset` on: seek, forget what came before, resume; in this order."""
+        """Fetch this partition from `offset` on: seek, resume; in this order."""
         self._thread.seek_before_next_fetch(tp, offset)
-        self._read_offset[tp] = None
+        self._in_queue.discard(tp)
         self.resume_partitions({tp})
         self.wake()
 
@@ -207,30 +214,42 @@ class Consumer(driver.Consumer):
         await super().on_partitions_assigned(assigned, generation_id)
         self.app.on_rebalance_end()
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:  # noqa: ASYNC109 - Faust's signature
-        """Fetch once and yield each partition's batch as one message.
+    async def _drain_messages(self, fetcher: ServiceT) -> None:
+        """Hand on what each fetch brought, a partition's batch as one message, until the app stops.
 
-        Replaces Faust's, which drops records of a partition that was paused while the fetch waited, with
-        the position already moved past them. Here a batch is dropped only if a newer seek is waiting (a
-        resume always seeks), or if the partition is paused and will seek when it resumes.
+        Replaces Faust's, which makes four tasks for a message, and drops records of a partition that was paused while
+        the fetch waited, with the position already moved past them. Here a batch is dropped only if a newer seek is
+        waiting (a resume always seeks), or if the partition is paused and will seek when it resumes.
         """
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                for tp, batch in (await self._fetched()).items():
+                    if self.is_current(tp, batch):
+                        self._in_queue.add(tp)
+                        await self.callback(self._to_message(tp, batch))
+        except (asyncio.CancelledError, ConsumerStoppedError):
+            if not self.app.should_stop:
+                raise
+
+    async def _fetched(self) -> dict[TP, Batch]:
         if not self.flow_active:
             await self.wait_for_stopped(self.can_resume_flow.wait())
-        if not self._active_partitions:
-            self._freed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._freed.wait(), FETCH_WAIT_S)
-            return
-        batches = await self._thread.fetch(self._wanted, self.app.conf.broker_max_poll_records)
-        for tp, batch in batches.items():
-            if self.is_current(tp, batch):
-                yield tp, self._to_message(tp, batch)
+        if self._active_partitions:
+            return await self._thread.fetch(self._wanted, self.app.conf.broker_max_poll_records)
+        self._freed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._freed.wait(), FETCH_WAIT_S)
+        return {}
 
     def _wanted(self) -> frozenset[TP]:
         """Partitions to fetch from now. From any thread: what changes meanwhile makes a batch stale (`is_current`)."""
         wants = self._wants
         # A copy: Faust changes the set while the thread that fetches would go through it.
-        return frozenset(tp for tp in list(self._active_partitions) if wants(tp))
+        return frozenset(tp for tp in list(self._active_partitions) if tp not in self._in_queue and wants(tp))
+
+    def taken(self, tp: TP) -> None:
+        """The agent has this partition's batch in hand: from now on `wants` knows about it."""
+        self._in_queue.discard(tp)
 
     def is_current(self, tp: TP, batch: Batch) -> bool:
         """Whether a batch may be posted: fetched after the newest seek, of a partition that is not paused."""

@@ -50,7 +50,7 @@ _SEND_OFFSETS = "                self._flush()\n                self._send_offse
 _SEND_OFFSETS_FIRST = "                self._send_offsets(offsets)\n                self._look_back()\n"
 _INIT = "partial(self._producer.init_transactions, OPEN_TRY_S)\n"
 _COMMIT = "            self._commit()\n"
-_COMMIT_ALONE = "self._group_consumer.commit(offsets=offsets, asynchronous=False)"
+_COMMIT_ALONE = "self._open_transactions._committed.commit(offsets=offsets, asynchronous=False)"
 _FENCE = "        self._fence()\n"
 _IS_TO_LOOK_BACK, _NEVER = "look_back := self._is_to_look_back()", "look_back := False"
 _PRODUCED = "                self._produce(self._topics.balances, balances)\n"
