@@ -14,7 +14,7 @@ import numpy as np
 
 from audit import avro, fold
 from audit.columns import HASH_BYTES, Entries, Flags, Longs, Words, entries
-from audit.contract import FRAME_BYTES, Balance, Contract, Reason, Transaction, frame
+from audit.contract import FIRST_MS, FRAME_BYTES, Balance, Contract, Reason, Transaction, frame
 from audit.fold import Posted
 from audit.identity import ENTRY, Events, events
 from audit.wallets import Wallets, currency_code
@@ -24,7 +24,6 @@ from topics.source import Source
 Tell = Callable[..., None]
 #: What may be a wallet's newest balance while outcomes are missing.
 MOST_GUESSES = 8
-FIRST_MS = np.iinfo(np.int64).min
 
 
 class Inputs:
@@ -33,7 +32,7 @@ class Inputs:
     def __init__(self, records: Sequence[Source]) -> None:
         self.records = records
         self.offsets: Longs = np.array([record[0] for record in records], np.int64)
-        self.times: Longs = np.array([record[1] for record in records], np.int64)
+        self.times: Longs = np.maximum(np.array([record[1] for record in records], np.int64), FIRST_MS)
 
     def places(self, sources: Sequence[int]) -> tuple[Longs, Flags]:
         """Where these offsets are among the records, and which of them are there at all."""
@@ -86,7 +85,7 @@ class Certifier:
         self.contract, self.partition, self.wallets, self.tell = contract, partition, wallets, tell
         self._came_frame = frame(contract.transaction_schema_id)
         self.frame = frame(contract.entry_schema_id)
-        self.recorded_ms: int = int(FIRST_MS)
+        self.recorded_ms = wallets.newest_ms
 
     def judge(self, inputs: Inputs, found: list[Source], sources: list[int], missing: Longs) -> Judged:
         """Compare the entries of a stretch, by source, with the input; `missing` are places without an outcome."""
@@ -373,7 +372,7 @@ class _Explained:
                 self._refuse(row, what)
                 continue
             record = self._inputs.records[place]
-            recorded_ms = max(record.timestamp_ms, self._newest_ms(place))
+            recorded_ms = max(record.timestamp_ms, FIRST_MS, self._newest_ms(place))
             outcomes = [
                 fold.post(self._contract, one.balance, what, self._partition, record.offset, recorded_ms)
                 for one in maybe

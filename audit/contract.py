@@ -15,6 +15,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 DAY_MS = 86_400_000
 #: Microseconds of 0001-01-01T00:00:00Z and of the last one of the year 9999.
 FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+#: A record from before that counts as of that time.
+FIRST_MS = FIRST_US // 1_000
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 NO_HASH = bytes(32)
 #: Headers that a rejection adds after the original ones.

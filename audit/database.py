@@ -14,6 +14,7 @@ from confluent_kafka import murmur2
 
 from audit import avro, catalog, questions, rows
 from audit.columns import Flags, Longs
+from audit.contract import FIRST_MS
 from audit.copied import Connection
 from audit.digests import STRETCH, Digests, Stretch, different
 from audit.expected import COUNTED, DETAILS, TABLES, ExpectedRows
@@ -27,7 +28,7 @@ from topics.names import Topics
 from topics.source import Source
 
 #: Times to ask PostgreSQL about: within the years 1 to 9999.
-FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+LAST_MS = 253_402_300_799_999
 #: Most stretches of a table to compare row by row; the others are counted.
 EXPLAINED = 64
 #: Most wallets and SEALs to report one by one.

@@ -18,6 +18,7 @@ from audit.avro import Undecodable
 from audit.contract import (
     DAY_MS,
     DEBIT,
+    FIRST_MS,
     FRAME_BYTES,
     INTERVAL,
     LARGEST,
@@ -162,7 +163,7 @@ class Fold:
         transaction = read(self.contract, partition, record)
         if isinstance(transaction, Reason):
             return transaction
-        recorded_ms = max(record.timestamp_ms, self._recorded_ms.get(partition, record.timestamp_ms))
+        recorded_ms = max(record.timestamp_ms, self._recorded_ms.get(partition, FIRST_MS))
         name = f"{transaction.wallet_id}\0{transaction.transaction_id}"
         known: Known | None = self.posted.get(name)
         if known and not self._forgotten(known, recorded_ms):

@@ -16,7 +16,16 @@ import numpy as np
 from audit import avro, fold
 from audit.certify import Certified, Certifier, Inputs, Judged, contents, id_and_content
 from audit.columns import Longs
-from audit.contract import DAY_MS, FRAME_BYTES, PERIOD, REJECTION_HEADERS, Contract, Reason, Transaction
+from audit.contract import (
+    DAY_MS,
+    FIRST_MS,
+    FRAME_BYTES,
+    PERIOD,
+    REJECTION_HEADERS,
+    Contract,
+    Reason,
+    Transaction,
+)
 from audit.derived import BalanceLane, SnapshotLane, due
 from audit.identity import (
     CONFLICT,
@@ -116,7 +125,6 @@ class PartitionAudit:
         )
         self.wallets.load(folder / str(at))
         self._certifier = Certifier(contract, at, self.wallets, self._entry)
-        self._certifier.recorded_ms = self.wallets.newest_ms
         self._refusals = Refusals(contract, at, self.wallets, self._rejection)
         self._snapshots = SnapshotLane(
             contract,
@@ -283,7 +291,7 @@ class PartitionAudit:
             MISSING,
             *halves([one for one, _ in said]),
             np.array([record.offset for record, _ in unanswered], np.int64),
-            np.array([record.timestamp_ms for record, _ in unanswered], np.int64),
+            np.array([max(record.timestamp_ms, FIRST_MS) for record, _ in unanswered], np.int64),
             contents([content for _, content in said]),
         )
 

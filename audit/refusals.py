@@ -13,6 +13,7 @@ from audit.certify import Certified, Inputs, Tell, content_of, contents, id_and_
 from audit.columns import Cursor, Flags, Longs, Packed, transactions
 from audit.contract import (
     BY_ITSELF,
+    FIRST_MS,
     FRAME_BYTES,
     REJECTION_HEADERS,
     Balance,
@@ -34,18 +35,18 @@ KINDS = {Reason.DUPLICATE: DUPLICATE, Reason.CONFLICT: CONFLICT}
 
 def rejection(contract: Contract, partition: int, came: Source, reason: Reason, detail: bytes) -> Source:
     """What must be in `rejections` for a record of the input."""
-    kept = reason is not Reason.TOO_LARGE
+    kept, at_ms = reason is not Reason.TOO_LARGE, max(came.timestamp_ms, FIRST_MS)
     values = (
         reason.encode(),
         detail,
         contract.input_topic.encode(),
         b"%d" % partition,
         b"%d" % came.offset,
-        b"%d" % came.timestamp_ms,
+        b"%d" % at_ms,
     )
     return Source(
         -1,
-        came.timestamp_ms,
+        at_ms,
         came.key if kept else None,
         came.value if kept else None,
         [*(_as_written(came.headers) if kept else ()), *zip(REJECTION_HEADERS, values, strict=True)],
@@ -124,7 +125,7 @@ class Refusals:
         source = np.array([one[0].offset for one in kept], np.int64)
         behind = np.searchsorted(certified.source, source)
         times = np.concatenate([[newest_ms], certified.recorded_ms])[behind]
-        recorded = np.maximum(times, np.array([one[0].timestamp_ms for one in kept], np.int64))
+        recorded = np.maximum(times, np.array([max(one[0].timestamp_ms, FIRST_MS) for one in kept], np.int64))
         rejected = {one.offset: record for record, one, _ in later}
         for at, (came, number, reason, _, _) in enumerate(kept):
             if reason not in KINDS:

@@ -120,7 +120,10 @@ class Settings(BaseSettings):
         30.0, ge=5.0, le=900.0, description="Kafka ends a transaction that is open this long."
     )
     max_clock_ahead_s: float = Field(
-        3_600.0, ge=1.0, description="A record further ahead of the clock than this stops its partition."
+        3_600.0,
+        ge=1.0,
+        le=249_000_000_000.0,  # to the year 9900: the tables' months end with 9998
+        description="A record further ahead of the clock than this stops its partition.",
     )
     batch_records: int = Field(8_000, ge=1, le=100_000, description="Most records in one Kafka transaction.")
     batch_bytes: int = Field(

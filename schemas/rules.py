@@ -17,6 +17,8 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _MICROSECOND = timedelta(microseconds=1)
 EARLIEST_US = (datetime(1, 1, 1, tzinfo=UTC) - EPOCH) // _MICROSECOND
 LATEST_US = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MICROSECOND
+#: An earlier record counts as of this time: most programs, and the months of the tables, know no other.
+EARLIEST_MS = EARLIEST_US // 1_000
 
 
 def broken_rule(transaction: Transaction) -> str | None:

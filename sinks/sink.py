@@ -75,5 +75,6 @@ def damaged(record: "Message[Any, Any]", error: Exception) -> Stopped:
     """The error for an unreadable record in a topic that only this pipeline's worker may write to."""
     return Stopped(
         f"{record.topic()} partition {record.partition()} offset {record.offset()} does not decode "
-        f"({error}): another program than this pipeline's worker wrote it"
+        f"({error}): another program than this pipeline's worker wrote it, or an older release did, whose ledger "
+        "`wallet rebuild` makes anew"
     )

@@ -17,6 +17,7 @@ from schemas.native.balances import encode_balances, encode_balances_in_python
 from schemas.native.varints import longs, longs_in_python
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
+from schemas.rules import EARLIEST_MS
 from schemas.versions import SchemaIds
 from streams.batch import Derived, Outputs, Past, posted_id
 from streams.wallet import Known, Policy, Posted, apply, snapshots
@@ -195,7 +196,7 @@ class Fold:
         if before is None and (home := partition_of(wallet, self.partitions)) != self.partition:
             return Rejected(Reason.MISROUTED, f"the key belongs to partition {home}")
         posted = posted_id(wallet, order[0])
-        recorded_ms = max(out.recorded_ms, record[1])
+        recorded_ms = max(out.recorded_ms, record[1], EARLIEST_MS)
         outcome = apply(before, order, out.new_ids.get(posted) or known.get(posted), recorded_ms, self.policy)
         if isinstance(outcome, Rejected):
             return outcome
@@ -230,7 +231,7 @@ class Fold:
 
     def _rejection(self, record: Source, rejected: Rejected) -> Derived:
         """A record kept as it came, with its reason in the headers; of a too large one, only the headers."""
-        detail = rejected.detail
+        detail, at_ms = rejected.detail, max(record.timestamp_ms, EARLIEST_MS)
         if Sizes.of(record).nul:
             detail += CUT_NAME
         why: list[tuple[str, str | bytes | None]] = [
@@ -239,11 +240,11 @@ class Fold:
             ("rejection.topic", self.topic.encode()),
             ("rejection.partition", b"%d" % self.partition),
             ("rejection.offset", b"%d" % record.offset),
-            ("rejection.at", b"%d" % record.timestamp_ms),
+            ("rejection.at", b"%d" % at_ms),
         ]
         if rejected.reason is Reason.TOO_LARGE:
-            return Derived(None, None, record.timestamp_ms, why)
-        return Derived(record.key, record.value, record.timestamp_ms, [*record.headers, *why])
+            return Derived(None, None, at_ms, why)
+        return Derived(record.key, record.value, at_ms, [*record.headers, *why])
 
 
 def _has_id_in_header(headers: Headers) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, Message
 
-from audit.contract import Contract, Reason
+from audit.contract import FIRST_MS, Contract, Reason
 from audit.fold import Fold, Posted
 from config.settings import Settings
 from schemas.codec import HEADER_BYTES, decode_entry, encode_snapshot, frame
@@ -82,17 +82,18 @@ def _expect_entry(wanted: Expected, at: int, entry: Posted, ids: SchemaIds) -> N
 
 
 def _rejection(topic: str, at: int, record: Source, reason: Reason) -> Published:
+    at_ms = max(record.timestamp_ms, FIRST_MS)
     ours: Headers = (
         ("rejection.reason", reason.encode()),
         ("rejection.detail", ANY_DETAIL),
         ("rejection.topic", topic.encode()),
         ("rejection.partition", str(at).encode()),
         ("rejection.offset", str(record.offset).encode()),
-        ("rejection.at", str(record.timestamp_ms).encode()),
+        ("rejection.at", str(at_ms).encode()),
     )
     if reason is Reason.TOO_LARGE:
-        return Published(None, None, record.timestamp_ms, ours)
-    return Published(record.key, record.value, record.timestamp_ms, (*record.headers, *ours))
+        return Published(None, None, at_ms, ours)
+    return Published(record.key, record.value, at_ms, (*record.headers, *ours))
 
 
 def found(settings: Settings, topic: str) -> dict[int, list[Published]]:

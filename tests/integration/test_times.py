@@ -31,9 +31,11 @@ from sinks.consumer import sinks_of
 from sinks.postgres import databases, questions
 from sinks.postgres.migrations import migrate
 from tests.effort import examples
+from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
 from tests.integration.rebuilds import place
 from tests.integration.replays import replayed
+from tests.integration.verify_copies import verified
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
 from tests.reading import read_all
@@ -43,6 +45,7 @@ from topics.topic_log import TopicLog
 pytestmark = pytest.mark.integration
 
 COUNT, WALLETS, PARTITIONS = 400, 6, 2
+YEAR_1_MS = -62_135_596_800_000
 MS, MICROSECOND = timedelta(milliseconds=1), timedelta(microseconds=1)
 Told = Sequence[tuple[Transaction, int]]
 
@@ -238,3 +241,27 @@ def _replay_divides(settings: Settings, at: datetime, written: Mapping[int, list
         offsets = [one.offset() or 0 for one in there]
         assert [one for one in offsets if one < first.to_offset] == offsets[:where]
         assert [one for one in offsets if one >= then.from_offset] == offsets[where:]
+
+
+def test_records_from_before_the_year_1_are_recorded_at_its_beginning_and_in_nobodys_way(
+    settings: Settings, tmp_path: Path
+) -> None:
+    one = fit(settings)
+    wallet, now = next(wallets_of(1, PARTITIONS)), now_ms()
+    good = [as_record(transaction(number, wallet), PARTITIONS) for number in range(4)]
+    bad = [good[0]._replace(value=b"no transaction"), good[0]._replace(value=bytes(one.max_record_bytes))]
+    early = [YEAR_1_MS - 1, -(2**62), YEAR_1_MS - 1, -(2**62), YEAR_1_MS]
+    with Rig(one, tmp_path, create_time=True) as rig:
+        rig.upstream.send([*good[:2], *bad, *good[2:]], iter([*early, now]))
+        rig.start()
+        rig.wait_until_posted()
+        assert_exact(one)
+        migrate(one)
+        replayed(one)
+        assert verified(one).clean
+    with postgres.connect(one, postgres.READER) as connection:
+        lines = connection.execute("SELECT recorded_at FROM wallet_entries ORDER BY sequence").fetchall()
+        rejected = connection.execute("SELECT at FROM rejections").fetchall()
+    year_1 = datetime(1, 1, 1, tzinfo=UTC)
+    assert [at for (at,) in lines] == [year_1] * 3 + [from_ms(now)]
+    assert [at for (at,) in rejected] == [year_1] * 2

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from audit import fold as oracle
-from audit.contract import Contract, Reason
+from audit.contract import FIRST_MS, Contract, Reason
 from config.pipeline import Pipeline
 from schemas.codec import TransactionCodec, decode_entry, encode_snapshot, frame
 from schemas.native.balances import encode_balance
@@ -107,11 +107,11 @@ def _matches(rejection: Derived, record: Source, reason: Reason) -> bool:
         "rejection.topic": TOPIC.encode(),
         "rejection.partition": b"%d" % PARTITION,
         "rejection.offset": b"%d" % record.offset,
-        "rejection.at": b"%d" % record.timestamp_ms,
+        "rejection.at": b"%d" % max(record.timestamp_ms, FIRST_MS),
     }
     return (rejection.key, rejection.value, rejection.timestamp_ms, tuple(upstream)) == (
         record.key if kept else None,
         record.value if kept else None,
-        record.timestamp_ms,
+        max(record.timestamp_ms, FIRST_MS),
         tuple(record.headers) if kept else (),
     )

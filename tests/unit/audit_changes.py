@@ -477,9 +477,7 @@ _CHANGED: dict[str, dict[str, Edit]] = {
             wallet.apply, "if is_credit else before -", "if not is_credit else before -"
         ),
         "sequences have holes": Edit(wallet.apply, "sequence + 1, after", "sequence + 2, after"),
-        "times go back": Edit(
-            Fold._decide, "recorded_ms = max(out.recorded_ms, record[1])", "recorded_ms = record[1]"
-        ),
+        "times go back": Edit(Fold._decide, "max(out.recorded_ms, record[1], EARLIEST_MS)", "record[1]"),
         "balances are those before": Edit(
             Fold._decide, "before, record[0], out)", "before, record[0], out)._replace(balance=7)"
         ),

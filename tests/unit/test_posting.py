@@ -73,6 +73,23 @@ def test_a_record_that_cannot_be_posted_is_rejected_with_its_reason(
     assert outputs.recorded_ms == BEFORE_TIME
 
 
+def test_a_time_before_the_year_1_counts_as_its_first_moment() -> None:
+    began_ms = -62_135_596_800_000
+    value = FRAME + encode_transaction(GOOD)
+    records = [source(value), source(value, offset=1), source(FRAME + encode_transaction(SPENDS), offset=2)]
+    for early_ms in (began_ms - 1, -(2**63)):
+        out = folded(*(one._replace(timestamp_ms=early_ms) for one in records))
+        (entry,) = out.entries
+        assert entry.timestamp_ms == out.recorded_ms == began_ms
+        assert decode_entry((entry.value or b"")[5:]).recorded_at.isoformat() == "0001-01-01T00:00:00+00:00"
+        assert [reason_of(one) for one in out.rejections] == [Reason.DUPLICATE, Reason.INSUFFICIENT_FUNDS]
+        for one in out.rejections:
+            assert (one.timestamp_ms, (one.headers or [])[-1]) == (
+                began_ms,
+                ("rejection.at", str(began_ms).encode()),
+            )
+
+
 def test_a_rejection_keeps_key_value_and_headers_as_they_came_and_adds_ours_last() -> None:
     upstream: Headers = (
         ("trace", b"\xff\0"),
