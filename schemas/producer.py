@@ -147,13 +147,7 @@ class TransactionProducer:
         Raises InvalidTransaction, and sends nothing, for what the worker would reject as INVALID or
         TOO_LARGE; raises Undelivered when failures pile up.
         """
-        key = _valid(transaction).wallet_id.encode()
-        value = self._frame + encode_transaction(transaction)
-        if len(key) + len(value) > self._max_record_bytes:
-            raise InvalidTransaction(
-                f"transaction {transaction.transaction_id!r} has {len(key) + len(value)} bytes with its key, "
-                f"at most {self._max_record_bytes} are taken"
-            )
+        key, value = encoded(transaction, self._frame, self._max_record_bytes)
         if len(self._failures) >= FAILURES:
             self._raise_failures()
 
@@ -192,6 +186,16 @@ class TransactionProducer:
     def _raise_failures(self) -> None:
         failures, self._failures = self._failures, []
         raise Undelivered(failures)
+
+
+def encoded(transaction: Transaction, header: bytes, most_bytes: int) -> tuple[bytes, bytes]:
+    """Key and value of a record; raises InvalidTransaction for what the worker would reject whatever came before."""
+    key, value = _valid(transaction).wallet_id.encode(), header + encode_transaction(transaction)
+    if (size := len(key) + len(value)) > most_bytes:
+        raise InvalidTransaction(
+            f"transaction {transaction.transaction_id!r} has {size} bytes with its key, at most {most_bytes} are taken"
+        )
+    return key, value
 
 
 def _valid(transaction: Transaction) -> Transaction:

@@ -19,7 +19,7 @@ from config.settings import Settings
 from config.times import rfc3339
 from operations.sending.files.values import MINOR_DIGITS
 from sinks.postgres import questions
-from sinks.postgres.questions import StatementLine
+from sinks.postgres.questions import StatementLine, WalletBalance
 
 Form = Literal["csv", "journal"]
 #: By the file's extension.
@@ -41,13 +41,16 @@ def export(
     The file appears when it is complete. Raises WalletError if the wallet has no entry, ConfigurationError if neither
     `form` nor the file's name gives the format.
     """
-    write = {"csv": write_csv, "journal": write_journal}[form or form_of(path)]
+    form = form or form_of(path)
     entries = questions.statement(settings, wallet_id, begin, end)
     first = next(entries, None)
-    if first is None and questions.balance(settings, wallet_id) is None:
+    before = None if first else questions.balance_before(settings, wallet_id, begin)
+    if first is None and before is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     with nullcontext(sys.stdout) if path == STANDARD_OUTPUT else written_whole(path) as out:
-        return write(out, chain([first] if first else [], entries))
+        if before is not None and form == "journal":
+            write_opening(out, before, begin)
+        return FORMATS[form](out, chain([first] if first else [], entries))
 
 
 def form_of(path: Path) -> Form:
@@ -113,11 +116,10 @@ def write_journal(out: IO[str], entries: Iterable[StatementLine]) -> int:
     for count, entry in enumerate(entries, 1):
         amount = partial(_amount, entry.currency)
         account = _account(entry.wallet_id)
-        day = f"{entry.recorded_at:%Y-%m-%d}"
+        day = entry.recorded_at.date()
         if count == 1:
-            _begin(out, entry.currency)
-            if opening := entry.balance - signed(entry):
-                out.write(f"\n{day} opening balance\n    {account}  {amount(opening)}\n    {OPENING}\n")
+            before = WalletBalance(entry.wallet_id, entry.currency, entry.balance - signed(entry))
+            write_opening(out, before, entry.recorded_at)
         metadata = json.dumps(entry.metadata, ensure_ascii=True, sort_keys=True)
         out.write(
             f"\n{day} ({entry.sequence}) {entry.type.lower()}\n"
@@ -133,12 +135,23 @@ def write_journal(out: IO[str], entries: Iterable[StatementLine]) -> int:
     return count
 
 
-def _begin(out: IO[str], currency: str) -> None:
+FORMATS: dict[Form, Callable[[IO[str], Iterable[StatementLine]], int]] = {
+    "csv": write_csv,
+    "journal": write_journal,
+}
+
+
+def write_opening(out: IO[str], before: WalletBalance, at: datetime | None) -> None:
+    """How amounts are written, and what the wallet held before `at`; None for the beginning, when that was nothing."""
+    currency = before.currency
     if currency not in MINOR_DIGITS:
         out.write(f"; {currency} has no known decimals: amounts are minor units\n")
     # hledger wants a decimal mark here, also where no digit follows it.
     mark = "" if MINOR_DIGITS.get(currency) else "."
     out.write(f"commodity {decimal(1000, currency)}{mark} {currency}\n")
+    if at is not None and before.balance:
+        account, amount = _account(before.wallet_id), _amount(currency, before.balance)
+        out.write(f"\n{at.date()} opening balance\n    {account}  {amount}\n    {OPENING}\n")
 
 
 def _amount(currency: str, minor: int) -> str:

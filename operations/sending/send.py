@@ -21,9 +21,10 @@ from operations.sending.files.shape import BadLine, Row
 from operations.sending.files.source import STDIN
 from operations.sending.files.temporary import Spool
 from operations.sending.lines import TRANSACTION, to_json, to_transaction
-from schemas.codec import decode_transaction, encode_transaction
-from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
+from schemas.codec import decode_transaction, encode_transaction, frame
+from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered, encoded
 from schemas.records import Transaction
+from schemas.versions import FIXED_IDS
 
 Tell = Callable[[int, str], None]
 #: A line's number, and its transaction.
@@ -60,6 +61,7 @@ def send_file(
     good_ones = _good_ones(file.rows(), tell)
     first: list[dict[str, object]] = []
     if dry_run:
+        good_ones = _fitting(good_ones, settings.max_record_bytes, tell)
         first = [to_json(transaction) for _, transaction in islice(good_ones, SHOWN)]
         good = len(first) + sum(1 for _ in good_ones)
     elif path == STDIN:
@@ -102,6 +104,17 @@ def _deliver(settings: Settings, lines: Iterator[Good], tell: Tell) -> int:
         for failure in error.failures:
             tell(int(failure.reference), f"not delivered: {failure.error}")
     return producer.confirmed
+
+
+def _fitting(lines: Iterator[Good], most_bytes: int, tell: Tell) -> Iterator[Good]:
+    """The lines that a producer would take; reports the others as it does."""
+    for number, transaction in lines:
+        try:
+            encoded(transaction, frame(FIXED_IDS.transaction), most_bytes)
+        except InvalidTransaction as error:
+            tell(number, str(error))
+        else:
+            yield number, transaction
 
 
 def _good_ones(rows: Iterator[Row], tell: Tell) -> Iterator[Good]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from config.settings import Settings
@@ -53,16 +54,24 @@ class SinkPosition(NamedTuple):
 
 def balance(settings: Settings, wallet_id: str, at: datetime | None = None) -> WalletBalance | None:
     """The newest balance, or the one by recorded_at `at`; None for a wallet that has no entry at all."""
-    query = """
-        SELECT w.wallet_id, w.currency,
-            wallet_balance_at(w.wallet_id, coalesce(%s, 'infinity'::timestamptz)) AS balance
+    return _balance(settings, wallet_id, sql.SQL("wallet_balance_at"), "infinity" if at is None else at)
+
+
+def balance_before(settings: Settings, wallet_id: str, at: datetime | None) -> WalletBalance | None:
+    """The balance before the entries recorded from `at` on, 0 where that is None; None as above."""
+    return _balance(settings, wallet_id, sql.SQL("wallet_balance_before"), "-infinity" if at is None else at)
+
+
+def _balance(settings: Settings, wallet_id: str, function: sql.SQL, at: datetime | str) -> WalletBalance | None:
+    query = sql.SQL("""
+        SELECT w.wallet_id, w.currency, {}(w.wallet_id, %s::timestamptz) AS balance
         FROM wallets AS w WHERE w.wallet_id = %s
-    """
+    """)
     with (
         connect(settings, READER) as connection,
         connection.cursor(row_factory=class_row(WalletBalance)) as cursor,
     ):
-        return cursor.execute(query, [at, wallet_id]).fetchone()
+        return cursor.execute(query.format(function), [at, wallet_id]).fetchone()
 
 
 def effective_balance(settings: Settings, wallet_id: str, at: datetime) -> WalletBalance | None:

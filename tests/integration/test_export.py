@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -398,6 +399,25 @@ def test_a_statement_as_csv(entered: Settings, tmp_path: Path) -> None:
     assert path.read_text().splitlines() == lines
     with pytest.raises(ConfigurationError, match=r"name it \.csv or \.journal, or add --format"):
         statement.export(entered, "plain", tmp_path / "plain.txt", None, None, None)
+
+
+def test_the_journal_of_a_period_without_entries_states_the_balance_before_it(
+    entered: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "quiet.journal"
+    entries = [*questions.statement(entered, "plain")]
+    commodity = "commodity 10.00 EUR\n"
+    after = entries[-1].recorded_at + timedelta(days=1)
+    opening = f"{after.date()} opening balance\n    assets:wallets:plain  253.00 EUR\n    equity:opening balances\n"
+    for begin, end, text in (
+        (after, None, f"{commodity}\n{opening}"),
+        (None, entries[0].recorded_at, commodity),
+        (datetime(1, 1, 1, tzinfo=UTC), entries[0].recorded_at, commodity),
+    ):
+        assert statement.export(entered, "plain", path, None, begin, end) == 0
+        assert path.read_text() == text
+    with pytest.raises(WalletError, match="wallet 'nobody' has no entry"):
+        statement.export(entered, "nobody", path, None, after, None)
 
 
 @pytest.mark.parametrize("wallet_id", ["plain", ODD])

@@ -430,6 +430,19 @@ def test_a_dry_run_shows_the_first_rows_as_they_would_be_sent(tmp_path: Path, wa
     assert told.stderr.startswith("line 4: ")
 
 
+def test_a_dry_run_reports_a_record_that_sending_would_refuse_for_its_size(
+    tmp_path: Path, wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WALLET_MAX_RECORD_BYTES", "1024")
+    (tmp_path / "a.csv").write_text("\n".join([f"{NAMES},metadata.note", f"{ROWS[0]},short", f"{ROWS[1]},{'x' * 1024}"]))
+    told = wallet_here("send", "--dry-run", "a.csv")
+    assert told.returncode == 6
+    line, counts = told.stderr.splitlines()
+    assert line.startswith("line 3: transaction '")
+    assert line.endswith("bytes with its key, at most 1024 are taken")
+    assert counts == "1 lines are good, 1 bad"
+
+
 def test_nothing_is_sent_of_a_file_that_turns_out_to_be_something_else(
     tmp_path: Path, wallet_here: Wallet
 ) -> None:
