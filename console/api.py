@@ -1,11 +1,14 @@
 """The HTTP API (DESIGN section 12): JSON under /api/v1; answers from the tables say how complete those are."""
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from config.times import rfc3339
@@ -54,8 +57,25 @@ router = APIRouter(prefix="/api/v1", responses=ANY)
 WalletId = Annotated[
     str, Path(description="The wallet's id, percent-encoded as one segment.", max_length=2_000)
 ]
-Limit = Annotated[int, Query(ge=1, le=1_000)]
-WaitS = Annotated[float, Query(ge=0, le=MOST_WAIT_S, description="Seconds to wait, at most.")]
+
+
+def written(pattern: str) -> BeforeValidator:
+    """Only numbers written like this: pydantic also takes 1_0, ' 5', +5 and digits of other scripts."""
+
+    def checked(text: object) -> object:
+        if isinstance(text, str) and not re.fullmatch(pattern, text):
+            raise PydanticCustomError("number", "write a number with the digits 0 to 9, for example 10")
+        return text
+
+    return BeforeValidator(checked)
+
+
+Limit = Annotated[int, written("[0-9]+"), Query(ge=1, le=1_000)]
+WaitS = Annotated[
+    float,
+    written(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
+    Query(ge=0, le=MOST_WAIT_S, description="Seconds to wait, at most."),
+]
 Text = Annotated[str | None, Query(max_length=200)]
 At = Annotated[
     str | None, Query(max_length=64, description="RFC 3339, with a zone.", json_schema_extra={"format": "date-time"})
