@@ -62,7 +62,9 @@ def balance_before(settings: Settings, wallet_id: str, at: datetime | None) -> W
     return _balance(settings, wallet_id, sql.SQL("wallet_balance_before"), "-infinity" if at is None else at)
 
 
-def _balance(settings: Settings, wallet_id: str, function: sql.SQL, at: datetime | str) -> WalletBalance | None:
+def _balance(
+    settings: Settings, wallet_id: str, function: sql.SQL, at: datetime | str
+) -> WalletBalance | None:
     query = sql.SQL("""
         SELECT w.wallet_id, w.currency, {}(w.wallet_id, %s::timestamptz) AS balance
         FROM wallets AS w WHERE w.wallet_id = %s

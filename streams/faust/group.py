@@ -7,12 +7,13 @@ refused worker would silently do nothing for ever.
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from aiokafka.consumer import consumer, group_coordinator
 
+from config.logs import EventLog
 from config.settings import Settings
 from streams.endings import Replaced, in_one_line
 
@@ -23,6 +24,10 @@ IDLE_MAY_BE_MS = float("inf")
 FENCED_INSTANCE_ID = 82
 #: How long to wait at the start until the brokers tell of themselves.
 FIRST_BROKER_S = 30.0
+#: How long Kafka may be silent before the log says so: longer than a group takes to move to another broker.
+SILENT_S = 5.0
+
+log = EventLog("streams.group")
 
 
 class Membership:
@@ -33,12 +38,23 @@ class Membership:
         self._fail = fail
         #: Whether the worker has its partitions (maybe none), and no rebalance is under way.
         self.joined = False
-        self._ever_joined = False
+        self._ever_joined = self._is_silent = False
         self._answered_at = time.monotonic()
+
+    def silent(self) -> None:
+        """The coordinator does not answer, or no broker says which one that is: say so once."""
+        if not self._is_silent:
+            self._is_silent = True
+            reason = "no answer from the group's coordinator: the worker keeps asking, and goes on by itself"
+            log.warning("waiting_for_kafka", at=self._settings.kafka, reason=reason)
 
     def answered(self) -> None:
         """The coordinator knows this member and said so."""
-        self._answered_at = time.monotonic()
+        now = time.monotonic()
+        if self._is_silent:
+            self._is_silent = False
+            log.info("kafka_is_back", at=self._settings.kafka, away_s=round(now - self._answered_at))
+        self._answered_at = now
 
     def has_its_share(self) -> None:
         """A generation of the group has begun with this member in it."""
@@ -84,12 +100,22 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
 
     async def ensure_coordinator_known(self) -> None:
         """Find the coordinator. A broker that has just started may tell of no brokers, at which aiokafka gives up."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_BROKER_S):
-                while not self._client.cluster.brokers() and not self._closing.done():
-                    await self._client.force_metadata_update()
-                    await asyncio.sleep(self._retry_backoff_ms / 1000)
-        await super().ensure_coordinator_known()
+        with self._silence_noticed():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_BROKER_S):
+                    while not self._client.cluster.brokers() and not self._closing.done():
+                        await self._client.force_metadata_update()
+                        await asyncio.sleep(self._retry_backoff_ms / 1000)
+            await super().ensure_coordinator_known()
+
+    @contextmanager
+    def _silence_noticed(self) -> Iterator[None]:
+        """Report it if what is awaited inside takes longer than a coordinator should."""
+        alarm = asyncio.get_running_loop().call_later(SILENT_S, lambda: self.membership.silent())
+        try:
+            yield
+        finally:
+            alarm.cancel()
 
     async def _do_rejoin_group(self, subscription: Any) -> bool:
         self._joining = True
@@ -126,7 +152,8 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
             self._group_instance_id = name
 
     async def _do_heartbeat(self) -> bool:
-        answered: bool = await super()._do_heartbeat()
+        with self._silence_noticed():
+            answered: bool = await super()._do_heartbeat()
         if answered:
             self.membership.answered()
         return answered

@@ -408,7 +408,9 @@ def test_the_journal_of_a_period_without_entries_states_the_balance_before_it(
     entries = [*questions.statement(entered, "plain")]
     commodity = "commodity 10.00 EUR\n"
     after = entries[-1].recorded_at + timedelta(days=1)
-    opening = f"{after.date()} opening balance\n    assets:wallets:plain  253.00 EUR\n    equity:opening balances\n"
+    opening = (
+        f"{after.date()} opening balance\n    assets:wallets:plain  253.00 EUR\n    equity:opening balances\n"
+    )
     for begin, end, text in (
         (after, None, f"{commodity}\n{opening}"),
         (None, entries[0].recorded_at, commodity),

@@ -93,6 +93,7 @@ def test_kafka_restarted_under_a_running_worker_is_waited_for(
             own_stack.restart("kafka")
             rig.send(500)
             own_stack.kill("kafka")
+            worker.wait_until_told("waiting_for_kafka")
             own_stack.start("kafka")
             rig.send(500)
         with suppress(AssertionError):
@@ -100,6 +101,9 @@ def test_kafka_restarted_under_a_running_worker_is_waited_for(
         if not worker.runs:  # crash only: it may end itself where an outcome cannot be known
             assert worker.wait() == Stopped.exit_code, worker.told()
             rig.start()
+        else:
+            worker.wait_until_told("kafka_is_back")
+            assert len(worker.events("waiting_for_kafka")) <= 2
         rig.wait_until_posted()
         assert_exact(rig.settings)
 

@@ -434,7 +434,9 @@ def test_a_dry_run_reports_a_record_that_sending_would_refuse_for_its_size(
     tmp_path: Path, wallet_here: Wallet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WALLET_MAX_RECORD_BYTES", "1024")
-    (tmp_path / "a.csv").write_text("\n".join([f"{NAMES},metadata.note", f"{ROWS[0]},short", f"{ROWS[1]},{'x' * 1024}"]))
+    (tmp_path / "a.csv").write_text(
+        "\n".join([f"{NAMES},metadata.note", f"{ROWS[0]},short", f"{ROWS[1]},{'x' * 1024}"])
+    )
     told = wallet_here("send", "--dry-run", "a.csv")
     assert told.returncode == 6
     line, counts = told.stderr.splitlines()

@@ -7,6 +7,8 @@ import pytest
 from aiokafka import errors
 from aiokafka.consumer import group_coordinator
 
+from config.settings import Settings
+from streams.faust import group
 from streams.faust.group import GroupCoordinator, Membership
 
 
@@ -53,6 +55,29 @@ class JustStarted:
 
     async def ready(self, *_: object, **__: object) -> bool:
         return True
+
+
+def test_the_log_says_once_that_kafka_is_silent_and_once_that_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    silences = [0.0, 0.05, 0.05, 0.0, 0.0, 0.05, 0.0]  # seconds without an answer, heartbeat by heartbeat
+
+    async def beat(_: object) -> bool:
+        silence_s = silences.pop(0)
+        await asyncio.sleep(silence_s)
+        return silence_s == 0.0
+
+    async def beats() -> None:
+        coordinator = object.__new__(GroupCoordinator)
+        coordinator.membership = Membership(Settings(kafka="kafka:9092"), lambda _: None)
+        while silences:
+            await coordinator._do_heartbeat()
+
+    monkeypatch.setattr(group, "SILENT_S", 0.01)
+    monkeypatch.setattr(group_coordinator.GroupCoordinator, "_do_heartbeat", beat)
+    with caplog.at_level("INFO"):
+        asyncio.run(beats())
+    assert caplog.messages == ["waiting_for_kafka", "kafka_is_back"] * 2
 
 
 def test_a_broker_that_does_not_know_itself_yet_is_asked_again() -> None:
