@@ -167,6 +167,17 @@ def because(error: KafkaError, otherwise: WalletError) -> WalletError:
     return Refused(f"{otherwise}; {WHERE}") if error.code() in DENIED else otherwise
 
 
+def unanswered(what: str, error: KafkaError, tried_s: float) -> WalletError:
+    """The error to raise for a question that was asked again for so long; `what` Kafka did not do."""
+    told = f"Kafka did not {what}"
+    if not passes(error):
+        return because(error, NotReachable(f"{told}: {error.str()}"))
+    return NotReachable(
+        f"{told} within {tried_s:g} s ({error.str()}): see whether a broker is down or a partition has no leader, then "
+        "run this again"
+    )
+
+
 def speaks_otherwise(settings: Settings) -> bool:
     """Whether something listens on a server's port but does not answer like Kafka."""
     for server in _servers(settings):

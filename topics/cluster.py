@@ -25,7 +25,7 @@ from config.errors import NotReachable, Refused, WalletError
 from config.logs import EventLog
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
-from topics.causes import DENIED, Causes, because, lasts, speaks_otherwise
+from topics.causes import DENIED, Causes, lasts, speaks_otherwise, unanswered
 from topics.clients import librdkafka, standalone
 from topics.consuming import READ_RECORDS, read_to_ends, watermarks
 from topics.names import (
@@ -229,8 +229,7 @@ def describe(client: AdminClient, names: Collection[str]) -> dict[str, FoundTopi
             for resource, answer in answers.items()
         }
     except KafkaException as error:
-        told = NotReachable(f"Kafka did not describe {', '.join(names)}: {_text(error)}")
-        raise because(error.args[0], told) from None
+        raise unanswered(f"describe {', '.join(names)}", error.args[0], ASK_S) from None
 
 
 def _refuse_hidden(answer: "Future[object]") -> None:
@@ -248,8 +247,7 @@ def identity(client: AdminClient, topic: str) -> tuple[str, str]:
         # not know any broker yet, not even itself.
         cluster = client.list_topics(timeout=ASK_S).cluster_id
     except KafkaException as failure:
-        told = NotReachable(f"Kafka did not return its cluster id: {_text(failure)}")
-        raise because(failure.args[0], told) from None
+        raise unanswered("return its cluster id", failure.args[0], ASK_S) from None
     return str(cluster), topic_id(client, topic)
 
 
@@ -259,8 +257,7 @@ def topic_id(client: AdminClient, topic: str) -> str:
         named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
         return str(answered(named[topic]).topic_id)
     except KafkaException as failure:
-        told = NotReachable(f"Kafka did not describe {topic}: {_text(failure)}")
-        raise because(failure.args[0], told) from None
+        raise unanswered(f"describe {topic}", failure.args[0], ASK_S) from None
 
 
 def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int], Offsets]:
@@ -306,8 +303,8 @@ def _list(
     try:
         return ask_again(ask, KafkaException, ASK_PAUSE_S, ASK_S, unless=lasts, waiting=find_leaders)
     except KafkaException as error:
-        told = NotReachable(f"Kafka did not return the ends of the topics: {_text(error)}")
-        raise because(error.args[0], told) from None
+        names = ", ".join(sorted({name for name, _ in partitions}))
+        raise unanswered(f"return the ends of {names}", error.args[0], ASK_S) from None
 
 
 def answered(answer: "Future[T]") -> T:
@@ -329,10 +326,8 @@ def read_pipeline(settings: Settings) -> Pipeline | None:
     deadline = time.monotonic() + patience_s
 
     def unread(_: str, error: KafkaError | None) -> WalletError:
-        told = f"the pipeline record in {topic} could not be read as group {group}"
-        if error is None or error.code() == KafkaError._TIMED_OUT:
-            return NotReachable(f"{told} in time: is a broker down?")
-        return because(error, NotReachable(f"{told}: {error.str()}"))
+        what = f"return the pipeline record in {topic} to group {group}"
+        return unanswered(what, error or KafkaError(KafkaError._TIMED_OUT), patience_s)
 
     # A broker holds back an empty answer, which signals the end, for this long.
     reader = standalone(settings, group, fetch_wait_max_ms=10)

@@ -73,7 +73,7 @@ class ExactlyOnce:
 
     def open(self) -> None:
         """Fence another run and wait until its transaction has ended; raises NotReachable."""
-        self._asked(lambda: self._producer.init_transactions(TRY_S), "opening the transactions")
+        self._asked(lambda: self._producer.init_transactions(TRY_S), "the end of an earlier run")
 
     def write(self, topic: str, records: Iterable[Outgoing], offsets: Sequence[TopicPartition]) -> None:
         """Write these records and offsets; returns once both have committed.
@@ -86,7 +86,7 @@ class ExactlyOnce:
             for record in records:
                 self._produce(topic, record)
         except KafkaException as failure:
-            raise self._error(failure, "producing") from None
+            raise self._error(failure, "the records") from None
         if offsets:
             group = self._group_consumer.consumer_group_metadata()
             self._asked(
@@ -116,7 +116,9 @@ class ExactlyOnce:
             repeated(
                 ask,
                 self._patience_s,
-                lambda reason: log.warning("waiting_for_kafka", what=named, reason=reason),
+                lambda reason: log.warning(
+                    "waiting_for_kafka", what=named, up_to_s=self._patience_s, reason=reason
+                ),
             )
         except (KafkaException, SystemError) as failure:
             raise self._error(failure, what) from None
@@ -127,4 +129,4 @@ class ExactlyOnce:
             return Stopped(
                 f"{self._taken_over}; or Kafka was away for longer than WALLET_TRANSACTION_TIMEOUT_S: {self._again}"
             )
-        return because(error, NotReachable(f"{what} failed: {error.str()}; {self._again}"))
+        return because(error, NotReachable(f"Kafka did not confirm {what}: {error.str()}; {self._again}"))

@@ -13,7 +13,7 @@ from config.asking import ask_again
 from config.errors import NotReachable
 from config.settings import Settings
 from topics import rights
-from topics.causes import because, lasts
+from topics.causes import lasts, unanswered
 from topics.clients import standalone
 from topics.cluster import ASK_PAUSE_S, ASK_S, answered, quiet_admin
 from topics.names import Topics
@@ -54,7 +54,7 @@ def members(client: AdminClient, group: str) -> list[MemberDescription]:
     try:
         answer: ConsumerGroupDescription = answered(client.describe_consumer_groups([group])[group])
     except KafkaException as error:
-        raise NotReachable(f"Kafka did not describe group {group}: {error.args[0].str()}") from None
+        raise unanswered(f"describe group {group}", error.args[0], ASK_S) from None
     return [*answer.members]
 
 
@@ -70,8 +70,7 @@ def _ask(
         error: KafkaError = failure.args[0]
         # A missing right is not reported either: librdkafka keeps looking for the coordinator.
         rights.require(quiet_admin(settings), {}, {group: rights.DESCRIBE})
-        told = NotReachable(f"Kafka did not return the offsets of group {group}: {error.str()}")
-        raise because(error, told) from None
+        raise unanswered(f"return the offsets of group {group}", error, patience_s) from None
     finally:
         reader.close()
 

@@ -111,7 +111,7 @@ class GroupCoordinator(group_coordinator.GroupCoordinator):  # type: ignore[misc
     @contextmanager
     def _silence_noticed(self) -> Iterator[None]:
         """Report it if what is awaited inside takes longer than a coordinator should."""
-        alarm = asyncio.get_running_loop().call_later(SILENT_S, lambda: self.membership.silent())
+        alarm = asyncio.get_running_loop().call_later(SILENT_S, self.membership.silent)
         try:
             yield
         finally:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
-from config.errors import Refused
+from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
+from topics import cluster
 from topics.cluster import FoundTopic, differences, refuse_differences, specs
 from topics.names import GROWTH_BYTES, TopicSpec
 
@@ -120,3 +122,45 @@ def test_no_program_asks_librdkafka_to_describe_the_cluster() -> None:
     sources = [path for folder in PROGRAMS for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 100
     assert [path for path in sources if "describe_cluster(" in path.read_text()] == []
+
+
+class Silent:
+    """An admin client, each of whose requests fails with this error."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def list_offsets(self, *_: object, **__: object) -> None:
+        raise KafkaException(KafkaError(self._code))
+
+    def list_topics(self, **_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("code", "raised", "told"),
+    [
+        (
+            KafkaError._TRANSPORT,
+            NotReachable,
+            (
+                "within 0.2 s (Local: Broker transport failure): see whether a broker is down or a partition has no "
+                "leader, then run this again"
+            ),
+        ),
+        (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            Refused,
+            ": Broker: Topic authorization failed; docs/operations/acls.md has what each program needs",
+        ),
+        (KafkaError.UNSUPPORTED_VERSION, NotReachable, ": Broker: API version not supported"),
+    ],
+)
+def test_an_error_says_what_kafka_was_asked_for_how_long_and_what_to_do(
+    code: int, raised: type[WalletError], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "ASK_S", 0.2)
+    asked = [("w.ledger", 1), ("w.ledger", 0), ("w.balances", 0)]
+    with pytest.raises(raised) as failed:
+        cluster.all_there(Silent(code), asked)  # type: ignore[arg-type]
+    separator = " " if told.startswith("within") else ""
+    assert str(failed.value) == f"Kafka did not return the ends of w.balances, w.ledger{separator}{told}"

@@ -83,6 +83,7 @@ def test_the_log_says_once_that_kafka_is_silent_and_once_that_it_is_back(
 def test_a_broker_that_does_not_know_itself_yet_is_asked_again() -> None:
     async def found() -> object:
         coordinator, client = object.__new__(GroupCoordinator), JustStarted()
+        coordinator.membership = Membership(Settings(), lambda _: None)
         coordinator._client, coordinator._closing = client, asyncio.get_running_loop().create_future()
         coordinator._coordinator_lookup_lock, coordinator._retry_backoff_ms = asyncio.Lock(), 1
         coordinator.coordinator_id, coordinator.group_id = None, "group"
