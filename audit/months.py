@@ -10,7 +10,7 @@ import numpy as np
 
 from audit import avro
 from audit.columns import HASH_BYTES
-from audit.contract import FRAME_BYTES
+from audit.contract import FIRST_MS, FRAME_BYTES
 from audit.report import Differences, Teller
 from audit.seals import Content
 from topics.source import Source
@@ -60,7 +60,7 @@ class Month:
     def _wrong(self, partition: int, record: Source, entry: avro.Entry) -> list[tuple[str, str]]:
         one, value = entry.transaction, record.value or b""
         before = self._wallets.get(one.wallet_id)
-        _, recorded_ms, source = self._newest if self._newest[0] == partition else (partition, 0, -1)
+        _, recorded_ms, source = self._newest if self._newest[0] == partition else (partition, FIRST_MS, -1)
         written = avro.write_transaction(one) + b"".join(map(avro.long, entry[1:6]))
         last: Any = before.hash if before else (bytes(HASH_BYTES) if entry.sequence == 1 else None)
         balance = before.balance if before else (0 if entry.sequence == 1 else entry.balance - one.signed)

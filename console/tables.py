@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from config.times import rfc3339
+from config.times import month_name, rfc3339
 from console.database import Connection, row, rows
 from console.encoding import ENTRY_COLUMNS, entry_of_row, position, signed
 from console.problems import not_found
@@ -361,7 +361,7 @@ async def seals(connection: Connection) -> list[Answer]:
     )
     return [
         {
-            "month": f"{month:%Y-%m}",
+            "month": month_name(month),
             "entries": str(entries),
             "amount": str(int(amount)),
             "hash": bytes(chained).hex(),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from config.errors import Refused, WalletError
 from config.settings import Settings
-from config.times import rfc3339
+from config.times import month_name, rfc3339
 from operations.cli.output import as_line, progress, show_table, table
 from sinks.archive import seals
 from sinks.archive.compare import Advance
@@ -106,7 +106,7 @@ def run(settings: Settings, only: date | None, *, as_json: bool) -> None:
         return
     why = "; ".join(waiting.reasons)
     if only:
-        before = "" if waiting.month.first == only else f", which comes before {only:%Y-%m},"
+        before = "" if waiting.month.first == only else f", which comes before {month_name(only)},"
         raise WalletError(f"month {waiting.month.name}{before} cannot be sealed yet: {why}")
     if not as_json:
         typer.echo(f"{waiting.month.name} waits: {why}")
@@ -117,7 +117,8 @@ def _refuse_unready(archive: Archive, only: date) -> None:
     month = next((month for month in archive.months() if month.first == only), None)
     if month is None:
         raise WalletError(
-            f"month {only:%Y-%m} has no rows, so there is nothing to archive: `wallet archive status` lists months"
+            f"month {month_name(only)} has no rows, so there is nothing to archive: `wallet archive status` lists "
+            "months"
         )
     if only in archive.seals():
         return

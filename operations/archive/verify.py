@@ -10,6 +10,7 @@ import typer
 from audit.rows import contradictions
 from config.errors import DIFFERENCES, WalletError
 from config.settings import Settings
+from config.times import month_name
 from operations.cli.output import as_line, progress
 from sinks import postgres
 from sinks.archive import seals
@@ -44,7 +45,7 @@ def run(settings: Settings, only: date | None, *, kafka: bool, as_json: bool) ->
         check_database(connection)
         try:
             for seal in _checked(settings, connection, only, kafka=kafka):
-                month, entries, digest = f"{seal.content.month:%Y-%m}", seal.content.entries, seal.seal.hex()
+                month, entries, digest = month_name(seal.content.month), seal.content.entries, seal.seal.hex()
                 done.append({"month": month, "entries": entries, "seal": digest, "with_topic": kafka})
                 if not as_json:
                     typer.echo(f"{month}: {entries:,} entries match {beside}: {digest}")
@@ -62,7 +63,7 @@ def _checked(settings: Settings, connection: Connection, only: date | None, *, k
     known = {seal.content.month: seal for seal in seals.read(connection)}
     if only and only not in known:
         raise WalletError(
-            f"month {only:%Y-%m} is not sealed: `wallet archive status` shows the sealed months"
+            f"month {month_name(only)} is not sealed: `wallet archive status` shows the sealed months"
         )
     if told := seals.broken(known.values()):
         raise Mismatch(told)

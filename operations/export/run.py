@@ -20,6 +20,7 @@ from config.errors import DIFFERENCES, Refused
 from config.folders import locked
 from config.pipeline import Pipeline
 from config.settings import Settings
+from config.times import month_name
 from operations.cli.arguments import partitions_of
 from operations.cli.output import Advance, as_line, behind, progress
 from operations.export import columns
@@ -156,7 +157,7 @@ class Export:
 
     def compare(self, seal: Seal) -> None:
         """Read a month's files again and compare them with its seal."""
-        name = f"{seal.content.month:%Y-%m}"
+        name = month_name(seal.content.month)
         entries, amount, total = 0, 0, sha256()
         files = [one for one in self._manifest.files if (one.topic, one.month) == ("ledger", name)]
         for one in sorted(files, key=lambda file: (file.partition, file.from_offset)):

@@ -8,6 +8,7 @@ from confluent_kafka import Message
 
 from config.errors import Refused, WalletError
 from config.settings import Settings
+from config.times import month_name
 from sinks import postgres
 from sinks.archive import seals
 from sinks.archive.entries import source_offset
@@ -75,7 +76,7 @@ def sealed(settings: Settings, wanted: Sequence[date]) -> list[Seal]:
     for month in wanted:
         if month not in known:
             raise WalletError(
-                f"month {month:%Y-%m} is not sealed: `wallet archive status` shows the sealed months"
+                f"month {month_name(month)} is not sealed: `wallet archive status` shows the sealed months"
             )
     return [known[month] for month in sorted({*wanted} or known)]
 

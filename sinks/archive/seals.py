@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 
 from config.errors import Stopped
 from config.settings import Settings
+from config.times import month_name
 from sinks.postgres import Connection
 
 _NAME = re.compile(r"transactions_(\d{4})_(\d\d)")
@@ -43,7 +44,7 @@ class Month(NamedTuple):
     @property
     def name(self) -> str:
         """As people write it: 2026-08."""
-        return self.first.isoformat()[:7]  # strftime drops the zeros of years before 1000
+        return month_name(self.first)
 
     def due_at(self, settings: Settings) -> datetime:
         """From when on it is old enough to be archived."""
@@ -96,7 +97,7 @@ def entries(connection: Connection, month: Month) -> tuple[int, bool]:
     """About how many rows a month has, and whether that is exact: the server's estimate if it has one."""
     row = connection.execute(
         "SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(%s)",
-        [f"transactions_{month.first:%Y_%m}"],
+        [f"transactions_{month.name.replace('-', '_')}"],
     ).fetchone()
     if row and row[0] > 0:
         return row[0], False
@@ -179,8 +180,8 @@ def _content(month: date, ranges: Any, entries: int, amount: Decimal, content_ha
         return Content(month, found, entries, int(amount), content_hash)
     except (KeyError, TypeError, ValueError, ArithmeticError):
         raise Stopped(
-            f"the seal of {month:%Y-%m} in archive_seals cannot be read: this program writes no such ranges or sums; "
-            "keep a copy of the row as evidence, and let the owner delete it"
+            f"the seal of {month_name(month)} in archive_seals cannot be read: this program writes no such ranges or "
+            "sums; keep a copy of the row as evidence, and let the owner delete it"
         ) from None
 
 
@@ -235,7 +236,7 @@ def faults(seals: Sequence[Seal]) -> list[Fault]:
 def broken(seals: Iterable[Seal]) -> str | None:
     """The first fault of these seals (all of them) as a message; None if the chain is unbroken."""
     for one in faults([*seals]):
-        return f"the chain of seals is broken at {one.month:%Y-%m}: it {one.reason}"
+        return f"the chain of seals is broken at {month_name(one.month)}: it {one.reason}"
     return None
 
 

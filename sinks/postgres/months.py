@@ -20,6 +20,7 @@ from config.errors import NotReachable, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from config.stopping import NEVER
+from config.times import month_name
 from schemas.records import EPOCH
 from sinks.postgres import BUSY, Connection, one_line
 
@@ -84,13 +85,15 @@ def _make(connection: Connection, month: date, settings: Settings, unless_sealed
         return ask_again(attempt, BUSY, pauses, settings.startup_wait_s, stop, waiting=say, stopped=ended)
     except BUSY as busy:
         raise Stopped(
-            f"no lock on wallets within {settings.startup_wait_s:g} s to make {month:%Y-%m}: "
+            f"no lock on wallets within {settings.startup_wait_s:g} s to make {month_name(month)}: "
             "look for a long transaction in pg_stat_activity"
         ) from busy
     except psycopg.errors.ObjectNotInPrerequisiteState as sealed:
         if unless_sealed:
             return False
-        raise Stopped(f"rows of {month:%Y-%m} cannot be written: {sealed.diag.message_primary}") from sealed
+        raise Stopped(
+            f"rows of {month_name(month)} cannot be written: {sealed.diag.message_primary}"
+        ) from sealed
 
 
 def _try_to_make(connection: Connection, month: date, lock_timeout_ms: int) -> bool:

@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,8 +16,12 @@ from audit import catalog
 from config.errors import DIFFERENCES, Stopped
 from config.settings import Settings
 from operations.archive.verify import run as archive_verify
+from operations.export import run as exporting
+from operations.export.run import Options
 from operations.looking.time_lookup import offsets_at
 from operations.setup.init import initialise
+from operations.verify import offline
+from operations.verify.run import Options as Verify
 from sinks import postgres
 from sinks.archive import seals
 from sinks.archive.compare import Mismatch
@@ -316,20 +321,27 @@ def test_a_month_that_no_calendar_here_has_is_refused_in_the_database(
                     session.execute(statement.encode(), [day])
 
 
-def test_entries_from_before_1970_are_written_archived_and_found(settings: Settings) -> None:
+def test_entries_from_before_1970_are_written_archived_exported_and_found(
+    settings: Settings, tmp_path: Path
+) -> None:
     """Kafka takes such times: -1 of a record without one, and whatever date a producer sets."""
     one = settings.model_copy(update={"partitions": 1})
     initialise(one)
-    old, older = date(1969, 12, 1), date(987, 3, 1)
-    ledger = extended(extended(entries_of(older), old), NOW)
+    old, older, oldest = date(1969, 12, 1), date(987, 3, 1), date(1, 1, 1)
+    ledger = extended(extended(extended(entries_of(oldest), older), old), NOW)
     publish_dated(one, ledger)
     enter(one, ledger)
     sealed, moved, _ = work(one)
-    assert [sealing.month.name for sealing in sealed] == ["0987-03", "1969-12"]
-    assert [move.month.first for move in moved] == [older, old]
+    assert [sealing.month.name for sealing in sealed] == ["0001-01", "0987-03", "1969-12"]
+    assert [move.month.first for move in moved] == [oldest, older, old]
     assert archive_verify(one, None, kafka=True, as_json=False) == 0
     found = offsets_at(one, [0], datetime(1969, 12, 1, tzinfo=UTC), Topics.of(one).ledger)
-    assert found == {0: 10}
+    assert found == {0: 20}
+    files = Options(tmp_path / "files", ["ledger"], (), [], 1_000_000)
+    assert exporting.run(one, files, as_json=True) == 0
+    report = offline.run(tmp_path / "files", Verify())
+    assert report.clean, report.differences.shown
+    assert report.rows == {"0001-01": 10, "0987-03": 10, "1969-12": 10}
 
 
 def test_months_beyond_the_calendar_of_an_older_database_disturb_nobody(pipeline: Settings) -> None:
