@@ -193,6 +193,25 @@ def test_what_was_never_posted_is_missing_though_rejections_were_deleted(pipe: P
     assert ("conservation", "missing") in {(one.check, one.what) for one in pipe.audit(late=late)[0].shown}
 
 
+@pytest.mark.parametrize("window_days", [None, 1])
+def test_what_came_before_the_year_1_is_judged_as_of_its_beginning(window_days: int | None) -> None:
+    pipeline = replace(PIPELINE, id_window_days=window_days)
+    came = [one._replace(timestamp_ms=-(2**62) + at) for at, one in enumerate(sources(2_000))]
+    came += [one._replace(offset=one.offset + 10**6) for one in sources(2_000, seed=7)]
+    agreement.assert_the_independent_fold_agrees(pipeline, came, agreement.folded(pipeline, [came]))
+    pipe = piped(pipeline, came)
+    assert pipe.told() == []
+    # Judged one by one where something is wrong: that entry is gone, and nothing else differs.
+    gone = pipe.ledger[0]
+    del pipe.ledger[0]
+    ((check, topic, what, source),) = {one for one in pipe.told() if one[1] == "ledger"}
+    assert (check, topic, what, source) == ("conservation", "ledger", "missing", named_by(gone))
+
+
+def named_by(entry: Source) -> int:
+    return avro.read_entry((entry.value or b"")[5:]).source_offset
+
+
 def test_more_snapshots_than_are_in_sight_may_have_been_deleted() -> None:
     pipe = piped(replace(PIPELINE, snapshot_every=1), sources(30_000))
     deleted = len(pipe.topics[TOPICS.snapshots]) // 2
