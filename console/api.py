@@ -60,7 +60,10 @@ WalletId = Annotated[
 
 
 def written(pattern: str) -> BeforeValidator:
-    """Only numbers written like this: pydantic also takes 1_0, ' 5', +5 and digits of other scripts."""
+    """Only numbers written like this: pydantic also takes 1_0, ' 5', +5 and digits of other scripts.
+
+    After the constraints, which OpenAPI's document would otherwise show under pydantic's own names.
+    """
 
     def checked(text: object) -> object:
         if isinstance(text, str) and not re.fullmatch(pattern, text):
@@ -70,11 +73,11 @@ def written(pattern: str) -> BeforeValidator:
     return BeforeValidator(checked)
 
 
-Limit = Annotated[int, written("[0-9]+"), Query(ge=1, le=1_000)]
+Limit = Annotated[int, Query(ge=1, le=1_000), written("[0-9]+")]
 WaitS = Annotated[
     float,
-    written(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
     Query(ge=0, le=MOST_WAIT_S, description="Seconds to wait, at most."),
+    written(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"),
 ]
 Text = Annotated[str | None, Query(max_length=200)]
 At = Annotated[
