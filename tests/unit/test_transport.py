@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka.errors import ConsumerStoppedError
 from faust.types import TP, ConsumerMessage
 
-from streams.faust.transport import Batch, Consumer
+from streams.faust.transport import PAUSE_S, Batch, Consumer, Paced
 from topics.source import Source
 
 HERE, THERE = TP("input", 0), TP("input", 1)
@@ -75,3 +75,27 @@ def test_a_partition_is_not_fetched_from_until_its_batch_was_taken_or_a_seek_has
     again.then = [lambda: consumer.start_from(HERE, 7)]
     asyncio.run(consumer._drain_messages(fetcher))
     assert again.wanted == [both, other, both]
+
+
+def test_a_broker_is_asked_again_only_a_while_after_it_had_records() -> None:
+    asked: list[tuple[int, float]] = []
+    answers = iter([True, True, False, False])
+
+    async def fetch(_: Any, broker: int, __: Any) -> bool:
+        asked.append((broker, asyncio.get_running_loop().time()))
+        return next(answers)
+
+    async def play() -> bool:
+        paced = Paced(fetch)
+        for broker in (1, 2, 1):
+            await paced(None, broker, None)
+        await paced(None, 1, None)
+        paced._next_s[1] = asyncio.get_running_loop().time() + 60
+        waits = asyncio.ensure_future(paced(None, 1, None))
+        await asyncio.sleep(0)
+        waits.cancel()
+        return await waits
+
+    assert asyncio.run(play()) is False
+    assert [broker for broker, _ in asked] == [1, 2, 1, 1]
+    assert asked[2][1] - asked[0][1] >= PAUSE_S
