@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from config.errors import Refused, Stopped
 from sinks.postgres import Connection, Role, as_login
+from topics.cluster import Offsets
 
 
 class Position(NamedTuple):
@@ -68,15 +69,8 @@ class Origin(NamedTuple):
     topic_id: str
 
 
-class Log(NamedTuple):
-    """The first offset of a partition and its end."""
-
-    begin: int
-    end: int
-
-
 def claim(
-    connection: Connection, holder: Holder, origin: Origin, partition: int, partitions: int, log: Log
+    connection: Connection, holder: Holder, origin: Origin, partition: int, partitions: int, log: Offsets
 ) -> Position:
     """Take the position over and return it; a partition never read starts at the beginning of its log.
 
@@ -99,7 +93,18 @@ def claim(
             AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id
         RETURNING next_offset, high_offset
         """,
-        [holder.sink, holder.topic, partition, log.begin, log.begin, holder.owner, partitions, *origin, *log],
+        [
+            holder.sink,
+            holder.topic,
+            partition,
+            log.begin,
+            log.begin,
+            holder.owner,
+            partitions,
+            *origin,
+            log.begin,
+            log.end,
+        ],
     ).fetchone()
     if row is None:
         refuse_other_topic(connection, holder, origin)

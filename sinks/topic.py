@@ -13,11 +13,11 @@ from config.errors import NotReachable, Refused, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from sinks.observer import Observer
-from sinks.positions import Log, Origin
+from sinks.positions import Origin
 from sinks.sink import Record, Sink
 from topics.causes import because
 from topics.clients import member
-from topics.cluster import identity, quiet_admin, topic_id
+from topics.cluster import Offsets, identity, quiet_admin, topic_id
 from topics.consuming import bytes_of, ready, slice_of, watermarks
 from topics.names import Topics
 
@@ -180,11 +180,11 @@ class TopicReader:
             raise self._failure
         return [record for record in gathered if not self._is_error(record)]
 
-    def log(self, partition: int) -> Log:
+    def log(self, partition: int) -> Offsets:
         """Where a partition begins and ends; waits for a Kafka that does not answer."""
         topic = self._sink.topic
         return self._asked(
-            lambda: Log(*watermarks(self._consumer, topic, partition, ASK_S)),
+            lambda: Offsets(*watermarks(self._consumer, topic, partition, ASK_S)),
             f"the offsets of {topic} {partition}",
         )
 

@@ -20,12 +20,13 @@ from config.settings import Settings
 from sinks import positions
 from sinks.batch import Batch, Prepared, prepare, write_or_compare
 from sinks.observer import Observer
-from sinks.positions import Holder, Log, NotAsLeft, Origin, Position
+from sinks.positions import Holder, NotAsLeft, Origin, Position
 from sinks.postgres import Connection, connect, reason_to_wait
 from sinks.postgres.migrations import check
 from sinks.postgres.months import make_months, make_months_ahead, months_of
 from sinks.sink import Sink
 from sinks.tables import refuse_missing_rights
+from topics.cluster import Offsets
 from vitals import spans
 
 log = EventLog("sinks.writer")
@@ -63,14 +64,14 @@ class Writer:
         """Close the connection."""
         self._connection.close()
 
-    def claim(self, logs: Mapping[int, Log], origin: Origin) -> dict[int, Position] | None:
+    def claim(self, logs: Mapping[int, Offsets], origin: Origin) -> dict[int, Position] | None:
         """Become the owner of these partitions of this topic and return their positions; None if stopped.
 
         Raises what `positions.claim` raises.
         """
         return self._until_done(lambda: self._claim(logs, origin))
 
-    def _claim(self, logs: Mapping[int, Log], origin: Origin) -> dict[int, Position]:
+    def _claim(self, logs: Mapping[int, Offsets], origin: Origin) -> dict[int, Position]:
         # The months seen by this session may be gone: the database may have been restored from a backup since.
         check(self._connection)
         self._months.clear()

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from config.errors import Refused, Stopped
-from sinks.positions import Holder, Log, Move, NotAsLeft, Origin, Position, advance, claim, owned
+from sinks.positions import Holder, Move, NotAsLeft, Origin, Position, advance, claim, owned
 from sinks.postgres import Connection
+from topics.cluster import Offsets
 
 MINE, OTHERS = Holder("ledger", "topic", "a:1:mine"), Holder("ledger", "topic", "b:2:others")
 HERE = Origin("cluster", "topic id")
-LOG = Log(5, 100)
+LOG = Offsets(5, 100)
 
 #: A new session of the same database.
 Opens = Callable[[], Connection]
@@ -44,7 +45,7 @@ def another_topic_of_this_name_is_refused_and_takes_nothing_over(opens: Opens) -
 def a_position_outside_of_the_log_stops_and_takes_nothing_over(opens: Opens) -> None:
     mine, others = opens(), opens()
     claim(mine, MINE, HERE, 0, 2, LOG)
-    for log in (Log(6, 100), Log(0, 4)):
+    for log in (Offsets(6, 100), Offsets(0, 4)):
         with pytest.raises(Stopped, match="is at offset 5 of topic partition 0"):
             claim(others, OTHERS, HERE, 0, 2, log)
     assert owned(mine, MINE) == {0: 5}

@@ -17,7 +17,7 @@ from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
 from sinks.observer import Observer
-from sinks.positions import Log, Origin
+from sinks.positions import Origin
 from sinks.postgres import Connection
 from sinks.postgres.migrations import migrate
 from sinks.postgres.one_state import audited
@@ -25,6 +25,7 @@ from sinks.postgres.questions import counts
 from sinks.writer import Writer
 from tests.integration.workers import Worker
 from tests.ledgers import Ledger, drain, publish_entries, running, wait_until
+from topics.cluster import Offsets
 
 pytestmark = pytest.mark.integration
 
@@ -72,9 +73,9 @@ def test_a_sink_is_told_to_stop_while_postgres_is_suspended_and_stops(
     migrate(impatient)
     stop, heard = threading.Event(), Waits()
     with closing(Writer(impatient, LedgerSink("test.ledger"), "me", stop, heard)) as writer:
-        writer.claim({0: Log(0, 0)}, HERE)
+        writer.claim({0: Offsets(0, 0)}, HERE)
         with own_stack.suspended("postgres"):
-            claiming = threading.Thread(target=writer.claim, args=({0: Log(0, 0)}, HERE))
+            claiming = threading.Thread(target=writer.claim, args=({0: Offsets(0, 0)}, HERE))
             claiming.start()
             wait_until(lambda: bool(heard.reasons), "it waits")
             stop.set()

@@ -12,6 +12,7 @@ from schemas.codec import frame
 from schemas.native.balances import encode_balance
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
+from streams import writer as writer_module
 from streams.standby import Standbys
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import (
@@ -38,7 +39,9 @@ FRAME = frame(FIXED_IDS.balance)
 
 
 @pytest.fixture
-def settings_here(kafka_only_settings: Settings) -> Settings:
+def settings_here(kafka_only_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    # Each refusal here is looked at as often as ever; nothing that a pause could mend is under way.
+    monkeypatch.setattr(writer_module, "TORN_PAUSE_S", 0.0)
     settings = small(kafka_only_settings)
     initialise_topics(settings)
     return settings

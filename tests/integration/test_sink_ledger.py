@@ -20,7 +20,7 @@ from operations.setup.init import initialise
 from schemas.codec import NO_HASH, encode_entry, encode_transaction
 from sinks import postgres
 from sinks.ledger import LedgerSink
-from sinks.positions import Holder, Log, claim, session_name
+from sinks.positions import Holder, claim, session_name
 from sinks.postgres import questions
 from sinks.replay import Replay, Trial, origin_of
 from sinks.replay_positions import Stretch
@@ -37,6 +37,7 @@ from tests.ledgers import (
     running,
     wait_until,
 )
+from topics.cluster import Offsets
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
@@ -183,7 +184,7 @@ def another_owner(settings: Settings) -> Iterator[Callable[[], object]]:
     holder = Holder("ledger", f"{settings.prefix}.ledger", "the new owner")
     with postgres.connect(settings, name=session_name(holder.sink, holder.owner)) as connection:
         yield partial(
-            claim, connection, holder, origin_of(settings, LedgerSink(holder.topic)), 0, 1, Log(0, 1_000)
+            claim, connection, holder, origin_of(settings, LedgerSink(holder.topic)), 0, 1, Offsets(0, 1_000)
         )
 
 

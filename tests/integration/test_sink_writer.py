@@ -16,7 +16,7 @@ from sinks import postgres
 from sinks.batch import Batch, prepare
 from sinks.ledger import LedgerSink
 from sinks.observer import Observer
-from sinks.positions import Holder, Log, Lost, Move, Origin, Position, advance, claim, session_name
+from sinks.positions import Holder, Lost, Move, Origin, Position, advance, claim, session_name
 from sinks.postgres import questions
 from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months, months_of
@@ -24,6 +24,7 @@ from sinks.sink import Record
 from sinks.writer import Writer
 from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
 from tests.positions_contract import CASES
+from topics.cluster import Offsets
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +61,7 @@ class Waits(Observer):
 
 def claimed(writer: Writer, begins: dict[int, int], origin: Origin = HERE) -> dict[int, Position] | None:
     """Partitions taken over, whose logs begin there and end far behind."""
-    return writer.claim({partition: Log(begin, 1_000) for partition, begin in begins.items()}, origin)
+    return writer.claim({partition: Offsets(begin, 1_000) for partition, begin in begins.items()}, origin)
 
 
 def records(ledger: Ledger) -> list[Record]:
@@ -195,7 +196,7 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over
     holder = Holder(SINK.name, SINK.topic, "host:1:hung")
     name = session_name(SINK.name, holder.owner)
     with closing(postgres.connect(brief, postgres.WRITER, name=name)) as hung:
-        claim(hung, holder, HERE, 0, 4, Log(0, 10))
+        claim(hung, holder, HERE, 0, 4, Offsets(0, 10))
         hung.execute("BEGIN")
         advance(hung, holder, [Move(0, 0, 10)])
         hung.pgconn.exec_(b"COPY wallets FROM STDIN")
