@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -49,9 +49,9 @@ def locked(path: Path, taken: Callable[[str], Exception]) -> Iterator[None]:
         if not try_lock(lock):
             lock.seek(0)
             raise taken(lock.read().strip() or "unknown")
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with suppress(OSError):  # on a full disk nobody is told who has it
+            lock.truncate(0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -45,3 +45,8 @@ def test_a_lock_is_free_again_when_its_block_has_ended(tmp_path: Path) -> None:
     for _ in range(2):
         with locked(path, Refused), pytest.raises(Refused, match=f"^{os.getpid()}$"), locked(path, Refused):
             pytest.fail("two have the lock")
+
+
+def test_a_full_disk_keeps_nobody_from_taking_a_lock() -> None:
+    with locked(Path("/dev/full"), Refused):
+        pass
