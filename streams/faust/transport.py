@@ -8,7 +8,7 @@ newest seek that was made before it, and a batch that is stale is dropped only w
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, cast
@@ -23,7 +23,7 @@ from yarl import URL
 
 from config.logs import EventLog
 from config.settings import Settings
-from streams.faust.aside import Aside
+from streams.faust.aside import MOST_BYTES, Aside
 from streams.faust.group import IDLE_MAY_BE_MS, GroupCoordinator, Membership
 from topics.fetching import consumer_options
 from topics.inflation import Bounds
@@ -88,7 +88,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Start as Faust does, then connect the coordinator to the Membership."""
         await super().on_start()
         consumer = self._ensure_consumer()
-        consumer._fetcher._proc_fetch_request = Paced(consumer._fetcher._proc_fetch_request)
+        consumer._fetcher._proc_fetch_request = Paced(consumer._fetcher)
         coordinator = consumer._coordinator
         cast("GroupCoordinator", coordinator).membership = cast("Transport", self.transport).membership
 
@@ -173,14 +173,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Paced:
-    """Fetches with a pause after each answer that had records, in front of a method of aiokafka's fetcher.
+    """Fetches with a pause after each answer that had a few records, in front of a method of aiokafka's fetcher.
 
     A broker answers with the first record that comes. Where hundreds come in a second, each alone, asking for them
     takes a third of the worker's time, and the partitions' transactions disturb each other.
     """
 
-    def __init__(self, fetch: Callable[..., Awaitable[bool]]) -> None:
-        self._fetch = fetch
+    def __init__(self, fetcher: Any) -> None:
+        self._fetch = fetcher._proc_fetch_request
+        #: What was fetched and is not taken yet, by partition.
+        self._came: Mapping[Any, Any] = fetcher._records
         #: Of each broker when it may be asked again, by the loop's clock.
         self._next_s: dict[int, float] = {}
 
@@ -191,7 +193,8 @@ class Paced:
             await asyncio.sleep(self._next_s.get(broker, 0.0) - clock_s())
         except asyncio.CancelledError:
             return False
-        if has_records := await self._fetch(assignment, broker, request):
+        has_records: bool = await self._fetch(assignment, broker, request)
+        if has_records and sum(getattr(one, "came_in_bytes", 0) for one in self._came.values()) <= MOST_BYTES:
             self._next_s[broker] = clock_s() + PAUSE_S
         return has_records
 

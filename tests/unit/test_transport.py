@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka.errors import ConsumerStoppedError
 from faust.types import TP, ConsumerMessage
 
+from streams.faust.aside import MOST_BYTES
 from streams.faust.transport import PAUSE_S, Batch, Consumer, Paced
 from topics.source import Source
 
@@ -77,19 +78,25 @@ def test_a_partition_is_not_fetched_from_until_its_batch_was_taken_or_a_seek_has
     assert again.wanted == [both, other, both]
 
 
-def test_a_broker_is_asked_again_only_a_while_after_it_had_records() -> None:
+def test_a_broker_is_asked_again_only_a_while_after_it_had_a_few_records() -> None:
     asked: list[tuple[int, float]] = []
-    answers = iter([True, True, False, False])
+    answers = iter([True, True, False, True, True])
 
     async def fetch(_: Any, broker: int, __: Any) -> bool:
         asked.append((broker, asyncio.get_running_loop().time()))
         return next(answers)
 
     async def play() -> bool:
-        paced = Paced(fetch)
+        fetcher: Any = SimpleNamespace(_proc_fetch_request=fetch, _records={})
+        paced = Paced(fetcher)
         for broker in (1, 2, 1):
             await paced(None, broker, None)
+        fetcher._records[HERE] = SimpleNamespace(came_in_bytes=MOST_BYTES + 1)
         await paced(None, 1, None)
+        assert paced._next_s.keys() == {1, 2}
+        before = paced._next_s[1]
+        await paced(None, 1, None)
+        assert paced._next_s[1] == before
         paced._next_s[1] = asyncio.get_running_loop().time() + 60
         waits = asyncio.ensure_future(paced(None, 1, None))
         await asyncio.sleep(0)
@@ -97,5 +104,5 @@ def test_a_broker_is_asked_again_only_a_while_after_it_had_records() -> None:
         return await waits
 
     assert asyncio.run(play()) is False
-    assert [broker for broker, _ in asked] == [1, 2, 1, 1]
+    assert [broker for broker, _ in asked] == [1, 2, 1, 1, 1]
     assert asked[2][1] - asked[0][1] >= PAUSE_S
