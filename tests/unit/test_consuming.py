@@ -96,5 +96,5 @@ def test_what_waiting_does_not_cure_is_told_at_once(
 ) -> None:
     reader = Answers(failures=[KafkaError.OFFSET_OUT_OF_RANGE])
     monkeypatch.setattr(cluster, "standalone", lambda *_, **__: reader)
-    with pytest.raises(NotReachable, match="could not be read"):
+    with pytest.raises(NotReachable, match="Kafka did not return the pipeline record"):
         cluster.read_pipeline(plain_settings)
