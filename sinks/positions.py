@@ -80,6 +80,7 @@ def claim(
     topic, and Stopped for one outside of this topic's log; then nothing is taken over. Positions of an earlier release
     do not say which topic they belong to: then it is this one.
     """
+    begin, end = log.begin, log.end
     row = connection.execute(
         """
         INSERT INTO sink_positions AS p (
@@ -93,18 +94,7 @@ def claim(
             AND coalesce(p.topic_id, excluded.topic_id) = excluded.topic_id
         RETURNING next_offset, high_offset
         """,
-        [
-            holder.sink,
-            holder.topic,
-            partition,
-            log.begin,
-            log.begin,
-            holder.owner,
-            partitions,
-            *origin,
-            log.begin,
-            log.end,
-        ],
+        [holder.sink, holder.topic, partition, begin, begin, holder.owner, partitions, *origin, begin, end],
     ).fetchone()
     if row is None:
         refuse_other_topic(connection, holder, origin)
