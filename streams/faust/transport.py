@@ -35,7 +35,7 @@ log = EventLog("streams.transport")
 FETCH_WAIT_S = 0.1
 #: How long a broker may hold a fetch. A partition that is not part of it waits until the fetch is answered.
 BROKER_WAIT_MS = 20
-#: Pause between an answer of a broker that had records and the next fetch from it.
+#: Pause between an answer that had a few records and the next fetch from its broker.
 PAUSE_S = 0.008
 
 
