@@ -17,6 +17,8 @@ LOOK_S = 0.2
 ASK_S = 2.0
 #: The end of a topic counts the marks that end transactions, so a reader of everything is a few offsets short.
 MARKS = 8
+#: A client that has failed for so long is made again, and the report says why: who cannot see must not tell of a stall.
+RENEW_S = 30.0
 #: What is shorter than this is the rhythm of batches.
 WORTH_TELLING_S = 1.0
 
@@ -49,6 +51,34 @@ class _Standing:
     since: float
 
 
+class _Clients:
+    """What one thread asks Kafka with; neither ever subscribes.
+
+    An admin client could be asked as well, but a question about a group that runs into its time-out may end the whole
+    program by an assertion (librdkafka issue 4605).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.group, self.log = (
+            Consumer(
+                librdkafka(
+                    settings,
+                    group_id=settings.group,
+                    isolation_level=isolation,
+                    enable_auto_commit=False,
+                    topic_metadata_refresh_interval_ms=2_000,
+                    log_level=0,
+                )
+            )
+            for isolation in ("read_uncommitted", "read_committed")
+        )
+
+    def close(self) -> None:
+        """Close both."""
+        self.group.close()
+        self.log.close()
+
+
 class Progress:
     """Looks at the group's offsets and at the sinks' positions in a thread of its own.
 
@@ -60,10 +90,6 @@ class Progress:
         self._settings = settings
         self._topics = Topics.of(settings)
         self._began = began
-        # They never subscribe. An admin client could be asked as well, but a question about a group that runs
-        # into its time-out may end the whole program by an assertion (librdkafka issue 4605).
-        self._group = self._client("read_uncommitted")
-        self._log = self._client("read_committed")
         self._connection: psycopg.Connection[Any] | None = None
         self._standing: dict[Reader, _Standing] = {}
         self._ended = threading.Event()
@@ -73,6 +99,8 @@ class Progress:
         ]
         self._lock = threading.Lock()
         self.stalls: list[Stall] = []
+        #: Why clients had failed for RENEW_S, and were made again.
+        self.renewed: list[str] = []
 
     def start(self) -> None:
         """Begin to look."""
@@ -86,8 +114,6 @@ class Progress:
         self._ended.set()
         for thread in self._threads:
             thread.join()
-        for client in (self._group, self._log):
-            client.close()
         if self._connection:
             self._connection.close()
         for (reader, partition), standing in self._standing.items():
@@ -103,16 +129,22 @@ class Progress:
                 if now - standing.since > for_s
             ]
 
-    def _watch(self, look: Callable[[], dict[Reader, tuple[int, int]]]) -> None:
+    def _watch(self, look: Callable[[_Clients], dict[Reader, tuple[int, int]]]) -> None:
+        clients, looked = _Clients(self._settings), time.monotonic()
         while not self._ended.wait(LOOK_S):
             try:
-                seen = look()
-            except (KafkaException, psycopg.Error):
+                seen = look(clients)
+            except (KafkaException, psycopg.Error) as failure:
+                if time.monotonic() - looked > RENEW_S:
+                    self.renewed.append(f"{look.__name__}: {failure}")
+                    clients.close()
+                    clients, looked = _Clients(self._settings), time.monotonic()
                 continue
-            now = time.monotonic()
+            looked = now = time.monotonic()
             with self._lock:
                 for (reader, partition), (position, end) in seen.items():
                     self._see(reader, partition, position, end, now)
+        clients.close()
 
     def _see(self, reader: str, partition: int, position: int, end: int, now: float) -> None:
         standing = self._standing.setdefault((reader, partition), _Standing(position, now))
@@ -126,18 +158,18 @@ class Progress:
             role = "worker" if reader == "worker" else "sink"
             self.stalls.append(Stall(role, partition, since - self._began, now - self._began))
 
-    def _worker(self) -> dict[Reader, tuple[int, int]]:
+    def _worker(self, clients: _Clients) -> dict[Reader, tuple[int, int]]:
         """The group's offset and the read-committed end of each partition of the input."""
         wanted = [TopicPartition(self._topics.transactions, at) for at in range(self._settings.partitions)]
-        found = self._group.committed(wanted, timeout=ASK_S)
-        ends = self._ends(self._topics.transactions)
+        found = clients.group.committed(wanted, timeout=ASK_S)
+        ends = self._ends(clients, self._topics.transactions)
         return {
             ("worker", at.partition): (at.offset, ends[at.partition])
             for at in found
             if at.offset >= 0 and at.partition in ends
         }
 
-    def _sinks(self) -> dict[Reader, tuple[int, int]]:
+    def _sinks(self, clients: _Clients) -> dict[Reader, tuple[int, int]]:
         """The position of each sink and the read-committed end of what it reads, by partition."""
         if self._connection is None or self._connection.closed or self._connection.broken:
             if self._connection:
@@ -148,30 +180,20 @@ class Progress:
             )
         query = "SELECT sink, partition, next_offset FROM sink_positions WHERE sink = ANY(%s)"
         found: Sequence[tuple[str, int, int]] = self._connection.execute(query, [[*SINKS]]).fetchall()
-        ends = {sink: self._ends(getattr(self._topics, sink)) for sink in SINKS}
+        ends = {sink: self._ends(clients, getattr(self._topics, sink)) for sink in SINKS}
         return {
             (sink, partition): (position, ends[sink][partition])
             for sink, partition, position in found
             if partition in ends[sink]
         }
 
-    def _ends(self, topic: str) -> dict[int, int]:
+    def _ends(self, clients: _Clients, topic: str) -> dict[int, int]:
         """Where each partition ends for a reader of what is committed."""
         partitions = range(self._settings.partitions)
         asked = (
-            self._log.get_watermark_offsets(TopicPartition(topic, at), timeout=ASK_S) for at in partitions
+            clients.log.get_watermark_offsets(TopicPartition(topic, at), timeout=ASK_S) for at in partitions
         )
         return {at: found[1] for at, found in zip(partitions, asked, strict=True) if found}
-
-    def _client(self, isolation: str) -> Consumer:
-        settings = librdkafka(
-            self._settings,
-            group_id=self._settings.group,
-            isolation_level=isolation,
-            enable_auto_commit=False,
-            topic_metadata_refresh_interval_ms=2_000,
-        )
-        return Consumer(settings | {"log_level": 0})
 
 
 def longest(stalls: Sequence[Stall], reader: str, from_s: float, to_s: float) -> float:

@@ -34,6 +34,8 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     told: Counter[str] = field(default_factory=Counter)
+    #: Why clients of the observer were made again.
+    renewed: list[str] = field(default_factory=list)
     #: How often programs ended with each code; a negative one is a signal.
     ends: Counter[str] = field(default_factory=Counter)
     #: The longest time without progress after each kind of fault, of workers and of sinks.
@@ -102,6 +104,7 @@ class Report:
         ]
         lines += [f"  {kind:<26} skipped: {why}" for kind, why in sorted(self.skipped.items())]
         lines += [f"  {what}: {times}" for what, times in sorted(self.told.items())]
+        lines += [f"  the observer's clients made again: {why}" for why in self.renewed]
         ends = ", ".join(f"{end}: {times}" for end, times in sorted(self.ends.items()))
         lines += [f"ends by code: {ends}", f"everything posted and written after {self.settled_s:.1f} s"]
         lines += [f"  {question}: {answer}" for question, answer in self.checks.items()]

@@ -90,6 +90,7 @@ def run(
         report.add_ends(everybody)
         report.add_stalls(made, progress.stalls)
         report.told = scene.told
+        report.renewed = progress.renewed
         report.problems += scene.load.problems
         audit(scene.settings, scene.load, report)
     report.save()
