@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from benchmarks.end_to_end import Running
 from benchmarks.filling import wallet_name
-from benchmarks.latency import WARM_UP_S, in_process, percentiles
+from benchmarks.latency import in_process, percentiles
 from benchmarks.measurement import PATIENCE_S
 from config.errors import Stopped
 from operations.demo.running import address_of
@@ -31,6 +31,8 @@ from operations.demo.running import address_of
 WAIT_S = 30
 #: First, at a quarter of the rate, and not counted: Kafka's program compiles itself for half a minute.
 WARM_S = 40.0
+#: Then at the full rate, and not counted either: the connections are made.
+CONNECTING_S = 5.0
 #: An offset that no input of ours reaches.
 NEVER = 1_000_000_000
 POST = (
@@ -48,7 +50,7 @@ def measure(pipeline: Running, rate: int, waiting: int, seconds: float) -> dict[
     with _console(pipeline) as (address, token):
         work = (address, token, pipeline.wallets, rate, waiting, seconds)
         with in_process(_post, *work) as sender:
-            if not sender.poll(PATIENCE_S + WARM_S + WARM_UP_S + seconds + WAIT_S):
+            if not sender.poll(PATIENCE_S + WARM_S + CONNECTING_S + seconds + WAIT_S):
                 raise Stopped(f"not all POSTs were answered within {PATIENCE_S:g} s after the last")
             times, answers = sender.recv()
     if set(answers) != {201}:
@@ -142,12 +144,12 @@ async def _run(
     times: list[float] = []
     slow = rate / 4
     plan = [number / slow for number in range(int(WARM_S * slow))]
-    plan += [WARM_S + number / rate for number in range(int((WARM_UP_S + seconds) * rate))]
+    plan += [WARM_S + number / rate for number in range(int((CONNECTING_S + seconds) * rate))]
     began = time.monotonic()
 
     async def one(at_s: float, wallet: str) -> None:
         answers[await client.ask(_request(client.host, token, wallet))] += 1
-        if at_s >= WARM_S + WARM_UP_S:
+        if at_s >= WARM_S + CONNECTING_S:
             times.append(time.monotonic() - began - at_s)
 
     sent = []
