@@ -108,7 +108,7 @@ def _post(batches: Sequence[list[Source]]) -> None:
                 out = fold.outputs(batch, batch[0].offset, store.cursor.recorded_ms)
                 fold.balance_records(out)
                 cursor = Cursor(out.next_offset, out.next_offset, out.next_offset, out.recorded_ms)
-                store.write(out.balances, out.changelog, out.new_ids, cursor)
+                store.write(out.changelog, out.new_ids, cursor)
         finally:
             store.close()
 

@@ -58,7 +58,7 @@ def _fill(store: PartitionStore, ids: int) -> int:
     made, digests = _ids(1), random.Random(3)
     for _ in range(0, ids, BATCH_IDS):
         batch = {one: Known(digests.randbytes(32), 0) for one in islice(made, BATCH_IDS)}
-        store.write({}, {}, batch, Cursor())
+        store.write({}, batch, Cursor())
     return ids
 
 

@@ -140,7 +140,8 @@ class PartitionStore:
         self._identity = identity
         self._memory = memory
         self._cached_wallets = cached_wallets
-        self._cache: dict[bytes, Balance] = {}
+        #: Bodies, which take half as much memory as what they hold.
+        self._cache: dict[bytes, bytes] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._opened()
         #: The offset where the newest entry must be found again before anything is taken over; None: it was found.
@@ -248,11 +249,9 @@ class PartitionStore:
         """The newest balances of those of these wallets that have one."""
         cache = self._cache
         # Look each up only once: another thread may ask through the table while the writer's thread evicts.
-        found = {wallet: balance for wallet in wallets if (balance := cache.get(wallet)) is not None}
-        missing = [wallet for wallet in wallets if wallet not in found]
-        for wallet, value in self.bodies(missing).items():
-            found[wallet] = decode_balance(value)
-        return found
+        found = {wallet: body for wallet in wallets if (body := cache.get(wallet)) is not None}
+        found |= self.bodies([wallet for wallet in wallets if wallet not in found])
+        return {wallet: decode_balance(body) for wallet, body in found.items()}
 
     def bodies(self, wallets: list[bytes]) -> dict[bytes, bytes]:
         """The same as Avro bodies, as they are on disk."""
@@ -269,22 +268,16 @@ class PartitionStore:
             raise self._unreadable(failure) from None
         return {one: value for one, value in zip(keys, values, strict=True) if value is not None}
 
-    def write(
-        self,
-        balances: dict[bytes, Balance],
-        changelog: dict[bytes, bytes],
-        ids: dict[bytes, Known],
-        cursor: Cursor,
-    ) -> None:
+    def write(self, changelog: dict[bytes, bytes], ids: dict[bytes, Known], cursor: Cursor) -> None:
         """Take over a committed batch with the cursor: all of it or nothing.
 
-        `changelog` holds the same balances as Avro bodies. Raises Stopped when the disk refuses it, which
-        loses nothing: Kafka has everything.
+        `changelog` holds balances as Avro bodies. Raises Stopped when the disk refuses it, which loses nothing: Kafka
+        has everything.
         """
         batch = WriteBatch(raw_mode=True)
         _put(batch, BALANCE, changelog)
         self._take_over(batch, ids, cursor)
-        self._remember(balances)
+        self._remember(changelog)
 
     def set_aside(
         self,
@@ -350,8 +343,8 @@ class PartitionStore:
                 "make room or repair the disk, and start again"
             ) from failure
 
-    def _remember(self, balances: dict[bytes, Balance]) -> None:
-        self._cache.update(balances)
+    def _remember(self, changelog: dict[bytes, bytes]) -> None:
+        self._cache.update(changelog)
         if len(self._cache) > self._cached_wallets:
             # Oldest first: dicts keep the order in which wallets were first touched.
             for wallet in list(self._cache)[: len(self._cache) - self._cached_wallets // 2]:

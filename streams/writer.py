@@ -238,7 +238,7 @@ class PartitionWriter:
         self._ids.unwritten.clear()
         # 3. The store, after the commit and in one write. A crash before this line: it catches up.
         cursor = _moved(store.cursor, outputs, *written)
-        store.write(outputs.balances, outputs.changelog, outputs.new_ids, cursor)
+        store.write(outputs.changelog, outputs.new_ids, cursor)
         # 4. The position, last: what is skipped from now on is in Kafka and in the store.
         self.next_offset = outputs.next_offset
         took_s = time.monotonic() - started

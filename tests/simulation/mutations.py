@@ -91,8 +91,7 @@ _BROKEN: dict[Play, dict[str, tuple[str, *tuple[Edit, ...]]]] = {
             Edit(
                 PartitionWriter._post,
                 _DECIDED,
-                _DECIDED
-                + "            store.write(outputs.balances, outputs.changelog, outputs.new_ids, store.cursor)\n",
+                _DECIDED + "            store.write(outputs.changelog, outputs.new_ids, store.cursor)\n",
             ),
         ),
         "the offset is committed before the transaction": (
