@@ -20,6 +20,7 @@ from topics.clients import member
 from topics.cluster import Offsets, identity, quiet_admin, topic_id
 from topics.consuming import bytes_of, ready, slice_of, watermarks
 from topics.names import Topics
+from topics.silence import Silence
 
 log = EventLog("sinks.topic")
 
@@ -30,6 +31,9 @@ REBALANCE_S = 60.0
 #: How often to report, to readiness and to the log, that the group has assigned no partitions for longer than that.
 OWED_SAY_S, OWED_LOG_S = 5.0, 60.0
 ASK_S, ASK_AGAIN_S = 10.0, 1.0
+#: Whether Kafka is silent: how long a sink waits for an answer, and how often it asks until there is one. Records are
+#: none, they may have been fetched before.
+SILENT_S, ASK_SILENT_S = 1.0, 5.0
 #: How long to wait for a batch's first record, and for others while the batch before is being written.
 IDLE_S, GATHERED_S = 0.2, 1.0
 STEP_S = 0.005
@@ -57,7 +61,9 @@ class TopicReader:
         self._sink = sink
         self._stop = stop
         self._observer = observer
-        self._away = False
+        self._silence = Silence(sink=sink.name)
+        #: When to ask whether Kafka is silent; never while its client has a connection.
+        self._ask_silent_at = float("inf")
         self._failure: BaseException | None = None
         self._upstreams = Topics.of(settings).is_upstreams(sink.topic)
         #: Partitions that were taken away since the last slice: their gathered records are stale.
@@ -178,6 +184,8 @@ class TopicReader:
         if self._failure:
             # Before any error among the records: if a callback did not assign, librdkafka does.
             raise self._failure
+        if time.monotonic() >= self._ask_silent_at:
+            self._ask_silent()
         return [record for record in gathered if not self._is_error(record)]
 
     def log(self, partition: int) -> Offsets:
@@ -217,11 +225,13 @@ class TopicReader:
     def _asked(self, ask: Callable[[], T], what: str, wait_s: float | None = None) -> T:
         def attempt() -> T:
             try:
-                return ask()
+                answer = ask()
             except (KafkaException, NotReachable) as error:
                 reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
                 self._say_away(reason)
                 raise NotReachable(f"Kafka does not answer about {what}: {reason}") from None
+            self._answered()
+            return answer
 
         wait_s = self._settings.startup_wait_s if wait_s is None else wait_s
         return ask_again(attempt, NotReachable, growing(ASK_AGAIN_S, ASK_AGAIN_S), wait_s, self._stop)
@@ -229,7 +239,6 @@ class TopicReader:
     def _is_error(self, record: Record) -> bool:
         error = record.error()
         if error is None:
-            self._away = False
             return False
         where = f"{self._sink.topic} partition {record.partition()}"
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -261,15 +270,27 @@ class TopicReader:
         return _patience_s(self._settings) + self._settings.session_timeout_s
 
     def _client_error(self, error: KafkaError) -> None:
-        """Only report it: librdkafka keeps trying."""
+        """Only ask about it: librdkafka keeps trying."""
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._say_away(error.str())
+            self._ask_silent_at = time.monotonic()
+
+    def _ask_silent(self) -> None:
+        try:
+            self._consumer.list_topics(self._sink.topic, SILENT_S)
+        except KafkaException as error:
+            self._say_away(error.args[0].str())
+        else:
+            self._answered()
 
     def _say_away(self, reason: str) -> None:
         self._observer.waiting(self._sink.name, reason)
-        if not self._away:
-            log.warning("waiting_for_kafka", sink=self._sink.name, reason=reason)
-        self._away = True
+        self._silence.noticed(reason)
+        self._ask_silent_at = time.monotonic() + ASK_SILENT_S
+
+    def _answered(self) -> None:
+        self._ask_silent_at = float("inf")
+        if self._silence.over():
+            self._observer.goes_on(self._sink.name)
 
     def _partitions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._sink.topic, number, offset) for number, offset in offsets.items()]

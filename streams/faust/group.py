@@ -13,9 +13,9 @@ from typing import Any
 
 from aiokafka.consumer import consumer, group_coordinator
 
-from config.logs import EventLog
 from config.settings import Settings
 from streams.endings import Replaced, in_one_line
+from topics.silence import Silence
 
 #: aiokafka leaves a group for good when nothing was fetched for this long, but a spare worker, or one whose partitions
 #: recover, rightly fetches nothing. The watchdog judges whether a worker makes progress.
@@ -27,34 +27,31 @@ FIRST_BROKER_S = 30.0
 #: How long Kafka may be silent before the log says so: longer than a group takes to move to another broker.
 SILENT_S = 5.0
 
-log = EventLog("streams.group")
-
 
 class Membership:
-    """A worker's state in its group; written by the thread that talks to the coordinator, read by others."""
+    """A worker's state in its group; written by the thread that talks to the coordinator, read by others.
+
+    It sees the group's coordinator only. Of a silent broker that leads partitions, their writers tell.
+    """
 
     def __init__(self, settings: Settings, fail: Callable[[BaseException], None]) -> None:
         self._settings = settings
         self._fail = fail
         #: Whether the worker has its partitions (maybe none), and no rebalance is under way.
         self.joined = False
-        self._ever_joined = self._is_silent = False
+        self._ever_joined = False
         self._answered_at = time.monotonic()
+        self._silence = Silence(at=settings.kafka)
 
     def silent(self) -> None:
-        """The coordinator does not answer, or no broker says which one that is: say so once."""
-        if not self._is_silent:
-            self._is_silent = True
-            reason = "no answer from the group's coordinator: the worker keeps asking, and goes on by itself"
-            log.warning("waiting_for_kafka", at=self._settings.kafka, reason=reason)
+        """The coordinator does not answer, or no broker says which one that is."""
+        reason = "no answer from the group's coordinator: the worker keeps asking, and goes on by itself"
+        self._silence.noticed(reason, self._answered_at)
 
     def answered(self) -> None:
         """The coordinator knows this member and said so."""
-        now = time.monotonic()
-        if self._is_silent:
-            self._is_silent = False
-            log.info("kafka_is_back", at=self._settings.kafka, away_s=round(now - self._answered_at))
-        self._answered_at = now
+        self._silence.over()
+        self._answered_at = time.monotonic()
 
     def has_its_share(self) -> None:
         """A generation of the group has begun with this member in it."""
