@@ -15,9 +15,9 @@ from config.settings import Settings
 from sinks.observer import Observer
 from sinks.positions import Origin
 from sinks.sink import Record, Sink
-from topics.causes import because
+from topics.causes import DENIED, because, unanswered
 from topics.clients import member
-from topics.cluster import Offsets, identity, quiet_admin, topic_id
+from topics.cluster import Offsets, ids, quiet_admin, topic_id
 from topics.consuming import bytes_of, ready, slice_of, watermarks
 from topics.names import Topics
 from topics.silence import Silence
@@ -193,12 +193,13 @@ class TopicReader:
         topic = self._sink.topic
         return self._asked(
             lambda: Offsets(*watermarks(self._consumer, topic, partition, ASK_S)),
-            f"the offsets of {topic} {partition}",
+            f"return the offsets of {topic} {partition}",
         )
 
     def origin(self) -> Origin:
         """Kafka's ids of this cluster and this topic; waits as `log` does."""
-        return self._asked(lambda: Origin(*identity(self._asker(), self._sink.topic)), "its id")
+        topic = self._sink.topic
+        return self._asked(lambda: Origin(*ids(self._asker(), topic)), f"return its id and that of {topic}")
 
     def is_still(self, origin: Origin) -> bool:
         """Whether the records gathered so far came from this topic; False if stopped before Kafka answered.
@@ -206,13 +207,14 @@ class TopicReader:
         If a topic is made again, a consumer silently continues from the old offsets. A topic id never comes back: if it
         is unchanged, no other topic was read. Raises Refused if it has changed.
         """
+        topic, wait_s = self._sink.topic, float("inf")
         try:
-            found = self._asked(lambda: topic_id(self._asker(), self._sink.topic), "its id", float("inf"))
+            found = self._asked(lambda: topic_id(self._asker(), topic), f"return the id of {topic}", wait_s)
         except NotReachable:
             return False
         if found != origin.topic_id:
             raise Refused(
-                f"topic {self._sink.topic} was made again while sink {self._sink.name} read it: it had id "
+                f"topic {topic} was made again while sink {self._sink.name} read it: it had id "
                 f"{origin.topic_id} and now has {found}; see docs/operations/replay.md"
             )
         return True
@@ -223,18 +225,23 @@ class TopicReader:
         return self._admin
 
     def _asked(self, ask: Callable[[], T], what: str, wait_s: float | None = None) -> T:
+        """The answer, within `wait_s` (WALLET_STARTUP_WAIT_S); raises NotReachable, or Refused for a missing right."""
+
         def attempt() -> T:
             try:
                 answer = ask()
-            except (KafkaException, NotReachable) as error:
-                reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
-                self._say_away(reason)
-                raise NotReachable(f"Kafka does not answer about {what}: {reason}") from None
+            except KafkaException as failure:
+                self._say_away(failure.args[0].str())
+                raise
             self._answered()
             return answer
 
         wait_s = self._settings.startup_wait_s if wait_s is None else wait_s
-        return ask_again(attempt, NotReachable, growing(ASK_AGAIN_S, ASK_AGAIN_S), wait_s, self._stop)
+        pauses = growing(ASK_AGAIN_S, ASK_AGAIN_S)
+        try:
+            return ask_again(attempt, KafkaException, pauses, wait_s, self._stop, unless=_is_denied)
+        except KafkaException as failure:
+            raise unanswered(what, failure.args[0], wait_s) from None
 
     def _is_error(self, record: Record) -> bool:
         error = record.error()
@@ -294,6 +301,10 @@ class TopicReader:
 
     def _partitions(self, offsets: Mapping[int, int]) -> list[TopicPartition]:
         return [TopicPartition(self._sink.topic, number, offset) for number, offset in offsets.items()]
+
+
+def _is_denied(failure: KafkaException) -> bool:
+    return failure.args[0].code() in DENIED
 
 
 def _patience_s(settings: Settings) -> float:

@@ -241,23 +241,25 @@ def _refuse_hidden(answer: "Future[object]") -> None:
 
 
 def identity(client: AdminClient, topic: str) -> tuple[str, str]:
-    """The ids of the cluster and of a topic: offsets and stores belong to these, not to names."""
+    """What `ids` returns; raises NotReachable or Refused."""
     try:
-        # Not with `describe_cluster`: librdkafka aborts with an assertion if a broker that has just come back does
-        # not know any broker yet, not even itself.
-        cluster = client.list_topics(timeout=ASK_S).cluster_id
+        return ids(client, topic)
     except KafkaException as failure:
-        raise unanswered("return its cluster id", failure.args[0], ASK_S) from None
-    return str(cluster), topic_id(client, topic)
+        raise unanswered(f"return its id and that of {topic}", failure.args[0], ASK_S) from None
+
+
+def ids(client: AdminClient, topic: str) -> tuple[str, str]:
+    """The ids of the cluster and a topic: offsets and stores belong to these, not to names. Raises KafkaException."""
+    # Not with `describe_cluster`: librdkafka aborts with an assertion if a broker that has just come back does
+    # not know any broker yet, not even itself.
+    return str(client.list_topics(timeout=ASK_S).cluster_id), topic_id(client, topic)
 
 
 def topic_id(client: AdminClient, topic: str) -> str:
-    """The id that Kafka gave this topic; a topic created again under the same name has another."""
-    try:
-        named = client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)
-        return str(answered(named[topic]).topic_id)
-    except KafkaException as failure:
-        raise unanswered(f"describe {topic}", failure.args[0], ASK_S) from None
+    """The id that Kafka gave this topic; one created again under the same name has another. Raises KafkaException."""
+    return str(
+        answered(client.describe_topics(TopicCollection([topic]), request_timeout=ASK_S)[topic]).topic_id
+    )
 
 
 def offsets(client: AdminClient, topics: dict[str, int]) -> dict[tuple[str, int], Offsets]:

@@ -285,7 +285,7 @@ class SinkRun:
             patch.setattr(clients, "Consumer", partial(SinkConsumer, self.group))
             patch.setattr(topic, "slice_of", lambda **_: 2)
             patch.setattr(topic, "quiet_admin", nothing)
-            patch.setattr(topic, "identity", lambda *_: ("the cluster", "the topic"))
+            patch.setattr(topic, "ids", lambda *_: ("the cluster", "the topic"))
             patch.setattr(topic, "topic_id", lambda *_: "the topic")
             patch.setattr(consumer, "ThreadPoolExecutor", lambda *_, **__: Hand(stage))
             for module in (asking, consumer, holdings, topic, writer):

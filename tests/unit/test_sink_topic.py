@@ -6,6 +6,7 @@ from threading import Event
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
 from sinks import topic
 from sinks.observer import Observer
@@ -16,6 +17,8 @@ from sinks.topic import TopicReader
 class Away:
     """A consumer whose brokers are away, and then answer."""
 
+    error = KafkaError(KafkaError._TRANSPORT)
+
     def __init__(self, on_error: Callable[[KafkaError], None]) -> None:
         self.answers, self.asked, self.loses_them = False, 0, on_error
 
@@ -25,7 +28,10 @@ class Away:
     def list_topics(self, *_: object) -> None:
         self.asked += 1
         if not self.answers:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+            raise KafkaException(self.error)
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> None:
+        raise KafkaException(self.error)
 
 
 class Heard(Observer):
@@ -80,3 +86,33 @@ def test_a_sink_that_lost_its_connections_for_a_moment_says_nothing(
     reader._client_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     reader.gather()
     assert (kafka.asked, caplog.messages) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "told"),
+    [
+        (
+            KafkaError._TRANSPORT,
+            NotReachable,
+            (
+                " within 0.5 s (Local: Broker transport failure): see whether a broker is down or a partition has no "
+                "leader, then run this again"
+            ),
+        ),
+        (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            Refused,
+            ": Broker: Topic authorization failed; docs/operations/acls.md has what each program needs",
+        ),
+    ],
+)
+def test_an_error_at_the_start_says_how_long_kafka_was_asked_and_what_to_do(
+    code: int, kind: type[WalletError], told: str, plain_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = Away(lambda _: None)
+    kafka.error = KafkaError(code)
+    monkeypatch.setattr(topic, "member", lambda *_, **__: kafka)
+    hasty = plain_settings.model_copy(update={"startup_wait_s": 0.5})
+    with pytest.raises(kind) as failed:
+        TopicReader(hasty, RejectionSink("w.rejections"), Event(), Observer()).log(3)
+    assert str(failed.value) == f"Kafka did not return the offsets of w.rejections 3{told}"
