@@ -32,7 +32,7 @@ class Inputs:
     def __init__(self, records: Sequence[Source]) -> None:
         self.records = records
         self.offsets: Longs = np.array([record[0] for record in records], np.int64)
-        self.times: Longs = np.maximum(np.array([record[1] for record in records], np.int64), FIRST_MS)
+        self.times: Longs = np.array([record[1] for record in records], np.int64)
 
     def places(self, sources: Sequence[int]) -> tuple[Longs, Flags]:
         """Where these offsets are among the records, and which of them are there at all."""
@@ -69,6 +69,16 @@ class Judged(NamedTuple):
     offsets: Longs
 
 
+def would_be_recorded(records: Sequence[Source], certified: Certified, newest_ms: int) -> tuple[Longs, Longs]:
+    """For records of a stretch that are no entries: how many entries came before, and what its recorded_at would be.
+
+    `newest_ms` is the recorded_at of the newest entry before the stretch.
+    """
+    behind = np.searchsorted(certified.source, np.array([one.offset for one in records], np.int64))
+    newest = np.concatenate([[newest_ms], certified.recorded_ms])[behind]
+    return behind, np.maximum(newest, np.array([one.timestamp_ms for one in records], np.int64))
+
+
 def previous(wallet: Longs) -> Longs:
     """For each row the row before it of the same wallet, -1 for a wallet's first."""
     before = np.full(len(wallet), -1, np.int64)
@@ -85,7 +95,8 @@ class Certifier:
         self.contract, self.partition, self.wallets, self.tell = contract, partition, wallets, tell
         self._came_frame = frame(contract.transaction_schema_id)
         self.frame = frame(contract.entry_schema_id)
-        self.recorded_ms = wallets.newest_ms
+        #: The recorded_at of the newest entry before the stretch; as entries never go back, none is before the year 1.
+        self.recorded_ms = max(wallets.newest_ms, FIRST_MS)
 
     def judge(self, inputs: Inputs, found: list[Source], sources: list[int], missing: Longs) -> Judged:
         """Compare the entries of a stretch, by source, with the input; `missing` are places without an outcome."""
@@ -372,7 +383,7 @@ class _Explained:
                 self._refuse(row, what)
                 continue
             record = self._inputs.records[place]
-            recorded_ms = max(record.timestamp_ms, FIRST_MS, self._newest_ms(place))
+            recorded_ms = max(record.timestamp_ms, self._newest_ms(place))
             outcomes = [
                 fold.post(self._contract, one.balance, what, self._partition, record.offset, recorded_ms)
                 for one in maybe

@@ -14,11 +14,18 @@ from uuid import UUID
 import numpy as np
 
 from audit import avro, fold
-from audit.certify import Certified, Certifier, Inputs, Judged, contents, id_and_content
+from audit.certify import (
+    Certified,
+    Certifier,
+    Inputs,
+    Judged,
+    contents,
+    id_and_content,
+    would_be_recorded,
+)
 from audit.columns import Longs
 from audit.contract import (
     DAY_MS,
-    FIRST_MS,
     FRAME_BYTES,
     PERIOD,
     REJECTION_HEADERS,
@@ -194,7 +201,8 @@ class PartitionAudit:
         certified = judged.certified
         refused = self._refusals.judge(inputs, rejections, rejected, certified, newest_ms)
         # Those without an outcome first: what they would have posted is no earlier twin of theirs.
-        self._identities.add(np.concatenate([self._is_missing(inputs, missing), judged.events, refused]))
+        unanswered = self._is_missing(inputs, missing, certified, newest_ms)
+        self._identities.add(np.concatenate([unanswered, judged.events, refused]))
         wanted = due(certified, self.wallets, self._contract.snapshot_every)
         covered.snapshots += len(wanted.wallet)
         snapshots = self._snapshots.compare(wanted)
@@ -275,7 +283,7 @@ class PartitionAudit:
         self.covered.not_kept += len(missing) - len(kept)
         return np.array(kept, np.int64)
 
-    def _is_missing(self, inputs: Inputs, missing: Longs) -> Events:
+    def _is_missing(self, inputs: Inputs, missing: Longs, certified: Certified, newest_ms: int) -> Events:
         """Report records without an outcome; returns id events of transactions, which show what is missing."""
         unanswered: list[tuple[Source, Transaction]] = []
         for place in missing.tolist():
@@ -291,7 +299,7 @@ class PartitionAudit:
             MISSING,
             *halves([one for one, _ in said]),
             np.array([record.offset for record, _ in unanswered], np.int64),
-            np.array([max(record.timestamp_ms, FIRST_MS) for record, _ in unanswered], np.int64),
+            would_be_recorded([record for record, _ in unanswered], certified, newest_ms)[1],
             contents([content for _, content in said]),
         )
 

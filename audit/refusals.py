@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from audit import fold
-from audit.certify import Certified, Inputs, Tell, content_of, contents, id_and_content
+from audit.certify import Certified, Inputs, Tell, content_of, contents, id_and_content, would_be_recorded
 from audit.columns import Cursor, Flags, Longs, Packed, transactions
 from audit.contract import (
     BY_ITSELF,
@@ -122,10 +122,7 @@ class Refusals:
             number = int(self._wallets.numbers([came.key or b""])[0])
             kept.append((came, number, reason, *id_and_content(what)))
         wallet = np.array([one[1] for one in kept], np.int64)
-        source = np.array([one[0].offset for one in kept], np.int64)
-        behind = np.searchsorted(certified.source, source)
-        times = np.concatenate([[newest_ms], certified.recorded_ms])[behind]
-        recorded = np.maximum(times, np.array([max(one[0].timestamp_ms, FIRST_MS) for one in kept], np.int64))
+        behind, recorded = would_be_recorded([one[0] for one in kept], certified, newest_ms)
         rejected = {one.offset: record for record, one, _ in later}
         for at, (came, number, reason, _, _) in enumerate(kept):
             if reason not in KINDS:
@@ -135,7 +132,7 @@ class Refusals:
             wallet,
             np.array([KINDS.get(one[2], LATER) for one in kept], np.uint8),
             *halves([one[3] for one in kept]),
-            source,
+            np.array([one[0].offset for one in kept], np.int64),
             recorded,
             contents([one[4] for one in kept]),
         )

@@ -30,7 +30,7 @@ from tests.unit import agreement
 from tests.unit.agreement import TOPIC
 from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule, in_topic, replaced
 from tests.unit.audits import TOPICS, InMemory, Pipe, piped
-from tests.unit.strategies import PARTITION, START_MS, anything, inputs, pipelines, valid
+from tests.unit.strategies import DAY_MS, PARTITION, START_MS, anything, inputs, pipelines, valid
 from tests.unit.transactions import damaged
 from topics.source import Sizes, Source
 
@@ -206,6 +206,20 @@ def test_what_came_before_the_year_1_is_judged_as_of_its_beginning(window_days: 
     del pipe.ledger[0]
     ((check, topic, what, source),) = {one for one in pipe.told() if one[1] == "ledger"}
     assert (check, topic, what, source) == ("conservation", "ledger", "missing", named_by(gone))
+
+
+@pytest.mark.parametrize("came_ms", [START_MS - 1, START_MS - 3 * DAY_MS, -(2**62)])
+def test_a_rejection_that_is_gone_is_missing_there_however_early_its_record(came_ms: int) -> None:
+    posted = next(one for one in sources() if not one.headers)
+    again = posted._replace(offset=posted.offset + 1, timestamp_ms=came_ms)
+    for first_ms in (START_MS, came_ms - 1):
+        first = posted._replace(timestamp_ms=first_ms)
+        pipe = piped(replace(PIPELINE, id_window_days=1), [first, again])
+        assert pipe.told() == []
+        (rejected,) = pipe.topics[TOPICS.rejections]
+        assert dict(rejected.headers)["rejection.reason"] == b"DUPLICATE"
+        pipe.topics[TOPICS.rejections].clear()
+        assert pipe.told() == [("conservation", "rejections", "missing", again.offset)]
 
 
 def named_by(entry: Source) -> int:

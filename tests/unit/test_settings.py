@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
         ("WALLET_PREFIX", "two words"),
         ("WALLET_INPUT", "two words"),
         ("WALLET_SNAPSHOT_EVERY", "-1"),
+        ("WALLET_MAX_CLOCK_AHEAD_S", "249000000001"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line_that_names_the_variable(
@@ -76,6 +78,11 @@ def test_a_wrong_value_is_told_in_one_line_that_names_the_variable(
         from_environment()
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_record_that_a_worker_accepts_is_later_than_the_tables_take() -> None:
+    farthest_s = Settings(max_clock_ahead_s=249_000_000_000.0).max_clock_ahead_s
+    assert (datetime.now(UTC) + timedelta(seconds=farthest_s)).year <= 9998
 
 
 def test_a_childs_environment_gives_it_the_same_settings(

@@ -21,8 +21,9 @@ from sinks.snapshots import SnapshotSink
 from tests.ledgers import LEDGER_FRAME, NOVEMBER_MS, SNAPSHOT_FRAME, Ledger
 from tests.unit.transactions import longs, transactions
 
+YEAR_1_MS = -62_135_596_800_000
 #: What a timestamptz can hold of what the schemas can.
-recorded = st.integers(-62_135_596_800_000, 253_402_300_799_999)
+recorded = st.integers(YEAR_1_MS, 253_402_300_799_999)
 
 
 def compiled_row(body: bytes) -> EntryRow | None:
@@ -134,6 +135,18 @@ def test_a_value_that_is_not_ours_stops_the_sink_and_is_named(sink: Sink, value:
         sink.rows([record])
 
 
+def test_an_entry_of_an_older_release_from_before_the_year_1_says_what_to_do() -> None:
+    early = encode_entry(encode_transaction(TRANSACTION), 1, 1, YEAR_1_MS - 1, 2, 3) + NO_HASH
+    record = Message("topic", partition=2, offset=3, value=LEDGER_FRAME + early)
+    with pytest.raises(Stopped) as stopped:
+        LedgerSink("topic").rows([record])
+    assert str(stopped.value) == (
+        "topic partition 2 offset 3 does not decode (a time beyond the year 9999 or before the year 1): another "
+        "program than this pipeline's worker wrote it, or an older release did, whose ledger `wallet rebuild` makes "
+        "anew"
+    )
+
+
 def test_a_good_value_is_taken() -> None:
     record = Message("topic", partition=2, offset=3, value=SNAPSHOT_FRAME + SNAPSHOT)
     ((_, rows),) = SnapshotSink("topic").rows([record]).tables
@@ -185,6 +198,7 @@ DAMAGES: list[tuple[dict[str, Any], tuple[int, int, int, int, int]]] = [
     ({"occurred_us": 2**62}, PLACE),
     ({}, (1, 1, 2**62, 0, 0)),
     ({}, (1, 1, -(2**62), 0, 0)),
+    ({}, (1, 1, YEAR_1_MS - 1, 0, 0)),
     ({"occurred_us": -62_135_596_800_000_001}, PLACE),
     ({"occurred_us": 253_402_300_800_000_000}, PLACE),
     ({}, (1, 1, NOVEMBER_MS, 2**31, 0)),
