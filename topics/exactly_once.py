@@ -5,7 +5,7 @@ offsets, 3. write. A run that was fenced in between cannot commit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from threading import Event
 
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -69,7 +69,9 @@ class ExactlyOnce:
         self._taken_over, self._again = taken_over, again
         # We report being fenced ourselves.
         self._producer = transactional(settings, name, log_level=0, **more)
-        self._group_consumer = standalone(settings, group)
+        # Asked once, since the answer stays the same: see `streams.transaction`.
+        with closing(standalone(settings, group)) as consumer:
+            self._group = consumer.consumer_group_metadata()
 
     def open(self) -> None:
         """Fence another run and wait until its transaction has ended; raises NotReachable."""
@@ -88,15 +90,14 @@ class ExactlyOnce:
         except KafkaException as failure:
             raise self._error(failure, "the records") from None
         if offsets:
-            group = self._group_consumer.consumer_group_metadata()
             self._asked(
-                lambda: self._producer.send_offsets_to_transaction([*offsets], group, TRY_S), "the progress"
+                lambda: self._producer.send_offsets_to_transaction([*offsets], self._group, TRY_S),
+                "the progress",
             )
         self._asked(lambda: self._producer.commit_transaction(TRY_S), "a commit")
 
     def close(self) -> None:
         """Close without waiting: the next run, or the time-out, ends an open transaction."""
-        self._group_consumer.close()
         abandon(self._producer)
 
     def _produce(self, topic: str, record: Outgoing) -> None:
