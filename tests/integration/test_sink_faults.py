@@ -131,17 +131,22 @@ def test_the_group_waits_for_a_sink_behind_a_postgres_that_is_away_only_so_long(
 
 @pytest.mark.full
 def test_kafka_restarted_while_rows_are_written_loses_and_doubles_nothing(
-    own_stack: Stack, own_settings: Settings
+    own_stack: Stack, own_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     initialise(own_settings)
     small = own_settings.model_copy(update={"sink_batch_rows": 40})
     ledgers = [Ledger(partition).post_many(500) for partition in range(4)]
     publish_entries(own_settings, *ledgers)
-    with running(small, "ledger") as sinks:
+    with caplog.at_level("INFO"), running(small, "ledger") as sinks:
         wait_until(lambda: count(own_settings)[0] > 0, "some rows are in")
         own_stack.kill("kafka")
+        wait_until(lambda: "waiting_for_kafka" in caplog.messages, "it is said")
         own_stack.start("kafka")
         publish_entries(own_settings, *(ledger.post_many(100) for ledger in ledgers), start=500)
         wait_until(lambda: count(own_settings)[0] == 2_400, "all rows are in")
+        wait_until(lambda: "kafka_is_back" in caplog.messages, "that is said, too")
+    told = [event for event in caplog.messages if event in {"waiting_for_kafka", "kafka_is_back"}]
+    assert told == ["waiting_for_kafka", "kafka_is_back"] * (len(told) // 2)
+    assert len(told) <= 4
     assert sinks.failure is None
     assert count(own_settings) == (2_400, 2_400)
