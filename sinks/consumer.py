@@ -38,7 +38,7 @@ from sinks.snapshots import SnapshotSink
 from sinks.topic import TopicReader
 from sinks.writer import Writer
 from topics import rights
-from topics.cluster import agreed, quiet_admin
+from topics.cluster import agreed
 from topics.lag import OpenInput
 from topics.names import Topics
 from vitals.health import observed
@@ -105,11 +105,11 @@ def sinks_of(settings: Settings, names: Iterable[str]) -> list[Sink]:
 
 
 def _require(settings: Settings, sinks: Sequence[Sink]) -> None:
-    client, topics = quiet_admin(settings), Topics.of(settings)
+    topics = Topics.of(settings)
     for sink in sinks:
         reads = (topics.ledger, topics.transactions) if sink.name == ARCHIVE else ()
         group = {settings.sink_group(sink.name): rights.READ}
-        rights.require(client, dict.fromkeys((sink.topic, *reads), rights.READ), group)
+        rights.require(settings, dict.fromkeys((sink.topic, *reads), rights.READ), group)
 
 
 def _checked(settings: Settings, sinks: Sequence[Sink], stop: Event) -> Settings | None:

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException
 from config.errors import ConfigurationError, NotReachable, Refused, Stopped, WalletError
 from config.settings import Settings
 from topics.causes import because
-from topics.cluster import ASK_S, answered, quiet_admin
+from topics.cluster import describe_group
 from topics.names import Topics
 
 #: Members of another kind that are named in an error.
@@ -109,11 +109,8 @@ def forbidden(error: KafkaError, settings: Settings, partition: int) -> Refused 
 
 def _members(settings: Settings) -> str:
     """The members of the group, for people."""
-    client = quiet_admin(settings)
     try:
-        found = answered(
-            client.describe_consumer_groups([settings.group], request_timeout=ASK_S)[settings.group]
-        )
+        found = describe_group(settings, settings.group)
     except KafkaException as failure:
         return f"Kafka does not say which ({failure.args[0].str()})"
     named = [f"{member.client_id} at {member.host.lstrip('/')}" for member in found.members[:NAMED]]

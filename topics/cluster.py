@@ -18,7 +18,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, ConsumerGroupDescription, OffsetSpec
 
 from config.asking import NotYet, ask_again, growing
 from config.errors import NotReachable, Refused, WalletError
@@ -238,6 +238,21 @@ def _refuse_hidden(answer: "Future[object]") -> None:
     except KafkaException as failure:
         if failure.args[0].code() in DENIED:
             raise
+
+
+def describe_group(settings: Settings, group: str, *, rights: bool = False) -> ConsumerGroupDescription:
+    """A group's members, and with `rights` what this login may do with it; raises KafkaException.
+
+    It asks with a client of its own, which is gone long before the request's own time-out of 60 s: librdkafka (2.16)
+    ends the program by an assertion once the coordinator of a group that was asked about in vain is there (issue 4605).
+    """
+    client = quiet_admin(settings)
+    try:
+        asked = client.describe_consumer_groups([group], include_authorized_operations=rights)
+        found: ConsumerGroupDescription = answered(asked[group])
+    finally:
+        del client  # also from the traceback of a failure
+    return found
 
 
 def identity(client: AdminClient, topic: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ an admin client may crash with SIGSEGV while a coordinator moves (librdkafka iss
 from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConsumerGroupDescription, MemberDescription
+from confluent_kafka.admin import MemberDescription
 
 from config.asking import ask_again
 from config.errors import NotReachable
@@ -15,7 +15,7 @@ from config.settings import Settings
 from topics import rights
 from topics.causes import lasts, unanswered
 from topics.clients import standalone
-from topics.cluster import ASK_PAUSE_S, ASK_S, answered, quiet_admin
+from topics.cluster import ASK_PAUSE_S, ASK_S, describe_group
 from topics.names import Topics
 
 
@@ -49,13 +49,12 @@ def committed(
     )
 
 
-def members(client: AdminClient, group: str) -> list[MemberDescription]:
+def members(settings: Settings, group: str) -> list[MemberDescription]:
     """The current members of a group; raises NotReachable if Kafka does not answer."""
     try:
-        answer: ConsumerGroupDescription = answered(client.describe_consumer_groups([group])[group])
+        return [*describe_group(settings, group).members]
     except KafkaException as error:
         raise unanswered(f"describe group {group}", error.args[0], ASK_S) from None
-    return [*answer.members]
 
 
 def _ask(
@@ -69,7 +68,7 @@ def _ask(
     except KafkaException as failure:
         error: KafkaError = failure.args[0]
         # A missing right is not reported either: librdkafka keeps looking for the coordinator.
-        rights.require(quiet_admin(settings), {}, {group: rights.DESCRIBE})
+        rights.require(settings, {}, {group: rights.DESCRIBE})
         raise unanswered(f"return the offsets of group {group}", error, patience_s) from None
     finally:
         reader.close()

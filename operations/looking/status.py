@@ -91,7 +91,7 @@ def look(settings: Settings, client: AdminClient) -> Status:
                 place = _place(sink, topic, partition, row and row.next_offset, ends, row and row.updated_at)
                 places.append(place)
     exact = _without_marks(settings, places)
-    return Status(settings.prefix, _members(client, settings), exact, rejections, problem)
+    return Status(settings.prefix, _members(settings), exact, rejections, problem)
 
 
 def show(settings: Settings, *, every_s: float | None, as_json: bool) -> None:
@@ -134,10 +134,10 @@ def _place(
     return Place(reader, topic, partition, position, there.end, max(0, there.end - begun), progress_at)
 
 
-def _members(client: AdminClient, settings: Settings) -> int | None:
+def _members(settings: Settings) -> int | None:
     """How many workers have joined the group; None if the group does not exist."""
     try:
-        return len(group_offsets.members(client, settings.group))
+        return len(group_offsets.members(settings, settings.group))
     except NotReachable:
         return None
 

@@ -103,7 +103,7 @@ def at_work(place: Rebuild) -> list[str]:
 
 def members(place: Rebuild, group: str) -> list[str]:
     """The members of a group: client and host of each."""
-    found = group_offsets.members(place.client, group)
+    found = group_offsets.members(place.live, group)
     return [f"{member.client_id} at {member.host.lstrip('/')}" for member in found]
 
 

@@ -14,7 +14,7 @@ from operations.sending.generator import ProducerRecord
 from schemas.producer import queue
 from topics import clients, rights
 from topics.causes import because
-from topics.cluster import check, quiet_admin
+from topics.cluster import check
 from topics.history import refuse_while_open
 from topics.names import GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics
 
@@ -32,7 +32,7 @@ def may_send(settings: Settings, needed: Set[AclOperation] = rights.WRITE) -> tu
     """
     pipeline = check(settings)
     settings = pipeline.rule(settings)
-    rights.require(quiet_admin(settings), {Topics.of(settings).transactions: needed}, {})
+    rights.require(settings, {Topics.of(settings).transactions: needed}, {})
     refuse_while_open(settings)
     return settings, pipeline
 

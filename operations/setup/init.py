@@ -80,7 +80,7 @@ def initialise(settings: Settings, times: Times = "as they are", *, agreed: bool
     wait_for_kafka(settings)
     client = quiet_admin(settings)
     created, altered = _topics(client, settings, times, agreed=agreed)
-    rights.require(client, _needed(settings), {})
+    rights.require(settings, _needed(settings), {})
     ids = registry.register(settings)
     pipeline, written = claim(settings, Pipeline.of(settings, ids.transaction))
     migrated = migrations.migrate(settings)

@@ -163,3 +163,33 @@ def test_a_broker_that_knows_of_no_broker_yet_ends_nobody_who_asks_for_ids(
                 assert asking.poll() is None
         finally:
             asking.kill()
+
+
+#: Asks again and again who is in a group, each time for a second only, until it is killed.
+ASKS_ABOUT_A_GROUP = """
+from config.errors import NotReachable
+from config.settings import from_environment
+from topics import cluster, rights
+
+cluster.ASK_S = rights.ASK_S = 1.0
+settings = from_environment()
+while True:
+    rights.require(settings, {}, {settings.group: rights.READ})
+"""
+
+
+@pytest.mark.full
+def test_a_group_that_was_asked_about_in_vain_ends_nobody_once_its_coordinator_is_there(
+    own_stack: Stack, own_settings: Settings
+) -> None:
+    env = os.environ | environment(own_settings)
+    with subprocess.Popen([sys.executable, "-c", ASKS_ABOUT_A_GROUP], env=env) as asking:
+        try:
+            time.sleep(2)
+            own_stack.kill("kafka")
+            time.sleep(3)
+            own_stack.start("kafka")
+            time.sleep(5)
+            assert asking.poll() is None
+        finally:
+            asking.kill()

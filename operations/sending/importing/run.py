@@ -179,7 +179,9 @@ class _Import:
         pipeline = check(self._settings)
         self._settings, schema_id = pipeline.rule(self._settings), pipeline.transaction_schema_id
         client = quiet_admin(self._settings)
-        rights.require(client, {Topics.of(self._settings).transactions: rights.READ | rights.WRITE}, {})
+        rights.require(
+            self._settings, {Topics.of(self._settings).transactions: rights.READ | rights.WRITE}, {}
+        )
         refuse_closed(client, self._settings)
         # Before we fence anybody: an import of other files may be running.
         self._done_before(digest)
