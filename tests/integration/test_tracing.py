@@ -159,8 +159,10 @@ def test_a_collector_that_does_not_answer_holds_up_nothing(
         for first in (1, 51, 101):
             rig.upstream.send(credits_of(first, first + 50))
             rig.wait_until_posted()
+        worker.ask_to_stop()
+        sink.ask_to_stop()
         for one in (worker, sink):
-            one.stop()
+            assert one.wait() == 0, one.told()
             # Its own bound ended the wait: the SDK's would have, too, in half a minute and without a word.
             assert one.events("spans_dropped"), one.told()
         assert_exact(settings)

@@ -80,8 +80,9 @@ def test_a_batch_that_hangs_ends_its_worker_at_the_next_rebalance_and_another_go
 def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_meanwhile(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:
+    program = f"from streams import worker\nworker.CLOSE_S = 8.0\n{HANGING_BATCH}"
     with Rig(small(kafka_only_settings, http_port=0), tmp_path) as rig:
-        hangs = Worker(rig.settings, tmp_path / "hangs.log", program=["-c", HANGING_BATCH, "worker"])
+        hangs = Worker(rig.settings, tmp_path / "hangs.log", program=["-c", program, "worker"])
         rig.workers.append(hangs)
         hangs.wait_until_told("ready", 4)
         address = address_of(rig.settings, "worker")
@@ -91,7 +92,7 @@ def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_me
         hangs.ask_to_stop()
         wait_until(lambda: "it is ending" in ask(address, "/ready")[1], "it says that it is ending")
         assert hangs.wait() == Stopped.exit_code, hangs.told()
-        assert hangs.last_line() == "wallet: a batch in hand did not end within 20 s: start again"
+        assert hangs.last_line() == "wallet: a batch in hand did not end within 8 s: start again"
         rig.start()
         rig.wait_until_posted()
         assert_exact(rig.settings)
