@@ -23,12 +23,11 @@ from typing import Annotated
 
 import fastavro
 import typer
-from rich.table import Table
 
 import __main__
 from benchmarks.filling import transactions
 from config.pipeline import Pipeline
-from operations.cli.output import console, show_table
+from operations.cli.output import console, show_table, table
 from schemas import native
 from schemas.codec import HEADER_BYTES, TransactionCodec
 from schemas.records import Balance
@@ -195,21 +194,19 @@ def compare(
 
 def _show(before: Figures, found: Figures) -> bool:
     """Print the table; whether something is slower than it may be."""
-    table = Table(title="The fold against what was recorded")
-    for name in ("what", "recorded", "now", "change", "at most"):
-        table.add_column(name, justify="left" if name == "what" else "right")
-    rows = [
+    figures = [
         ("CPU time, fold and store to fastavro", before.ratio, found.ratio, RATIO_MAY_BE),
         ("instructions of a record", before.instructions, found.instructions, INSTRUCTIONS_MAY_BE),
     ]
-    slower = False
-    for what, was, now, may_be in rows:
+    slower, rows = False, list[tuple[str, ...]]()
+    for what, was, now, may_be in figures:
         if was is None or now is None:
-            table.add_row(what, "-", "-", "needs valgrind", "")
+            rows.append((what, "-", "-", "needs valgrind", ""))
             continue
         slower = slower or now / was > may_be
-        table.add_row(what, f"{was:,}", f"{now:,}", f"{now / was - 1:+.1%}", f"{may_be - 1:+.0%}")
-    show_table(table)
+        rows.append((what, f"{was:,}", f"{now:,}", f"{now / was - 1:+.1%}", f"{may_be - 1:+.0%}"))
+    names = ("recorded", "now", "change", "at most")
+    show_table(table(("what", *names), rows, numbers=names, title="The fold against what was recorded"))
     return slower
 
 

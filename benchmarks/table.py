@@ -9,8 +9,7 @@ from rich.table import Table
 from benchmarks.contest import Comparison
 from benchmarks.measurement import Measurement
 from benchmarks.ratios import ratios, spread
-from operations.cli.output import as_line, console, show_table
-from operations.cli.output import table as plain_table
+from operations.cli.output import as_line, console, show_table, table
 
 
 @dataclass
@@ -78,7 +77,7 @@ def _comparisons(results: Results) -> Table:
     rows = [row for one in results.comparisons if one.rounds for row in _three(one)]
     names = [name for name, _, _ in FIGURES]
     title = "In turn: medians, and the spread of the ratio"
-    return plain_table(["what", *names], rows, numbers=names, title=title)
+    return table(["what", *names], rows, numbers=names, title=title)
 
 
 def _three(one: Comparison) -> list[list[str]]:
@@ -99,13 +98,9 @@ def _unmeasured(results: Results) -> list[str]:
 
 
 def _throughput(results: Results) -> Table:
-    table = Table(title="Throughput")
-    table.add_column("what")
-    for name in ("events", "events/s", "CPU µs/event", "with start-up", "peak MiB"):
-        table.add_column(name, justify="right")
-    table.add_column("note")
-    for one in results.measurements:
-        table.add_row(
+    names = ("events", "events/s", "CPU µs/event", "with start-up", "peak MiB")
+    rows = (
+        (
             one.name,
             f"{one.events:,.0f}",
             f"{one.rate:,.0f}",
@@ -114,26 +109,28 @@ def _throughput(results: Results) -> Table:
             f"{one.peak_mib:.0f}",
             one.note,
         )
-    return table
+        for one in results.measurements
+    )
+    return table(("what", *names, "note"), rows, numbers=names, title="Throughput")
 
 
 def _latency(results: Results) -> Table:
-    table = Table(title="Latency, from the planned time of sending")
-    table.add_column("a second", justify="right")
-    table.add_column("until")
-    for name in ("p50 ms", "p99 ms", "max ms"):
-        table.add_column(name, justify="right")
-    for rate, measured in results.latency.items():
-        for what, times in measured.items():
-            table.add_row(f"{rate:,}", what, *(f"{time:.0f}" for time in times.values()))
-    return table
+    names = ("p50 ms", "p99 ms", "max ms")
+    rows = (
+        (f"{rate:,}", what, *(f"{time:.0f}" for time in times.values()))
+        for rate, measured in results.latency.items()
+        for what, times in measured.items()
+    )
+    title = "Latency, from the planned time of sending"
+    return table(("a second", "until", *names), rows, numbers=("a second", *names), title=title)
 
 
 def _pauses(results: Results) -> Table:
-    table = Table(title="Longest time without an entry in any partition")
-    table.add_column("what")
-    for name in ("times", "median s", "longest s"):
-        table.add_column(name, justify="right")
-    for what, pauses in results.pauses.items():
-        table.add_row(what, str(len(pauses)), f"{median(pauses):.2f}", f"{max(pauses):.2f}")
-    return table
+    names = ("times", "median s", "longest s")
+    rows = (
+        (what, len(pauses), f"{median(pauses):.2f}", f"{max(pauses):.2f}")
+        for what, pauses in results.pauses.items()
+    )
+    return table(
+        ("what", *names), rows, numbers=names, title="Longest time without an entry in any partition"
+    )

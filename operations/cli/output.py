@@ -44,12 +44,14 @@ LOOK_EVERY_S = 0.3
 
 
 def as_line(value: object) -> str:
-    """JSON on one line; other types, such as times, as text."""
+    """JSON on one line; times as RFC 3339, bytes in hex, other types as their text."""
     return json.dumps(value, default=_as_text, ensure_ascii=False)
 
 
 def _as_text(value: object) -> str:
-    return rfc3339(value) if isinstance(value, datetime) else str(value)
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def console() -> Console:
@@ -64,13 +66,22 @@ def table(
     numbers: Collection[str] = (),
     title: str | None = None,
 ) -> Table:
-    """A table without lines; columns in `numbers` are right-aligned. Markup in plain strings is not interpreted."""
+    """A table without lines; columns in `numbers` are right-aligned. Values as in JSON, None as nothing.
+
+    Markup in plain strings is not interpreted.
+    """
     made = Table(box=None, header_style="bold", title=title and escape(title), title_justify="left")
     for name in columns:
         made.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell.markup if isinstance(cell, Text) else escape(str(cell)) for cell in row))
+        made.add_row(*map(_cell, row))
     return made
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Text):
+        return value.markup
+    return "" if value is None else escape(_as_text(value))
 
 
 def lag_cell(lag: int, text: str) -> Text:

@@ -7,7 +7,6 @@ import typer
 
 from config.errors import ConfigurationError, WalletError
 from config.settings import Settings
-from config.times import rfc3339
 from operations.cli.output import as_line, show_table, table
 from sinks.postgres import questions
 from sinks.postgres.questions import StatementLine
@@ -37,8 +36,7 @@ def show_balance(
     if found is None:
         raise WalletError(f"wallet {wallet_id!r} has no entry")
     if as_json:
-        times = {"at": at and rfc3339(at), "effective_at": effective_at and rfc3339(effective_at)}
-        typer.echo(as_line(found._asdict() | times))
+        typer.echo(as_line(found._asdict() | {"at": at, "effective_at": effective_at}))
     else:
         typer.echo(f"{found.balance} {found.currency} (minor units)")
 
@@ -55,7 +53,7 @@ def show_statement(
     while page := [*islice(entries, PAGE_LINES)]:
         shown += len(page)
         if as_json:
-            typer.echo("\n".join(as_line(_fields(entry)) for entry in page))
+            typer.echo("\n".join(as_line(entry._asdict()) for entry in page))
         else:
             _print(page)
     if shown:
@@ -66,24 +64,16 @@ def show_statement(
         typer.echo("no entries")
 
 
-def _fields(entry: StatementLine) -> dict[str, object]:
-    return entry._asdict() | {
-        "occurred_at": rfc3339(entry.occurred_at),
-        "recorded_at": rfc3339(entry.recorded_at),
-        "hash": entry.hash.hex(),
-    }
-
-
 def _print(page: list[StatementLine]) -> None:
     rows = (
         (
             entry.sequence,
-            rfc3339(entry.recorded_at),
+            entry.recorded_at,
             f"{'-' if entry.type == 'DEBIT' else '+'}{entry.amount}",
             entry.balance,
             entry.currency,
             entry.transaction_id,
-            entry.group_id or "",
+            entry.group_id,
         )
         for entry in page
     )

@@ -8,7 +8,7 @@ once, however long the history.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 
 import typer
@@ -32,6 +32,8 @@ from topics.topic_log import TopicLog
 MICROSECOND = timedelta(microseconds=1)
 #: Windows of the backward scan, in offsets: the first one, and the factor by which they grow.
 FIRST_STRETCH, GROWTH = 2_000, 4
+#: What --json says of the newest entry beside the balance.
+OF_THE_NEWEST = ("sequence", "recorded_at", "source_partition", "source_offset", "hash")
 
 
 @dataclass(frozen=True)
@@ -235,12 +237,12 @@ def _table(entries: Sequence[LedgerEntry]) -> Table:
     rows = (
         (
             entry.sequence,
-            rfc3339(entry.recorded_at),
-            rfc3339(entry.transaction.occurred_at),
+            entry.recorded_at,
+            entry.transaction.occurred_at,
             f"{'-' if entry.transaction.type == DEBIT else '+'}{entry.transaction.amount}",
             entry.balance,
             entry.transaction.transaction_id,
-            entry.transaction.group_id or "",
+            entry.transaction.group_id,
         )
         for entry in entries
     )
@@ -255,15 +257,9 @@ def _fields(found: Found, place: Moment, entries: int) -> dict[str, object]:
         "partition": found.partition,
         "currency": found.currency,
         "balance": found.balance,
-        "at": _time(place.at),
-        "at_offset": place.at_offset,
-        "effective_at": _time(place.effective_at),
+        **asdict(place),
         "counted": found.counted,
-        "sequence": newest.sequence if newest else None,
-        "recorded_at": _time(newest.recorded_at) if newest else None,
-        "source_partition": newest.source_partition if newest else None,
-        "source_offset": newest.source_offset if newest else None,
-        "hash": newest.hash.hex() if newest else None,
+        **{name: getattr(newest, name, None) for name in OF_THE_NEWEST},
         "undecided": found.undecided,
         "entries": [_entry_fields(entry) for entry in found.entries] if entries else [],
     }
@@ -275,17 +271,13 @@ def _entry_fields(entry: LedgerEntry) -> dict[str, object]:
         "transaction_id": transaction.transaction_id,
         "type": TYPES[transaction.type],
         "amount": transaction.amount,
-        "occurred_at": rfc3339(transaction.occurred_at),
+        "occurred_at": transaction.occurred_at,
         "group_id": transaction.group_id,
         "metadata": dict(transaction.metadata),
         "sequence": entry.sequence,
         "balance": entry.balance,
-        "recorded_at": rfc3339(entry.recorded_at),
+        "recorded_at": entry.recorded_at,
         "source_partition": entry.source_partition,
         "source_offset": entry.source_offset,
-        "hash": entry.hash.hex(),
+        "hash": entry.hash,
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(at)

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from config.errors import NotReachable, Refused, WalletError
 from config.settings import Settings
-from config.times import rfc3339
 from operations.cli.output import as_line, console, fits, lag_cell, table
 from sinks.names import ARCHIVE, SINKS, WRITING, topic_of
 from sinks.postgres import questions
@@ -191,7 +190,7 @@ def _columns(status: Status, *, topics: bool) -> Table:
             "-" if place.position is None else place.position,
             place.end,
             lag_cell(place.lag, str(place.lag)),
-            "" if place.progress_at is None else rfc3339(place.progress_at),
+            place.progress_at,
         )
         for place in status.places
     )

@@ -87,6 +87,13 @@ def test_every_time_is_rfc_3339_in_utc_with_microseconds() -> None:
     assert json.loads(as_line({"at": at})) == {"at": TIME}
 
 
+def test_json_and_tables_write_times_bytes_and_nothing_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"at": datetime(2026, 11, 22, 10, tzinfo=UTC), "hash": b"\x00\xff", "none": None}
+    assert json.loads(as_line(row)) == {"at": TIME, "hash": "00ff", "none": None}
+    show_table(table([*row], [[*row.values()]]))
+    assert capsys.readouterr().out.splitlines()[1].split() == [TIME, "00ff"]
+
+
 def test_a_cell_is_shown_as_it_is_and_only_a_text_is_styled(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("[red]id[/red]", lag_cell(7, "7")), ("plain", lag_cell(0, "0"))]
     show_table(table(("transaction", "lag"), rows, numbers=("lag",), title="[b]title"))
