@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -75,26 +75,17 @@ RATES = (500, 5_000)
 POSTS, WAITING = 500, 5_000
 
 
+@dataclass(frozen=True)
 class Session:
     """One run of the benchmarks."""
 
-    def __init__(
-        self,
-        place: Place,
-        results: table.Results,
-        events: int,
-        wallets: int,
-        rounds: int,
-        id_count: int,
-        rates: Sequence[int],
-    ) -> None:
-        self._results = results
-        self._place = place
-        self._events = events
-        self._wallets = wallets
-        self._rounds = rounds
-        self._id_count = id_count
-        self._rates = rates
+    place: Place
+    results: table.Results
+    events: int
+    wallets: int
+    rounds: int
+    id_count: int
+    rates: Sequence[int]
 
     def run(self, wanted: set[What]) -> None:
         """Measure what is wanted, rounds in turn first."""
@@ -119,90 +110,90 @@ class Session:
                 step(wanted)
 
     def _beside_engines(self, wanted: set[What]) -> None:
-        source = worker_contest.filled(self._place, self._events, self._wallets)
+        source = worker_contest.filled(self.place, self.events, self.wallets)
         engines = [rival for what, rival in ENGINES.items() if what in wanted]
-        self._compare([worker_contest.WorkerContest(self._place, source, rival) for rival in engines])
+        self._compare([worker_contest.WorkerContest(self.place, source, rival) for rival in engines])
 
     def _beside_connect(self, _: set[What]) -> None:
-        pipeline = sink_contest.filled(self._place, self._events, self._wallets)
-        self._compare([sink_contest.SinkContest(self._place, pipeline, self._events)])
+        pipeline = sink_contest.filled(self.place, self.events, self.wallets)
+        self._compare([sink_contest.SinkContest(self.place, pipeline, self.events)])
 
     def _beside_both(self, _: set[What]) -> None:
-        self._compare([WholeContest(self._place, self._events, self._wallets)])
+        self._compare([WholeContest(self.place, self.events, self.wallets)])
 
     def _compare(self, contests: Sequence[contest.Contest[Any]]) -> None:
-        self._results.comparisons += [one.comparison for one in contests]
-        contest.run(contests, self._rounds)
+        self.results.comparisons += [one.comparison for one in contests]
+        contest.run(contests, self.rounds)
 
     def _worker_and_sink(self, wanted: set[What]) -> None:
-        settings = worker.filled(self._place, "bench", self._events, self._wallets)
-        measured = worker.measure(self._place, settings, "worker, exactly once", self._events)
+        settings = worker.filled(self.place, "bench", self.events, self.wallets)
+        measured = worker.measure(self.place, settings, "worker, exactly once", self.events)
         if What.WORKER in wanted:
             self._add(measured)
         if What.SINK in wanted:
-            self._add(sink.measure(self._place, settings, "ledger", "ledger sink", self._events))
+            self._add(sink.measure(self.place, settings, "ledger", "ledger sink", self.events))
         if What.REBUILD in wanted:
-            self._add(rebuild.measure(self._place, settings))
+            self._add(rebuild.measure(self.place, settings))
 
     def _snapshots(self, _: set[What]) -> None:
         """A snapshot for every entry, so that there are enough of them."""
-        events = self._events // 2
-        settings = worker.filled(self._place, "snap", events, self._wallets, snapshot_every=1)
-        worker.measure(self._place, settings, "worker with a snapshot each", events)
-        self._add(sink.measure(self._place, settings, "snapshots", "snapshots sink", events))
+        events = self.events // 2
+        settings = worker.filled(self.place, "snap", events, self.wallets, snapshot_every=1)
+        worker.measure(self.place, settings, "worker with a snapshot each", events)
+        self._add(sink.measure(self.place, settings, "snapshots", "snapshots sink", events))
 
     def _at_once(self, wanted: set[What]) -> None:
-        with end_to_end.running(self._place, "end") as pipeline:
+        with end_to_end.running(self.place, "end") as pipeline:
             if What.END in wanted:
-                measured, self._results.end_to_end_cpu_us = end_to_end.measure(
-                    pipeline, self._events, self._wallets
+                measured, self.results.end_to_end_cpu_us = end_to_end.measure(
+                    pipeline, self.events, self.wallets
                 )
                 self._add(measured)
             if What.LATENCY in wanted:
-                for rate in self._rates:
-                    self._results.latency[rate] = latency.measure(pipeline, rate, LATENCY_S)
+                for rate in self.rates:
+                    self.results.latency[rate] = latency.measure(pipeline, rate, LATENCY_S)
 
     def _post(self, _: set[What]) -> None:
-        with end_to_end.running(self._place, "post", whole_contest.WARM) as pipeline:
+        with end_to_end.running(self.place, "post", whole_contest.WARM) as pipeline:
             measured = post.measure(pipeline, POSTS, WAITING, LATENCY_S)
-        self._results.latency.setdefault(POSTS, {})[f"POST answered, {WAITING:,} others wait"] = measured
+        self.results.latency.setdefault(POSTS, {})[f"POST answered, {WAITING:,} others wait"] = measured
 
     def _million(self, _: set[What]) -> None:
         events = MILLION + MILLION // 5
-        settings = worker.filled(self._place, "million", events, MILLION)
-        measured = worker.measure(self._place, settings, "worker, a million wallets", events)
-        note = f"starts again, with its stores, in {worker.start_s(self._place, settings):.1f} s"
+        settings = worker.filled(self.place, "million", events, MILLION)
+        measured = worker.measure(self.place, settings, "worker, a million wallets", events)
+        note = f"starts again, with its stores, in {worker.start_s(self.place, settings):.1f} s"
         self._add(replace(measured, note=note))
 
     def _growth(self, _: set[What]) -> None:
         """What the last half of an input costs: by then the wallets, few or a million, are all open."""
-        name, few = "worker, a million wallets", f"{self._wallets:,} wallets"
+        name, few = "worker, a million wallets", f"{self.wallets:,} wallets"
         loads = [
-            [*transactions(2 * MILLION, wallets, self._place.settings.partitions)]
-            for wallets in (MILLION, self._wallets)
+            [*transactions(2 * MILLION, wallets, self.place.settings.partitions)]
+            for wallets in (MILLION, self.wallets)
         ]
-        self._compare([LoadContest(self._place, "growth", name, few, *loads)])
+        self._compare([LoadContest(self.place, "growth", name, few, *loads)])
 
     def _hot(self, _: set[What]) -> None:
         name, even = f"worker, one wallet has {HOT:.0%}", "all wallets alike"
-        partitions = self._place.settings.partitions
-        loads = [[*transactions(self._events, self._wallets, partitions, hot)] for hot in (HOT, 0.0)]
-        self._compare([LoadContest(self._place, "hot", name, even, *loads)])
+        partitions = self.place.settings.partitions
+        loads = [[*transactions(self.events, self.wallets, partitions, hot)] for hot in (HOT, 0.0)]
+        self._compare([LoadContest(self.place, "hot", name, even, *loads)])
 
     def _scale(self, _: set[What]) -> None:
-        for measured in scale.measure(self._place, self._events, self._wallets):
+        for measured in scale.measure(self.place, self.events, self.wallets):
             self._add(measured)
 
     def _ids(self, _: set[What]) -> None:
-        for measured in id_index.measure(self._place, self._id_count):
+        for measured in id_index.measure(self.place, self.id_count):
             self._add(measured)
 
     def _takeover(self, _: set[What]) -> None:
-        self._results.pauses = takeover.measure(self._place, "takeover")
+        self.results.pauses = takeover.measure(self.place, "takeover")
 
     def _add(self, measured: Measurement) -> None:
         log.info("measured", what=measured.name, rate=f"{measured.rate:.0f}", cpu_us=f"{measured.cpu_us:.1f}")
-        self._results.measurements.append(measured)
+        self.results.measurements.append(measured)
 
 
 def main(

@@ -10,12 +10,11 @@ from benchmarks import machine
 from benchmarks.filling import fill, transactions
 from benchmarks.measurement import PATIENCE_S, Measurement
 from benchmarks.place import Place
-from benchmarks.sink import MARK, TABLES, moved
+from benchmarks.sink import TABLES, moved, records_of
 from config.errors import Stopped
 from config.settings import Settings
 from operations.cli.children import Child, Children
 from sinks.postgres import questions
-from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
 LOOK_EVERY_S = 0.1
@@ -103,21 +102,24 @@ def measure(
 
 def sink_is_through(settings: Settings, children: Children, wanted: int) -> None:
     """Wait until the ledger sink has written all there is, and that is as many rows as wanted."""
-    client = quiet_admin(settings)
-    ledger = {Topics.of(settings).ledger: settings.partitions}
-    moved_at, before = time.monotonic(), -1
-    while True:
-        ends = offsets(client, ledger).values()
-        done = moved(settings, "ledger")
+    ledger = Topics.of(settings).ledger
+
+    def is_all(done: int) -> bool:
         # Counting reads the table, so it is done only when nothing seems to be left.
-        if done >= sum(max(0, at.end - MARK) for at in ends) and (
-            questions.counts(settings)[TABLES["ledger"]] >= wanted
-        ):
-            return
+        return done >= records_of(settings, ledger) and questions.counts(settings)[TABLES["ledger"]] >= wanted
+
+    until_through(children, lambda: moved(settings, "ledger"), is_all, f"the ledger sink, of {wanted} rows,")
+
+
+def until_through(
+    children: Children, done: Callable[[], int], is_all: Callable[[int], bool], stuck: str
+) -> None:
+    """Return once `is_all` says so of what is done; raises Stopped, which begins with `stuck`, if it does not grow."""
+    moved_at, before = time.monotonic(), -1
+    while not is_all(now := done()):
         children.raise_if_ended()
-        now = time.monotonic()
-        if done > before:
-            moved_at, before = now, done
-        elif now - moved_at > PATIENCE_S:
-            raise Stopped(f"the ledger sink stands at {done} and writes no more; {wanted} rows were wanted")
+        if now > before:
+            moved_at, before = time.monotonic(), now
+        elif time.monotonic() - moved_at > PATIENCE_S:
+            raise Stopped(f"{stuck} stands at {now} for {PATIENCE_S:g} s")
         time.sleep(LOOK_EVERY_S)

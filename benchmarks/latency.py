@@ -16,7 +16,7 @@ from statistics import quantiles
 from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from benchmarks.end_to_end import Running
 from benchmarks.filling import wallet_name
@@ -30,7 +30,8 @@ from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.versions import FIXED_IDS
 from sinks.postgres import READER, connect
-from topics.clients import librdkafka
+from topics import clients
+from topics.clients import standalone
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
@@ -99,7 +100,7 @@ def in_process(work: Any, *arguments: Any) -> Iterator[Connection]:
 
 def _send(settings: Settings, rate: int, seconds: float, wallets: int, out: Connection) -> None:
     """Send credits to wallets that exist, evenly in time, for the warm-up and these seconds."""
-    producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True, linger_ms=0))
+    producer = clients.producer(settings, acks="all", enable_idempotence=True, linger_ms=0)
     topic, header = Topics.of(settings).transactions, frame(FIXED_IDS.transaction)
     keys = [wallet_name(number).encode() for number in range(wallets)]
     homes = [partition_of(key, settings.partitions) for key in keys]
@@ -133,16 +134,7 @@ def _follow_balances(
     settings: Settings, begin: dict[tuple[str, int], int], stop: Event, out: Connection
 ) -> None:
     """Note when the balance after each transaction came; keys are wallets, offsets the input's."""
-    consumer = Consumer(
-        librdkafka(
-            settings,
-            group_id=f"{settings.prefix}.latency",
-            isolation_level="read_committed",
-            auto_offset_reset="error",
-            enable_auto_commit=False,
-            fetch_wait_max_ms=FETCH_WAIT_MS,
-        )
-    )
+    consumer = standalone(settings, f"{settings.prefix}.latency", fetch_wait_max_ms=FETCH_WAIT_MS)
     topic = Topics.of(settings).balances
     consumer.assign([TopicPartition(*at, offset) for at, offset in begin.items() if at[0] == topic])
     came: list[tuple[bytes, float]] = []

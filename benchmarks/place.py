@@ -2,16 +2,18 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from benchmarks.rivals.rival import Ready
 from config import logs
 from config.logs import EventLog
 from config.settings import Settings, from_environment
 from local.jars import KAFKA, version_of
+from local.server import Progress
 from local.stack import Stack
 from operations.cli import context
 from operations.cli.children import Children
@@ -44,6 +46,11 @@ class Place:
     def children(self, settings: Settings) -> Children:
         """Processes for this pipeline; the `with` block that they are used in ends them."""
         return Children(context.environment(settings), self.folder / settings.prefix)
+
+    def prepared(self, prepare: Callable[[Path, Progress], Ready]) -> Ready:
+        """A rival, fetched and built into the cache of this machine."""
+        cache = self.settings.local_cache.expanduser()
+        return prepare(cache, lambda line: log.info("preparing", step=line))
 
     def versions(self) -> dict[str, str]:
         """Of Kafka, by its jar, and of PostgreSQL, by its own word."""

@@ -15,9 +15,7 @@ TABLES = {"ledger": "transactions", "snapshots": "transaction_snapshots"}
 
 def measure(place: Place, settings: Settings, sink: str, name: str, rows: int) -> Measurement:
     """Run a sink to the end of its topic, from its first batch in Postgres to its last."""
-    topic = getattr(Topics.of(settings), sink)
-    ends = offsets(quiet_admin(settings), {topic: settings.partitions})
-    total = sum(max(0, at.end - MARK) for at in ends.values())
+    total = records_of(settings, getattr(Topics.of(settings), sink))
     with place.children(settings) as children:
         process = children.start(f"sink {sink}", "sink", sink)
         # Offsets count commit marks too, one for thousands of records: they move evenly with the rows.
@@ -34,6 +32,12 @@ def measure(place: Place, settings: Settings, sink: str, name: str, rows: int) -
     if found != rows:
         raise Stopped(f"{TABLES[sink]} has {found} rows, not {rows}")
     return measured
+
+
+def records_of(settings: Settings, topic: str) -> int:
+    """How many offsets of a topic's partitions are to be read, their last marks left out."""
+    ends = offsets(quiet_admin(settings), {topic: settings.partitions})
+    return sum(max(0, at.end - MARK) for at in ends.values())
 
 
 def moved(settings: Settings, sink: str) -> int:

@@ -1,16 +1,17 @@
 """The ledger sink against Kafka Connect with Debezium's JDBC sink, over the entries of one worker."""
 
+from functools import partial
+
 from benchmarks import sink, worker
 from benchmarks.contest import Contest
 from benchmarks.measurement import Measurement, watch
-from benchmarks.place import Place, log
+from benchmarks.place import Place
 from benchmarks.rivals import connect
 from benchmarks.rivals.rival import Ready
 from benchmarks.table_check import Held, held, table_differences
 from benchmarks.worker_contest import committed
 from config.settings import Settings
 from sinks.postgres import databases, migrations
-from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
 
@@ -30,8 +31,7 @@ class SinkContest(Contest[Held]):
 
     def prepare(self) -> Ready:
         """Have it fetched."""
-        cache = self.place.settings.local_cache.expanduser()
-        return connect.prepare(cache, lambda line: log.info("preparing", step=line))
+        return self.place.prepared(connect.prepare)
 
     def ours(self, number: int) -> tuple[Measurement, Held]:
         """One `wallet sink ledger` into a database of its own."""
@@ -45,12 +45,8 @@ class SinkContest(Contest[Held]):
         settings = self._database(f"connect_{number}")
         connect.create_table(settings)
         topic, prefix = Topics.of(settings).ledger, f"connect-{number}"
-        ends = offsets(quiet_admin(settings), {topic: settings.partitions})
-        total = sum(max(0, at.end - sink.MARK) for at in ends.values())
-
-        def done() -> int:
-            return committed(settings, topic, connect.group(prefix))
-
+        total = sink.records_of(settings, topic)
+        done = partial(committed, settings, topic, connect.group(prefix))
         with self.place.children(settings) as children:
             child = connect.start(children, ready, settings, topic, prefix, self.place.folder / prefix)
             beside = self.place.server_pids()

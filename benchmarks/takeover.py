@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count, pairwise
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from benchmarks.filling import transactions
 from benchmarks.place import Place, log
 from config.errors import Stopped
 from config.settings import Settings
 from operations.cli.children import Child, Children
-from topics.clients import librdkafka
+from topics import clients
+from topics.clients import standalone
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
 
@@ -64,15 +65,7 @@ class Arrivals:
             thread.join()
 
     def _watch(self) -> None:
-        consumer = Consumer(
-            librdkafka(
-                self._settings,
-                group_id=f"{self._settings.prefix}.takeover",
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                enable_auto_commit=False,
-            )
-        )
+        consumer = standalone(self._settings, f"{self._settings.prefix}.takeover")
         consumer.assign(self._begin)
         while not self._stop.is_set():
             for message in consumer.consume(500, 0.05):
@@ -87,7 +80,7 @@ def _flowing(settings: Settings) -> Iterator[None]:
     stop = threading.Event()
 
     def flow() -> None:
-        producer = Producer(librdkafka(settings, acks="all", enable_idempotence=True, linger_ms=2))
+        producer = clients.producer(settings, acks="all", enable_idempotence=True, linger_ms=2)
         topic, began = Topics.of(settings).transactions, time.monotonic()
         for number, record in zip(count(), transactions(10**9, WALLETS, settings.partitions), strict=False):
             if stop.wait(max(0.0, number / RATE - (time.monotonic() - began))):

@@ -1,14 +1,12 @@
 """From the input topic to committed rows: worker and ledger sink against Kafka Streams and Kafka Connect."""
 
 import contextlib
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from benchmarks import end_to_end
 from benchmarks.contest import Contest
-from benchmarks.measurement import PATIENCE_S, Measurement
-from benchmarks.place import Place, log
+from benchmarks.measurement import Measurement
+from benchmarks.place import Place
 from benchmarks.rivals import connect, kafka_streams
 from benchmarks.rivals.rival import Ready
 from benchmarks.table_check import Held, held, table_differences
@@ -23,7 +21,6 @@ from topics.cluster import quiet_admin
 from topics.names import LOG_APPEND_TIME, Topics, TopicSpec
 
 RIVAL = "Kafka Streams and Connect"
-LOOK_EVERY_S = 0.2
 #: Records before anything is measured: Java's compiler wants more than a thousand.
 WARM = 30_000
 
@@ -38,9 +35,7 @@ class WholeContest(Contest[Held]):
 
     def prepare(self) -> Ready:
         """Have both fetched."""
-        cache = self.place.settings.local_cache.expanduser()
-        self._sink = connect.prepare(cache, lambda line: log.info("preparing", step=line))
-        engine = kafka_streams.prepare(cache, lambda line: log.info("preparing", step=line))
+        self._sink, engine = map(self.place.prepared, (connect.prepare, kafka_streams.prepare))
         return Ready(engine.command, engine.versions | self._sink.versions)
 
     def ours(self, number: int) -> tuple[Measurement, Held]:
@@ -53,9 +48,8 @@ class WholeContest(Contest[Held]):
         """Kafka Streams and Kafka Connect."""
         if self._sink is None:
             raise Stopped("Kafka Connect was not prepared")
-        with _running(
-            self.place, Both(ready, self._sink), f"streams-connect-{number}", self._wallets
-        ) as pipeline:
+        prefix = f"streams-connect-{number}"
+        with _running(self.place, ready, self._sink, prefix, self._wallets) as pipeline:
             measured, _ = end_to_end.measure(pipeline, self._events, self._wallets, RIVAL)
             return measured, held(pipeline.settings, connect.TABLE, content=False)
 
@@ -64,16 +58,11 @@ class WholeContest(Contest[Held]):
         return table_differences(ours, theirs)
 
 
-@dataclass(frozen=True)
-class Both:
-    """The two rivals that make a pipeline together."""
-
-    engine: Ready
-    sink: Ready
-
-
 @contextlib.contextmanager
-def _running(place: Place, both: Both, prefix: str, wallets: int) -> Iterator[end_to_end.Running]:
+def _running(
+    place: Place, engine: Ready, sink: Ready, prefix: str, wallets: int
+) -> Iterator[end_to_end.Running]:
+    """The two rivals that make a pipeline together."""
     own = databases.create(place.settings, prefix.replace("-", "_"))
     settings = own.model_copy(update={"prefix": prefix})
     topics, folder = Topics.of(settings), place.folder / prefix
@@ -84,8 +73,8 @@ def _running(place: Place, both: Both, prefix: str, wallets: int) -> Iterator[en
     with place.children(settings) as children:
         called = arguments(settings, topics.transactions, folder)
         started = {
-            "Streams": children.start_command("streams", *both.engine.command, *called),
-            "Connect": connect.start(children, both.sink, settings, ledger, prefix, folder / "connect"),
+            "Streams": children.start_command("streams", *engine.command, *called),
+            "Connect": connect.start(children, sink, settings, ledger, prefix, folder / "connect"),
         }
         pipeline = end_to_end.Running(
             place,
@@ -102,19 +91,14 @@ def _running(place: Place, both: Both, prefix: str, wallets: int) -> Iterator[en
 
 def _rows_are_there(settings: Settings, children: Children, wanted: int) -> None:
     """Wait for the engine by its offsets and then for the rows by their number: counting costs the database."""
-    topics = Topics.of(settings)
-    moved_s, before = time.monotonic(), (-1, -1)
-    while True:
-        read = committed(settings, topics.transactions, settings.prefix)
-        rows = _count(settings) if read >= wanted else 0
-        if rows >= wanted:
-            return
-        children.raise_if_ended()
-        if (read, rows) != before:
-            moved_s, before = time.monotonic(), (read, rows)
-        elif time.monotonic() - moved_s > PATIENCE_S:
-            raise Stopped(f"{RIVAL}: of {wanted} records {read} were read and {rows} are rows")
-        time.sleep(LOOK_EVERY_S)
+    topic = Topics.of(settings).transactions
+
+    def done() -> int:
+        read = min(wanted, committed(settings, topic, settings.prefix))
+        return read + (_count(settings) if read == wanted else 0)
+
+    told = f"{RIVAL}, of {wanted} records to read and as many rows to write,"
+    end_to_end.until_through(children, done, lambda now: now >= 2 * wanted, told)
 
 
 def _count(settings: Settings) -> int:

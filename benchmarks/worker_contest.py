@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import outcome, worker
@@ -9,7 +10,7 @@ from benchmarks.contest import Contest
 from benchmarks.filling import fill, transactions, with_duplicates
 from benchmarks.measurement import Measurement, watch
 from benchmarks.outcome import Outcome
-from benchmarks.place import Place, log
+from benchmarks.place import Place
 from benchmarks.rivals.rival import Ready, Rival
 from config.settings import Settings
 from operations.sending.generator import ProducerRecord
@@ -55,8 +56,7 @@ class WorkerContest(Contest[Outcome]):
 
     def prepare(self) -> Ready:
         """Have it fetched."""
-        cache = self.place.settings.local_cache.expanduser()
-        return self._rival.prepare(cache, lambda line: log.info("preparing", step=line))
+        return self.place.prepared(self._rival.prepare)
 
     def ours(self, number: int) -> tuple[Measurement, Outcome]:
         """A new pipeline over the input."""
@@ -90,10 +90,7 @@ class WorkerContest(Contest[Outcome]):
 
     def _watched(self, ready: Ready, settings: Settings, folder: Path) -> Measurement:
         source = self._source.topic
-
-        def done() -> int:
-            return committed(settings, source, settings.prefix)
-
+        done = partial(committed, settings, source, settings.prefix)
         with self.place.children(settings) as children:
             child = children.start_command("rival", *ready.command, *arguments(settings, source, folder))
             wanted = min(self._source.records, self._rival.events)
