@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from config.times import rfc3339
+from console.encoding import strings
+from operations.rejections.listing import readable
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction
-from schemas.records import TYPES
 
 
 def decoded(value: bytes | None) -> dict[str, Any]:
@@ -24,19 +24,5 @@ def decoded(value: bytes | None) -> dict[str, Any]:
         one = decode_transaction(value[HEADER_BYTES:])
     except (IllegalAvro, ValueError) as error:
         return {"decoded": None, "not_decoded": str(error)}
-    try:
-        occurred_at = rfc3339(one.occurred_at)
-    except OverflowError:
-        occurred_at = f"{one.occurred_us} us"
-    fields = {
-        "schema_id": int.from_bytes(value[1:HEADER_BYTES], "big"),
-        "transaction_id": one.transaction_id,
-        "wallet_id": one.wallet_id,
-        "type": TYPES[one.type],
-        "amount": str(one.amount),
-        "currency": one.currency,
-        "occurred_at": occurred_at,
-        "group_id": one.group_id,
-        "metadata": [[key, text] for key, text in one.metadata],
-    }
-    return {"decoded": fields, "not_decoded": None}
+    schema_id = {"schema_id": int.from_bytes(value[1:HEADER_BYTES])}
+    return {"decoded": schema_id | strings(readable(one)), "not_decoded": None}

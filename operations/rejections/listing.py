@@ -21,7 +21,7 @@ from operations.cli.arguments import partitions_of
 from operations.cli.output import as_line, show_table, table
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame
-from schemas.records import TYPES, Reason, Transaction, from_ms, from_us
+from schemas.records import TYPES, Reason, Transaction, from_ms
 from schemas.registry import writers
 from topics.cluster import agreed, check, offsets_in, quiet_admin
 from topics.incoming import Incoming
@@ -283,14 +283,22 @@ def _decoded(settings: Settings, schema_id: int, value: bytes | None) -> dict[st
         return f"not decodable: {error}"
     if transaction is None:
         return f"not decodable: schema id {int.from_bytes(value[1:HEADER_BYTES])} is not a Transaction's"
-    fields = transaction._asdict()
-    del fields["occurred_us"]
+    return readable(transaction)
+
+
+def readable(one: Transaction) -> Summary:
+    """A transaction's fields, whatever rules it breaks; a time that no calendar has in microseconds."""
     try:
-        occurred_at: object = rfc3339(from_us(transaction.occurred_us))
+        occurred_at = rfc3339(one.occurred_at)
     except OverflowError:
-        occurred_at = f"{transaction.occurred_us} us"
-    return fields | {
-        "type": TYPES[transaction.type],
+        occurred_at = f"{one.occurred_us} us"
+    return {
+        "transaction_id": one.transaction_id,
+        "wallet_id": one.wallet_id,
+        "type": TYPES[one.type],
+        "amount": one.amount,
+        "currency": one.currency,
         "occurred_at": occurred_at,
-        "metadata": [list(pair) for pair in transaction.metadata],
+        "group_id": one.group_id,
+        "metadata": [list(pair) for pair in one.metadata],
     }
