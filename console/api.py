@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -20,7 +21,6 @@ from console.encoding import (
     day_in,
     id_in,
     open_group_in,
-    position,
     position_in,
     time_in,
     whole_in,
@@ -273,11 +273,9 @@ async def rejection(
 async def rejection_of(live: Live, source: Source) -> Answer:
     """A rejection with its bytes, and what could be decoded of them; a Problem 404 for none."""
     async with live.database.one_state() as connection:
-        found = await tables.rejection(connection, *source)
-        if found is None:
-            raise not_found(f"the tables have no rejection of {position(*source)}")
-        answer, value = found
-        return await stamped(connection, answer | decoded(value))
+        answer = await tables.rejection(connection, *source)
+        value = answer["value"]
+        return await stamped(connection, answer | decoded(value if value is None else b64decode(value)))
 
 
 def source_in(partition: str, offset: str) -> Source:

@@ -1,10 +1,12 @@
 """Values as the API writes them: int64 as strings, times in RFC 3339, hashes in hex, `partition:offset`."""
 
 import re
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
+from uuid import UUID
 
 from config.times import rfc3339
 from console.problems import not_found, wrong
@@ -17,11 +19,6 @@ INT32_MAX = 2**31 - 1
 SMALL = frozenset({"partition", "workers"})
 _POSITION = re.compile(r"([0-9]{1,10}):([0-9]{1,19})")
 _WHOLE = re.compile(r"[0-9]{1,19}")
-#: What a row of `wallet_entries` has that an entry shows, in the order in which `entry_of_row` takes it.
-ENTRY_COLUMNS = (
-    "wallet_id, sequence, transaction_id, type::text, amount, currency, occurred_at, group_id, metadata, balance, "
-    "recorded_at, source_partition, source_offset, hash"
-)
 
 
 def position(partition: int, offset: int) -> str:
@@ -95,51 +92,41 @@ def open_group_in(text: str | None) -> tuple[datetime, str, str] | None:
 
 
 def strings(value: Any, name: str = "") -> Any:
-    """What a page shows, as its JSON has it: numbers that may need 64 bits are strings, and so are times."""
-    if isinstance(value, Mapping):
-        return {key: strings(one, key) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [strings(one, name) for one in value]
-    if isinstance(value, datetime):
-        return rfc3339(value)
+    """A value as JSON has it: numbers that may need 64 bits are strings, and so are times, days, ids and hashes."""
+    match value:
+        case dict():
+            return {key: strings(one, key) for key, one in value.items()}
+        case list() | tuple():
+            return [strings(one, name) for one in value]
+        case datetime():
+            return rfc3339(value)
+        case bytes():
+            return value.hex()
+        case Decimal() | date() | UUID():
+            return str(value)
     return str(value) if type(value) is int and name not in SMALL else value
-
-
-def entry_of_row(row: Sequence[Any]) -> dict[str, Any]:
-    """An entry from a row of ENTRY_COLUMNS."""
-    (wallet_id, sequence, transaction_id, kind, amount, currency, occurred_at, group_id, metadata, balance, recorded_at,
-     partition, offset, chained) = row  # fmt: skip
-    return {
-        "wallet_id": wallet_id,
-        "sequence": str(sequence),
-        "transaction_id": str(transaction_id),
-        "type": kind,
-        "amount": str(amount),
-        "currency": currency,
-        "occurred_at": rfc3339(occurred_at),
-        "group_id": group_id,
-        "metadata": metadata,
-        "balance": str(balance),
-        "recorded_at": rfc3339(recorded_at),
-        "source": position(partition, offset),
-        "hash": chained.hex(),
-    }
 
 
 def entry_of_record(entry: LedgerEntry) -> dict[str, Any]:
     """An entry from a record of the ledger."""
     one = entry.transaction
-    return entry_of_row(
-        (one.wallet_id, entry.sequence, one.transaction_id, TYPES[one.type], one.amount, one.currency, one.occurred_at,
-         one.group_id, dict(one.metadata), entry.balance, entry.recorded_at, *entry[4:])
-    )  # fmt: skip
+    return {
+        "wallet_id": one.wallet_id,
+        "sequence": str(entry.sequence),
+        "transaction_id": one.transaction_id,
+        "type": TYPES[one.type],
+        "amount": str(one.amount),
+        "currency": one.currency,
+        "occurred_at": rfc3339(one.occurred_at),
+        "group_id": one.group_id,
+        "metadata": dict(one.metadata),
+        "balance": str(entry.balance),
+        "recorded_at": rfc3339(entry.recorded_at),
+        "source": position(entry.source_partition, entry.source_offset),
+        "hash": entry.hash.hex(),
+    }
 
 
 def signed(entry: Mapping[str, Any]) -> int:
     """What an entry adds to its wallet's balance."""
     return int(entry["amount"]) if entry["type"] == "CREDIT" else -int(entry["amount"])
-
-
-def days(first: date, end: date) -> list[date]:
-    """Every day from the first to before the end."""
-    return [first + timedelta(days=number) for number in range((end - first).days)]

@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from console.database import rows
-from console.encoding import ENTRY_COLUMNS, entry_of_record, entry_of_row
+from console.encoding import entry_of_record
 from console.live import Live, entry_in
 from console.outcomes import Feed, Source
 from console.problems import Problem, wrong
+from console.tables import ENTRY, answers
 from schemas.partitioner import partition_of
 
 #: Seconds without an entry after which a comment line is sent, so that proxies keep the connection.
@@ -120,10 +121,10 @@ class WalletFeed:
     async def _rows(self, until: int = 2**63 - 1) -> list[dict[str, Any]]:
         try:
             async with self._live.database.asking() as connection:
-                found = await rows(
+                found = await answers(
                     connection,
                     f"""
-                    SELECT {ENTRY_COLUMNS} FROM wallet_entries
+                    SELECT {ENTRY} FROM wallet_entries
                     WHERE wallet_id = %s AND sequence > %s AND sequence < %s ORDER BY sequence LIMIT %s
                     """,  # noqa: S608 - the columns are ours
                     self._wallet_id,
@@ -136,8 +137,8 @@ class WalletFeed:
                 raise
             return []
         if found:
-            self._sequence = found[-1][1]
-        return [entry_of_row(one) for one in found]
+            self._sequence = int(found[-1]["sequence"])
+        return found
 
 
 def _event(entry: dict[str, Any]) -> bytes:

@@ -219,7 +219,7 @@ async def chart(live: OfConsole, wallet: str, from_: From = "", to: Text = "") -
     """The balance over the filtered time: every entry, or evenly spread ones if there are many."""
     wallet_id = id_in(wallet)
     async with live.database.one_state() as connection:
-        currency, _ = await tables.currency_of(connection, wallet_id)
+        currency = (await tables.wallet(connection, wallet_id))["currency"]
         points = await tables.points(connection, wallet_id, time_in("from", from_), time_in("to", to), POINTS)
         answer = {"currency": currency, "digits": MINOR_DIGITS.get(currency, 0), "points": points}
         return JSONResponse(await stamped(connection, answer))

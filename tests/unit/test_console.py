@@ -6,9 +6,11 @@ import json
 import socket
 import threading
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote
+from uuid import uuid4
 
 import pytest
 import uvicorn
@@ -90,8 +92,29 @@ def test_what_no_id_can_be_is_not_found(text: str) -> None:
     assert caught.value.status == 404
 
 
-def test_days_are_counted_without_the_end() -> None:
-    assert encoding.days(date(2024, 2, 28), date(2024, 3, 1)) == [date(2024, 2, 28), date(2024, 2, 29)]
+def test_values_of_rows_are_written_as_the_api_writes_them() -> None:
+    at, one = datetime(2026, 11, 22, 10, tzinfo=UTC), uuid4()
+    row = {
+        "at": at,
+        "day": at.date(),
+        "sum": Decimal(10**20),
+        "id": one,
+        "hash": b"\0\xff",
+        "partition": 3,
+        "n": 2**63,
+    }
+    assert encoding.strings(row | {"none": None, "complete": True, "metadata": {"channel": "app"}}) == {
+        "at": "2026-11-22T10:00:00.000000Z",
+        "day": "2026-11-22",
+        "sum": "100000000000000000000",
+        "id": str(one),
+        "hash": "00ff",
+        "partition": 3,
+        "n": "9223372036854775808",
+        "none": None,
+        "complete": True,
+        "metadata": {"channel": "app"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -355,7 +378,8 @@ def test_what_cannot_be_decoded_says_where_it_broke() -> None:
     whole = frame(1) + encode_transaction(ONE)
     assert decoded(whole)["decoded"]["amount"] == "5"
     assert decoded(whole[:-3])["decoded"] is None
-    assert decoded(frame(1) + encode_transaction(ONE._replace(occurred_us=2**62)))["decoded"] is not None
+    late = decoded(frame(1) + encode_transaction(ONE._replace(occurred_us=2**62)))["decoded"]
+    assert (late["schema_id"], late["occurred_at"], late["metadata"]) == (1, f"{2**62} us", [["k", "v"]])
 
 
 # -- who is let in
