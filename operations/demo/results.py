@@ -25,7 +25,6 @@ class Run:
     killed_at: int = 0
     resumed: float = 0.0
     posted: float = 0.0
-    written: float = 0.0
 
     @property
     def taken_over_s(self) -> float:

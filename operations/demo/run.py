@@ -218,7 +218,6 @@ def _until_written(demo: Run, children: Children, total: int) -> None:
         return _rows(demo.settings)
 
     until_done("writing rows", total, written, stall_s=PATIENCE_S, stalled=_stalled)
-    demo.written = time.monotonic()
 
 
 def _stalled(done: int) -> Stopped:

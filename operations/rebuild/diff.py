@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from config.errors import DIFFERENCES
-from config.logs import EventLog
 from operations.cli.output import as_line, console
 from operations.rebuild.cut import CommonCut, common
 from operations.rebuild.explain import Change, Explainer, Pair, aligned
@@ -25,8 +24,6 @@ WALLETS = 500
 EXPLAINED = 5_000
 #: Shown of one wallet: transactions in only one ledger, and those that differ as a consequence.
 CAUSES, CONSEQUENCES = 10, 2
-
-log = EventLog("operations.rebuild")
 
 
 @dataclass

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from config.errors import NotReachable, Refused, Stopped
 from config.folders import locked, private
@@ -17,11 +18,10 @@ from operations.cli.output import LOOK_EVERY_S, progress, until_done
 from operations.rebuild.copy import Copy
 from operations.rebuild.input import input_ends, list_schemas, make_topic, refuse_holes, take_ids_over
 from operations.rebuild.place import POLICIES, Rebuild, ShadowRecord, write_record
-from operations.rebuild.status import ends_of, handled, lags_of, missing
+from operations.rebuild.status import ends_of, handled, lags_of, missing, written
 from operations.setup import init
 from sinks import shadow
 from sinks.names import WRITING, topic_of
-from sinks.postgres import questions
 from topics.cluster import describe
 from topics.lag import LagReader, TopicPart
 from topics.names import Topics
@@ -125,25 +125,20 @@ def _fill(place: Rebuild, running: Children) -> None:
     """Wait until the shadow's current input is folded and written; raises if a child ends."""
     settings, topics = place.shadow, Topics.of(place.shadow)
     with closing(lags_of(place)) as lags:
-        _until(
-            "folding",
-            ends_of(place, topics.transactions),
-            lambda: _folded(place),
-            lags,
-            running,
-            settings.read_stall_s,
-        )
+        until = partial(_until, lags, running, settings.read_stall_s)
+        folded = partial(handled, settings, topics.transactions, settings.partitions)
+        until("folding", ends_of(place, topics.transactions), folded)
         derived = dict(end for sink in WRITING for end in ends_of(place, topic_of(topics, sink)).items())
-        _until("writing rows", derived, lambda: _written(settings), lags, running, settings.read_stall_s)
+        until("writing rows", derived, lambda: written(settings))
 
 
 def _until(
-    title: str,
-    ends: Ends,
-    position: Callable[[], Mapping[TopicPart, int | None]],
     lags: LagReader,
     running: Children,
     stall_s: float,
+    title: str,
+    ends: Ends,
+    position: Callable[[], Mapping[TopicPart, int | None]],
 ) -> None:
     before, began = _done(position(), ends), time.monotonic()
     total = sum(ends.values()) - before
@@ -163,14 +158,6 @@ def _until(
 
 def _done(positions: Mapping[TopicPart, int | None], ends: Ends) -> int:
     return sum(min(positions.get(at) or 0, end) for at, end in ends.items())
-
-
-def _folded(place: Rebuild) -> dict[TopicPart, int | None]:
-    return handled(place.shadow, Topics.of(place.shadow).transactions, place.shadow.partitions)
-
-
-def _written(settings: Settings) -> dict[TopicPart, int | None]:
-    return {at: row.next_offset for at, row in questions.written(settings).items()}
 
 
 def begin(place: Rebuild) -> Rebuild:

@@ -93,10 +93,10 @@ def look(place: Rebuild, stop: Event = NEVER) -> Progress:
                 steps += _steps(place, lags, "copy", place.input, copied)
             folded = handled(place.shadow, topics.transactions, place.shadow.partitions)
             steps += _steps(place, lags, "worker", topics.transactions, folded)
-            written = _written(place)
+            rows = written(place.shadow)
             for sink in WRITING:
                 go_on(stop)
-                steps += _steps(place, lags, f"sink {sink}", topic_of(topics, sink), written)
+                steps += _steps(place, lags, f"sink {sink}", topic_of(topics, sink), rows)
     return Progress(
         place.live.prefix,
         place.shadow.prefix,
@@ -153,8 +153,9 @@ def handled(settings: Settings, topic: str, partitions: int) -> dict[TopicPart, 
     return {(topic, at): offset for at, offset in found.items()}
 
 
-def _written(place: Rebuild) -> Mapping[TopicPart, int | None]:
-    with closing(shadow.connect_shadow(place.shadow)) as connection:
+def written(settings: Settings) -> dict[TopicPart, int | None]:
+    """Up to where the rows of each partition of the shadow's topics are in its tables, if it has these yet."""
+    with closing(shadow.connect_shadow(settings)) as connection:
         if "sink_positions" not in shadow.tables(connection):
             return {}
-    return {at: row.next_offset for at, row in questions.written(place.shadow).items()}
+    return {at: row.next_offset for at, row in questions.written(settings).items()}

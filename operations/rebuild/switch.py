@@ -15,7 +15,6 @@ import typer
 
 from audit.report import Report
 from config.errors import Refused
-from config.logs import EventLog
 from config.times import rfc3339
 from operations.cli.output import as_line
 from operations.rebuild import run as rebuild_run
@@ -34,8 +33,6 @@ from topics.topic_settings import alter
 
 #: Producers are taken to be stopped when nothing came for this long.
 QUIET_S = 2.0
-
-log = EventLog("operations.rebuild")
 
 
 @dataclass(frozen=True)

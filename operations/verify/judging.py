@@ -133,11 +133,8 @@ def _begin(counts: Any) -> None:
 
 
 def _judge_apart(task: Task, spans: Sequence[Span], number: int) -> Judgement:
-    groups = GroupSums(task.work / f"{GROUPS}-{number}")
-    try:
+    with closing(GroupSums(task.work / f"{GROUPS}-{number}")) as groups:
         return _judge(task, spans, groups, partial(_count, number))
-    finally:
-        groups.close()
 
 
 def _count(number: int, done: int) -> None:

@@ -6,6 +6,7 @@ An export has no balances, rows or group offset: input records after the newest 
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import date
 from hashlib import sha256
@@ -20,7 +21,7 @@ from audit.contract import NO_HASH, Contract, frame
 from audit.groups import GroupSums
 from audit.lanes import NONE, rejection_sources
 from audit.months import Month
-from audit.partition import STRETCH_RECORDS, PartitionAudit, Span, Stretch
+from audit.partition import STRETCH_RECORDS, PartitionAudit, Span
 from audit.report import Difference, Differences, Findings, Report, What
 from audit.seals import Content
 from config.errors import ConfigurationError, Refused
@@ -177,11 +178,24 @@ def run(path: Path, options: Options) -> Report:
     manifest = Manifest.of(path, {})
     pipeline, topics, contract = _pipeline(path, manifest)
     partitions = partitions_of(pipeline.partitions, options.partition)
-    differences, findings = Differences(options.shown), Findings(options.shown)
-    report = Report(str(manifest.origin["prefix"]), asdict(pipeline), differences, findings)
+    differences = Differences(options.shown)
+    report = Report(str(manifest.origin["prefix"]), asdict(pipeline), differences, Findings(options.shown))
     folder = Folder(path, manifest, differences)
     if folder.months and not folder.files:
-        return _of_months(folder, manifest, topics, contract, report, options)
+        _of_months(folder, manifest.months, topics, contract, report, options)
+    else:
+        _of_partitions(folder, topics, contract, partitions, report)
+    report.took_s = report.folding_s = time.monotonic() - began_s
+    report.folding_cpu_s = time.process_time() - began_cpu_s
+    if options.export:
+        export(report, str(manifest.origin.get("input topic")), "", options.export)
+    return report
+
+
+def _of_partitions(
+    folder: Folder, topics: Topics, contract: Contract, partitions: Sequence[int], report: Report
+) -> None:
+    """Whole partitions: judge their input, and hold what was made of it against that."""
     folder.refuse_gaps(partitions)
     folder.compare_with_manifest()
     kinds = dict(
@@ -191,56 +205,49 @@ def run(path: Path, options: Options) -> Report:
     with (
         TemporaryDirectory(prefix="wallet-verify-") as work,
         progress("verifying", sum(span.source for span in spans)) as advance,
+        closing(GroupSums(Path(work) / GROUPS)) as groups,
     ):
-        groups, done = GroupSums(Path(work) / GROUPS), 0
-
-        def watch(stretch: Stretch) -> None:
-            groups.add(stretch.judged)
-
-        try:
-            for span in spans:
-                audit = PartitionAudit(
-                    contract,
-                    topics,
-                    span,
-                    lambda topic: Reader(folder, kinds.get(topic, "")),
-                    Path(work),
-                    differences,
-                    findings,
-                    watch=watch,
-                    without_balances=True,
-                )
-                report.covered.append(audit.run(behind(advance, done), lambda: ()))
-                done += span.source
-            advance(done)
-            if len(partitions) == pipeline.partitions:
-                for finding in groups.unbalanced():
-                    findings.add(finding)
-        finally:
-            groups.close()
+        done = 0
+        for span in spans:
+            audit = PartitionAudit(
+                contract,
+                topics,
+                span,
+                lambda topic: Reader(folder, kinds.get(topic, "")),
+                Path(work),
+                report.differences,
+                report.findings,
+                watch=lambda stretch: groups.add(stretch.judged),
+                without_balances=True,
+            )
+            report.covered.append(audit.run(behind(advance, done), lambda: ()))
+            done += span.source
+        advance(done)
+        if len(partitions) == contract.partitions:
+            for finding in groups.unbalanced():
+                report.findings.add(finding)
     report.notes.append(LEFT_OUT)
-    report.took_s = report.folding_s = time.monotonic() - began_s
-    report.folding_cpu_s = time.process_time() - began_cpu_s
-    if options.export:
-        export(report, str(manifest.origin.get("input topic")), "", options.export)
-    return report
 
 
 def _of_months(
-    folder: Folder, manifest: Manifest, topics: Topics, contract: Contract, report: Report, options: Options
-) -> Report:
+    folder: Folder,
+    months: Sequence[ExportedMonth],
+    topics: Topics,
+    contract: Contract,
+    report: Report,
+    options: Options,
+) -> None:
     """Sealed months without their input: compare their entries with each other and with their seals."""
     if options.partition is not None:
         raise ConfigurationError(
             "--partition needs an export of whole partitions: a seal covers all partitions; leave it out"
         )
-    began_s = time.monotonic()
     folder.compare_with_manifest()
     wallets: dict[str, Entry] = {}
     total = sum(one.records for files in folder.months.values() for one in files)
     with progress("verifying", total) as advance:
         done = 0
-        for one in manifest.months:
+        for one in months:
             month = Month(
                 topics.ledger, one.month, frame(contract.entry_schema_id), wallets, report.differences
             )
@@ -252,10 +259,6 @@ def _of_months(
                 report.differences.add(Difference("archive_seals", "altered", detail=detail, check="seals"))
             report.rows[one.month] = month.content.entries
     report.notes.append(MONTHS_ALONE)
-    report.took_s = report.folding_s = time.monotonic() - began_s
-    if options.export:
-        export(report, str(manifest.origin.get("input topic")), "", options.export)
-    return report
 
 
 def _beside_seal(told: ExportedMonth, found: Content) -> Iterator[str]:

@@ -7,6 +7,7 @@ it certifies.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +22,6 @@ from audit.groups import GroupSums
 from audit.partition import STRETCH_RECORDS, Span
 from audit.report import Difference, Differences, Findings, Report
 from config.errors import ConfigurationError, Refused
-from config.logs import EventLog
 from config.pipeline import Pipeline
 from config.settings import Settings
 from config.times import rfc3339
@@ -50,8 +50,6 @@ from topics.cluster import (
 )
 from topics.names import Topics
 from topics.source import Source
-
-log = EventLog("operations.verify")
 
 
 @dataclass(frozen=True)
@@ -254,14 +252,12 @@ class _Verification:
     def _judge(self, task: Task, found: list[Cut]) -> Judgement:
         spans = [self._span(cut) for cut in found]
         total = sum(span.source - span.begin for span in spans)
-        began_s, groups = time.monotonic(), GroupSums(self.work / GROUPS)
-        try:
+        began_s = time.monotonic()
+        with closing(GroupSums(self.work / GROUPS)) as groups:
             with progress("verifying", total) as advance:
                 judged = judge_all(task, spans, self.options.jobs, groups, advance)
                 advance(total)
             self._tell_groups(groups)
-        finally:
-            groups.close()
         report = self.report
         report.covered = judged.covered
         report.differences.take(judged.differences)

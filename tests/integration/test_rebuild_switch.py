@@ -134,15 +134,15 @@ class Dying(Producer):
         if self.commits == 5: die()
         super().commit_transaction(*wait)
 
-def folded(place, folded=run._folded):
-    found = folded(place)
+def handled(*of, handled=run.handled):
+    found = handled(*of)
     if any(found.values()): die()
     return found
 
 if sys.argv.pop(1) == "copying":
     copy.BATCH_RECORDS, clients.Producer = 1_000, Dying
 else:
-    run._folded = folded
+    run.handled = handled
 main()
 """
 
