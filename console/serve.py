@@ -2,10 +2,8 @@
 
 import logging
 import resource
-import signal
 import socket
 from contextlib import suppress
-from types import FrameType
 
 import typer
 import uvicorn
@@ -17,7 +15,7 @@ from console import guard
 from console.app import application
 from console.metrics import ConsoleReport
 from vitals.collecting import few_collections
-from vitals.ending import END_S, end_within, ended_by
+from vitals.ending import END_S, end_within, ended_by, on_order
 from vitals.health import reported
 
 log = EventLog("console")
@@ -56,14 +54,7 @@ def run(settings: Settings) -> int:
         )
         # The application logs failures within requests.
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
-        signals: list[int] = []
-
-        def told_to_stop(number: int, _: FrameType | None) -> None:
-            """uvicorn raises the signal again when it has ended."""
-            signals.append(number)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, told_to_stop)
+        signals = on_order(lambda _: None)  # uvicorn raises the signal again when it has ended
         shown = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         typer.echo(f"console {shown}{'' if settings.console_writes else ' (read-only)'}")
         log.info("listening", address=shown, writes=settings.console_writes)

@@ -20,6 +20,19 @@ log = EventLog("vitals.ending")
 END_S = 30.0
 
 
+def on_order(stop: Callable[[int], object]) -> list[int]:
+    """From now on call this with each SIGTERM and Ctrl-C; the list keeps them, for `ended_by`."""
+    signals: list[int] = []
+
+    def told_to_stop(number: int, _: object) -> None:
+        signals.append(number)
+        stop(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told_to_stop)
+    return signals
+
+
 def ended_by(signals: Sequence[int]) -> int:
     """The exit code of a process that was signalled: 0 for SIGTERM, 130 for Ctrl-C."""
     return 130 if signal.SIGINT in signals else 0

@@ -1,7 +1,6 @@
 """`--processes N`: the same command several times, which start, stop and end together."""
 
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -11,7 +10,7 @@ from config.errors import ConfigurationError, Stopped
 from config.logs import EventLog
 from config.settings import Settings
 from operations.cli.children import attended
-from vitals.ending import END_S, ended_by
+from vitals.ending import END_S, ended_by, on_order
 
 log = EventLog("operations.processes")
 
@@ -34,15 +33,8 @@ def run(processes: int, settings: Settings, *arguments: str) -> int:
             f"WALLET_HTTP_PORT={port} leaves no ports for {processes} processes: "
             f"set it to {65_536 - processes} or lower"
         )
-    signals: list[int] = []
     stop = threading.Event()
-
-    def told_to_stop(number: int, _: object) -> None:
-        signals.append(number)
-        stop.set()
-
-    for ending in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(ending, told_to_stop)
+    signals = on_order(lambda _: stop.set())
     running: list[Process] = []
     try:
         for number in range(processes):

@@ -1,6 +1,5 @@
 """The commands that run until they are stopped: `wallet worker` and `wallet sink`."""
 
-import signal
 import threading
 from typing import Annotated, Any, Literal
 
@@ -45,18 +44,15 @@ def sink(
         raise typer.Exit(run(processes, current(), "sink", name))
     from sinks import consumer
     from vitals import spans
-    from vitals.ending import END_S, end_within, ended_by
+    from vitals.ending import END_S, end_within, ended_by, on_order
 
     stop = threading.Event()
-    signals: list[int] = []
 
-    def told_to_stop(number: int, _: object) -> None:
-        signals.append(number)
+    def end(number: int) -> None:
         stop.set()
-        end_within(END_S, lambda: None, ended_by(signals))
+        end_within(END_S, lambda: None, ended_by([number]))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, told_to_stop)
+    signals = on_order(end)
     settings = current()
     with spans.exported("sink", settings.prefix):
         consumer.run(settings, WRITING if name == "all" else (name,), stop, _open_input)
