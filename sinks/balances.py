@@ -2,28 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from sinks.postgres import Connection
 
-
-class Asked(NamedTuple):
-    """A wallet, and the time by recorded_at that its balance is asked for; None is now."""
-
-    wallet_id: str
-    at: datetime | None
+#: In minor units, 0 before the first entry; both None for a wallet without any.
+Found = tuple[int | None, str | None]
 
 
-class Found(NamedTuple):
-    """Its balance in the tables, in minor units; both None for a wallet without any entry."""
-
-    balance: int | None
-    currency: str | None
-
-
-def balances(connection: Connection, asked: Sequence[Asked]) -> list[Found]:
-    """The balance functions' answers, in the order of the questions; the balance is 0 before a first entry."""
-    rows = connection.execute(
+def balances(connection: Connection, wallets: Sequence[str], times: Sequence[datetime | None]) -> list[Found]:
+    """Balance and currency of each of these wallets at its time by recorded_at; None is now."""
+    return connection.execute(
         """
         SELECT
             CASE WHEN asked.at IS NULL THEN wallet_balance(asked.wallet_id)
@@ -33,6 +21,5 @@ def balances(connection: Connection, asked: Sequence[Asked]) -> list[Found]:
         LEFT JOIN wallets ON wallets.wallet_id = asked.wallet_id
         ORDER BY asked.number
         """,
-        [[one.wallet_id for one in asked], [one.at for one in asked]],
+        [wallets, times],
     ).fetchall()
-    return [Found(*row) for row in rows]

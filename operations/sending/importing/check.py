@@ -23,8 +23,8 @@ from operations.sending.files.shape import BadLine, Fields, Shape
 from operations.sending.files.values import moment_of, text_of, whole_of
 from operations.sending.importing.lines import not_before
 from schemas.rules import broken_name
-from sinks import balances, postgres
-from sinks.balances import Asked, Found
+from sinks import postgres
+from sinks.balances import balances
 from topics.cluster import agreed, all_there, quiet_admin
 from topics.names import Topics
 
@@ -68,8 +68,8 @@ def run(settings: Settings, file: File, lines: int, earliest: datetime, *, as_js
     with postgres.connect(settings, postgres.READER) as connection, progress("comparing", lines) as advance:
         wanted = _wanted(file, earliest)
         while chunk := [*islice(wanted, CHUNK)]:
-            found = balances.balances(connection, [Asked(one.wallet_id, one.at) for one in chunk])
-            told = [_difference(one, there) for one, there in zip(chunk, found, strict=True)]
+            found = balances(connection, [one.wallet_id for one in chunk], [one.at for one in chunk])
+            told = [_difference(one, *there) for one, there in zip(chunk, found, strict=True)]
             for difference in filter(None, told):
                 compared.differ += 1
                 if not as_json:
@@ -106,15 +106,12 @@ def _read(line: str, fields: Fields, earliest: datetime) -> Wanted:
     return Wanted(line, wallet_id, whole_of(fields, "balance"), currency, at)
 
 
-def _difference(wanted: Wanted, found: Found) -> str | None:
+def _difference(wanted: Wanted, balance: int | None, currency: str | None) -> str | None:
     """How a balance differs, or None; a wallet without entries has 0."""
     at = f" at {rfc3339(wanted.at)}" if wanted.at else ""
-    if found.balance is None:
-        is_there = "the pipeline has no such wallet"
-    else:
-        is_there = f"the pipeline has {found.balance} {found.currency}"
-    other_currency = None not in {wanted.currency, found.currency} and wanted.currency != found.currency
-    if (found.balance or 0) == wanted.balance and not other_currency:
+    is_there = f"the pipeline has {'no such wallet' if balance is None else f'{balance} {currency}'}"
+    other_currency = None not in {wanted.currency, currency} and wanted.currency != currency
+    if (balance or 0) == wanted.balance and not other_currency:
         return None
     should = f"{wanted.balance} {wanted.currency or ''}".strip()
     return f"{wanted.line}: wallet {wanted.wallet_id!r}{at}: expected {should}, but {is_there} (minor units)"
