@@ -95,13 +95,12 @@ def idle_s(connection: Connection) -> float | None:
     return row[0] if row else None
 
 
-def drop_everything(connection: Connection) -> list[str]:
-    """Drop all tables, views, routines and types of the schema `public`, in one transaction; returns their names.
+def drop_everything(connection: Connection) -> None:
+    """Drop all tables, views, routines and types of the schema `public`, in one transaction.
 
     The database itself stays: we did not make it. Raises Refused if other sessions use the tables, or if this
     user does not own all of them.
     """
-    dropped: list[str] = []
     try:
         with connection.transaction():
             connection.execute(
@@ -110,16 +109,13 @@ def drop_everything(connection: Connection) -> list[str]:
             for name, kind in connection.execute(_RELATIONS).fetchall():
                 drop = sql.SQL("DROP {} IF EXISTS {} CASCADE")
                 connection.execute(drop.format(sql.SQL(_DROPS[kind]), sql.Identifier("public", name)))
-                dropped.append(name)
             for (signature,) in connection.execute(_ROUTINES).fetchall():
                 # PostgreSQL's own spelling of a name with its arguments, which quoting would break.
                 connection.execute(f"DROP ROUTINE IF EXISTS {signature} CASCADE".encode())
-                dropped.append(signature)
             for (name,) in connection.execute(_TYPES).fetchall():
                 connection.execute(
                     sql.SQL("DROP TYPE IF EXISTS {} CASCADE").format(sql.Identifier("public", name))
                 )
-                dropped.append(name)
     except psycopg.errors.LockNotAvailable:
         raise Refused(
             "other sessions use the shadow's tables: end them, then run the command again"
@@ -128,4 +124,3 @@ def drop_everything(connection: Connection) -> list[str]:
         raise Refused(
             f"WALLET_REBUILD_POSTGRES lacks the right to drop the shadow's tables: {one_line(denied)}"
         ) from None
-    return dropped
