@@ -7,13 +7,14 @@ ValueError, they are never rejected.
 
 from binascii import unhexlify
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from schemas import native
 from schemas.avro import IllegalAvro, Reader, string_bytes
-from schemas.digest import digest
+from schemas.digest import digest, new_sha256
 from schemas.native.balances import decode_balance, encode_balance, must_end, numbers_and_hash
-from schemas.native.transactions import usual_order, usual_order_in_python, usual_reader
-from schemas.native.varints import Longs, long_bytes, longs
+from schemas.native.transactions import usual_reader
+from schemas.native.varints import long_bytes, longs
 from schemas.records import (
     REASONS,
     TYPES,
@@ -108,10 +109,9 @@ def encode_entry(
     recorded_ms: int,
     source_partition: int,
     source_offset: int,
-    write: Longs = longs,
 ) -> bytes:
     """A LedgerEntry's body without its hash, which is last: hash it with `chain`, then append the hash."""
-    return write(transaction_body, sequence, balance, recorded_ms, source_partition, source_offset)
+    return longs(transaction_body, sequence, balance, recorded_ms, source_partition, source_offset)
 
 
 def chain(previous_hash: bytes, entry: bytes) -> bytes:
@@ -153,9 +153,9 @@ def decode_entry(body: bytes) -> LedgerEntry:
     return _new(LedgerEntry, (parts[0], *parts[2:]))
 
 
-def encode_snapshot(balance: Balance, reason: int, write: Longs = longs) -> bytes:
+def encode_snapshot(balance: Balance, reason: int) -> bytes:
     """A Snapshot's body: the balance's, then the reason."""
-    return encode_balance(balance, write) + long_bytes(reason)
+    return encode_balance(balance) + long_bytes(reason)
 
 
 def decode_snapshot(body: bytes) -> Snapshot:
@@ -223,25 +223,19 @@ class TransactionCodec:
     """Decodes values of the transactions topic, judging UNDECODABLE and INVALID (DESIGN section 4).
 
     `schema_id` is the pipeline's schema, version 1 of Transaction. `writers` is asked about every other id, with the
-    record's offset, and returns the producer's own schema, or None if the id does not count as a Transaction's. Without
-    `compiled` it does everything in Python, and so does a fold that uses it: an audit must not run the code it checks.
+    record's offset, and returns the producer's own schema, or None if the id does not count as a Transaction's.
     """
 
-    def __init__(
-        self, schema_id: int, writers: Callable[[int, int], WriterSchema | None], *, compiled: bool = True
-    ) -> None:
-        self.compiled = compiled
+    def __init__(self, schema_id: int, writers: Callable[[int, int], WriterSchema | None]) -> None:
         #: The first bytes of values in the pipeline's schema.
         self.frame = frame(schema_id)
         self._usual = usual_reader(self.frame)
-        #: The fast path of `order`; returns None for what it cannot judge.
-        self.usual_order = usual_order(self.frame) if compiled else usual_order_in_python(self.frame)
         self._writers = writers
 
     def order(self, value: bytes | None, offset: int = 0) -> Order | Rejected:
         """The deciding part of a record's value; `decode` returns all of it. Raises what `writers` raises."""
-        if value and (usual := self.usual_order(value)):
-            return usual
+        if value and native.usual and (order := native.usual(self.frame, value, Order, new_sha256)):
+            return cast("Order", order)
         decoded = self.decode(value, offset)
         return decoded if isinstance(decoded, Rejected) else order_of(*decoded)
 

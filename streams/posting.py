@@ -4,7 +4,7 @@ What is too large, does not decode or lies in the wrong partition is rejected he
 the plain ones, and `wallet.apply` decides the others. What it reads of the past comes through `Past`, what it decides
 leaves as `Outputs`, and nothing else changes. Only the codec may ask outside: a worker's asks the registry once about
 each schema id that is new to it.
-The worker folds what it fetches, an audit or a rebuild folds what the topic holds, and both get the same bytes.
+The same records give the same bytes, so a shadow's worker writes what the live one has written.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,7 @@ from config.decisions import Decisions
 from schemas import native
 from schemas.codec import TransactionCodec, chain, encode_entry, encode_snapshot, frame
 from schemas.digest import new_sha256
-from schemas.native.balances import encode_balances, encode_balances_in_python
-from schemas.native.varints import longs, longs_in_python
+from schemas.native.balances import encode_balances
 from schemas.partitioner import partition_of
 from schemas.records import Balance, Order, Reason, Rejected
 from schemas.rules import EARLIEST_MS
@@ -39,10 +38,7 @@ _new = tuple.__new__
 
 
 class Fold:
-    """Folds the records of one partition, batch by batch; in Python throughout where `codec` is.
-
-    A subclass that overrides methods needs such a codec, since the compiled loop calls no method.
-    """
+    """Folds the records of one partition, batch by batch."""
 
     def __init__(
         self,
@@ -63,10 +59,7 @@ class Fold:
         self.entry_frame = frame(ids.ledger_entry)
         self.balance_frame = frame(ids.balance)
         self.snapshot_frame = frame(ids.snapshot)
-        self._read_compiled = native.orders if codec.compiled else None
-        self._post_compiled = native.post if codec.compiled else None
-        self._write = longs if codec.compiled else longs_in_python
-        self._encode_balances = encode_balances if codec.compiled else encode_balances_in_python
+        self._read_compiled, self._post_compiled = native.orders, native.post
         #: What the compiled loop needs to know of a partition (`post` in schemas/native/_native.c).
         self._plan = (
             self.entry_frame,
@@ -91,7 +84,7 @@ class Fold:
             self._fold_stretch([*records[start : start + STRETCH_RECORDS]], out)
         if records:
             out.next_offset = records[-1].offset + 1
-        out.changelog = self._encode_balances(out.balances)
+        out.changelog = encode_balances(out.balances)
         return out
 
     def _fold_stretch(self, records: list[Source], out: Outputs) -> None:
@@ -147,21 +140,12 @@ class Fold:
         orders, ids = self._read_compiled(self.codec.frame, records, self.max_record_bytes, Order, new_sha256)
         for at, one in enumerate(orders):
             if one is None:
-                orders[at] = order = self._read_carefully(records[at])
+                orders[at] = order = self._read(records[at])
                 ids[at] = posted_id(order[1], order[0]) if isinstance(order, Order) else None
         return orders, ids
 
     def _read(self, record: Source) -> Order | Rejected:
-        """From bytes to an order, or the reason why they are no transaction: everything that needs no history."""
-        _, _, key, value, headers = record
-        if key and value and not headers and len(key) + len(value) <= self.max_record_bytes:
-            order = self.codec.usual_order(value)
-            if order is not None and order[1] == key:
-                return order
-        return self._read_carefully(record)
-
-    def _read_carefully(self, record: Source) -> Order | Rejected:
-        """The same for any record, in the order of the reasons."""
+        """An order, or the first reason why a record is no transaction: everything that needs no history."""
         sizes = Sizes.of(record)
         if sizes.exceed(self.max_record_bytes):
             # Since its bytes are not kept.
@@ -211,7 +195,7 @@ class Fold:
         """Write the entry of a posted transaction and the snapshots it causes; returns the new balance."""
         sequence, balance = posted
         partition, recorded_ms, wallet = self.partition, out.recorded_ms, order[1]
-        entry = encode_entry(order[5], sequence, balance, recorded_ms, partition, offset, self._write)
+        entry = encode_entry(order[5], sequence, balance, recorded_ms, partition, offset)
         if before is None:
             wallet_id, link = wallet.decode(), chain(FIRST_PREVIOUS_HASH, entry)
         else:
@@ -219,7 +203,7 @@ class Fold:
         fields = wallet_id, order[4], balance, sequence, recorded_ms, partition, offset, link
         after: Balance = _new(Balance, fields)
         for brought_forward, reason in snapshots(before, after, self.policy):
-            value = self.snapshot_frame + encode_snapshot(brought_forward, reason, self._write)
+            value = self.snapshot_frame + encode_snapshot(brought_forward, reason)
             out.snapshots.append(Derived(wallet, value, brought_forward.recorded_ms))
         out.entries.append(_new(Derived, (wallet, self.entry_frame + entry + link, recorded_ms, None)))
         return after

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from audit import catalog
 from audit.report import Difference
 from config.settings import Settings
@@ -20,8 +18,8 @@ from tests.edits import edited
 from tests.integration.test_catalog import DONE
 from tests.integration.test_verify_tables import TAMPERED, but_functions, tampered
 from tests.integration.verify_copies import pipeline_that_ran, tampering, verified
-from tests.unit import agreement
-from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES
+from tests.unit.agreement import in_python
+from tests.unit.audit_changes import CHANGES, RULES
 from tests.unit.audits import Pipe, piped
 from tests.unit.test_audit import PIPELINE, sources
 
@@ -80,14 +78,11 @@ def _topics() -> Iterator[Line]:
 
 
 def _rules() -> Iterator[Line]:
-    patch = pytest.MonkeyPatch()
-    patch.setattr(agreement, "CODEC", IN_PYTHON)
     for rule in RULES:
         pipeline = replace(PIPELINE, id_window_days=2) if "early" in rule.name else PIPELINE
-        with edited(rule.name, [rule.edit]):
+        with edited(rule.name, [rule.edit]), in_python():
             found = piped(pipeline, sources(), 97).audit(shown=10)[0]
         yield _line(rule.name, [one for one in found.shown if one.check == rule.check], found.total)
-    patch.undo()
 
 
 def _rows() -> Iterator[Line]:

@@ -1,8 +1,8 @@
 """The compiled parts of worker and sink (`_native.c`); None if they are not compiled, which is only slower.
 
-Each has a Python twin, which answers the same. Next to this: `usual` and `orders` in `transactions`, `longs` in
-`varints`, `balance` and `balance_bodies` in `balances`. That of `post` is `streams.posting`, with the rules in
-`streams.wallet`; that of `entry_rows` is `sinks.rows`.
+Each has a Python twin, which answers the same. Next to this: `longs` in `varints`, `balance` and `balance_bodies` in
+`balances`. `usual` and `orders` stand for `schemas.codec`, `post` for `streams.posting` with the rules in
+`streams.wallet`, `entry_rows` for `sinks.rows`.
 No module here is called like a function: its import would put it in the function's place.
 A build from another version's source is not used: `make setup` compiles it again.
 """

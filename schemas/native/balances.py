@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from schemas import native
 from schemas.avro import Reader, long_of, string_bytes
-from schemas.native.varints import Longs, longs, longs_in_python
+from schemas.native.varints import longs
 from schemas.records import Balance
 
 _balance = native.balance
@@ -13,16 +13,16 @@ _balance = native.balance
 _NUMBERS_AND_HASH = re.compile(rb"([\x80-\xff]{0,9}+[\0-\x7f])" * 5 + rb"(.{32})", re.DOTALL).match
 
 
-def encode_balance(balance: Balance, write: Longs = longs) -> bytes:
+def encode_balance(balance: Balance) -> bytes:
     """A Balance's body."""
     wallet_id, currency, amount, sequence, recorded_ms, source_partition, source_offset, last_hash = balance
     owner = string_bytes(wallet_id) + string_bytes(currency)
-    return write(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
+    return longs(owner, amount, sequence, recorded_ms, source_partition, source_offset) + last_hash
 
 
 def encode_balances_in_python(balances: Mapping[bytes, Balance]) -> dict[bytes, bytes]:
     """The bodies of balances, under the same keys."""
-    return {wallet: encode_balance(balance, longs_in_python) for wallet, balance in balances.items()}
+    return {wallet: encode_balance(balance) for wallet, balance in balances.items()}
 
 
 #: Likewise, compiled where it can be.

@@ -9,14 +9,10 @@ The shape: ASCII strings of 1 to 63 characters, an amount of up to 8 bytes, an o
 """
 
 import re
-from binascii import unhexlify
 from collections.abc import Callable
-from typing import cast
 
-from schemas import native
 from schemas.avro import unsigned_of
-from schemas.digest import digest, new_sha256
-from schemas.records import Order, Transaction
+from schemas.records import Transaction
 
 # A printable character is never one of the control bytes that follow the two names (type and metadata
 # count): where a name ends is unambiguous, and the length written before it is compared afterwards.
@@ -44,54 +40,6 @@ _new = tuple.__new__
 def _matcher(header: bytes) -> Callable[[bytes], re.Match[bytes] | None]:
     starts = "".join(f"\\x{byte:02x}" for byte in header)
     return re.compile(starts.encode() + _USUAL, re.VERBOSE | re.DOTALL).match
-
-
-def usual_order(header: bytes) -> Callable[[bytes], Order | None]:
-    """A function that reads what decides about the transaction after `header`, to the end of the value.
-
-    It returns None if the transaction is not canonical, valid and usual, or has metadata that its digest must
-    sort first. Times and groups are checked but not returned, since the decision does not need them.
-    """
-    usual = native.usual
-    if usual is None:
-        return usual_order_in_python(header)
-
-    def read(value: bytes) -> Order | None:
-        return cast("Order | None", usual(header, value, Order, new_sha256))
-
-    return read
-
-
-def usual_order_in_python(header: bytes) -> Callable[[bytes], Order | None]:
-    """The same without compiled code."""
-    match_usual, skipped = _matcher(header), len(header)
-
-    def read(value: bytes) -> Order | None:
-        match = match_usual(value)
-        if match is None:
-            return None
-        uuid, wallet_length, wallet, kind, zigzag, currency, _, group_length, group, end = match.groups()
-        if wallet_length != _LENGTH[len(wallet)] or (group and group_length != _LENGTH[len(group)]):
-            return None
-        amount = unsigned_of(zigzag)
-        if amount & 1:  # zigzag: below zero
-            return None
-        if not (match.end() == len(value) if end else _ends_with_sorted_metadata(value, match.end())):
-            return None
-        body = value[skipped:]
-        transaction_id = unhexlify(uuid.replace(b"-", b""))
-        fields = (
-            transaction_id,
-            wallet,
-            1 if kind == _DEBIT else 0,
-            amount >> 1,
-            currency.decode(),
-            body,
-            digest(body),
-        )
-        return _new(Order, fields)
-
-    return read
 
 
 def usual_reader(header: bytes) -> Callable[[bytes], Usual | None]:
@@ -138,15 +86,6 @@ def usual_reader(header: bytes) -> Callable[[bytes], Usual | None]:
         return _new(Transaction, fields), end
 
     return read
-
-
-def _ends_with_sorted_metadata(value: bytes, at: int) -> bool:
-    """Whether one usual block of metadata fills the rest of the value, its keys in order."""
-    found = _usual_metadata(value, at)
-    if found is None:
-        return False
-    metadata, end = found
-    return end == len(value) and (len(metadata) < 2 or [*metadata] == sorted(metadata))
 
 
 def _usual_metadata(value: bytes, at: int) -> tuple[Metadata, int] | None:

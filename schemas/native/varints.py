@@ -29,6 +29,5 @@ def longs_in_python(first: bytes, *numbers: int) -> bytes:
     return b"".join((first, *map(long_bytes, numbers)))
 
 
-#: Writes numbers as `longs_in_python` does; compiled where it can be.
-Longs = Callable[..., bytes]
-longs: Longs = native.longs or longs_in_python
+#: Likewise, compiled where it can be.
+longs: Callable[..., bytes] = native.longs or longs_in_python

@@ -1,10 +1,13 @@
 """The fold as a worker uses it, and the independent one held against it, byte by byte."""
 
 from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
 
 from audit import fold as oracle
 from audit.contract import FIRST_MS, Contract, Reason
 from config.pipeline import Pipeline
+from schemas import native
 from schemas.codec import TransactionCodec, decode_entry, encode_snapshot, frame
 from schemas.native.balances import encode_balance
 from schemas.records import Balance
@@ -16,6 +19,11 @@ from topics.source import Source
 
 CODEC = TransactionCodec(FIXED_IDS.transaction, lambda *_: None)
 TOPIC = "wallet.transactions"
+
+
+def in_python() -> Any:
+    """Within it, folds are in Python where the compiled loops would decide."""
+    return patch.multiple(native, usual=None, orders=None, post=None)
 
 
 class Written:

@@ -27,8 +27,8 @@ from schemas.versions import FIXED_IDS, schema_text
 from tests.edits import edited
 from tests.effort import examples
 from tests.unit import agreement
-from tests.unit.agreement import TOPIC
-from tests.unit.audit_changes import CHANGES, IN_PYTHON, RULES, Change, Rule, in_topic, replaced
+from tests.unit.agreement import TOPIC, in_python
+from tests.unit.audit_changes import CHANGES, RULES, Change, Rule, in_topic, replaced
 from tests.unit.audits import TOPICS, InMemory, Pipe, piped
 from tests.unit.strategies import DAY_MS, PARTITION, START_MS, anything, inputs, pipelines, valid
 from tests.unit.transactions import damaged
@@ -125,10 +125,9 @@ def test_each_thing_done_to_the_topics_is_found(pipe: Pipe, change: Change) -> N
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_each_rule_that_a_worker_breaks_is_found(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agreement, "CODEC", IN_PYTHON)
+def test_each_rule_that_a_worker_breaks_is_found(rule: Rule) -> None:
     pipeline = replace(PIPELINE, id_window_days=2) if "early" in rule.name else PIPELINE
-    with edited(rule.name, [rule.edit]):
+    with edited(rule.name, [rule.edit]), in_python():
         broken = piped(pipeline, sources(), 97)
     assert rule.check in {check for check, *_ in broken.told()}
 
@@ -326,6 +325,6 @@ def test_an_audit_measures_records_by_itself(original: Pipe, monkeypatch: pytest
     posted = avro.read_entry((original.ledger[50].value or b"")[5:]).source_offset
     large = [("h", bytes(PIPELINE.max_record_bytes))]
     came = [one._replace(headers=large) if one.offset == posted else one for one in sources()]
-    monkeypatch.setattr(agreement, "CODEC", IN_PYTHON)
     monkeypatch.setattr(Sizes, "exceed", lambda *_: False)
-    assert ("refusals", "ledger", "extra", posted) in piped(PIPELINE, came).told()
+    with in_python():
+        assert ("refusals", "ledger", "extra", posted) in piped(PIPELINE, came).told()

@@ -20,13 +20,13 @@ from config.pipeline import Pipeline
 from schemas import native as optional
 from schemas.codec import TransactionCodec, encode_transaction, frame
 from schemas.digest import new_sha256
-from schemas.native.varints import longs_in_python
 from schemas.records import CREDIT, DEBIT, Balance, Order, Reason, Transaction
 from schemas.versions import FIXED_IDS
 from streams.batch import Derived, Outputs
 from streams.posting import Fold
 from streams.wallet import Known
 from tests.effort import examples
+from tests.unit.agreement import in_python
 from tests.unit.strategies import (
     DAY_MS,
     ELSEWHERE,
@@ -47,13 +47,13 @@ native: Any = optional
 pytestmark = pytest.mark.skipif(native.post is None, reason="not compiled here")
 
 FRAME = frame(1)
-CODECS = {compiled: TransactionCodec(1, lambda *_: None, compiled=compiled) for compiled in (True, False)}
+CODEC = TransactionCodec(1, lambda *_: None)
 PIPELINE = Pipeline(1, 4, 100, "allow", 1_024, None, 1)
 SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 
-def fold_on(past: Memory, pipeline: Pipeline = PIPELINE, *, compiled: bool = True) -> Fold:
-    return Fold("wallet.transactions", PARTITION, pipeline, CODECS[compiled], FIXED_IDS, past)
+def fold_on(past: Memory, pipeline: Pipeline = PIPELINE) -> Fold:
+    return Fold("wallet.transactions", PARTITION, pipeline, CODEC, FIXED_IDS, past)
 
 
 def all_of(out: Outputs) -> tuple[object, ...]:
@@ -62,11 +62,9 @@ def all_of(out: Outputs) -> tuple[object, ...]:
     return tuple([*one.items()] if isinstance(one, dict) else one for one in found)
 
 
-def folded(
-    pipeline: Pipeline, batches: Sequence[Sequence[Source]], *, compiled: bool
-) -> list[tuple[object, ...]]:
+def folded(pipeline: Pipeline, batches: Sequence[Sequence[Source]]) -> list[tuple[object, ...]]:
     past, found = Memory(), list[tuple[object, ...]]()
-    fold = fold_on(past, pipeline, compiled=compiled)
+    fold = fold_on(past, pipeline)
     for batch in batches:
         fresh = [record for record in batch if record.offset >= past.next_offset]
         out = fold.outputs(fresh, past.next_offset, past.recorded_ms)
@@ -75,12 +73,17 @@ def folded(
     return found
 
 
+def folded_in_python(pipeline: Pipeline, batches: Sequence[Sequence[Source]]) -> list[tuple[object, ...]]:
+    with in_python():
+        return folded(pipeline, batches)
+
+
 @given(pipelines, st.data())
 @settings(max_examples=examples(50))
 def test_it_posts_what_python_posts(pipeline: Pipeline, data: st.DataObject) -> None:
     records = data.draw(inputs() | anything())
     batches = data.draw(splits(records))
-    assert folded(pipeline, batches, compiled=True) == folded(pipeline, batches, compiled=False)
+    assert folded(pipeline, batches) == folded_in_python(pipeline, batches)
 
 
 def long_run(seed: int, count: int) -> list[list[Source]]:
@@ -115,7 +118,7 @@ def long_run(seed: int, count: int) -> list[list[Source]]:
 def test_long_runs_are_posted_alike(overdraft: str, snapshot_every: int, window_days: int | None) -> None:
     pipeline = Pipeline(1, 4, snapshot_every, overdraft, 1_024, window_days, 1)  # type: ignore[arg-type] # one of two
     batches = long_run(snapshot_every, examples(3_000))
-    assert folded(pipeline, batches, compiled=True) == folded(pipeline, batches, compiled=False)
+    assert folded(pipeline, batches) == folded_in_python(pipeline, batches)
 
 
 def test_python_is_asked_about_first_entries_and_snapshots_only() -> None:
@@ -156,11 +159,11 @@ EDGES = [
 ]
 
 
-def posted(before: Balance, record: Source, pipeline: Pipeline, *, compiled: bool) -> tuple[object, ...]:
+def posted(before: Balance, record: Source, pipeline: Pipeline) -> tuple[object, ...]:
     """What comes of one record of a wallet that stands there."""
     past = Memory()
     past.all_balances[before.wallet_id.encode()] = before
-    fold = fold_on(past, pipeline, compiled=compiled)
+    fold = fold_on(past, pipeline)
     return all_of(fold.outputs([record], record.offset, before.recorded_ms))
 
 
@@ -175,20 +178,18 @@ def test_balances_and_sequences_at_their_ends(overdraft: str, sequence: int) -> 
     pipeline = replace(PIPELINE, overdraft=overdraft)  # type: ignore[arg-type] # one of two
     for balance, kind, amount in EDGES:
         before = Balance(HERE[0], "EUR", balance, sequence, START_MS, PARTITION, 3, bytes(range(32)))
-        one, other = (
-            posted(before, a_record(kind, amount), pipeline, compiled=compiled) for compiled in (True, False)
-        )
-        assert one == other, (balance, kind, amount)
+        found = posted(before, a_record(kind, amount), pipeline)
+        with in_python():
+            assert posted(before, a_record(kind, amount), pipeline) == found, (balance, kind, amount)
 
 
 @pytest.mark.parametrize("before_ms", [-DAY_MS - 1, -DAY_MS, -1, 0, 1, DAY_MS - 1, DAY_MS, SMALLEST])
 @pytest.mark.parametrize("at_ms", [SMALLEST, -DAY_MS, -1, 0, DAY_MS - 1, DAY_MS, 2 * DAY_MS - 1, LARGEST])
 def test_days_at_their_ends(before_ms: int, at_ms: int) -> None:
     before = Balance(HERE[0], "EUR", 5, 1, before_ms, PARTITION, 3, bytes(range(32)))
-    one, other = (
-        posted(before, a_record(at_ms=at_ms), PIPELINE, compiled=compiled) for compiled in (True, False)
-    )
-    assert one == other
+    found = posted(before, a_record(at_ms=at_ms), PIPELINE)
+    with in_python():
+        assert posted(before, a_record(at_ms=at_ms), PIPELINE) == found
 
 
 def test_what_is_too_large_is_not_usual() -> None:
@@ -212,7 +213,7 @@ def test_what_is_too_large_is_not_usual() -> None:
 
 WALLET = HERE[0].encode()
 BEFORE = Balance(HERE[0], "EUR", 5, 1, START_MS, PARTITION, 3, bytes(32))
-ORDER = CODECS[True].order(FRAME + encode_transaction(Transaction(IDS[0], HERE[0], CREDIT, 1, "EUR", 10**15)))
+ORDER = CODEC.order(FRAME + encode_transaction(Transaction(IDS[0], HERE[0], CREDIT, 1, "EUR", 10**15)))
 ID = WALLET + b"\0" + bytes(16)
 RECORD = Source(9, START_MS + 1, WALLET, b"", ())
 PLAN = (frame(2), PARTITION, 100, True, Order, Balance, Known, Derived, new_sha256)
@@ -343,26 +344,6 @@ def test_what_it_makes_is_hashed_as_what_python_makes() -> None:
         assert hash(made) == hash((*made,))
 
 
-def test_a_fold_in_python_does_nothing_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = long_run(7, 2_600)
-    expected = folded(PIPELINE, batches, compiled=True)
-
-    def refuses(*_: object) -> object:
-        raise AssertionError("compiled, in a fold in Python")
-
-    for name in ("usual", "orders", "post", "longs"):
-        monkeypatch.setattr(native, name, refuses)
-    past, found = Memory(), list[tuple[object, ...]]()
-    codec = TransactionCodec(FIXED_IDS.transaction, lambda *_: None, compiled=False)
-    fold = Fold("wallet.transactions", PARTITION, PIPELINE, codec, FIXED_IDS, past)
-    assert fold._write is longs_in_python
-    for batch in batches:
-        out = fold.outputs(batch, past.next_offset, past.recorded_ms)
-        past.take(out)
-        found.append(all_of(out))
-    assert found == expected
-
-
 def test_every_allocation_may_fail_and_nothing_is_lost() -> None:
     pytest.importorskip("_testcapi")
     # In a process of its own: here other threads would ask for memory, too, and not all of them bear to get none.
@@ -411,7 +392,7 @@ def test_nothing_is_kept_that_nobody_has() -> None:
 
     def held() -> int:
         for _ in range(3):
-            folded(PIPELINE, batches, compiled=True)
+            folded(PIPELINE, batches)
         gc.collect()
         return tracemalloc.get_traced_memory()[0]
 
