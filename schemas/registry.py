@@ -212,11 +212,6 @@ def usable(text: str) -> WriterSchema:
     return writer
 
 
-def writers(settings: Settings, stop: Event | None = None, abandon: Event | None = None) -> Writers:
-    """What TransactionCodec asks about schema ids other than the pipeline's own."""
-    return Writers(settings, stop, abandon)
-
-
 def _remember(memory: dict[int, T], schema_id: int, answer: T) -> None:
     if len(memory) >= REMEMBERED:
         memory.clear()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Container
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TypeVar
 
 from confluent_kafka import Message
@@ -23,7 +24,7 @@ from streams.absorb import absorb, rejection_of
 from streams.agreement import Held, agree
 from streams.endings import Torn
 from streams.leftovers import Leftovers
-from streams.reader import Isolation, PartitionReader, Progress
+from streams.reader import PartitionReader, Progress
 from streams.store import PartitionStore, StoreAhead
 from topics.names import Topics
 from topics.tail import newest
@@ -49,7 +50,7 @@ class CatchUp:
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress or Progress()
-        self._settings = settings
+        self._reader = partial(PartitionReader, settings, partition, progress=self._progress)
         self._topics = topics
         self._partition = partition
         self._store = store
@@ -119,24 +120,6 @@ class CatchUp:
         balance = self._store.balance(snapshot.wallet_id.encode())
         caused_by = snapshot.sequence + (snapshot.reason == PERIOD)
         return balance is not None and balance.sequence >= caused_by
-
-    def _reader(
-        self,
-        topics: tuple[str, ...],
-        stopping: threading.Event,
-        *,
-        offset_of: str | None = None,
-        isolation_level: Isolation = "read_committed",
-    ) -> PartitionReader:
-        return PartitionReader(
-            self._settings,
-            self._partition,
-            topics,
-            stopping,
-            self._progress,
-            offset_of=offset_of,
-            isolation_level=isolation_level,
-        )
 
     def _restore(self, reader: PartitionReader, still_open: Container[str] = ()) -> None:
         """Bring the store up to the ends; start from nothing if it holds what Kafka lacks or leaves open."""

@@ -12,7 +12,7 @@ from typing import Any
 from config.logs import EventLog
 from config.settings import Settings
 from schemas import native
-from schemas.registry import schema_ids, writers
+from schemas.registry import Writers, schema_ids
 from streams.endings import Stuck
 from streams.faust.app import LedgerApp, create_app
 from streams.folder import numbered_folder
@@ -59,7 +59,7 @@ def run(settings: Settings) -> int:
             settings=settings,
             topics=topics,
             pipeline=pipeline,
-            writers=writers(settings, stopping, rebalancing),
+            writers=Writers(settings, stopping, rebalancing),
             stopping=stopping,
             rebalancing=rebalancing,
             ids=schema_ids(settings),

@@ -22,7 +22,7 @@ from operations.cli.output import as_line, show_table, table
 from schemas.avro import IllegalAvro
 from schemas.codec import HEADER_BYTES, decode_transaction, frame
 from schemas.records import TYPES, Reason, Transaction, from_ms
-from schemas.registry import writers
+from schemas.registry import Writers
 from topics.cluster import agreed, check, offsets_in, quiet_admin
 from topics.incoming import Incoming
 from topics.names import Topics
@@ -168,7 +168,7 @@ def transaction_in(settings: Settings, schema_id: int, value: bytes | None) -> T
         raise IllegalAvro("not the wire format")
     if value.startswith(frame(schema_id)):
         return decode_transaction(value[HEADER_BYTES:])
-    writer = writers(settings)(int.from_bytes(value[1:HEADER_BYTES]))
+    writer = Writers(settings)(int.from_bytes(value[1:HEADER_BYTES]))
     return writer.read(value[HEADER_BYTES:]) if writer else None
 
 

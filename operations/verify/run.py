@@ -33,7 +33,7 @@ from operations.verify.cut import Cut, cuts, earlier
 from operations.verify.judging import GROUPS, Judgement, Task, judge_all, readers
 from operations.verify.point import Point
 from operations.verify.report import export, refuse_unwritable
-from schemas.registry import schema_ids, writers
+from schemas.registry import Writers, schema_ids
 from sinks.postgres.one_state import audited
 from streams.accepted import ids_to_audit_with, read_accepted
 from topics.cluster import (
@@ -234,7 +234,7 @@ class _Verification:
     ) -> Task:
         settings, pipeline = self.settings, self.pipeline
         kept = read_accepted(settings)  # after the cut, so that every id accepted before it is included
-        known = writers(settings)
+        known = Writers(settings)
         accepted = {at: ids_to_audit_with(settings, pipeline, known, kept, at) for at in self.partitions}
         late = frozenset() if self.point else late
         return Task(

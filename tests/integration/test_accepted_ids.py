@@ -23,7 +23,7 @@ from operations.rebuild import run as rebuild_run
 from operations.setup.init import claim, initialise
 from schemas.accepted import Accepted
 from schemas.codec import encode_transaction, frame, not_a_transactions
-from schemas.registry import register, subjects, writers
+from schemas.registry import Writers, register, subjects
 from schemas.versions import SchemaIds, schema_text
 from sinks.postgres import databases
 from streams.accepted import ids_to_audit_with, ids_to_write_with, read_accepted
@@ -266,7 +266,7 @@ def test_what_is_no_rejection_of_ours_keeps_no_audit_from_the_ids_that_counted(s
         values: tuple[bytes | None, ...] = (b"UNDECODABLE", detail, b"input", b"0", offset, b"0")
         came = [(name, value) for name, value in zip(APPENDED, values, strict=True) if name in headers]
         publish(scene.settings, scene.topics.rejections, [(0, b"key", frame(theirs), came)])
-    registry = writers(scene.settings, threading.Event())
+    registry = Writers(scene.settings, threading.Event())
     ids = ids_to_audit_with(scene.settings, pipeline, registry, {}, 0)
     assert [ids(theirs, offset) is not None for offset in (5, 6)] == [False, True]
 
@@ -274,7 +274,7 @@ def test_what_is_no_rejection_of_ours_keeps_no_audit_from_the_ids_that_counted(s
 def test_a_partition_that_is_taken_away_waits_for_no_registry(scene: Scene) -> None:
     """Nor would a worker that is told to stop end with a failure."""
     away = scene.settings.model_copy(update={"registry": "http://127.0.0.1:1"})
-    asked, stopping, ended = writers(away), threading.Event(), list[type[Exception]]()
+    asked, stopping, ended = Writers(away), threading.Event(), list[type[Exception]]()
 
     def opening() -> None:
         pipeline = read_pipeline(scene.settings)

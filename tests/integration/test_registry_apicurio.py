@@ -9,7 +9,7 @@ from config.settings import Settings
 from schemas.accepted import AcceptedIds
 from schemas.codec import Decoded, TransactionCodec, encode_transaction, frame
 from schemas.records import Reason, Rejected, Transaction
-from schemas.registry import register, schema_ids, subjects, writers
+from schemas.registry import Writers, register, schema_ids, subjects
 from schemas.registry_api import Declined, Registry
 from schemas.versions import FIXED_IDS, schema_text
 from tests import apicurio
@@ -44,7 +44,7 @@ def test_a_producers_own_version_is_read_and_other_ids_are_not(settings: Setting
     theirs = registry.register(
         subjects(settings)["transaction"], schema_text("transaction").replace('"doc"', '"was"')
     )
-    codec = TransactionCodec(ids.transaction, AcceptedIds(0, ask=writers(settings)))
+    codec = TransactionCodec(ids.transaction, AcceptedIds(0, ask=Writers(settings)))
     body = encode_transaction(Transaction(UUID, "alice", 0, 1_250, "EUR", 1_790_000_000_000_000))
 
     assert theirs != ids.transaction

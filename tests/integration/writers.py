@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Producer
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.sending.generator import Mix, records
-from schemas.registry import schema_ids, writers
+from schemas.registry import Writers, schema_ids
 from streams.parts import WriterParts
 from streams.store import PartitionStore, StoreMemory
 from streams.writer import PartitionWriter
@@ -39,7 +39,7 @@ def parts_of(settings: Settings) -> Iterator[WriterParts]:
             settings=settings,
             topics=Topics.of(settings),
             pipeline=Pipeline.of(settings, ids.transaction),
-            writers=writers(settings, stopping),
+            writers=Writers(settings, stopping),
             stopping=stopping,
             rebalancing=threading.Event(),
             ids=ids,

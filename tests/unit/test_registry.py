@@ -16,7 +16,7 @@ from schemas.accepted import AcceptedIds
 from schemas.codec import Decoded, TransactionCodec, encode_transaction, frame
 from schemas.records import Reason, Rejected, Transaction
 from schemas.references import MOST_REFERENCES, SCHEMA_BYTES
-from schemas.registry import register, schema_ids, subjects, writers
+from schemas.registry import Writers, register, schema_ids, subjects
 from schemas.registry_api import ANSWER_BYTES
 from schemas.versions import SchemaIds, schema_text
 from schemas.writers import WriterSchema
@@ -53,7 +53,7 @@ def test_without_a_registry_the_ids_are_fixed(plain_settings: Settings) -> None:
 
 
 def test_without_a_registry_only_id_1_is_a_transactions(plain_settings: Settings) -> None:
-    ask = writers(plain_settings)
+    ask = Writers(plain_settings)
     assert ask(1)
     assert [ask(schema_id) for schema_id in (0, 2, 3, 4, 2**32 - 1)] == [None] * 5
 
@@ -102,7 +102,7 @@ def test_an_id_counts_if_the_input_topics_subject_lists_it(
     ids = register(settings)
     theirs = registry.add(subjects(settings)["transaction"], schema_text("transaction").replace("doc", "was"))
     elsewhere = registry.add("other-value", schema_text("transaction").replace("doc", "note"))
-    codec = TransactionCodec(ids.transaction, AcceptedIds(0, ask=writers(settings)))
+    codec = TransactionCodec(ids.transaction, AcceptedIds(0, ask=Writers(settings)))
 
     assert isinstance(codec.decode(frame(theirs) + BODY), Decoded)
     for schema_id in (ids.ledger_entry, elsewhere, 99, 0, 2**32 - 1):
@@ -114,7 +114,7 @@ def test_a_listed_schema_that_cannot_be_a_transactions_makes_records_undecodable
     settings: Settings, registry: RegistryServer
 ) -> None:
     theirs = registry.add(subjects(settings)["transaction"], '"string"')
-    assert writers(settings)(theirs) is None
+    assert Writers(settings)(theirs) is None
 
 
 @pytest.mark.parametrize("answer", AWAY)
@@ -123,12 +123,12 @@ def test_an_answer_that_is_not_the_registrys_no_is_waited_for(
 ) -> None:
     theirs = registry.add(subjects(settings)["transaction"], schema_text("transaction"))
     registry.before = [answer, answer]
-    assert writers(settings)(theirs)
+    assert Writers(settings)(theirs)
 
 
 def test_ids_are_asked_about_once(settings: Settings, registry: RegistryServer) -> None:
     theirs = registry.add(subjects(settings)["transaction"], schema_text("transaction"))
-    ask = writers(settings)
+    ask = Writers(settings)
     assert [ask(theirs), ask(99)] == [ask(theirs), ask(99)]
     assert len(registry.asked) == len(set(registry.asked)) == 3
 
@@ -136,7 +136,7 @@ def test_ids_are_asked_about_once(settings: Settings, registry: RegistryServer) 
 def test_an_unknown_id_is_asked_about_again_after_the_next_fetch(
     settings: Settings, registry: RegistryServer
 ) -> None:
-    ask = writers(settings)
+    ask = Writers(settings)
     assert ask(1) is None
     registry.add(subjects(settings)["transaction"], schema_text("transaction"))
     ask.forget_unknown()
@@ -154,7 +154,7 @@ def test_a_registry_that_is_not_there_at_the_start_is_waited_for_and_then_told(
 def test_a_wait_for_the_registry_ends_when_the_worker_stops(plain_settings: Settings) -> None:
     nobody = {"registry": "http://127.0.0.1:1"}
     stop = Event()
-    ask = writers(plain_settings.model_copy(update=nobody), stop)
+    ask = Writers(plain_settings.model_copy(update=nobody), stop)
     outcomes: list[str] = []
 
     def wait() -> None:
@@ -175,7 +175,7 @@ def test_an_unknown_id_is_asked_about_once_a_batch_however_slow_the_answer(
     settings: Settings, registry: RegistryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must not have expired before it is there."""
-    ask, clock = writers(settings), [0.0]
+    ask, clock = Writers(settings), [0.0]
     monkeypatch.setattr("schemas.registry_api.time.monotonic", lambda: clock[0])
 
     def slow(file: Any, answer: bytes) -> None:
@@ -191,7 +191,7 @@ def test_a_version_that_was_deleted_counts(settings: Settings, registry: Registr
     subject = subjects(settings)["transaction"]
     theirs = registry.add(subject, schema_text("transaction"))
     registry.deleted.add((subject, theirs))
-    assert writers(settings)(theirs)
+    assert Writers(settings)(theirs)
 
 
 def test_no_redirect_is_followed_for_it_would_carry_the_password(
@@ -288,7 +288,7 @@ def with_enum_of_its_own(registry: RegistryServer, subject: str) -> int:
 
 def test_what_a_schema_refers_to_is_put_into_it(settings: Settings, registry: RegistryServer) -> None:
     theirs = with_enum_of_its_own(registry, subjects(settings)["transaction"])
-    writer = writers(settings)(theirs)
+    writer = Writers(settings)(theirs)
     assert writer
     assert writer.read(BODY) == WriterSchema(schema_text("transaction")).read(BODY)
     assert WriterSchema(writer.text).read(BODY), "the text stands for itself"
@@ -303,7 +303,7 @@ def test_a_reference_that_the_registry_lacks_is_waited_for(
         registry.subjects.update({"enum-value": enum}) if b"Subject not found" in answer else None,
         file.write(answer),
     )[-1]
-    assert writers(settings)(theirs)
+    assert Writers(settings)(theirs)
 
 
 def test_references_without_end_make_no_schema(settings: Settings, registry: RegistryServer) -> None:
@@ -315,7 +315,7 @@ def test_references_without_end_make_no_schema(settings: Settings, registry: Reg
             ("x", f"s{number + 1}"),
         )
     theirs = registry.add(subject, schema_text("transaction"), ("x", "s0"))
-    assert writers(settings)(theirs) is None
+    assert Writers(settings)(theirs) is None
 
 
 def test_a_schema_that_may_hide_the_group_is_refused(settings: Settings, registry: RegistryServer) -> None:
@@ -328,7 +328,7 @@ def test_a_schema_that_may_hide_the_group_is_refused(settings: Settings, registr
     more["fields"].append({"name": "branch", "type": "string"})
     fewer = json.loads(schema_text("transaction"))
     fewer["fields"] = [one for one in fewer["fields"] if one["name"] not in {"group_id", "metadata"}]
-    ask = writers(settings)
+    ask = Writers(settings)
     assert ask(renamed) is None
     assert ask(registry.add(subject, aliased)) is None
     assert ask(registry.add(subject, json.dumps(more)))
@@ -337,7 +337,7 @@ def test_a_schema_that_may_hide_the_group_is_refused(settings: Settings, registr
 
 def test_a_schema_that_is_too_large_is_refused(settings: Settings, registry: RegistryServer) -> None:
     large = json.loads(schema_text("transaction")) | {"doc": "x" * SCHEMA_BYTES}
-    assert writers(settings)(registry.add(subjects(settings)["transaction"], json.dumps(large))) is None
+    assert Writers(settings)(registry.add(subjects(settings)["transaction"], json.dumps(large))) is None
 
 
 def test_the_registry_is_told_user_and_password(settings: Settings, registry: RegistryServer) -> None:
