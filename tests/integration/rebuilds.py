@@ -14,8 +14,7 @@ from operations.sending.generator import Mix, records
 from operations.setup.init import initialise
 from sinks.postgres import databases
 from tests.integration.pipelines import wait_until
-from tests.integration.verify_copies import decided, written
-from tests.integration.workers import Worker
+from tests.integration.verify_copies import decide, written
 from tests.ledgers import running
 from tests.reading import incoming, read_all
 from topics import group_offsets
@@ -51,14 +50,9 @@ def live(settings: Settings, folder: Path, count: int, *, posted: bool = True) -
 
 def post(settings: Settings, folder: Path, count: int) -> None:
     """Run a worker and the sinks until so many records are decided and written."""
-    worker = Worker(settings, folder / "live-worker.log")
-    try:
-        with running(settings, "ledger", "snapshots", "rejections"):
-            wait_until(lambda: decided(settings) == count, "all input is decided", worker.check_runs)
-            wait_until(lambda: written(settings), "all rows are written")
-        worker.stop()
-    finally:
-        worker.kill()
+    with running(settings, "ledger", "snapshots", "rejections"):
+        decide(settings, folder, count)
+        wait_until(lambda: written(settings), "all rows are written")
 
 
 def place(settings: Settings, **policies: object) -> Rebuild:

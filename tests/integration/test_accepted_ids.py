@@ -31,7 +31,6 @@ from streams.endings import Aborted, Interrupted, Torn
 from streams.transaction import PartitionProducer
 from tests.integration.pipelines import (
     Upstream,
-    Worker,
     as_record,
     make_topics,
     small,
@@ -39,11 +38,10 @@ from tests.integration.pipelines import (
     wait_until,
     wallets_of,
 )
-from tests.integration.rebuilds import place
-from tests.integration.verify_copies import decided, verified, written
+from tests.integration.rebuilds import place, post
+from tests.integration.verify_copies import verified
 from tests.integration.writers import set_message_bytes, written_by
 from tests.ledgers import publish
-from tests.ledgers import running as sinks
 from tests.reading import incoming, read_all
 from tests.unit.registry_server import RegistryServer, running
 from topics.clients import librdkafka, transactional
@@ -103,14 +101,7 @@ class Scene:
                 with written_by(self.settings, partition) as writer:
                     writer.post(self.records(partition))
             return
-        worker = Worker(self.settings, self.folder / "worker.log")
-        try:
-            with sinks(self.settings, "ledger", "snapshots", "rejections"):
-                wait_until(lambda: decided(self.settings) == self.sent, "all is decided", worker.check_runs)
-                wait_until(lambda: written(self.settings), "all rows are written")
-            worker.stop()
-        finally:
-            worker.kill()
+        post(self.settings, self.folder, self.sent)
 
     def records(self, partition: int = 0) -> list[Source]:
         """The input of a partition."""

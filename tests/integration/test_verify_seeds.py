@@ -16,9 +16,9 @@ from operations.setup.init import initialise
 from sinks.postgres import databases
 from tests.conftest import _addresses
 from tests.integration.archives import work
-from tests.integration.pipelines import Worker, wait_until
+from tests.integration.pipelines import wait_until
 from tests.integration.tables import rows
-from tests.integration.verify_copies import decided, delete_topics, verified, written
+from tests.integration.verify_copies import decide, delete_topics, verified, written
 from tests.ledgers import DAY_MS, running
 from topics.clients import librdkafka
 from topics.cluster import quiet_admin
@@ -81,12 +81,7 @@ def send_history(settings: Settings, seed: int) -> None:
 )
 def test_nothing_is_found_where_nothing_is_wrong(pipeline: Settings, seed: int, tmp_path: Path) -> None:
     send_history(pipeline, seed)
-    worker = Worker(pipeline, tmp_path / "worker.log")
-    try:
-        wait_until(lambda: decided(pipeline) == COUNT, "all input is decided", worker.check_runs)
-        worker.stop()
-    finally:
-        worker.kill()
+    decide(pipeline, tmp_path, COUNT)
     names, client = Topics.of(pipeline), quiet_admin(pipeline)
     with running(pipeline, "ledger", "snapshots", "rejections"):
         wait_until(lambda: written(pipeline), "all rows are written")

@@ -10,8 +10,8 @@ from confluent_kafka import Producer
 
 from config.settings import Settings
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Worker, initialise_topics, wait_until
-from tests.integration.verify_copies import decided
+from tests.integration.pipelines import initialise_topics
+from tests.integration.verify_copies import decide
 from topics.clients import librdkafka
 from topics.names import Topics
 
@@ -46,12 +46,7 @@ def test_what_the_client_sends_is_posted_and_followed(kafka_only_settings: Setti
             producer.send(one)
         producer.send(sent[0])
     assert producer.confirmed == COUNT + 1
-    worker = Worker(settings, tmp_path / "worker.log")
-    try:
-        wait_until(lambda: decided(settings) == COUNT + 1, "all input is decided", worker.check_runs)
-        worker.stop()
-    finally:
-        worker.kill()
+    decide(settings, tmp_path, COUNT + 1)
     assert len(assert_exact(settings).newest) == WALLETS
     entries = [*wallet_client.follow_ledger(kafka, names.ledger, idle_s=8)]
     assert {entry.transaction.transaction_id: entry.transaction for entry in entries} == {

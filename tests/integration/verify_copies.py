@@ -65,18 +65,23 @@ def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
             1, "rich", 100, metadata=(("zz", "1"), ("a", "\u20ac")), group_id="one-legged", type=CREDIT
         )
         deliver(settings, [as_record(rich, PARTITIONS)], lambda _: None)
-        worker = Worker(settings, folder / "worker.log")
-        try:
-            wait_until(lambda: decided(settings) == COUNT + 1, "all input is decided", worker.check_runs)
-            worker.stop()
-        finally:
-            worker.kill()
+        decide(settings, folder, COUNT + 1)
         with running(settings, "ledger", "snapshots", "rejections"):
             wait_until(lambda: written(settings), "all rows are written")
         yield settings
     finally:
         delete_topics(settings)
         databases.drop(plain, prefix.replace("-", "_"))
+
+
+def decide(settings: Settings, folder: Path, count: int) -> None:
+    """Run a worker until so many records are decided."""
+    worker = Worker(settings, folder / "worker.log")
+    try:
+        wait_until(lambda: decided(settings) == count, "all input is decided", worker.check_runs)
+        worker.stop()
+    finally:
+        worker.kill()
 
 
 def decided(settings: Settings) -> int:
