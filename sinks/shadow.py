@@ -1,7 +1,5 @@
 """What `wallet rebuild` asks a database besides its rows: its identity and sessions; and dropping its tables."""
 
-from typing import NamedTuple
-
 import psycopg
 from psycopg import sql
 
@@ -32,14 +30,6 @@ _TYPES = """
     ORDER BY 1
 """
 _DROPS = {"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "S": "SEQUENCE"}
-
-
-class Session(NamedTuple):
-    """A session in a database."""
-
-    name: str
-    address: str
-    pid: int
 
 
 def connect_shadow(settings: Settings) -> Connection:
@@ -76,15 +66,16 @@ def topics_of_sinks(connection: Connection) -> set[str]:
     return {topic for (topic,) in connection.execute("SELECT DISTINCT topic FROM sink_positions").fetchall()}
 
 
-def sink_sessions(connection: Connection) -> list[Session]:
-    """The sinks that are connected to this database now."""
+def sink_sessions(connection: Connection) -> list[str]:
+    """The sinks that are connected to this database now, for people."""
     rows = connection.execute(
         """
-        SELECT application_name, coalesce(host(client_addr), 'local'), pid FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name LIKE 'wallet sink %' ORDER BY 1, 3
+        SELECT concat(application_name, ' at ', coalesce(host(client_addr), 'local'), ' (session ', pid, ')')
+        FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'wallet sink %' ORDER BY application_name, pid
         """
     ).fetchall()
-    return [Session(*row) for row in rows]
+    return [told for (told,) in rows]
 
 
 def idle_s(connection: Connection) -> float | None:

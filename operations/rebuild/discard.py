@@ -48,9 +48,7 @@ def run(place: Rebuild, *, execute: bool, switched: bool) -> Removal:
     topics = [name for name in place.own_topics if name in there]
     with closing(shadow.connect_shadow(place.shadow)) as connection:
         if writing := shadow.sink_sessions(connection):
-            raise Refused(
-                f"{writing[0].name} at {writing[0].address} is writing to the shadow: stop it first"
-            )
+            raise Refused(f"{writing[0]} is writing to the shadow: stop it first")
         _refuse_what_is_live(place, topics, groups)
         tables = shadow.tables(connection)
         if execute:

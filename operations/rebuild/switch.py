@@ -92,10 +92,7 @@ def at_work(place: Rebuild) -> list[str]:
         f"{member} of group {group}" for group in groups_of(place.live) for member in members(place, group)
     ]
     with closing(connect(place.live)) as connection:
-        found += [
-            f"{one.name} at {one.address} (session {one.pid})" for one in shadow.sink_sessions(connection)
-        ]
-    return found
+        return found + shadow.sink_sessions(connection)
 
 
 def members(place: Rebuild, group: str) -> list[str]:
