@@ -130,6 +130,7 @@ def the_whole_pipeline_runs(place: Place) -> None:
     place.done("sink", "replay", "--from-beginning")
     place.done("sender", "rejections", "resubmit", "--reason", "MISROUTED", "--key-from-wallet", "--execute")
     archives_a_month(place)
+    wait_until(lambda: lag() == 0, "what was sent again is decided and written")
     worker.stop()
     sink.stop()
     assert worker.events("lag_unknown") == []
