@@ -1,7 +1,7 @@
 """The records of the pipeline, as frozen tuples.
 
 Amounts and balances are int minor units. Times are the schema's ints (`_us` micro-, `_ms` milliseconds since
-the epoch, UTC), with an aware `datetime` as a property: a batch of thousands is folded without building one.
+the epoch, UTC), which what people see has as an aware `datetime`, too: a batch of thousands is folded without one.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -123,11 +123,6 @@ class Balance(NamedTuple):
     source_offset: int
     hash: bytes
 
-    @property
-    def recorded_at(self) -> datetime:
-        """When the newest entry was recorded, aware UTC."""
-        return from_ms(self.recorded_ms)
-
 
 class Snapshot(NamedTuple):
     """A balance brought forward: the fields of Balance, then the reason (an enum index)."""
@@ -141,8 +136,3 @@ class Snapshot(NamedTuple):
     source_offset: int
     hash: bytes
     reason: int
-
-    @property
-    def recorded_at(self) -> datetime:
-        """When the snapshot's entry was recorded, aware UTC."""
-        return from_ms(self.recorded_ms)

@@ -17,7 +17,7 @@ from sinks.positions import Origin
 from sinks.sink import Record, Sink
 from topics.causes import DENIED, because, unanswered
 from topics.clients import member
-from topics.cluster import Offsets, ids, quiet_admin, topic_id
+from topics.cluster import ASK_S, Offsets, ids, quiet_admin, topic_id
 from topics.consuming import bytes_of, ready, slice_of, watermarks
 from topics.names import Topics
 from topics.silence import Silence
@@ -30,7 +30,7 @@ log = EventLog("sinks.topic")
 REBALANCE_S = 60.0
 #: How often to report, to readiness and to the log, that the group has assigned no partitions for longer than that.
 OWED_SAY_S, OWED_LOG_S = 5.0, 60.0
-ASK_S, ASK_AGAIN_S = 10.0, 1.0
+ASK_AGAIN_S = 1.0
 #: Whether Kafka is silent: how long a sink waits for an answer, and how often it asks until there is one. Records are
 #: none, they may have been fetched before.
 SILENT_S, ASK_SILENT_S = 1.0, 5.0

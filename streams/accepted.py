@@ -1,7 +1,7 @@
 """The schema ids that a partition accepts, as the pipeline topic holds them: see `schemas.accepted`."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import repeat
 
@@ -14,7 +14,6 @@ from schemas.accepted import PREFIX, Accepted, AcceptedIds
 from schemas.codec import HEADER_BYTES, not_a_transactions
 from schemas.registry import Writers
 from schemas.versions import schema_text
-from streams.batch import Derived
 from streams.endings import Interrupted, Torn
 from streams.reader import Isolation, PartitionReader, Progress
 from topics.names import Topics
@@ -23,11 +22,6 @@ from topics.rejections import appended
 log = EventLog("streams.accepted")
 
 LOOK_EVERY_S = 0.5
-
-
-def accepted_records(ids: Iterable[Accepted]) -> list[Derived]:
-    """The records to write for these ids, with the time of now."""
-    return [Derived(one.key, one.to_json(), 0) for one in ids]
 
 
 def read_accepted(

@@ -22,10 +22,9 @@ from config.settings import Settings
 from streams.reader import until_told
 from topics import group_offsets
 from topics.causes import DENIED, because
+from topics.cluster import ASK_S
 from topics.names import Topics
 
-#: One question to the broker.
-ASK_S = 10.0
 #: If Kafka gives no offset for this long, the offset counts as left open: rolling it back does no harm.
 OFFSET_S = 3.0
 WAITS = frozenset({KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT})

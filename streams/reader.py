@@ -12,11 +12,8 @@ from config.settings import Settings
 from streams.endings import Interrupted, forbidden
 from topics import group_offsets
 from topics.clients import standalone
-from topics.cluster import Offsets
+from topics.cluster import ASK_PAUSE_S, ASK_S, Offsets
 from topics.consuming import READ_RECORDS, read_to_ends, ready, watermarks
-
-#: One question to the broker, and the pause before it is asked again.
-ASK_S, ASK_PAUSE_S = 10.0, 0.1
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 T = TypeVar("T")

@@ -16,12 +16,12 @@ from streams.agreement import agree_on
 from streams.parts import WriterParts, open_store
 from streams.store import PartitionStore, StoreAhead
 from topics.clients import standalone
+from topics.cluster import ASK_S
 from topics.consuming import READ_RECORDS, consume, ready, watermarks
 
 log = EventLog("streams.standby")
 
 FOLLOW_WAIT_S = 0.1
-ASK_S = 10.0
 
 
 class Standbys:

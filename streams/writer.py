@@ -15,8 +15,8 @@ from config.logs import EventLog
 from schemas.accepted import AcceptedIds
 from schemas.codec import TransactionCodec
 from streams import counters
-from streams.accepted import accepted_records, ids_to_write_with
-from streams.batch import Outputs
+from streams.accepted import ids_to_write_with
+from streams.batch import Derived, Outputs
 from streams.catchup import CatchUp
 from streams.endings import Aborted, Interrupted, Torn
 from streams.leftovers import OpenTransactions
@@ -233,7 +233,7 @@ class PartitionWriter:
                 outputs.snapshots,
                 fold.balance_records(outputs),
                 outputs.next_offset,
-                accepted_records(self._ids.unwritten),
+                [Derived(one.key, one.to_json(), 0) for one in self._ids.unwritten],
             )
         self._ids.unwritten.clear()
         # 3. The store, after the commit and in one write. A crash before this line: it catches up.

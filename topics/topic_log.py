@@ -18,11 +18,10 @@ from config.settings import Settings
 from config.stopping import NEVER, go_on
 from topics.causes import because
 from topics.clients import Value, standalone
+from topics.cluster import ASK_S
 from topics.consuming import READ_RECORDS, read_to_ends, ready, watermarks
 from topics.names import Topics
 from topics.tail import newest
-
-ASK_S = 10.0
 
 
 class Log(NamedTuple):

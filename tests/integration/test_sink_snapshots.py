@@ -6,7 +6,7 @@ from config.errors import Stopped
 from config.settings import Settings
 from operations.setup.init import initialise
 from schemas.codec import encode_snapshot
-from schemas.records import PERIOD, SEAL
+from schemas.records import PERIOD, SEAL, from_ms
 from sinks import postgres
 from tests.ledgers import SNAPSHOT_FRAME, Ledger, drain, publish
 from topics.names import Topics
@@ -33,7 +33,7 @@ def test_snapshots_become_rows_once_and_a_difference_stops_the_sink(settings: Se
             b.currency,
             b.balance,
             b.sequence,
-            b.recorded_at,
+            from_ms(b.recorded_ms),
             b.source_partition,
             b.source_offset,
             b.hash,
