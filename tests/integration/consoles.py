@@ -46,7 +46,7 @@ class Console:
     """A `wallet console` of its own, and requests to it."""
 
     def __init__(self, settings: Settings, log: Path) -> None:
-        self.process = Worker(settings, log, ("-m", "operations", "console"))
+        self.process = Worker(settings, log, "console")
         wait_until(lambda: "console http://" in self.process.text(), "it listens", self.process.check_runs)
         told = next(line for line in self.process.text().splitlines() if line.startswith("console http://"))
         self.url = told.split()[1].rstrip("/")
@@ -134,7 +134,7 @@ def scene(addresses: Addresses, folder: Path, **changes: object) -> Iterator[Sce
     init.initialise(settings)
     running = [
         Worker(settings, folder / "worker.log"),
-        Worker(settings, folder / "sink.log", ("-m", "operations", "sink")),
+        Worker(settings, folder / "sink.log", "sink"),
     ]
     consoles = [Console(settings, folder / "console.log")]
     place = Scene(settings, consoles[0], running[0], running[1], folder, consoles)

@@ -5,7 +5,7 @@ Every wait is bounded by PATIENCE_S and fails with the workers' last lines; noth
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -35,7 +35,7 @@ from schemas.codec import encode_transaction, frame
 from schemas.partitioner import partition_of
 from schemas.records import CREDIT, Transaction
 from schemas.versions import FIXED_IDS
-from tests.integration.workers import PATIENCE_S, Worker, wait_until
+from tests.integration.workers import PATIENCE_S, WALLET, Worker, wait_until
 from topics import group_offsets
 from topics.clients import librdkafka, standalone
 from topics.cluster import quiet_admin, specs
@@ -222,10 +222,10 @@ class Rig:
 
     # -- workers
 
-    def start(self, **changes: object) -> Worker:
-        """Start a worker, with settings of its own if any are given."""
+    def start(self, *words: str, by: Sequence[str] = WALLET, **changes: object) -> Worker:
+        """Start a worker, or another command, with settings of its own if any are given."""
         settings = self.settings.model_copy(update=changes)
-        worker = Worker(settings, self._folder / f"worker-{len(self.workers)}.log")
+        worker = Worker(settings, self._folder / f"process-{len(self.workers)}.log", *words, by=by)
         self.workers.append(worker)
         return worker
 

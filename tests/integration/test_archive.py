@@ -21,6 +21,7 @@ from schemas.records import DEBIT, from_ms
 from sinks import postgres
 from sinks.archive.compare import Mismatch
 from sinks.postgres.one_state import audited
+from tests.effort import in_full
 from tests.integration.archives import (
     EMPTY,
     FIRST,
@@ -272,7 +273,7 @@ ARCHIVED = {
 }
 
 
-@pytest.mark.parametrize("kafka", [True, pytest.param(False, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kafka", [True, in_full(False)])
 def test_what_is_done_to_an_archived_month_is_found(
     pipeline: Settings, capsys: pytest.CaptureFixture[str], kafka: bool
 ) -> None:

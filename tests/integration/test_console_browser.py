@@ -17,7 +17,7 @@ from sinks.postgres import databases
 from tests.conftest import _addresses
 from tests.integration.consoles import TOKEN, Scene, scene
 from tests.integration.pipelines import Upstream
-from tests.integration.workers import Worker, wait_until
+from tests.integration.workers import done, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -193,20 +193,14 @@ def test_a_wallets_page_shows_an_entry_as_it_comes(looked: Looked, place: Scene)
     expect(page.get_by_role("main")).to_contain_text("12.52")
 
 
-def test_open_groups_are_listed_and_lead_to_their_legs(looked: Looked) -> None:
+def test_open_groups_are_listed_and_each_group_says_whether_it_is_complete(looked: Looked) -> None:
     page = looked.open("/groups")
     while page.get_by_role("link", name="half", exact=True).count() == 0:
         page.get_by_role("link", name="More groups").click()
     expect(page.get_by_role("link", name="rent", exact=True)).to_have_count(0)
     page.get_by_role("link", name="half", exact=True).click()
     expect(page.get_by_text("Not complete: its legs sum to \u22121.00 EUR")).to_be_visible()
-
-
-def test_groups_say_whether_they_are_complete(looked: Looked) -> None:
     expect(looked.open("/groups/rent").get_by_text("Complete: its legs sum to zero")).to_be_visible()
-    expect(
-        looked.open("/groups/half").get_by_text("Not complete: its legs sum to \u22121.00 EUR")
-    ).to_be_visible()
 
 
 def test_a_rejection_is_resubmitted_once_with_a_token_and_a_confirmation(
@@ -328,11 +322,6 @@ def test_a_rebuild_is_followed_to_its_differences(browser: Browser, place: Scene
     shadow = databases.create(place.settings, name)
     changes = {"rebuild_prefix": f"{place.settings.prefix}.shadow", "rebuild_postgres": shadow.postgres}
     settings = place.settings.model_copy(update=changes)
-
-    def command(*words: str) -> None:
-        running = Worker(settings, place.folder / "rebuild.log", ("-m", "operations", "rebuild", *words))
-        assert running.wait() == 0, running.told()
-
     context = browser.new_context(viewport=DESK)
     try:
         console = place.another(**changes)
@@ -340,7 +329,7 @@ def test_a_rebuild_is_followed_to_its_differences(browser: Browser, place: Scene
         wait_until(lambda: console.knows_kafka, "it has reached Kafka")
         expect(looked.open("/rebuild").get_by_role("main")).to_contain_text("has no shadow")
         # What was rejected for want of funds is posted in the shadow.
-        command("start", "--overdraft", "allow")
+        done(settings, place.folder, "rebuild", "start", "--overdraft", "allow")
         page = looked.open("/rebuild")
         expect(page.get_by_text("Complete:")).to_be_visible()
         expect(page.get_by_role("row", name=re.compile("^sink ledger 0 "))).to_be_visible()
@@ -365,7 +354,7 @@ def test_a_rebuild_is_followed_to_its_differences(browser: Browser, place: Scene
         assert looked.complaints == []
     finally:
         context.close()
-        command("discard", "--execute")
+        done(settings, place.folder, "rebuild", "discard", "--execute")
         databases.drop(place.settings, name)
 
 

@@ -21,7 +21,7 @@ from config.settings import Settings
 from operations.setup.init import initialise
 from tests.integration.consoles import TOKEN, Console
 from tests.integration.pipelines import Rig, small
-from tests.integration.test_watchdog import address_of, ask, sink_of, wait_until_ready
+from tests.integration.test_watchdog import address_of, ask, wait_until_ready
 from tests.integration.workers import wait_until
 
 pytestmark = pytest.mark.integration
@@ -144,7 +144,7 @@ def test_every_query_has_an_answer_and_names_what_there_is(settings: Settings, t
     with Rig(watched, tmp_path) as rig, scraping(watched, tmp_path) as prometheus:
         rig.send(100)
         rig.start()
-        rig.workers.append(sink_of(watched, tmp_path / "sink.log", "all"))
+        rig.start("sink")
         console = Console(watched, tmp_path / "console.log")
         rig.workers.append(console.process)
         addresses = [address_of(watched, role) for role in ROLES]

@@ -29,6 +29,7 @@ from operations.setup import init as history
 from schemas.codec import decode_entry, decode_transaction
 from schemas.records import Reason
 from sinks import postgres
+from tests.effort import in_full
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, open_transaction, transaction
 from tests.integration.workers import Worker, wait_until
 from tests.ledgers import running
@@ -109,12 +110,8 @@ def opened(kafka_only_settings: Settings) -> Settings:
 def pipeline(settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     """A whole pipeline, open for history, with a worker and the ledger's sink."""
     init.initialise(settings, "history")
-    worker = Worker(settings, tmp_path / "worker.log")
-    try:
-        with running(settings, "ledger"):
-            yield settings
-    finally:
-        worker.kill()
+    with Worker(settings, tmp_path / "worker.log"), running(settings, "ledger"):
+        yield settings
 
 
 def test_three_months_of_history_keep_their_dates_and_live_records_get_the_brokers(
@@ -240,16 +237,14 @@ main()
 """
 
 
-@pytest.mark.parametrize(
-    ("when", "done"), [("before", 10_000), pytest.param("after", 20_000, marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize(("when", "done"), [("before", 10_000), in_full("after", 20_000)])
 def test_an_import_killed_midway_goes_on_and_sends_no_line_twice(
     opened: Settings, tmp_path: Path, when: str, done: int
 ) -> None:
     lines = rows(25_000)
     path = written(tmp_path / "history.jsonl", lines)
-    program = ("-c", DIES_AT_ITS_SECOND_COMMIT, when, "import", str(path))
-    killed = Worker(opened, tmp_path / "import.log", program)
+    by = ("-c", DIES_AT_ITS_SECOND_COMMIT, when)
+    killed = Worker(opened, tmp_path / "import.log", "import", str(path), by=by)
     assert killed.wait() == -signal.SIGKILL, killed.told()
 
     before = import_progress.read_progress(opened)

@@ -18,9 +18,10 @@ from config.settings import Settings
 from tests import encrypted
 from tests.certificates import Authority, locked
 from tests.conftest import CACHE
+from tests.effort import in_full
 from tests.encrypted import EncryptedBroker
 from tests.integration.pipelines import initialise_topics
-from tests.integration.workers import Worker
+from tests.integration.workers import Worker, done
 from tests.secured import as_user
 from topics import group_offsets
 from topics.cluster import wait_for_kafka
@@ -105,17 +106,6 @@ def test_another_protocol_and_an_empty_port_are_told_in_the_end(
         wait_for_kafka(hasty.model_copy(update={"kafka": "no.such.host.invalid:9092"}))
 
 
-def test_a_command_ends_with_the_code_of_a_wrong_setting(
-    broker: EncryptedBroker, plain_settings: Settings, tmp_path: Path
-) -> None:
-    wrong = broker.at(plain_settings, "login", kafka_sasl_password=SecretStr(PASSWORD))
-    command = Worker(wrong, tmp_path / "log", ("-m", "operations", "inspect", "alice"))
-    assert command.wait() == ConfigurationError.exit_code
-    assert command.text().startswith("wallet: Kafka at ")
-    assert len(command.text().splitlines()) == 1
-    assert PASSWORD not in command.text()
-
-
 @pytest.fixture(scope="module")
 def pipeline(broker: EncryptedBroker, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A pipeline whose topics `reader` may read and nothing else, and `nobody` may not even see."""
@@ -147,24 +137,21 @@ def pipeline(broker: EncryptedBroker, tmp_path_factory: pytest.TempPathFactory) 
     ("words", "lacking"),
     [
         (("init",), "ALTER_CONFIGS on topic {0}.ledger"),
-        pytest.param(("worker",), "WRITE on topic {0}.ledger", marks=pytest.mark.full),
-        pytest.param(("generate", "--count", "1"), "WRITE on topic {0}.transactions", marks=pytest.mark.full),
+        in_full(("worker",), "WRITE on topic {0}.ledger"),
+        in_full(("generate", "--count", "1"), "WRITE on topic {0}.transactions"),
         (("rejections", "resubmit", "--reason", "INVALID", "--execute"), "WRITE on topic {0}.transactions"),
     ],
 )
 def test_a_login_that_may_not_do_the_work_names_the_right_that_it_lacks(
     pipeline: Settings, tmp_path: Path, words: tuple[str, ...], lacking: str
 ) -> None:
-    command = Worker(as_user(pipeline, "reader"), tmp_path / "log", ("-m", "operations", *words))
-    assert command.wait() == Refused.exit_code, command.text()
-    assert lacking.format(pipeline.prefix) in command.last_line()
+    command = Worker(as_user(pipeline, "reader"), tmp_path / "log", *words)
+    assert lacking.format(pipeline.prefix) in command.failed(Refused)
 
 
 def test_a_dry_run_of_resubmitting_needs_no_right_to_write(pipeline: Settings, tmp_path: Path) -> None:
-    words = ("-m", "operations", "rejections", "resubmit", "--reason", "INVALID")
-    command = Worker(as_user(pipeline, "reader"), tmp_path / "log", words)
-    assert command.wait() == 0, command.text()
-    assert "0 would be resubmitted" in command.text()
+    words = ("rejections", "resubmit", "--reason", "INVALID")
+    assert "0 would be resubmitted" in done(as_user(pipeline, "reader"), tmp_path, *words)
 
 
 @pytest.mark.parametrize(
@@ -172,16 +159,16 @@ def test_a_dry_run_of_resubmitting_needs_no_right_to_write(pipeline: Settings, t
     [
         ("init",),
         ("worker",),
-        *(pytest.param(words, marks=pytest.mark.full) for words in (("sink",), ("verify",), ("status",))),
+        *(in_full(words) for words in (("sink",), ("verify",), ("status",))),
     ],
 )
 def test_a_login_that_may_see_nothing_is_refused_by_every_command_alike(
     pipeline: Settings, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    command = Worker(as_user(pipeline, "nobody"), tmp_path / "log", ("-m", "operations", *words))
-    assert command.wait() == Refused.exit_code, command.text()
-    assert "authorization failed" in command.last_line()
-    assert "docs/operations/acls.md" in command.last_line()
+    command = Worker(as_user(pipeline, "nobody"), tmp_path / "log", *words)
+    told = command.failed(Refused)
+    assert "authorization failed" in told
+    assert "docs/operations/acls.md" in told
 
 
 def test_who_may_not_see_a_group_is_told_that(pipeline: Settings) -> None:

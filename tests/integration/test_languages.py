@@ -34,6 +34,7 @@ from tests.integration.pipelines import (
     wait_until,
 )
 from tests.integration.verify_copies import decided, written
+from tests.integration.workers import done
 from tests.ledgers import LEDGER_FRAME, Ledger, Record, Written, publish
 from tests.reading import incoming, read_all
 from tests.unit import registry_server
@@ -90,10 +91,10 @@ def built(language: str) -> None:
     if tool := lacking(language):
         pytest.skip(f"{language}: {tool} is not installed")
     for command in CLIENTS[language].build:
-        done = subprocess.run(
+        ran = subprocess.run(
             command.split(), cwd=FOLDER / language, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-8_000:]}\n{done.stderr[-8_000:]}"
+        assert ran.returncode == 0, f"{command}\n{ran.stdout[-8_000:]}\n{ran.stderr[-8_000:]}"
 
 
 @pytest.fixture(scope="module")
@@ -134,16 +135,16 @@ def client(language: str, env: dict[str, str], *words: str) -> Done:
     return ended(started(language, env, *words))
 
 
-def says(done: Done) -> str:
+def says(ran: Done) -> str:
     """What a command said, which must have ended well."""
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
+    return ran.stdout
 
 
-def refuses(done: Done) -> str:
+def refuses(ran: Done) -> str:
     """The one line in which a command said what is wrong."""
-    assert (done.returncode, done.stdout) == (1, ""), done
-    [line] = done.stderr.splitlines()
+    assert (ran.returncode, ran.stdout) == (1, ""), ran
+    [line] = ran.stderr.splitlines()
     return line
 
 
@@ -187,13 +188,6 @@ def lines(at: int, language: str) -> Iterator[dict[str, object]]:
     yield line(999_999_999, "alice", metadata=metadata)
 
 
-def ours(settings: Settings, folder: Path, *words: str) -> str:
-    """A command of `wallet`, which must succeed."""
-    command = Worker(settings, folder / f"{words[0]}.log", ("-m", "operations", *words))
-    assert command.wait() == 0, command.told()
-    return command.text()
-
-
 def evolve(settings: Settings) -> None:
     """The subjects' newest schemas are no longer those that the clients know."""
     registry = Registry.of(settings)
@@ -208,19 +202,19 @@ def evolve(settings: Settings) -> None:
 def pipeline(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Settings]:
     """A pipeline's settings after `wallet init`."""
     if request.param == "fixed ids":
-        ours(settings, tmp_path, "init")
+        done(settings, tmp_path, "init")
         yield settings
     elif request.param == "Apicurio":
         with apicurio.running(tmp_path / "apicurio") as url:
             settings = settings.model_copy(update={"registry": url})
-            ours(settings, tmp_path, "init")
+            done(settings, tmp_path, "init")
             evolve(settings)
             yield settings
     else:
         with registry_server.running(100) as registry:
             secret = SecretStr("user:pa$s:w@rd")
             settings = settings.model_copy(update={"registry": registry.url, "registry_auth": secret})
-            ours(settings, tmp_path, "init")
+            done(settings, tmp_path, "init")
             yield settings
         assert len(registry.authorization) == 1, "all say who they are in the same way"
 
@@ -230,9 +224,10 @@ def test_what_every_language_sends_every_language_reads(
 ) -> None:
     env = environment(pipeline)
     sent: list[dict[str, Any]] = []
-    sink = Worker(pipeline, tmp_path / "sink.log", ("-m", "operations", "sink"))
-    worker = Worker(pipeline, tmp_path / "worker.log")
-    try:
+    with (
+        Worker(pipeline, tmp_path / "sink.log", "sink") as sink,
+        Worker(pipeline, tmp_path / "worker.log") as worker,
+    ):
         for at, language in enumerate(languages):
             file, these = tmp_path / f"{language}.jsonl", [*lines(at, language)]
             file.write_text(
@@ -246,9 +241,6 @@ def test_what_every_language_sends_every_language_reads(
         wait_until(lambda: written(pipeline), "all rows are written", sink.check_runs)
         worker.stop()
         sink.stop()
-    finally:
-        worker.kill()
-        sink.kill()
 
     entries = {(one["wallet_id"], one["transaction_id"]) for one in sent}
     wallets = {wallet for wallet, _ in entries}
@@ -258,7 +250,7 @@ def test_what_every_language_sends_every_language_reads(
         assert says(client(language, env, "read")) == (
             f"{len(entries)} entries of {len(wallets)} wallets, every hash follows\n"
         ), language
-    assert "everything is as the input says" in ours(pipeline, tmp_path, "verify")
+    assert "everything is as the input says" in done(pipeline, tmp_path, "verify")
 
 
 def rejected(settings: Settings) -> Iterator[Any]:
@@ -459,11 +451,11 @@ def test_what_does_not_follow_is_named_by_partition_and_offset(
 
     env = environment(kafka_only_settings)
     for language in languages:
-        done = client(language, env, "read")
+        ran = client(language, env, "read")
         if offset is None:
-            assert says(done) == "60 entries of 4 wallets, every hash follows\n", language
+            assert says(ran) == "60 entries of 4 wallets, every hash follows\n", language
         else:
-            assert f"{topic} 2:{offset}: " in refuses(done), language
+            assert f"{topic} 2:{offset}: " in refuses(ran), language
 
 
 def test_what_is_rolled_back_is_not_read(

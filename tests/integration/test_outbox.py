@@ -25,6 +25,7 @@ from tests.conftest import CACHE, FOLDER
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Worker, wait_until
 from tests.integration.verify_copies import decided, written
+from tests.integration.workers import done
 from tests.secured import spawned
 from topics.cluster import offsets, quiet_admin
 from topics.names import Topics
@@ -172,11 +173,6 @@ class Application:
 def test_what_is_committed_is_posted_once_and_what_is_rolled_back_never(
     application: psycopg.Connection, connect: Connect, settings: Settings, tmp_path: Path
 ) -> None:
-    def done(*words: str) -> str:
-        command = Worker(settings, tmp_path / f"{words[0]}.log", ("-m", "operations", *words))
-        assert command.wait() == 0, command.told()
-        return command.text()
-
     topic = Topics.of(settings).transactions
 
     def sent() -> int:
@@ -192,10 +188,11 @@ def test_what_is_committed_is_posted_once_and_what_is_rolled_back_never(
     def until(condition: Callable[[], bool], what: str) -> None:
         wait_until(condition, what, connect.check_runs, patience_s=PATIENCE_S)
 
-    done("init")
-    sink = Worker(settings, tmp_path / "sink.log", ("-m", "operations", "sink"))
-    worker = Worker(settings, tmp_path / "worker.log")
-    try:
+    done(settings, tmp_path, "init")
+    with (
+        Worker(settings, tmp_path / "sink.log", "sink") as sink,
+        Worker(settings, tmp_path / "worker.log") as worker,
+    ):
         app = Application(application)
         app.work(400)  # before Connect has ever run: the slot has it
         connect.start(NEVER_NOTED)
@@ -216,13 +213,10 @@ def test_what_is_committed_is_posted_once_and_what_is_rolled_back_never(
         wait_until(lambda: written(settings), "all rows are written", sink.check_runs)
         worker.stop()
         sink.stop()
-    finally:
-        worker.kill()
-        sink.kill()
 
     exact = assert_exact(settings)
     assert exact.reasons == {Reason.DUPLICATE}
-    assert "everything is as the input says" in done("verify")
+    assert "everything is as the input says" in done(settings, tmp_path, "verify")
     with psycopg.connect(settings.postgres.get_secret_value()) as tables:
         posted: dict[str, list[str]] = defaultdict(list)
         for wallet, transaction in tables.execute(

@@ -11,6 +11,7 @@ from benchmarks.balance_lookup import BEGIN, INTERVAL, SPAN, fill
 from config.settings import Settings
 from sinks import postgres
 from sinks.postgres import Connection
+from tests.effort import in_full
 
 pytestmark = pytest.mark.integration
 
@@ -56,8 +57,8 @@ def read(node: Node) -> int:
     ("entries", "mode"),
     [
         (5_000, "force_generic_plan"),
-        pytest.param(100_000, "force_generic_plan", marks=pytest.mark.full),
-        pytest.param(100_000, "force_custom_plan", marks=pytest.mark.full),
+        in_full(100_000, "force_generic_plan"),
+        in_full(100_000, "force_custom_plan"),
     ],
 )
 def test_a_lookup_reads_an_interval_of_entries_and_no_other_month(

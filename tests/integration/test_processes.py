@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config.errors import ConfigurationError
 from config.settings import Settings
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, Worker, small, wait_until
@@ -13,11 +14,8 @@ from tests.integration.pipelines import Rig, Worker, small, wait_until
 pytestmark = pytest.mark.integration
 
 
-def supervised(rig: Rig, folder: Path) -> Worker:
-    rig.workers.append(
-        Worker(rig.settings, folder / "both.log", ["-m", "operations", "worker", "--processes", "2"])
-    )
-    return rig.workers[-1]
+def supervised(rig: Rig) -> Worker:
+    return rig.start("worker", "--processes", "2")
 
 
 def pids(both: Worker) -> list[int]:
@@ -44,7 +42,7 @@ def test_processes_share_the_partitions_and_stop_and_end_together(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:
     with Rig(small(kafka_only_settings), tmp_path) as rig:
-        both = supervised(rig, tmp_path)
+        both = supervised(rig)
         rig.wait_until_shared_by(2)
         rig.send(500)
         rig.wait_until_posted()
@@ -55,7 +53,7 @@ def test_processes_share_the_partitions_and_stop_and_end_together(
         assert f"process_ended pid={first} code=137" in both.text()
         wait_until_gone([first, second])
 
-        both = supervised(rig, tmp_path)
+        both = supervised(rig)
         rig.send(500)
         rig.wait_until_posted()
         # A supervisor that is killed can stop nobody: they stop by themselves.
@@ -63,7 +61,7 @@ def test_processes_share_the_partitions_and_stop_and_end_together(
         both.kill()
         wait_until_gone(orphans)
 
-        both = supervised(rig, tmp_path)
+        both = supervised(rig)
         rig.wait_until_shared_by(2)
         # One that somebody stops ends well, but its supervisor was not told to.
         first, second = pids(both)
@@ -71,7 +69,7 @@ def test_processes_share_the_partitions_and_stop_and_end_together(
         assert both.wait() == 5, both.told()
         wait_until_gone([first, second])
 
-        both = supervised(rig, tmp_path)
+        both = supervised(rig)
         rig.wait_until_shared_by(2)
         started = pids(both)
         both.stop()
@@ -81,8 +79,7 @@ def test_processes_share_the_partitions_and_stop_and_end_together(
 
 def test_a_fixed_port_is_the_first_of_a_row(kafka_only_settings: Settings, tmp_path: Path) -> None:
     with Rig(small(kafka_only_settings, http_port=65_535), tmp_path) as rig:
-        both = supervised(rig, tmp_path)
-        assert both.wait() == 2, both.told()
-        assert both.last_line() == (
+        both = supervised(rig)
+        assert both.failed(ConfigurationError) == (
             "wallet: WALLET_HTTP_PORT=65535 leaves no ports for 2 processes: set it to 65534 or lower"
         )

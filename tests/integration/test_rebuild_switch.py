@@ -20,7 +20,7 @@ from schemas.records import Transaction
 from tests.integration.pipelines import Upstream, as_record, open_transaction, transaction, wait_until
 from tests.integration.rebuilds import live, picture, place, post
 from tests.integration.verify_copies import told, verified
-from tests.integration.workers import Worker
+from tests.integration.workers import Worker, done
 from topics.cluster import describe
 from topics.lag import TopicPart
 from topics.names import TIMESTAMP_TYPE
@@ -59,16 +59,13 @@ def test_twice_as_many_partitions_are_equal_and_switched_to(
             rebuild_run.start(place(here), follow=False)
             assert waited_for
 
-        worker = Worker(here, tmp_path / "still-there.log")
-        try:
+        with Worker(here, tmp_path / "still-there.log") as worker:
             wait_until(lambda: rebuild_switch.members(there, here.group) != [], "the live worker has joined")
             with pytest.raises(Refused, match=f"is still running: stop .* of group {here.group}"):
                 rebuild_switch.run(there, execute=True)
             rehearsed = rebuild_switch.run(there, execute=False)
             assert any(f"group {here.group}" in one for one in rehearsed.obstacles)
             worker.stop()
-        finally:
-            worker.kill()
 
         # What came after the shadow was built is copied, folded and written by the switch.
         late = [transaction(number, f"late-{number % 7}") for number in range(1, 101)]
@@ -156,7 +153,7 @@ def test_a_rebuild_that_is_killed_at_copying_and_at_folding_ends_equal(
         command = ("rebuild", "start", "--partitions", "4")
 
         def killed(when: str) -> None:
-            one = Worker(here, tmp_path / f"killed-{when}.log", ("-c", DIES_MIDWAY, when, *command))
+            one = Worker(here, tmp_path / f"killed-{when}.log", *command, by=("-c", DIES_MIDWAY, when))
             assert one.wait() == -signal.SIGKILL, one.told()
             # Its children notice that nobody attends to them any more.
             there = place(here)
@@ -170,8 +167,7 @@ def test_a_rebuild_that_is_killed_at_copying_and_at_folding_ends_equal(
         # Four transactions of up to 1,000 records.
         assert 0 < sum(step.position or 0 for step in steps if step.reader == "copy") <= 4_000
         killed("folding")
-        last = Worker(here, tmp_path / "last.log", ("-m", "operations", *command))
-        assert last.wait() == 0, last.told()
+        done(here, tmp_path, *command)
         there = place(here)
         assert rebuild_status.look(there).complete
         found = rebuild_diff.run(there, 5)

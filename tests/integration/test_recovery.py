@@ -61,16 +61,6 @@ def work_off(rig: Rig, *, killed: bool = False) -> None:
         worker.stop()
 
 
-@pytest.mark.full
-def test_a_lost_store_is_rebuilt(rig: Rig, clock: Iterator[int]) -> None:
-    rig.send(2_000, clock)
-    work_off(rig)
-    shutil.rmtree(rig.settings.state_dir)
-    rig.send(2_000, clock)
-    work_off(rig)
-    assert_exact(rig.settings)
-
-
 def test_a_store_from_an_old_copy_catches_up(rig: Rig, clock: Iterator[int], tmp_path: Path) -> None:
     rig.send(1_000, clock)
     work_off(rig)
@@ -158,9 +148,7 @@ def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_
     first_unhandled = rig.upstream.next_offsets[2]
     rig.send(500, clock)
     rig.set_committed({2: rig.upstream.next_offsets[2]})
-    refusing = rig.start()
-    assert refusing.wait() == Stopped.exit_code, refusing.told()
-    last = refusing.last_line()
+    last = rig.start().failed(Stopped)
     assert f"the record at {first_unhandled} has neither entry nor rejection" in last
     assert f"reset the group to {first_unhandled}" in last
     rig.set_committed({2: first_unhandled})
@@ -180,9 +168,8 @@ def test_an_offset_moved_past_records_is_refused_also_where_older_rejections_wer
     first_unhandled = rig.upstream.next_offsets[2]
     rig.upstream.send(good[20:])
     rig.set_committed({2: rig.upstream.next_offsets[2]})
-    refusing = rig.start()
-    assert refusing.wait() == Stopped.exit_code, refusing.told()
-    assert f"the record at {first_unhandled} has neither entry nor rejection" in refusing.last_line()
+    last = rig.start().failed(Stopped)
+    assert f"the record at {first_unhandled} has neither entry nor rejection" in last
 
 
 @pytest.mark.parametrize("sent", [0, 40])
@@ -201,9 +188,7 @@ def test_a_balance_that_no_entry_accounts_for_is_refused(rig: Rig, sent: int) ->
         2,
     )
     assert ours.flush(30) == 0
-    refusing = rig.start()
-    assert refusing.wait() == Refused.exit_code, refusing.told()
-    last = refusing.last_line()
+    last = rig.start().failed(Refused)
     assert f"partition 2: for wallet {wallet!r} `ledger` has " in last
     assert "Kafka has ended a transaction in only some of its topics" in last
 

@@ -8,6 +8,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
+from config.errors import ConfigurationError
 from config.settings import Settings
 from tests import encrypted
 from tests.certificates import Authority
@@ -15,6 +16,7 @@ from tests.conftest import CACHE
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Worker, wait_until
 from tests.integration.verify_copies import decided, written
+from tests.integration.workers import done
 from tests.unit import registry_server
 
 pytestmark = pytest.mark.integration
@@ -55,36 +57,30 @@ def who_is_not_right_is_not_let_in(secured: Settings, tmp_path: Path) -> None:
         ),
     ):
         wrong = secured.model_copy(update=changes)
-        command = Worker(wrong, tmp_path / "wrong.log", ("-m", "operations", "init"))
-        assert command.wait() == 2, command.told()
-        assert told in command.text()
+        command = Worker(wrong, tmp_path / "wrong.log", "init")
+        assert told in command.failed(ConfigurationError)
         assert len(command.text().splitlines()) == 1
         command.log.unlink()
 
 
 def test_everything_is_exact_behind_tls_and_no_secret_is_told(secured: Settings, tmp_path: Path) -> None:
     who_is_not_right_is_not_let_in(secured, tmp_path)
-
-    def done(*words: str) -> str:
-        command = Worker(secured, tmp_path / f"{words[0]}.log", ("-m", "operations", *words))
-        assert command.wait() == 0, command.told()
-        return command.text()
-
-    told = [done("init"), done("generate", "--count", str(COUNT), "--wallets", "60", "--bad", "0.05")]
-    sink = Worker(secured, tmp_path / "sink.log", ("-m", "operations", "sink"))
-    worker = Worker(secured, tmp_path / "worker.log")
-    try:
+    told = [
+        done(secured, tmp_path, *command.split())
+        for command in ("init", f"generate --count {COUNT} --wallets 60 --bad 0.05")
+    ]
+    with (
+        Worker(secured, tmp_path / "sink.log", "sink") as sink,
+        Worker(secured, tmp_path / "worker.log") as worker,
+    ):
         wait_until(lambda: decided(secured) == COUNT, "all input is decided", worker.check_runs)
         wait_until(lambda: written(secured), "all rows are written", sink.check_runs)
         worker.stop()
         sink.stop()
-    finally:
-        worker.kill()
-        sink.kill()
     exact = assert_exact(secured)
     assert exact.records == COUNT
     assert len(exact.reasons) > 5
-    told += [done("verify"), worker.text(), sink.text()]
+    told += [done(secured, tmp_path, "verify"), worker.text(), sink.text()]
     assert "everything is as the input says" in told[2]
     for secret in (PASSWORD, conninfo_to_dict(secured.postgres.get_secret_value())["password"]):
         assert secret

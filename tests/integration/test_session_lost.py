@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config.errors import NotReachable
 from config.settings import Settings
 from sinks import postgres, writer
 from sinks.ledger import LedgerSink
@@ -27,9 +28,9 @@ def test_a_command_whose_session_is_ended_says_so_in_one_line(settings: Settings
     migrate(settings)
     with postgres.connect(settings) as blocking, postgres.connect(settings) as ending, blocking.transaction():
         blocking.execute("LOCK TABLE wallets")
-        command = Worker(settings, tmp_path / "balance.log", ("-m", "operations", "balance", "wallet-1"))
+        command = Worker(settings, tmp_path / "balance.log", "balance", "wallet-1")
         wait_until(lambda: ending.execute(END_WAITING).fetchone() == (1,), "it waits", command.check_runs)
-        assert command.wait() == 3, command.told()
+        command.failed(NotReachable)
     assert command.text() == (
         "wallet: PostgreSQL broke off: terminating connection due to administrator command; "
         "the transaction is rolled back, run the command again\n"

@@ -30,12 +30,9 @@ def test_one_that_waits_for_kafka(plain_settings: Settings, mute: int, name: str
     waiting = plain_settings.model_copy(
         update={"kafka": f"127.0.0.1:{mute}", "startup_wait_s": FOR_EVER_S, "http_port": 0}
     )
-    sink = Worker(waiting, tmp_path / "log", ("-m", "operations", "sink", name))
-    try:
+    with Worker(waiting, tmp_path / "log", "sink", name) as sink:
         sink.wait_until_told("waiting_for_kafka")
         sink.stop()
-    finally:
-        sink.kill()
 
 
 @pytest.mark.parametrize("name", ["all", "archive"])
@@ -48,9 +45,6 @@ def test_one_that_waits_for_postgres(settings: Settings, mute: int, name: str, t
             "retry_wait_s": 600.0,
         }
     )
-    sink = Worker(waiting, tmp_path / "log", ("-m", "operations", "sink", name))
-    try:
+    with Worker(waiting, tmp_path / "log", "sink", name) as sink:
         wait_until(lambda: "waiting_for_postgres" in sink.text(), "it waits", sink.check_runs)
         sink.stop()
-    finally:
-        sink.kill()

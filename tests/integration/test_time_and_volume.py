@@ -96,7 +96,7 @@ class Operator:
     def start(self, *words: str) -> Worker:
         """A command that goes on until it is stopped."""
         log = self._folder / f"{self.settings.prefix}-{'-'.join(words)}.log"
-        return Worker(self.settings, log, program=["-m", "operations", *words])
+        return Worker(self.settings, log, *words)
 
     def balances(self, samples: list[tuple[str, datetime]]) -> list[int | None]:
         """What the SQL function says."""

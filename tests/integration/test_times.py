@@ -30,7 +30,7 @@ from sinks import postgres
 from sinks.consumer import sinks_of
 from sinks.postgres import databases, questions
 from sinks.postgres.migrations import migrate
-from tests.effort import examples
+from tests.effort import examples, in_full
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
 from tests.integration.rebuilds import place
@@ -168,7 +168,7 @@ KINDS = {"late": late, "imported": imported, "rebuilt": rebuilt, "copied": copie
 @pytest.mark.timeout(900)  # hundreds of questions of a machine that may be busy, each a command's
 @pytest.mark.parametrize(
     "kind",
-    ["late", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("copied", "imported", "rebuilt"))],
+    ["late", *(in_full(kind) for kind in ("copied", "imported", "rebuilt"))],
 )
 def test_inspect_balance_statement_and_replay_agree_at_every_time(
     settings: Settings, tmp_path: Path, kind: str

@@ -58,14 +58,12 @@ class Place(NamedTuple):
     def runs(self, user: str, *words: str) -> Worker:
         """A `wallet` command of this user."""
         log = self.folder / f"{user}-{words[0]}.log"
-        self.started.append(Worker(as_user(self.settings, user), log, ("-m", "operations", *words)))
+        self.started.append(Worker(as_user(self.settings, user), log, *words))
         return self.started[-1]
 
     def done(self, user: str, *words: str) -> str:
         """What a command of this user said, which must end well."""
-        command = self.runs(user, *words)
-        assert command.wait() == 0, command.told()
-        return command.text()
+        return self.runs(user, *words).done()
 
 
 @pytest.fixture

@@ -15,13 +15,12 @@ from operations.setup.init import initialise
 from tests.collector import Collector, Told, collecting, nothing_asks
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, small, transaction, wait_until
-from tests.integration.workers import Worker
+from tests.integration.workers import WALLET
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
-SINK = ("-m", "operations", "sink", "all")
 #: Without what the extra installs.
 BARE = "import sys; sys.modules['opentelemetry.sdk'] = None; from operations.main import main; main()"
 
@@ -29,6 +28,14 @@ BARE = "import sys; sys.modules['opentelemetry.sdk'] = None; from operations.mai
 @pytest.fixture(autouse=True)
 def _nothing_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing_asks(monkeypatch)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With tables."""
+    settings = small(settings)
+    initialise(settings)
+    return settings
 
 
 @pytest.fixture
@@ -75,25 +82,20 @@ def offsets(told: list[Told], partition: int) -> list[int]:
 def test_batches_are_told_and_link_to_their_producers(
     settings: Settings, tmp_path: Path, collector: Collector
 ) -> None:
-    settings = small(settings)
-    initialise(settings)
     topics = Topics.of(settings)
     with Rig(settings, tmp_path) as rig:
-        worker, sink = rig.start(), Worker(settings, tmp_path / "sink.log", SINK)
-        try:
-            # 1 to 40 are posted, 41 and 42 rejected; the mixed stream has no traces.
-            good = credits_of(1, 41)
-            bad = [traced(as_record(transaction(n, "wallet-1"))._replace(value=b"no"), n) for n in (41, 42)]
-            rig.upstream.send([*good, *bad])
-            rig.send(300)
-            rig.wait_until_posted()
-            wait_until(
-                lambda: links(collector.of(topics.rejections)) == {41, 42}, "the sink told", sink.check_runs
-            )
-            worker.stop()
-            sink.stop()
-        finally:
-            sink.kill()
+        worker, sink = rig.start(), rig.start("sink", "all")
+        # 1 to 40 are posted, 41 and 42 rejected; the mixed stream has no traces.
+        good = credits_of(1, 41)
+        bad = [traced(as_record(transaction(n, "wallet-1"))._replace(value=b"no"), n) for n in (41, 42)]
+        rig.upstream.send([*good, *bad])
+        rig.send(300)
+        rig.wait_until_posted()
+        wait_until(
+            lambda: links(collector.of(topics.rejections)) == {41, 42}, "the sink told", sink.check_runs
+        )
+        worker.stop()
+        sink.stop()
         sent = rig.upstream.next_offsets
         assert_exact(settings)
 
@@ -125,14 +127,8 @@ def test_batches_are_told_and_link_to_their_producers(
 
 
 def test_while_nothing_asks_for_spans_nothing_is_imported(settings: Settings, tmp_path: Path) -> None:
-    settings = small(settings)
-    initialise(settings)
     with Rig(settings, tmp_path) as rig:
-        listing = [
-            Worker(settings, tmp_path / f"{command}.log", ("-X", "importtime", "-m", "operations", command))
-            for command in ("worker", "sink")
-        ]
-        rig.workers += listing
+        listing = [rig.start(command, by=("-X", "importtime", *WALLET)) for command in ("worker", "sink")]
         rig.upstream.send(credits_of(1, 41))
         rig.wait_until_posted()
         wait_until(lambda: rows(settings) == 40, "the sink has written them", rig.check_workers)
@@ -146,16 +142,13 @@ def test_while_nothing_asks_for_spans_nothing_is_imported(settings: Settings, tm
 def test_a_collector_that_does_not_answer_holds_up_nothing(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: bool
 ) -> None:
-    settings = small(settings)
-    initialise(settings)
     with closing(socket.create_server(("127.0.0.1", 0))) as mute, Rig(settings, tmp_path) as rig:
         port = mute.getsockname()[1] if silent else free_port(without=[])
         monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{port}")
         # A request is under way at any moment, and takes longer than the end may.
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
-        worker, sink = rig.start(), Worker(settings, tmp_path / "sink.log", SINK)
-        rig.workers.append(sink)
+        worker, sink = rig.start(), rig.start("sink", "all")
         for first in (1, 51, 101):
             rig.upstream.send(credits_of(first, first + 50))
             rig.wait_until_posted()
@@ -172,11 +165,9 @@ def test_without_the_extra_a_pipeline_runs_without_spans(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
-    settings = small(settings)
-    initialise(settings)
     with Rig(settings, tmp_path) as rig:
         for command in ("worker", "sink"):
-            rig.workers.append(Worker(settings, tmp_path / f"{command}.log", ("-c", BARE, command)))
+            rig.start(command, by=("-c", BARE))
         rig.upstream.send(credits_of(1, 21))
         wait_until(lambda: rows(settings) == 20, "the rows are written")
         for one in rig.workers:

@@ -17,6 +17,7 @@ from tests.conftest import FOLDER
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, Worker, wait_until
 from tests.integration.verify_copies import written
+from tests.integration.workers import done
 
 pytestmark = [pytest.mark.integration, pytest.mark.full, pytest.mark.timeout(1800)]
 
@@ -27,8 +28,8 @@ BETWEEN = 1_000
 
 def git(*words: str) -> str:
     """What git says, or nothing where it has no such thing."""
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
+    told = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return told.stdout.strip() if told.returncode == 0 else ""
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def release() -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     files = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(folder), "--skip-old-files"], input=files, check=True)
-    done = subprocess.run(["make", "setup"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    made = subprocess.run(["make", "setup"], cwd=folder, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
     return folder
 
 
@@ -84,13 +85,9 @@ def test_workers_and_sinks_are_replaced_one_by_one_and_everything_is_exact(
         return Earlier(release, settings, tmp_path / f"{name}.log", *words)
 
     def sink(name: str) -> Worker:
-        return Worker(settings, tmp_path / f"{name}.log", ("-m", "operations", "sink"))
+        return Worker(settings, tmp_path / f"{name}.log", "sink")
 
-    def done(command: Worker) -> str:
-        assert command.wait() == 0, command.told()
-        return command.text()
-
-    done(old("old-init", "init"))
+    old("old-init", "init").done()
     workers: list[Worker] = [old(f"old-worker-{number}", "worker") for number in range(2)]
     sinks: list[Worker] = [old(f"old-sink-{number}", "sink", "all") for number in range(2)]
     everyone = [*workers, *sinks]
@@ -113,11 +110,11 @@ def test_workers_and_sinks_are_replaced_one_by_one_and_everything_is_exact(
                 if new - {file.name for file in (release / "config/migrations").glob("*.sql")}:
                     for one in sinks:
                         one.stop()
-                    done(Worker(settings, tmp_path / "init.log", ("-m", "operations", "init")))
+                    done(settings, tmp_path, "init")
                     sinks = [sink(f"sink-{number}") for number in range(2)]
                     everyone += sinks
                 else:
-                    done(Worker(settings, tmp_path / "init.log", ("-m", "operations", "init")))
+                    done(settings, tmp_path, "init")
                     for number in range(2):
                         sinks[number].stop()
                         sinks[number] = sink(f"sink-{number}")
@@ -133,7 +130,5 @@ def test_workers_and_sinks_are_replaced_one_by_one_and_everything_is_exact(
                 one.kill()
     exact = assert_exact(settings)
     assert exact.records == rig.upstream.sent
-    assert "everything is as the input says" in done(
-        Worker(settings, tmp_path / "verify.log", ("-m", "operations", "verify"))
-    )
+    assert "everything is as the input says" in done(settings, tmp_path, "verify")
     assert left.items() <= stores(settings).items(), "a store of the release was not gone on with"

@@ -15,6 +15,7 @@ from operations.sending.generator import Mix, records
 from operations.setup.init import initialise
 from sinks.postgres import databases
 from tests.conftest import _addresses
+from tests.effort import in_full
 from tests.integration.archives import work
 from tests.integration.pipelines import wait_until
 from tests.integration.tables import rows
@@ -76,9 +77,7 @@ def send_history(settings: Settings, seed: int) -> None:
     assert producer.flush(60) == 0
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=pytest.mark.full) for seed in (0, *range(2, 10)))]
-)
+@pytest.mark.parametrize("seed", [1, *(in_full(seed) for seed in (0, *range(2, 10)))])
 def test_nothing_is_found_where_nothing_is_wrong(pipeline: Settings, seed: int, tmp_path: Path) -> None:
     send_history(pipeline, seed)
     decide(pipeline, tmp_path, COUNT)

@@ -12,6 +12,7 @@ from schemas.codec import encode_entry, encode_transaction
 from sinks import postgres
 from sinks.postgres import Connection, databases, questions
 from tests.conftest import _addresses
+from tests.effort import in_full
 from tests.integration.pipelines import transaction
 from tests.integration.tables import unguarded
 from tests.integration.verify_copies import (
@@ -173,9 +174,7 @@ FEW = {
 }
 
 
-@pytest.mark.parametrize(
-    "case", [case if case in FEW else pytest.param(case, marks=pytest.mark.full) for case in TAMPERED]
-)
+@pytest.mark.parametrize("case", [case if case in FEW else in_full(case) for case in TAMPERED])
 def test_what_was_done_to_a_row_is_found_and_nothing_else(
     audited: Settings, owner: Connection, case: str
 ) -> None:
@@ -319,24 +318,13 @@ def test_the_rows_of_a_sink_that_was_set_back_are_no_difference(audited: Setting
     ("statement", "table", "unread"),
     [
         ("DROP TABLE rejections", "rejections", {"rejections"}),
-        pytest.param(
+        in_full(
             "ALTER TABLE transaction_snapshots RENAME TO others",
             "transaction_snapshots",
             {"transaction_snapshots", "wallets", "archive_seals"},
-            marks=pytest.mark.full,
         ),
-        pytest.param(
-            "DROP VIEW wallet_entries CASCADE",
-            "wallet_entries",
-            {"wallets", "archive_seals"},
-            marks=pytest.mark.full,
-        ),
-        pytest.param(
-            "ALTER TABLE transactions RENAME COLUMN balance TO other",
-            "transactions",
-            {"transactions"},
-            marks=pytest.mark.full,
-        ),
+        in_full("DROP VIEW wallet_entries CASCADE", "wallet_entries", {"wallets", "archive_seals"}),
+        in_full("ALTER TABLE transactions RENAME COLUMN balance TO other", "transactions", {"transactions"}),
     ],
 )
 def test_what_is_gone_is_a_difference_and_what_was_not_compared_for_it_is_said(

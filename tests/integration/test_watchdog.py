@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from config.errors import Stalled
+from config.errors import ConfigurationError, Stalled
 from config.settings import Settings
 from local.stack import Stack
 from operations.setup.init import initialise
@@ -140,9 +140,8 @@ def test_the_metrics_are_all_in_the_docs_and_pass_promtool(settings: Settings, t
     with Rig(watched, tmp_path) as rig:
         rig.send(100)
         rig.start()
-        rig.workers.append(sink_of(watched, tmp_path / "sink.log", "all"))
-        at_any_port = watched.model_copy(update={"console_port": 0})
-        rig.workers.append(Worker(at_any_port, tmp_path / "console.log", ("-m", "operations", "console")))
+        rig.start("sink")
+        rig.start("console", console_port=0)
         for role in ("worker", "sink", "console"):
             address = address_of(watched, role)
             wait_until_ready(address)
@@ -171,9 +170,7 @@ def test_nothing_of_what_records_hold_is_in_logs_or_metrics(settings: Settings, 
     ]
     with Rig(watched, tmp_path) as rig:
         rig.upstream.send([accepted, accepted, *rejected])
-        worker = rig.start()
-        sink = sink_of(watched, tmp_path / "sink.log", "all")
-        rig.workers.append(sink)
+        worker, sink = rig.start(), rig.start("sink")
         rig.wait_until_posted()
         written = 'wallet_sink_records_total{sink="rejections"}'
         wait_until(
@@ -194,17 +191,16 @@ def test_a_worker_whose_event_loop_is_blocked_ends_with_its_stacks_and_code_7(
     settings_here: Settings, tmp_path: Path
 ) -> None:
     with Rig(settings_here, tmp_path) as rig:
-        worker = Worker(settings_here, tmp_path / "blockable.log", program=["-c", BLOCKABLE, "worker"])
-        rig.workers.append(worker)
+        worker = rig.start(by=("-c", BLOCKABLE))
         address = address_of(settings_here, "worker")
         wait_until_ready(address)
         worker.signal(signal.SIGUSR1)
         rig.send(100)
         assert ask(address, "/live")[0] == 200
-        assert worker.wait() == Stalled.exit_code, worker.told()
+        why = worker.failed(Stalled)
+        assert why.startswith("wallet: the watchdog ended this process: worker of ")
         # The stack of the thread that hangs, down to the line: the second of the program above.
         assert 'File "<string>", line 3 in <lambda>' in worker.text()
-        assert worker.last_line().startswith("wallet: the watchdog ended this process: worker of ")
         rig.start()
         rig.wait_until_posted()
         assert_exact(settings_here)
@@ -213,8 +209,7 @@ def test_a_worker_whose_event_loop_is_blocked_ends_with_its_stacks_and_code_7(
 @pytest.mark.full
 def test_a_worker_none_of_whose_threads_can_run_ends_too(settings_here: Settings, tmp_path: Path) -> None:
     with Rig(settings_here.model_copy(update={"watchdog_s": 1.0}), tmp_path) as rig:
-        worker = Worker(rig.settings, tmp_path / "stuck.log", program=["-c", STUCK, "worker"])
-        rig.workers.append(worker)
+        worker = rig.start(by=("-c", STUCK))
         wait_until_ready(address_of(settings_here, "worker"))
         worker.signal(signal.SIGUSR1)
         assert worker.wait() == 1, worker.told()
@@ -312,42 +307,15 @@ def test_a_worker_waits_for_a_kafka_that_is_away_for_longer_than_the_watchdogs_l
 
 
 @pytest.mark.full
-def test_three_processes_on_one_machine_listen_on_ports_of_their_own(
-    settings: Settings, tmp_path: Path
-) -> None:
-    watched = small(settings, http_port=0)
-    initialise(watched)
-    with Rig(watched, tmp_path) as rig:
-        rig.start()
-        rig.start()
-        sink = Worker(watched, tmp_path / "sink.log", program=["-m", "operations", "sink", "all"])
-        rig.workers.append(sink)
-        wait_until(
-            lambda: len(addresses(watched, "worker") + addresses(watched, "sink")) == 3,
-            "three have told theirs",
-        )
-        told = addresses(watched, "worker") + addresses(watched, "sink")
-        assert len(set(told)) == 3
-        for address in told:
-            wait_until_ready(address)
-
-
-@pytest.mark.full
 def test_a_port_that_is_taken_is_told_in_one_line(settings_here: Settings, tmp_path: Path) -> None:
     with Rig(settings_here, tmp_path) as rig:
         rig.start()
         port = int(address_of(settings_here, "worker").rpartition(":")[2])
         second = rig.start(http_port=port)
-        assert second.wait() == 2
-        assert f"cannot listen on 127.0.0.1:{port}" in second.last_line()
+        assert f"cannot listen on 127.0.0.1:{port}" in second.failed(ConfigurationError)
 
 
 # -- sinks
-
-
-def sink_of(settings: Settings, log: Path, *names: str) -> Worker:
-    """`wallet sink` as a process of its own."""
-    return Worker(settings, log, program=["-m", "operations", "sink", *names])
 
 
 def test_a_sink_whose_postgres_is_away_is_not_ready_until_it_is_back(
@@ -357,8 +325,7 @@ def test_a_sink_whose_postgres_is_away_is_not_ready_until_it_is_back(
     initialise(watched)
     ledger = Ledger(0).post_many(50)
     publish_entries(watched, ledger)
-    sink = sink_of(watched, tmp_path / "sink.log", "ledger")
-    try:
+    with Worker(watched, tmp_path / "sink.log", "sink", "ledger") as sink:
         address = address_of(watched, "sink")
         wait_until_ready(address)
         wait_until(
@@ -392,9 +359,6 @@ def test_a_sink_whose_postgres_is_away_is_not_ready_until_it_is_back(
         assert value(metrics, 'wallet_sink_rows_total{sink="ledger",table="transactions"}') == 100
         assert value(metrics, "wallet_sink_newest_balance_age_seconds") >= 0
         sink.stop()
-    finally:
-        if sink.runs:
-            sink.kill()
 
 
 @pytest.mark.full
@@ -411,8 +375,10 @@ def test_a_sink_at_the_end_of_its_topics_has_no_lag_and_a_spare_one_is_ready(
         key = written.entry.transaction.wallet_id.encode()
         producer.produce(ledger_topic(watched), LEDGER_FRAME + written.body, key, 0)
     producer.commit_transaction(30)
-    sinks = [sink_of(watched, tmp_path / f"sink-{number}.log", "ledger") for number in (0, 1)]
-    try:
+    with (
+        Worker(watched, tmp_path / "first.log", "sink", "ledger") as first,
+        Worker(watched, tmp_path / "second.log", "sink", "ledger") as second,
+    ):
         wait_until(lambda: len(addresses(watched, "sink")) == 2, "both have told their addresses")
         for address in addresses(watched, "sink"):
             wait_until_ready(address)
@@ -425,12 +391,8 @@ def test_a_sink_at_the_end_of_its_topics_has_no_lag_and_a_spare_one_is_ready(
         wait_until(lambda: told(f"wallet_sink_position{labels} 50.0"), "all rows are in")
         wait_until(lambda: told(f"wallet_sink_last_stable_offset{labels} 51.0"), "the mark is seen")
         wait_until(lambda: told(f"wallet_sink_lag_records{labels} 0.0"), "there is no lag")
-        for sink in sinks:
-            sink.stop()
-    finally:
-        for sink in sinks:
-            if sink.runs:
-                sink.kill()
+        first.stop()
+        second.stop()
 
 
 def ledger_topic(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from config.errors import ConfigurationError, Refused, Stopped
 from config.settings import Settings
 from tests.faults.supervision import IDLE_FOR_HOURS
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, Worker, small, wait_until
+from tests.integration.pipelines import Rig, small, wait_until
 from tests.integration.test_watchdog import LOOKS, address_of, ask, value, wait_until_ready
 from topics.clients import librdkafka
 from topics.names import Topics
@@ -68,22 +68,15 @@ def test_a_worker_that_was_replaced_by_one_of_its_name_ends_and_leaves_it_alone(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:
     with Rig(small(kafka_only_settings, session_timeout_s=LONG_SESSION_S), tmp_path) as rig:
-
-        def namesake(number: int) -> Worker:
-            log = tmp_path / f"namesake-{number}.log"
-            rig.workers.append(Worker(rig.settings, log, program=["-c", NAMESAKE, "worker"]))
-            return rig.workers[-1]
-
-        zombie = namesake(0)
+        zombie = rig.start(by=("-c", NAMESAKE))
         zombie.wait_until_told("ready", 4)
         rig.send(500)
         rig.wait_until_posted()
         zombie.signal(signal.SIGSTOP)
-        successor = namesake(1)
+        successor = rig.start(by=("-c", NAMESAKE))
         successor.wait_until_told("ready", 4)
         zombie.signal(signal.SIGCONT)
-        assert zombie.wait() == Stopped.exit_code, zombie.told()
-        assert "another worker has joined the group under this one's name" in zombie.last_line()
+        assert "another worker has joined the group under this one's name" in zombie.failed(Stopped)
         rig.send(500)
         rig.wait_until_posted()
         assert len(successor.events("assigned")) == 1, successor.told()
@@ -96,9 +89,7 @@ def test_a_spare_worker_that_has_idled_for_long_takes_over(
     with Rig(small(kafka_only_settings, partitions=1, watchdog_s=4.0), tmp_path) as rig:
         owner = rig.start()
         owner.wait_until_told("ready")
-        spare_settings = rig.settings.model_copy(update={"http_port": 0})
-        spare = Worker(spare_settings, tmp_path / "spare.log", program=["-c", IDLE_FOR_HOURS, "worker"])
-        rig.workers.append(spare)
+        spare = rig.start(by=("-c", IDLE_FOR_HOURS), http_port=0)
         address = address_of(rig.settings, "worker")
         wait_until_ready(address)
         assert len(rig.members()) == 2
@@ -126,12 +117,11 @@ def test_a_worker_whose_group_others_are_in_names_them_and_is_refused(
         rig.send(100)
         wait_until(lambda: bool(stranger.consume(1, 0.1)), "it reads")
         worker = rig.start()
-        assert worker.wait() == Refused.exit_code, worker.told()
         said = (
             rf"wallet: the group {rig.settings.group} is used by programs that are not workers: "
             r"console-consumer at [\d.]+\. Stop them, or give them another group"
         )
-        assert re.fullmatch(said, worker.last_line())
+        assert re.fullmatch(said, worker.failed(Refused))
         assert "Traceback" not in worker.text()
         stranger.close()
         rig.start()
@@ -143,6 +133,5 @@ def test_a_session_time_out_that_the_broker_does_not_allow_is_named(
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:
     with Rig(small(kafka_only_settings), tmp_path) as rig:
-        worker = Worker(rig.settings, tmp_path / "worker.log", program=["-c", SESSION_OF_AN_HOUR, "worker"])
-        assert worker.wait() == ConfigurationError.exit_code, worker.told()
-        assert worker.last_line().startswith("wallet: WALLET_SESSION_TIMEOUT_S=")
+        worker = rig.start(by=("-c", SESSION_OF_AN_HOUR))
+        assert worker.failed(ConfigurationError).startswith("wallet: WALLET_SESSION_TIMEOUT_S=")

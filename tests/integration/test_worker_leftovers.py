@@ -18,7 +18,6 @@ from streams.transaction import LOOK_BACK_S
 from tests.conftest import IN_CONTAINERS
 from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, open_transaction, small
-from tests.integration.workers import Worker
 from tests.reading import read_all
 from topics.clients import librdkafka, standalone
 from topics.cluster import all_there, offsets_in, quiet_admin
@@ -105,10 +104,10 @@ def test_a_worker_does_not_commit_while_something_before_it_is_open(
         assert stranger.flush(30) == 0
         time.sleep(LOOK_BACK_S)
         rig.send(500)
-        assert first.wait() == Stopped.exit_code, first.told()
+        first.failed(Stopped)
         assert f"left it open in {Topics.of(settings).rejections}" in first.told()
-        second = Worker(settings, tmp_path / "second.log")
-        assert second.wait() == Stopped.exit_code, second.told()
+        second = rig.start()
+        second.failed(Stopped)
         assert "does another producer write there?" in second.told()
         stranger.abort_transaction(30)
         rig.start()
@@ -127,8 +126,7 @@ def test_an_idle_worker_notices_what_is_open_behind_its_newest_batch(
         with open_transaction(
             settings, Topics.of(settings).snapshots, ProducerRecord(b"open", b"", [], PARTITION, None)
         ):
-            assert worker.wait() == Stopped.exit_code, worker.told()
-            assert f"left it open in {Topics.of(settings).snapshots}" in worker.last_line()
+            assert f"left it open in {Topics.of(settings).snapshots}" in worker.failed(Stopped)
 
 
 @pytest.mark.full
@@ -145,12 +143,8 @@ def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_n
         entry = next(one for one in read_all(settings, ledger, 4) if one.partition() == PARTITION)
         again = ProducerRecord(entry.key(), entry.value(), [], PARTITION, None)
         with open_transaction(settings, ledger, again):
-            worker = rig.start()
-            assert worker.wait() == Refused.exit_code, worker.told()
-            assert (
-                f"of {ledger} is open, but records of later source offsets are committed"
-                in worker.last_line()
-            )
+            why = rig.start().failed(Refused)
+            assert f"of {ledger} is open, but records of later source offsets are committed" in why
         rig.start()
         rig.wait_until_posted()
         assert_exact(settings)

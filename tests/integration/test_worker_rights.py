@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _pytest.mark import ParameterSet
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -17,6 +16,7 @@ from confluent_kafka.admin import (
 from config.errors import Refused
 from config.settings import Settings
 from tests.conftest import CACHE
+from tests.effort import in_full
 from tests.integration.pipelines import Upstream, as_record, initialise_topics, small, transaction, wallets_of
 from tests.integration.workers import Worker, wait_until
 from tests.secured import ADMIN, SecuredBroker, as_user, running
@@ -28,11 +28,6 @@ INPUT = (ResourceType.TOPIC, ".transactions", AclOperation.READ)
 LEDGER = (ResourceType.TOPIC, ".ledger", AclOperation.WRITE)
 TRANSACTIONS = (ResourceType.TRANSACTIONAL_ID, "-2", AclOperation.WRITE)
 Right = tuple[ResourceType, str, AclOperation]
-
-
-def in_full(*values: object) -> ParameterSet:
-    """A case that runs in `make test-full` only."""
-    return pytest.param(*values, marks=pytest.mark.full)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +87,7 @@ def test_a_worker_without_a_right_names_it_and_is_refused(
         return not worker.runs
 
     wait_until(ended, f"it has ended\n{worker.told()}")
-    assert worker.wait() == Refused.exit_code, worker.told()
-    assert re.search(told.format(place.prefix), worker.last_line()), worker.last_line()
-    assert worker.last_line().startswith("wallet: ")
+    why = worker.failed(Refused)
+    assert re.search(told.format(place.prefix), why), why
+    assert why.startswith("wallet: ")
     assert "traceback" not in worker.text().lower()

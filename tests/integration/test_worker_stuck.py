@@ -62,16 +62,14 @@ def test_a_batch_that_hangs_ends_its_worker_at_the_next_rebalance_and_another_go
     kafka_only_settings: Settings, tmp_path: Path
 ) -> None:
     with Rig(small(kafka_only_settings, transaction_timeout_s=5.0), tmp_path) as rig:
-        hangs = Worker(rig.settings, tmp_path / "hangs.log", program=["-c", HANGING_BATCH, "worker"])
-        rig.workers.append(hangs)
+        hangs = rig.start(by=("-c", HANGING_BATCH))
         hangs.wait_until_told("ready", 4)
         rig.send(500)
         rig.wait_until_posted()
         hangs.signal(signal.SIGUSR1)
         rig.send(500)
         follows = rig.start()
-        assert hangs.wait() == Stopped.exit_code, hangs.told()
-        assert hangs.last_line() == "wallet: a batch in hand did not end within 15 s: start again"
+        assert hangs.failed(Stopped) == "wallet: a batch in hand did not end within 15 s: start again"
         follows.wait_until_told("ready", 4)
         rig.wait_until_posted()
         assert_exact(rig.settings)
@@ -82,8 +80,7 @@ def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_me
 ) -> None:
     program = f"from streams import worker\nworker.CLOSE_S = 8.0\n{HANGING_BATCH}"
     with Rig(small(kafka_only_settings, http_port=0), tmp_path) as rig:
-        hangs = Worker(rig.settings, tmp_path / "hangs.log", program=["-c", program, "worker"])
-        rig.workers.append(hangs)
+        hangs = rig.start(by=("-c", program))
         hangs.wait_until_told("ready", 4)
         address = address_of(rig.settings, "worker")
         hangs.signal(signal.SIGUSR1)
@@ -91,8 +88,7 @@ def test_a_worker_told_to_stop_grants_a_batch_that_hangs_so_long_and_is_heard_me
         wait_until(lambda: bool(rig.open_transactions()), "a batch is in hand", rig.check_workers)
         hangs.ask_to_stop()
         wait_until(lambda: "it is ending" in ask(address, "/ready")[1], "it says that it is ending")
-        assert hangs.wait() == Stopped.exit_code, hangs.told()
-        assert hangs.last_line() == "wallet: a batch in hand did not end within 8 s: start again"
+        assert hangs.failed(Stopped) == "wallet: a batch in hand did not end within 8 s: start again"
         rig.start()
         rig.wait_until_posted()
         assert_exact(rig.settings)
@@ -106,10 +102,7 @@ def test_a_rebalance_does_not_wait_for_partitions_that_are_being_opened(
         rig.send(500)
         file = tmp_path / "opening takes long"
         file.touch()
-        program = ["-c", SLOW_OPENING.format(file=str(file)), "worker"]
-        patient = rig.settings.model_copy(update={"watchdog_s": 0.0})
-        opens = Worker(patient, tmp_path / "opens.log", program=program)
-        rig.workers.append(opens)
+        opens = rig.start(by=("-c", SLOW_OPENING.format(file=str(file))), watchdog_s=0.0)
         opens.wait_until_told("assigned")
         comes = rig.start(http_port=0)
         comes.wait_until_told("ready", 2)
@@ -131,23 +124,16 @@ def test_a_sink_whose_writes_hang_is_ended_by_its_watchdog_and_another_goes_on(
     initialise(watched)
     ledger = Ledger(0).post_many(50)
     publish_entries(watched, ledger)
-    sinks = [Worker(watched, tmp_path / "hangs.log", program=["-c", HANGING_SINK, "sink", "ledger"])]
-    try:
-        wait_until(lambda: stands(watched, "ledger").get(0) == 50, "rows are in", sinks[0].check_runs)
-        sinks[0].signal(signal.SIGUSR1)
+    with Worker(watched, tmp_path / "hangs.log", "sink", "ledger", by=("-c", HANGING_SINK)) as hangs:
+        wait_until(lambda: stands(watched, "ledger").get(0) == 50, "rows are in", hangs.check_runs)
+        hangs.signal(signal.SIGUSR1)
         publish_entries(watched, ledger.post_many(50), start=50)
-        assert sinks[0].wait() == Stalled.exit_code, sinks[0].told()
-        assert sinks[0].last_line().startswith("wallet: the watchdog ended this process: ledger of ")
-        assert "in <lambda>" in sinks[0].text(), "its stacks are told"
-        sinks.append(
-            Worker(watched, tmp_path / "follows.log", program=["-m", "operations", "sink", "ledger"])
-        )
-        wait_until(lambda: stands(watched, "ledger").get(0) == 100, "all rows are in", sinks[1].check_runs)
-        sinks[1].stop()
-    finally:
-        for sink in sinks:
-            if sink.runs:
-                sink.kill()
+        why = hangs.failed(Stalled)
+        assert why.startswith("wallet: the watchdog ended this process: ledger of ")
+        assert "in <lambda>" in hangs.text(), "its stacks are told"
+    with Worker(watched, tmp_path / "follows.log", "sink", "ledger") as follows:
+        wait_until(lambda: stands(watched, "ledger").get(0) == 100, "all rows are in", follows.check_runs)
+        follows.stop()
 
 
 @pytest.fixture
@@ -222,11 +208,9 @@ def test_workers_that_come_and_go_at_the_same_time_all_end_in_order(
     """One that is stopping may be given partitions yet: opened then, they would be open when its folder is free."""
     with Rig(small(kafka_only_settings), tmp_path) as rig:
         rig.send(500)
-        kinds = ["-m", "operations", "worker"]
         for number in range(24):
-            rig.workers.append(Worker(rig.settings, tmp_path / f"comes-{number}.log", program=kinds))
-            rig.workers[-1].wait_until_told("assigned")
+            rig.start().wait_until_told("assigned")
             if number >= 3:
-                rig.workers.pop(0).stop()
+                rig.workers[number - 3].stop()
         rig.wait_until_posted()
         assert_exact(rig.settings)

@@ -99,7 +99,7 @@ def test_kafka_restarted_under_a_running_worker_is_waited_for(
         with suppress(AssertionError):
             rig.wait_until_posted()
         if not worker.runs:  # crash only: it may end itself where an outcome cannot be known
-            assert worker.wait() == Stopped.exit_code, worker.told()
+            worker.failed(Stopped)
             rig.start()
         else:
             worker.wait_until_told("kafka_is_back")
@@ -138,10 +138,9 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_nothing_is_lost(
     state_dir = tiny_disk("1m") / "state"
     with Rig(settings_here.model_copy(update={"state_dir": state_dir}), tmp_path) as rig:
         rig.send(30_000)
-        worker = rig.start()
-        assert worker.wait() == Stopped.exit_code, worker.told()
-        assert "No space left on device" in worker.last_line()
-        assert worker.last_line().startswith("wallet: ")
+        why = rig.start().failed(Stopped)
+        assert "No space left on device" in why
+        assert why.startswith("wallet: ")
         tiny_disk("200m")
         rig.start()
         rig.wait_until_posted()

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
+from config.errors import WalletError
 from config.settings import Settings
 from operations.cli.context import environment
 from tests.forked import Forked, may_be_forked
@@ -16,6 +17,8 @@ from tests.forked import Forked, may_be_forked
 #: Waits end after so long.
 PATIENCE_S = 90.0
 LAST_LINES = 25
+#: What runs a command as a user does.
+WALLET = ("-m", "operations")
 
 
 def wait_until(
@@ -36,7 +39,7 @@ def wait_until(
 
 def started(program: Sequence[str], env: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
     """Our interpreter with this program, in a session of its own."""
-    if tuple(program[:2]) == ("-m", "operations") and may_be_forked(env):
+    if tuple(program[:2]) == WALLET and may_be_forked(env):
         return Forked(program[2:], env=env, stdout=output)
     return subprocess.Popen(
         [sys.executable, *program],
@@ -49,16 +52,24 @@ def started(program: Sequence[str], env: Mapping[str, str], output: IO[bytes]) -
 
 
 class Worker:
-    """`wallet worker`, or another program of ours, as a process of its own, with its output in a file."""
+    """`wallet worker`, or another command, as a process of its own, with its output in a file.
 
-    def __init__(
-        self, settings: Settings, log: Path, program: Sequence[str] = ("-m", "operations", "worker")
-    ) -> None:
+    `by`: what the interpreter is given to run the command's words, where that is not `wallet` as it is.
+    """
+
+    def __init__(self, settings: Settings, log: Path, *words: str, by: Sequence[str] = WALLET) -> None:
         self.log = log
         variables = {name: value for name, value in os.environ.items() if not name.startswith("WALLET_")}
         with log.open("ab") as output:
-            self._process = started(program, variables | environment(settings), output)
+            self._process = started([*by, *(words or ["worker"])], variables | environment(settings), output)
         self._ended_by_us = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """It is not left behind, however the test ends."""
+        self.kill()
 
     @property
     def runs(self) -> bool:
@@ -85,7 +96,7 @@ class Worker:
         assert self.wait() == 0, self.told()
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """End it by SIGKILL, if it runs."""
         self._ended_by_us = True
         self._process.kill()
         self._process.wait()
@@ -97,6 +108,16 @@ class Worker:
             return self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the worker did not end:\n{self.told()}") from None
+
+    def done(self) -> str:
+        """All that it has said, once it has ended well."""
+        assert self.wait() == 0, self.told()
+        return self.text()
+
+    def failed(self, error: type[WalletError]) -> str:
+        """The last line, which says why, once it has ended by such an error."""
+        assert self.wait() == error.exit_code, self.told()
+        return self.text().splitlines()[-1]
 
     def text(self) -> str:
         """All that it has said."""
@@ -110,10 +131,6 @@ class Worker:
         """The lines of its log that tell this event."""
         return [line for line in self.text().splitlines() if f" {event}" in line.split("=")[0]]
 
-    def last_line(self) -> str:
-        """What it said at the end, which for one that refuses is the reason."""
-        return self.text().splitlines()[-1]
-
     def check_runs(self) -> None:
         """Fail if it has ended though nobody told it to."""
         assert self._ended_by_us or self.runs, f"a worker ended by itself:\n{self.told()}"
@@ -123,3 +140,8 @@ class Worker:
         wait_until(
             lambda: len(self.events(event)) >= times, f"it told {event}\n{self.told()}", self.check_runs
         )
+
+
+def done(settings: Settings, folder: Path, *words: str) -> str:
+    """What a command said, which must end well."""
+    return Worker(settings, folder / f"{words[0]}.log", *words).done()

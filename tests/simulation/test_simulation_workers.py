@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.effort import in_full
 from tests.simulation.choices import Choices, Schedule
 from tests.simulation.inputs import small
 from tests.simulation.processes import CRASH, MACHINE_CRASH, PAUSE
@@ -48,9 +49,9 @@ def two_batches(schedule: Schedule, *, eager: bool, after_crash: str = "same sto
         ("same store", False),
         ("empty store", True),
         ("other machine", False),
-        pytest.param("same store", True, marks=pytest.mark.full),
-        pytest.param("empty store", False, marks=pytest.mark.full),
-        pytest.param("other machine", True, marks=pytest.mark.full),
+        in_full("same store", True),
+        in_full("empty store", False),
+        in_full("other machine", True),
     ],
 )
 def test_a_crash_at_any_effect_and_at_any_of_the_recovery_after_it_leaves_all_or_nothing(
@@ -115,7 +116,7 @@ def is_told(run: WorkerRun, what: str) -> bool:
     return any(what in one for one in run.stage.told)
 
 
-@pytest.mark.parametrize("eager", [pytest.param(False, marks=pytest.mark.full), True])
+@pytest.mark.parametrize("eager", [in_full(False), True])
 def test_a_zombie_that_wakes_at_any_effect_of_its_successor_changes_nothing(eager: bool) -> None:
     woken = 0
     for first in effects(two_batches({}, eager=eager)):

@@ -21,7 +21,7 @@ from schemas.native.balances import decode_balance_in_python, encode_balances_in
 from schemas.native.varints import longs_in_python
 from schemas.records import Balance, Order, Transaction
 from sinks.rows import EntryRow
-from tests.effort import examples
+from tests.effort import examples, in_full
 from tests.ledgers import LEDGER_FRAME
 from tests.unit.test_sink_rows import TRANSACTION, compiled_row, entry_row, recorded
 from tests.unit.transactions import UUID, balances, longs
@@ -265,7 +265,7 @@ def pass_under(
         "test_codec.py",
         "test_posting.py",
         "test_sink_rows.py",
-        pytest.param("test_posting_properties.py", marks=pytest.mark.full),
+        in_full("test_posting_properties.py"),
     ],
 )
 def test_everything_is_the_same_without_it(name: str) -> None:
