@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +125,12 @@ def stack() -> Iterator[Stack | Containers]:
         yield servers
 
 
+@pytest.fixture(scope="session")
+def addresses(stack: Stack | Containers) -> Addresses:
+    """Where they are, for what a module sets up."""
+    return _addresses(stack)
+
+
 @pytest.fixture(scope="module")
 def servers_of_module() -> Iterator[Stack | Containers]:
     """What `own_stack` brings up: one set of servers for the tests of one module."""
@@ -162,30 +168,31 @@ def kafka_only_settings(stack: Stack | Containers, plain_settings: Settings) -> 
     """Settings with a prefix and a state folder of this test's own, and no database."""
     settings = plain_settings.model_copy(update={"kafka": _addresses(stack).kafka})
     yield settings
-    _delete_topics(settings)
+    delete_topics(settings)
 
 
 @pytest.fixture
 def new_settings(plain_settings: Settings) -> Iterator[Callable[[Addresses], Settings]]:
     """Makes settings for given servers; what is theirs there is removed after the test."""
-    made: list[tuple[Settings, Addresses]] = []
+    with ExitStack() as made:
+        yield lambda addresses: made.enter_context(settings_on(addresses, plain_settings))
 
-    def new(addresses: Addresses) -> Settings:
-        name = f"test_{secrets.token_hex(4)}"
-        with psycopg.connect(addresses.postgres, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(name)))
-        dsn = urlsplit(addresses.postgres)._replace(path=f"/{name}").geturl()
-        changes = {"prefix": name.replace("_", "-"), "kafka": addresses.kafka, "postgres": SecretStr(dsn)}
-        settings = plain_settings.model_copy(update=changes)
-        made.append((settings, addresses))
-        return settings
 
-    yield new
-    for settings, addresses in made:
-        _delete_topics(settings)
-        database = urlsplit(settings.postgres.get_secret_value()).path.removeprefix("/")
+@contextmanager
+def settings_on(addresses: Addresses, plain: Settings) -> Iterator[Settings]:
+    """Settings with a prefix and an empty database of their own on these servers, and what is theirs removed after."""
+    name = f"test_{secrets.token_hex(4)}"
+    with psycopg.connect(addresses.postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} STRATEGY FILE_COPY").format(sql.Identifier(name)))
+    dsn = urlsplit(addresses.postgres)._replace(path=f"/{name}").geturl()
+    changes = {"prefix": name.replace("_", "-"), "kafka": addresses.kafka, "postgres": SecretStr(dsn)}
+    settings = plain.model_copy(update=changes)
+    try:
+        yield settings
+    finally:
+        delete_topics(settings)
         with psycopg.connect(addresses.postgres, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(database)))
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
@@ -279,7 +286,8 @@ def _addresses(servers: Stack | Containers) -> Addresses:
     return addresses
 
 
-def _delete_topics(settings: Settings) -> None:
+def delete_topics(settings: Settings) -> None:
+    """Delete the topics under the pipeline's prefix."""
     admin = AdminClient({"bootstrap.servers": settings.kafka})
     names = [name for name in admin.list_topics(timeout=30).topics if name.startswith(f"{settings.prefix}.")]
     for deleted in admin.delete_topics(names, operation_timeout=30).values() if names else []:

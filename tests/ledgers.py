@@ -195,6 +195,23 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
+class Waits(Observer):
+    """Remembers what sinks said that they wait for, and does something about it."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        self.sinks: set[str] = set()
+        self.reasons: list[str] = []
+        self._then = then
+
+    def waiting(self, sink: str, reason: str) -> None:
+        """Called by a sink."""
+        assert sink
+        assert reason
+        self.sinks.add(sink)
+        self.reasons.append(reason)
+        self._then()
+
+
 class RunningSinks:
     """Sinks in a thread of the test's process."""
 

@@ -3,7 +3,6 @@
 import base64
 import http.client
 import json
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,14 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg
-from psycopg import sql
 from pydantic import SecretStr
 
 from config.settings import Settings
 from local.stack import Addresses
 from operations.sending.generator import Mix, records
 from operations.setup import init
+from tests.conftest import settings_on
 from tests.integration.pipelines import Upstream
 from tests.integration.workers import PATIENCE_S, Worker, wait_until
 
@@ -114,14 +112,8 @@ class Scene:
 @contextmanager
 def scene(addresses: Addresses, folder: Path, **changes: object) -> Iterator[Scene]:
     """A pipeline of its own on these servers, removed after it."""
-    name = f"test_{secrets.token_hex(4)}"
-    with psycopg.connect(addresses.postgres, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    settings = Settings(
+    plain = Settings(
         _env_file=None,
-        prefix=name.replace("_", "-"),
-        kafka=addresses.kafka,
-        postgres=SecretStr(urlsplit(addresses.postgres)._replace(path=f"/{name}").geturl()),
         state_dir=folder / "state",
         partitions=4,
         session_timeout_s=6,
@@ -131,23 +123,21 @@ def scene(addresses: Addresses, folder: Path, **changes: object) -> Iterator[Sce
         console_token=SecretStr(TOKEN),
         console_connections=3,
     ).model_copy(update=changes)
-    init.initialise(settings)
-    running = [
-        Worker(settings, folder / "worker.log"),
-        Worker(settings, folder / "sink.log", "sink"),
-    ]
-    consoles = [Console(settings, folder / "console.log")]
-    place = Scene(settings, consoles[0], running[0], running[1], folder, consoles)
-    try:
-        place.worker.wait_until_told("ready", settings.partitions)
-        wait_until(lambda: place.console.knows_kafka, "the console has reached Kafka")
-        yield place
-    finally:
-        for process in [*running, place.worker, *[one.process for one in consoles]]:
-            if process.runs:
+    with settings_on(addresses, plain) as settings:
+        init.initialise(settings)
+        running = [
+            Worker(settings, folder / "worker.log"),
+            Worker(settings, folder / "sink.log", "sink"),
+        ]
+        consoles = [Console(settings, folder / "console.log")]
+        place = Scene(settings, consoles[0], running[0], running[1], folder, consoles)
+        try:
+            place.worker.wait_until_told("ready", settings.partitions)
+            wait_until(lambda: place.console.knows_kafka, "the console has reached Kafka")
+            yield place
+        finally:
+            for process in [*running, place.worker, *[one.process for one in consoles]]:
                 process.kill()
-        with psycopg.connect(addresses.postgres, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager

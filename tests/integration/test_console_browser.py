@@ -12,9 +12,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
 
+from local.stack import Addresses
 from operations.sending.generator import Mix, records
 from sinks.postgres import databases
-from tests.conftest import _addresses
 from tests.integration.consoles import TOKEN, Scene, scene
 from tests.integration.pipelines import Upstream
 from tests.integration.workers import done, wait_until
@@ -49,10 +49,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def place(browser: Browser, stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def place(
+    browser: Browser, addresses: Addresses, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
     """A pipeline that went through mixed input, with a transfer, half of one, and a wallet with a hostile name."""
     del browser  # without one there is no need for a pipeline
-    addresses = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
     with scene(addresses, tmp_path_factory.mktemp("browser")) as found:
         mix = Mix(wallets=60, bad=0.1, duplicates=0.05, seed=5, partitions=4, overdraft_rejected=True)
         Upstream(found.settings).send(records(600, mix))

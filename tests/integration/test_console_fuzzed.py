@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from local.environment import environment
-from tests.conftest import CACHE, _addresses
+from local.stack import Addresses
+from tests.conftest import CACHE
 from tests.integration.consoles import TOKEN, scene_after_mixed_input
 
 pytestmark = [pytest.mark.integration, pytest.mark.full]
@@ -22,10 +23,9 @@ CHECKS = (
 )
 
 
-def test_no_request_is_answered_with_a_fault_of_ours(stack: object, tmp_path: Path) -> None:
+def test_no_request_is_answered_with_a_fault_of_ours(addresses: Addresses, tmp_path: Path) -> None:
     fuzzer = environment(CACHE.expanduser(), "schemathesis", REQUIREMENTS, print) / "bin" / "st"
-    servers = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
-    with scene_after_mixed_input(servers, tmp_path) as place:
+    with scene_after_mixed_input(addresses, tmp_path) as place:
         found = subprocess.run(
             [
                 fuzzer, "run", f"{place.console.url}/api/v1/openapi.json", "--max-time", str(FUZZ_S),

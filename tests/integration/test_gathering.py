@@ -11,10 +11,11 @@ import pytest
 from confluent_kafka import Message, Producer
 
 from config.settings import Settings
-from sinks.observer import Observer, Observers
+from sinks.observer import Observers
 from sinks.rejections import RejectionSink
 from sinks.topic import TopicReader
 from tests.integration.pipelines import PATIENCE_S, initialise_topics, wait_until
+from tests.ledgers import Waits
 from topics.clients import librdkafka
 from topics.consuming import GATHERED_BYTES, UPSTREAM_SLICE_RECORDS, bytes_of
 from topics.names import Topics
@@ -23,16 +24,6 @@ from topics.topic_log import TopicLog
 pytestmark = pytest.mark.integration
 
 RECORDS, RECORD_BYTES = 200, 250_000
-
-
-class Heard(Observer):
-    """What a sink has said that it waits for."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def waiting(self, sink: str, reason: str) -> None:
-        self.reasons.append(f"{sink}: {reason}")
 
 
 @contextmanager
@@ -62,14 +53,15 @@ def test_a_sink_says_that_its_group_gives_it_no_share(
     initialise_topics(settings)
     topic = Topics.of(settings).rejections
     with suspended_member(settings, topic):
-        heard = Heard()
+        heard = Waits()
         reader = TopicReader(settings, RejectionSink(topic), Event(), heard)
         monkeypatch.setattr("sinks.topic._patience_s", lambda _: 0.0)
         try:
             reader.join(lambda partitions: reader.assign(dict.fromkeys(partitions, 0)), lambda _: None)
             wait_until(lambda: bool(reader.gather() or heard.reasons), "it is said")
+            assert heard.sinks == {"rejections"}
             group = settings.sink_group("rejections")
-            assert heard.reasons[0].startswith(f"rejections: the group {group} has assigned no partitions")
+            assert heard.reasons[0].startswith(f"the group {group} has assigned no partitions")
             wait_until(lambda: not reader.gather() and reader._owed_since is None, "it has its share")
         finally:
             reader.leave()

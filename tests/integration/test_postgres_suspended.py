@@ -17,7 +17,6 @@ from operations.setup.init import initialise
 from sinks import postgres
 from sinks.ledger import LedgerSink
 from sinks.metrics import Vitals
-from sinks.observer import Observer
 from sinks.positions import Origin
 from sinks.postgres import Connection
 from sinks.postgres.migrations import migrate
@@ -26,7 +25,7 @@ from sinks.postgres.questions import counts
 from sinks.writer import Writer
 from tests.effort import in_full
 from tests.integration.workers import Worker
-from tests.ledgers import Ledger, drain, publish_entries, running, wait_until
+from tests.ledgers import Ledger, Waits, drain, publish_entries, running, wait_until
 from topics.cluster import Offsets
 
 pytestmark = pytest.mark.integration
@@ -38,17 +37,6 @@ HERE = Origin("this cluster", "this topic")
 def impatient(own_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setitem(postgres.PARAMETERS, "connect_timeout", 1)
     return own_settings.model_copy(update={"postgres_timeout_s": 1.0, "retry_wait_s": 0.5})
-
-
-class Waits(Observer):
-    """Remembers what was waited for."""
-
-    def __init__(self) -> None:
-        self.reasons: list[str] = []
-
-    def waiting(self, sink: str, reason: str) -> None:
-        assert sink
-        self.reasons.append(reason)
 
 
 def test_a_sink_waits_for_a_postgres_that_is_suspended_and_goes_on_by_itself(

@@ -9,24 +9,11 @@ from config.settings import Settings
 from local.stack import Addresses, Stack
 from operations.setup.init import initialise
 from sinks import postgres
-from sinks.observer import Observer
 from sinks.postgres.migrations import migrate, shipped
-from tests.ledgers import Ledger, publish_entries, running, wait_until
+from tests.ledgers import Ledger, Waits, publish_entries, running, wait_until
 from topics.cluster import quiet_admin
 
 pytestmark = pytest.mark.integration
-
-
-class Waits(Observer):
-    """Counts how often a sink said that it waits."""
-
-    def __init__(self) -> None:
-        self.waits = 0
-
-    def waiting(self, sink: str, reason: str) -> None:
-        assert sink
-        assert reason
-        self.waits += 1
 
 
 @pytest.fixture
@@ -71,8 +58,8 @@ def test_postgres_killed_while_rows_are_written_loses_and_doubles_nothing(
         for part in (1, 2):
             wait_until(lambda part=part: count(own_settings)[0] >= part * 1_000, "some rows are in")  # type: ignore[misc]
             own_stack.kill("postgres")
-            waits = heard.waits
-            wait_until(lambda waits=waits: heard.waits > waits, "the sink waits for Postgres")  # type: ignore[misc]
+            heard.reasons.clear()
+            wait_until(lambda: bool(heard.reasons), "the sink waits for Postgres")
             own_stack.start("postgres")
         sinks.wait_until_caught_up()
     assert sinks.failure is None
@@ -88,7 +75,7 @@ def test_a_sink_told_to_stop_while_postgres_is_away_stops(own_stack: Stack, own_
         sinks.wait_until_caught_up()
         own_stack.stop("postgres")
         publish_entries(own_settings, ledger.post_many(10), start=10)
-        wait_until(lambda: heard.waits > 0, "the sink waits for Postgres")
+        wait_until(lambda: bool(heard.reasons), "the sink waits for Postgres")
     assert sinks.failure is None
     own_stack.start("postgres")
     assert count(own_settings) == (10, 10)
@@ -117,7 +104,7 @@ def test_the_group_waits_for_a_sink_behind_a_postgres_that_is_away_only_so_long(
         assert members() == 1
         own_stack.stop("postgres")
         publish_entries(brief, ledger.post_many(10), start=10)
-        wait_until(lambda: heard.waits > 0, "the sink waits for Postgres")
+        wait_until(lambda: bool(heard.reasons), "the sink waits for Postgres")
         # With one batch in hand it goes on to gather the next one; now it has two.
         publish_entries(brief, ledger.post_many(10), start=20)
         wait_until(lambda: members() == 0, "the group is not kept waiting")

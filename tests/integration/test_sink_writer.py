@@ -1,7 +1,7 @@
 """The writer against a real Postgres: one attempt more than needed changes nothing."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 
 import psycopg
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from config.errors import Refused, Stopped
 from config.settings import Settings
 from sinks import postgres
-from sinks.batch import Batch, prepare
+from sinks.batch import Batch, Prepared, prepare
 from sinks.ledger import LedgerSink
 from sinks.observer import Observer
 from sinks.positions import Holder, Lost, Move, Origin, Position, advance, claim, session_name
@@ -22,7 +22,7 @@ from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months, months_of
 from sinks.sink import Record
 from sinks.writer import Writer
-from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, wait_until
+from tests.ledgers import DAY_MS, LEDGER_FRAME, NOVEMBER_MS, Ledger, Waits, wait_until
 from tests.positions_contract import CASES
 from topics.cluster import Offsets
 
@@ -32,31 +32,21 @@ SINK = LedgerSink("test.ledger")
 HERE = Origin("this cluster", "this topic")
 
 
+def opened(settings: Settings, owner: str = "me", observer: Observer | None = None) -> closing[Writer]:
+    return closing(Writer(settings, SINK, owner, threading.Event(), observer or Observer()))
+
+
 @pytest.fixture
 def writer(settings: Settings) -> Iterator[Writer]:
     migrate(settings)
-    writer = Writer(settings, SINK, "me", threading.Event(), Observer())
-    yield writer
-    writer.close()
+    with opened(settings) as writer:
+        yield writer
 
 
 END_OTHERS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-
-
-class Waits(Observer):
-    """Remembers what was waited for, and does something about it."""
-
-    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
-        self.reasons: list[str] = []
-        self._then = then
-
-    def waiting(self, sink: str, reason: str) -> None:
-        assert sink == SINK.name
-        self.reasons.append(reason)
-        self._then()
 
 
 def claimed(writer: Writer, begins: dict[int, int], origin: Origin = HERE) -> dict[int, Position] | None:
@@ -71,6 +61,11 @@ def records(ledger: Ledger) -> list[Record]:
     ]
 
 
+def ten() -> Prepared:
+    """A batch of the first ten records of a partition."""
+    return prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), []))
+
+
 def count(settings: Settings) -> int:
     return questions.counts(settings)["transactions"]
 
@@ -79,7 +74,7 @@ def test_a_batch_whose_commit_was_not_answered_is_not_written_again(
     writer: Writer, settings: Settings
 ) -> None:
     assert claimed(writer, {0: 0}) == {0: Position(0, 0)}
-    batch = prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), []))
+    batch = ten()
     assert writer.write(batch)
     assert writer.write(batch)
     assert count(settings) == 10
@@ -104,9 +99,10 @@ def test_a_writer_that_was_suspended_in_the_middle_of_a_transaction_writes_it_ag
 
     monkeypatch.setattr("sinks.positions.advance", advance_slowly)
     observer = Waits()
-    with closing(Writer(impatient, SINK, "me", threading.Event(), observer)) as writer:
+    with opened(impatient, observer=observer) as writer:
         claimed(writer, {0: 0})
-        assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+        assert writer.write(ten())
+    assert observer.sinks == {SINK.name}
     assert observer.reasons == ["terminating connection due to idle-in-transaction timeout"]
     assert count(settings) == 10
 
@@ -118,7 +114,7 @@ def test_a_postgres_that_is_read_only_just_now_is_waited_for(settings: Settings)
         observer = Waits(lambda: operator.execute(END_OTHERS))
         name = sql.Identifier(operator.info.dbname)
         operator.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
-        with closing(Writer(settings, SINK, "me", threading.Event(), observer)) as writer:
+        with opened(settings, observer=observer) as writer:
             operator.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
             assert claimed(writer, {0: 0}) == {0: Position(0, 0)}
     assert "read-only" in observer.reasons[0]
@@ -171,7 +167,7 @@ def test_a_position_that_is_lost_between_the_look_and_the_write_is_told_apart_to
 
     monkeypatch.setattr("sinks.positions.advance", advance_late)
     with pytest.raises(Lost) as lost:
-        writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+        writer.write(ten())
     assert lost.value.moved == {0: None}
     assert count(settings) == 0
 
@@ -180,12 +176,11 @@ def test_a_claim_takes_the_position_over_and_keeps_what_was_reached(
     writer: Writer, settings: Settings
 ) -> None:
     claimed(writer, {0: 0})
-    writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
-    other = Writer(settings, SINK, "another", threading.Event(), Observer())
-    assert claimed(other, {0: 0, 1: 42}) == {0: Position(10, 10), 1: Position(42, 42)}
-    with pytest.raises(Lost) as lost:
-        writer.write(prepare(SINK, Batch([Move(0, 10, 20)], [], [])))
-    other.close()
+    writer.write(ten())
+    with opened(settings, "another") as other:
+        assert claimed(other, {0: 0, 1: 42}) == {0: Position(10, 10), 1: Position(42, 42)}
+        with pytest.raises(Lost) as lost:
+            writer.write(prepare(SINK, Batch([Move(0, 10, 20)], [], [])))
     assert lost.value.fenced == {0}
     assert not lost.value.moved
 
@@ -200,10 +195,9 @@ def test_a_session_that_hangs_in_the_middle_of_a_copy_is_ended_by_who_takes_over
         hung.execute("BEGIN")
         advance(hung, holder, [Move(0, 0, 10)])
         hung.pgconn.exec_(b"COPY wallets FROM STDIN")
-        successor = Writer(brief, SINK, "host:2:successor", threading.Event(), Observer())
-        assert claimed(successor, {0: 0}) == {0: Position(0, 0)}
-        assert successor.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
-        successor.close()
+        with opened(brief, "host:2:successor") as successor:
+            assert claimed(successor, {0: 0}) == {0: Position(0, 0)}
+            assert successor.write(ten())
     assert count(settings) == 10
 
 
@@ -222,13 +216,13 @@ def test_a_month_ahead_that_a_vacuum_is_in_the_way_of_keeps_no_row_from_being_wr
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     migrate(settings.model_copy(update={"months_ahead": 1}))
-    batch = prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), []))
+    batch = ten()
     with postgres.connect(settings) as other:
         make_months(other, months_of(batch.fresh.days), settings)
         before = months_of_tables(settings)
         with other.transaction():
             other.execute(AS_VACUUM_DOES)
-            with closing(Writer(settings, SINK, "me", threading.Event(), Observer())) as writer:
+            with opened(settings) as writer:
                 claimed(writer, {0: 0})
                 assert writer.write(batch)
     assert count(settings) == 10
@@ -243,7 +237,7 @@ def test_a_month_that_a_row_needs_is_waited_for_and_then_ends_the_sink(settings:
     with (
         postgres.connect(settings) as other,
         other.transaction(),
-        closing(Writer(impatient, SINK, "me", threading.Event(), Observer())) as writer,
+        opened(impatient) as writer,
     ):
         other.execute(AS_VACUUM_DOES)
         claimed(writer, {0: 0})
@@ -276,14 +270,14 @@ def test_a_position_in_another_topic_of_the_same_name_is_refused_and_left_to_its
     writer: Writer, settings: Settings, other: Origin
 ) -> None:
     claimed(writer, {0: 0})
-    with closing(Writer(settings, SINK, "another", threading.Event(), Observer())) as stranger:
+    with opened(settings, "another") as stranger:
         for _ in range(2):
             with pytest.raises(
                 Refused, match="check that WALLET_KAFKA and WALLET_POSTGRES belong together"
             ) as told:
                 claimed(stranger, {0: 0, 1: 0}, other)
             assert all(name in str(told.value) for name in (*HERE, *other))
-    assert writer.write(prepare(SINK, Batch([Move(0, 0, 10)], records(Ledger(0).post_many(10)), [])))
+    assert writer.write(ten())
 
 
 def test_positions_of_the_last_release_are_of_the_topic_that_they_are_first_claimed_in(
@@ -320,7 +314,7 @@ def test_a_right_that_the_role_lacks_is_named_at_the_start(settings: Settings) -
         ):
             owner.execute(f"REVOKE {right} FROM wallet_writer".encode())
             with pytest.raises(Refused, match=named):
-                Writer(settings, SINK, "me", threading.Event(), Observer())
+                opened(settings)
             owner.execute(f"GRANT {right} TO wallet_writer".encode())
 
 
@@ -336,7 +330,7 @@ def test_a_login_that_may_not_be_a_writer_is_refused_with_the_role(settings: Set
             dsn = conninfo.make_conninfo(settings.postgres.get_secret_value(), user=name, password=name)
             theirs = settings.model_copy(update={"postgres": SecretStr(dsn)})
             with pytest.raises(Refused, match="GRANT wallet_writer TO it"):
-                Writer(theirs, SINK, "me", threading.Event(), Observer())
+                opened(theirs)
         finally:
             owner.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(database, role))
             owner.execute(sql.SQL("DROP ROLE {}").format(role))

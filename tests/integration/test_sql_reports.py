@@ -1,7 +1,6 @@
 """The reports in SQL against a plain model of the same entries: random ledgers, with and without archived months."""
 
 import json
-import secrets
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -11,11 +10,12 @@ from random import Random
 import pytest
 
 from config.settings import Settings
+from local.stack import Addresses
 from schemas.records import CREDIT, DEBIT, LedgerEntry, from_ms
 from sinks import postgres
-from sinks.postgres import Connection, databases
+from sinks.postgres import Connection
 from sinks.postgres.migrations import migrate
-from tests.conftest import _addresses
+from tests.conftest import settings_on
 from tests.effort import examples
 from tests.integration.tables import archive_november, write
 from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
@@ -31,13 +31,12 @@ STEPS = (0, 0, 1, HOUR_MS, 11 * HOUR_MS, 3 * DAY_MS, 20 * DAY_MS)
 
 
 @pytest.fixture(scope="module", params=range(examples(2)))
-def reported(request: pytest.FixtureRequest, stack: object) -> Iterator[tuple[Settings, list[LedgerEntry]]]:
+def reported(
+    request: pytest.FixtureRequest, addresses: Addresses
+) -> Iterator[tuple[Settings, list[LedgerEntry]]]:
     """A ledger in tables that nobody changes: every second one without snapshots, every first one archived in part."""
-    addresses = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
-    plain = Settings(_env_file=None, kafka=addresses.kafka, postgres=addresses.postgres)
-    seed, name = request.param, f"test_{secrets.token_hex(4)}"
-    settings = databases.create(plain, name)
-    try:
+    seed = request.param
+    with settings_on(addresses, Settings(_env_file=None)) as settings:
         migrate(settings)
         ledger = random_ledger(Random(seed), 120)
         write(settings, ledger, snapshot_every=(3, None)[seed % 2])
@@ -46,8 +45,6 @@ def reported(request: pytest.FixtureRequest, stack: object) -> Iterator[tuple[Se
             with postgres.connect(settings) as owner:
                 owner.execute("CALL make_sealed('transactions_2026_12')")
         yield settings, [written.entry for written in ledger.written]
-    finally:
-        databases.drop(plain, name)
 
 
 @pytest.fixture

@@ -35,9 +35,7 @@ from tests.integration.exactness import assert_exact
 from tests.integration.pipelines import Rig, as_record, small, transaction, wallets_of
 from tests.integration.rebuilds import place
 from tests.integration.replays import replayed
-from tests.integration.verify_copies import verified
-from tests.integration.workers import Worker, wait_until
-from tests.ledgers import running
+from tests.integration.verify_copies import decide, verified, write_rows
 from tests.reading import read_all
 from topics.names import Topics
 from topics.topic_log import TopicLog
@@ -107,14 +105,9 @@ def imported(settings: Settings, folder: Path) -> Iterator[Settings]:
     lines = [to_json(one) | {"recorded_at": from_ms(at_ms).isoformat()} for one, at_ms in told]
     file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert importing.run(settings, importing.Options((file,))) == 0
-    worker = Worker(settings, folder / "worker.log")
-    try:
-        with running(settings, "ledger", "snapshots", "rejections"):
-            wait_until(lambda: len(messages(settings, "ledger")) == COUNT, "all is posted", worker.check_runs)
-            wait_until(lambda: rows(settings) == COUNT, "all is written")
-        yield settings
-    finally:
-        worker.kill()
+    decide(settings, folder, COUNT)
+    write_rows(settings)
+    yield settings
 
 
 @contextmanager
@@ -138,12 +131,6 @@ def copied(settings: Settings, folder: Path) -> Iterator[Settings]:
 
 def messages(settings: Settings, name: str) -> list[Message]:
     return [*read_all(settings, getattr(Topics.of(settings), name), settings.partitions)]
-
-
-def rows(settings: Settings) -> int:
-    with postgres.connect(settings, postgres.READER) as connection:
-        row = connection.execute("SELECT count(*) FROM wallet_entries").fetchone()
-    return int(row[0]) if row else 0
 
 
 def by_partition(records: Sequence[Message]) -> Mapping[int, list[Message]]:

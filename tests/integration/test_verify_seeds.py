@@ -1,7 +1,6 @@
 """`wallet verify` finds nothing where nothing is wrong: nasty input of months, archived, some of it deleted."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +12,11 @@ from config.settings import Settings
 from operations.sending.generating import fitted
 from operations.sending.generator import Mix, records
 from operations.setup.init import initialise
-from sinks.postgres import databases
-from tests.conftest import _addresses
 from tests.effort import in_full
 from tests.integration.archives import work
-from tests.integration.pipelines import wait_until
 from tests.integration.tables import rows
-from tests.integration.verify_copies import decide, delete_topics, verified, written
-from tests.ledgers import DAY_MS, running
+from tests.integration.verify_copies import decide, verified, write_rows
+from tests.ledgers import DAY_MS
 from topics.clients import librdkafka
 from topics.cluster import quiet_admin
 from topics.names import TIMESTAMP_TYPE, Topics
@@ -33,29 +29,17 @@ HISTORY_DAYS = 250
 
 
 @pytest.fixture
-def pipeline(stack: object, tmp_path: Path, seed: int) -> Iterator[Settings]:
+def pipeline(settings: Settings, seed: int) -> Settings:
     """One of each kind, by its seed: with a window of ids or none, overdrafts allowed or not."""
-    addresses = _addresses(stack)  # type: ignore[arg-type] # a Stack or Containers
-    plain = Settings(
-        _env_file=None,
-        prefix=f"test-seed-{seed}",
-        kafka=addresses.kafka,
-        postgres=addresses.postgres,
-        state_dir=tmp_path / "state",
-        partitions=PARTITIONS,
-        snapshot_every=4 + seed,
-        max_record_bytes=2_048,
-        overdraft="reject" if seed % 2 else "allow",
-        id_window_days=20 if seed % 3 == 0 else None,
-        archive_after_days=30,
-        session_timeout_s=6,
-    )
-    settings = databases.create(plain, f"test_seed_{seed}")
-    try:
-        yield settings
-    finally:
-        delete_topics(settings)
-        databases.drop(plain, f"test_seed_{seed}")
+    changes = {
+        "partitions": PARTITIONS,
+        "snapshot_every": 4 + seed,
+        "max_record_bytes": 2_048,
+        "overdraft": "reject" if seed % 2 else "allow",
+        "id_window_days": 20 if seed % 3 == 0 else None,
+        "archive_after_days": 30,
+    }
+    return settings.model_copy(update=changes)
 
 
 def send_history(settings: Settings, seed: int) -> None:
@@ -81,9 +65,8 @@ def send_history(settings: Settings, seed: int) -> None:
 def test_nothing_is_found_where_nothing_is_wrong(pipeline: Settings, seed: int, tmp_path: Path) -> None:
     send_history(pipeline, seed)
     decide(pipeline, tmp_path, COUNT)
+    write_rows(pipeline)
     names, client = Topics.of(pipeline), quiet_admin(pipeline)
-    with running(pipeline, "ledger", "snapshots", "rejections"):
-        wait_until(lambda: written(pipeline), "all rows are written")
     alter(client, names.transactions, {TIMESTAMP_TYPE: "LogAppendTime"})
     assert verified(pipeline).clean
     work(pipeline)

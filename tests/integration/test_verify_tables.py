@@ -8,10 +8,10 @@ import pytest
 
 from audit.report import Difference
 from config.settings import Settings
+from local.stack import Addresses
 from schemas.codec import encode_entry, encode_transaction
 from sinks import postgres
 from sinks.postgres import Connection, databases, questions
-from tests.conftest import _addresses
 from tests.effort import in_full
 from tests.integration.pipelines import transaction
 from tests.integration.tables import unguarded
@@ -53,8 +53,8 @@ SAME = "(p.sink, p.topic, p.partition) = (k.sink, k.topic, k.partition)"
 
 
 @pytest.fixture(scope="module")
-def audited(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:  # type: ignore[arg-type] # a Stack or Containers
+def audited(addresses: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with pipeline_that_ran(addresses, tmp_path_factory.mktemp("verify")) as settings:
         yield settings
 
 

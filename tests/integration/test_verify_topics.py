@@ -9,11 +9,11 @@ from confluent_kafka import TopicPartition
 
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
+from local.stack import Addresses
 from operations.sending.delivery import deliver
 from operations.setup.init import initialise
 from schemas.codec import HEADER_BYTES, decode_entry
 from schemas.native.balances import decode_balance, encode_balance
-from tests.conftest import _addresses
 from tests.integration.pipelines import as_record, transaction
 from tests.integration.verify_copies import (
     COUNT,
@@ -34,8 +34,8 @@ Records = dict[int, list[Copied]]
 
 
 @pytest.fixture(scope="module")
-def original(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pipeline_that_ran(_addresses(stack), tmp_path_factory.mktemp("verify")) as settings:  # type: ignore[arg-type] # a Stack or Containers
+def original(addresses: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with pipeline_that_ran(addresses, tmp_path_factory.mktemp("verify")) as settings:
         yield settings
 
 

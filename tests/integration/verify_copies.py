@@ -21,7 +21,8 @@ from operations.setup.init import claim, create, initialise
 from operations.verify.run import Options, run
 from schemas.records import CREDIT
 from sinks import postgres
-from sinks.postgres import Connection, databases, questions
+from sinks.postgres import Connection, questions
+from tests.conftest import delete_topics, settings_on
 from tests.integration.pipelines import Worker, as_record, transaction, wait_until
 from tests.integration.tables import unguarded
 from tests.ledgers import running
@@ -42,12 +43,8 @@ Tamper = Callable[[dict[int, list[Copied]]], None]
 @contextmanager
 def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
     """A worker and the sinks have been through mixed input of every kind; gone afterwards."""
-    prefix = f"test-{secrets.token_hex(4)}"
     plain = Settings(
         _env_file=None,
-        prefix=prefix,
-        kafka=addresses.kafka,
-        postgres=addresses.postgres,
         state_dir=folder / "state",
         partitions=PARTITIONS,
         snapshot_every=5,
@@ -55,8 +52,7 @@ def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
         overdraft="reject",
         session_timeout_s=6,
     )
-    settings = databases.create(plain, prefix.replace("-", "_"))
-    try:
+    with settings_on(addresses, plain) as settings:
         pipeline = initialise(settings).pipeline
         mix = fitted(Mix(wallets=150, bad=0.06, duplicates=0.03, seed=3), pipeline)
         deliver(settings, records(COUNT, mix), lambda _: None)
@@ -66,22 +62,21 @@ def pipeline_that_ran(addresses: Addresses, folder: Path) -> Iterator[Settings]:
         )
         deliver(settings, [as_record(rich, PARTITIONS)], lambda _: None)
         decide(settings, folder, COUNT + 1)
-        with running(settings, "ledger", "snapshots", "rejections"):
-            wait_until(lambda: written(settings), "all rows are written")
+        write_rows(settings)
         yield settings
-    finally:
-        delete_topics(settings)
-        databases.drop(plain, prefix.replace("-", "_"))
 
 
 def decide(settings: Settings, folder: Path, count: int) -> None:
-    """Run a worker until so many records are decided."""
-    worker = Worker(settings, folder / "worker.log")
-    try:
+    """Run a worker until so many records of the input are decided."""
+    with Worker(settings, folder / "worker.log") as worker:
         wait_until(lambda: decided(settings) == count, "all input is decided", worker.check_runs)
         worker.stop()
-    finally:
-        worker.kill()
+
+
+def write_rows(settings: Settings) -> None:
+    """Run the sinks until everything that was decided is in the tables."""
+    with running(settings, "ledger", "snapshots", "rejections"):
+        wait_until(lambda: written(settings), "all rows are written")
 
 
 def decided(settings: Settings) -> int:
@@ -176,14 +171,6 @@ def tampering(settings: Settings) -> Iterator[Connection]:
             for table in tables:
                 connection.execute(f"INSERT INTO {table} SELECT * FROM kept_{table}".encode())
                 connection.execute(f"DROP TABLE kept_{table}".encode())
-
-
-def delete_topics(settings: Settings) -> None:
-    """Delete the topics under the pipeline's prefix."""
-    client = quiet_admin(settings)
-    names = [name for name in client.list_topics(timeout=30).topics if name.startswith(f"{settings.prefix}.")]
-    for deleted in client.delete_topics(names, operation_timeout=30).values() if names else []:
-        deleted.result()
 
 
 def verified(settings: Settings, **options: Any) -> Report:
