@@ -151,7 +151,8 @@ def reasons(settings: Settings, month: date) -> list[str]:
 
 
 def pipeline_with(settings: Settings, *ledgers: Ledger, transactions_of: int = 0) -> Settings:
-    """A pipeline whose ledger topic and tables hold these."""
+    """A pipeline whose ledger topic and tables hold these, one in each partition."""
+    settings = settings.model_copy(update={"partitions": len(ledgers)})
     initialise(settings)
     publish_dated(settings, *ledgers, transactions_of=transactions_of)
     enter(settings, *ledgers)

@@ -68,7 +68,7 @@ def ledgers() -> list[Ledger]:
 
 @pytest.fixture
 def pipeline(settings: Settings, ledgers: list[Ledger]) -> Settings:
-    return pipeline_with(settings.model_copy(update={"partitions": PARTITIONS}), *ledgers)
+    return pipeline_with(settings, *ledgers)
 
 
 def answers(settings: Settings) -> list[Any]:
@@ -166,9 +166,7 @@ def test_a_wallet_with_a_snapshot_at_its_last_entry_gets_no_other(pipeline: Sett
 
 def test_old_dates_among_the_marks_of_transactions_find_their_month(settings: Settings) -> None:
     """The marks carry today's date, so the broker names one of them when it is asked for SECOND."""
-    one = settings.model_copy(update={"partitions": 1})
-    ledger = two_months(0)
-    pipeline_with(one, ledger, transactions_of=10)
+    one = pipeline_with(settings, two_months(0), transactions_of=10)
     change(one, "UPDATE sink_positions SET next_offset = 99, high_offset = 99")
     sealed, _, _ = work(one)
     assert [(s.month.first, s.seal.content.ranges, s.seal.content.entries) for s in sealed] == [

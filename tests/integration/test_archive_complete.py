@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 def pipeline(settings: Settings) -> Settings:
     """Partition 1 has nothing after FIRST."""
     quiet = Ledger(1, FIRST_MS).post_many(20, step_ms=DAY_MS)
-    return pipeline_with(settings.model_copy(update={"partitions": PARTITIONS}), two_months(0), quiet)
+    return pipeline_with(settings, two_months(0), quiet)
 
 
 def set_input_time(settings: Settings, kind: str) -> None:

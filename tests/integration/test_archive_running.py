@@ -1,9 +1,5 @@
 """The archive while others read and write, when it is killed, and as a sink."""
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -33,6 +29,7 @@ from tests.integration.archives import (
     work,
 )
 from tests.integration.tables import change, rows
+from tests.integration.workers import Worker
 from tests.ledgers import DAY_MS, Ledger, running, stands, wait_until
 from topics.cluster import quiet_admin
 from topics.names import Topics
@@ -52,7 +49,7 @@ OLD_MONTHS = b"""
 
 @pytest.fixture
 def pipeline(settings: Settings) -> Settings:
-    few = settings.model_copy(update={"partitions": PARTITIONS, "sink_batch_rows": 50})
+    few = settings.model_copy(update={"sink_batch_rows": 50})
     return pipeline_with(few, *(two_months(partition) for partition in range(PARTITIONS)))
 
 
@@ -60,9 +57,8 @@ def test_readers_see_every_row_exactly_once_while_months_move_and_the_ledger_sin
     settings: Settings,
 ) -> None:
     """Six months, one day apart at their bounds, move while new entries are written."""
-    one = settings.model_copy(update={"partitions": 1, "sink_batch_rows": 20})
-    ledger = Ledger(0, FIRST_MS - 180 * DAY_MS)
-    pipeline_with(one, ledger.post_many(400, 20, step_ms=DAY_MS // 2))
+    ledger = Ledger(0, FIRST_MS - 180 * DAY_MS).post_many(400, 20, step_ms=DAY_MS // 2)
+    one = pipeline_with(settings.model_copy(update={"sink_batch_rows": 20}), ledger)
     bound = [from_ms(first_ms(EMPTY))]
     right = [*rows(one, OLD_ROWS, *bound), *rows(one, STATEMENT, *bound)]
     stop, seen = Event(), list[list[Any]]()
@@ -94,22 +90,6 @@ def test_readers_see_every_row_exactly_once_while_months_move_and_the_ledger_sin
     assert all(found == right for found in seen)
 
 
-@contextmanager
-def run_of(settings: Settings, environment: Callable[[Settings], dict[str, str]], log: Path) -> Iterator[Any]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "operations", "archive", "run"],
-            env=environment(settings),
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def waits_for(settings: Settings, table: str) -> bool:
     return bool(
         rows(settings, "SELECT FROM pg_locks WHERE NOT granted AND relation = to_regclass(%s)", table)
@@ -124,13 +104,16 @@ def wait_until_nobody_works(settings: Settings) -> None:
 
 @pytest.mark.full
 def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
-    pipeline: Settings, environment: Callable[[Settings], dict[str, str]], tmp_path: Path
+    pipeline: Settings, tmp_path: Path
 ) -> None:
+    def run() -> Worker:
+        return Worker(pipeline, tmp_path / "log", "archive", "run")
+
     with postgres.connect(pipeline) as other:
         # In the transaction that seals: none of it is there.
         with other.transaction():
             other.execute("LOCK TABLE transaction_snapshots IN SHARE MODE")
-            with run_of(pipeline, environment, tmp_path / "log"):
+            with run():
                 wait_until(
                     lambda: waits_for(pipeline, "transaction_snapshots"), "it is in the middle of sealing"
                 )
@@ -140,13 +123,12 @@ def test_a_run_that_is_killed_is_finished_by_the_next_wherever_it_was(
         # Between sealing and moving: sealed and not moved, which the next run does.
         with other.transaction():
             other.execute("LOCK TABLE transactions IN ACCESS SHARE MODE")
-            with run_of(pipeline, environment, tmp_path / "log"):
+            with run():
                 wait_until(lambda: waits_for(pipeline, "transactions"), "it wants to move")
         wait_until_nobody_works(pipeline)
         assert rows(pipeline, SEALS) == [(str(FIRST),)]
         assert rows(pipeline, ARCHIVED) == []
-    with run_of(pipeline, environment, tmp_path / "log") as process:
-        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    run().done()
     assert rows(pipeline, SEALS) == [(str(FIRST),), (str(SECOND),)]
     assert rows(pipeline, ARCHIVED) == [(table(FIRST),), (table(SECOND),)]
 

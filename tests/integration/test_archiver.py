@@ -29,7 +29,7 @@ from sinks.archive.seals import Content, Range, seal_of
 from sinks.postgres import Connection, migrations
 from sinks.postgres.migrations import migrate, shipped
 from sinks.postgres.one_state import audited
-from tests.integration.archives import enter, month, publish_dated, seal_differences, table, work
+from tests.integration.archives import month, pipeline_with, seal_differences, table, work
 from tests.integration.tables import change, rows
 from tests.ledgers import DAY_MS, Ledger
 from topics.names import Topics
@@ -182,12 +182,7 @@ def test_nothing_is_added_to_a_sealed_month_by_anybody_before_and_after_it_is_mo
 @pytest.fixture
 def pipeline(settings: Settings) -> Settings:
     """Its ledger and tables hold two old months and the running one, in one partition."""
-    one = settings.model_copy(update={"partitions": 1})
-    initialise(one)
-    ledger = extended(extended(entries_of(OLD), YOUNGER), NOW)
-    publish_dated(one, ledger)
-    enter(one, ledger)
-    return one
+    return pipeline_with(settings, extended(extended(entries_of(OLD), YOUNGER), NOW))
 
 
 FALSE_SEALS: dict[str, dict[str, Any]] = {
@@ -267,13 +262,9 @@ def test_an_early_seal_is_told_by_audits_and_the_archive_and_its_month_stays(
 def test_a_database_of_the_last_release_is_brought_up_with_its_sealed_months(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = settings.model_copy(update={"partitions": 1})
     monkeypatch.setattr(migrations, "shipped", lambda: [m for m in shipped() if m.name <= RELEASED])
     monkeypatch.setattr(migrations, "DATABASE_RIGHTS", "SELECT")  # it had no such thing
-    initialise(one)
-    ledger = extended(extended(entries_of(OLD), YOUNGER), NOW)
-    publish_dated(one, ledger)
-    enter(one, ledger)
+    one = pipeline_with(settings, extended(extended(entries_of(OLD), YOUNGER), NOW))
     with postgres.connect(one) as owner:
         contents = [content_of(owner, of) for of in (OLD, YOUNGER)]
     with postgres.connect(one, postgres.WRITER) as writer:
@@ -325,12 +316,8 @@ def test_entries_from_before_1970_are_written_archived_exported_and_found(
     settings: Settings, tmp_path: Path
 ) -> None:
     """Kafka takes such times: -1 of a record without one, and whatever date a producer sets."""
-    one = settings.model_copy(update={"partitions": 1})
-    initialise(one)
     old, older, oldest = date(1969, 12, 1), date(987, 3, 1), date(1, 1, 1)
-    ledger = extended(extended(extended(entries_of(oldest), older), old), NOW)
-    publish_dated(one, ledger)
-    enter(one, ledger)
+    one = pipeline_with(settings, extended(extended(extended(entries_of(oldest), older), old), NOW))
     sealed, moved, _ = work(one)
     assert [sealing.month.name for sealing in sealed] == ["0001-01", "0987-03", "1969-12"]
     assert [move.month.first for move in moved] == [oldest, older, old]

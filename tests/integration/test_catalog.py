@@ -29,9 +29,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def pipeline(settings: Settings) -> Settings:
     """Its months are archived, sealed, and open."""
-    one = pipeline_with(
-        settings.model_copy(update={"partitions": PARTITIONS}), *(two_months(at) for at in range(PARTITIONS))
-    )
+    one = pipeline_with(settings, *(two_months(at) for at in range(PARTITIONS)))
     work(one, FIRST)
     with archiving(one) as archive:
         (month,) = (month for month in archive.months() if month.first == SECOND)

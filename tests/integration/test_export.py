@@ -28,7 +28,7 @@ from operations.verify.run import Options as Verify
 from sinks import postgres
 from sinks.archive import seals
 from sinks.postgres import questions
-from tests.integration.archives import PARTITIONS, enter, name, pipeline_with, two_months, work
+from tests.integration.archives import enter, name, pipeline_with, two_months, work
 from tests.integration.pipelines import Rig, small
 from tests.integration.tables import change
 from tests.integration.verify_copies import verified
@@ -287,10 +287,15 @@ def test_a_folder_of_another_pipeline_is_refused(sent: Settings, tmp_path: Path)
         export(sent, tmp_path / "other", partitions=[4])
 
 
-def test_sealed_months_agree_with_their_seals(settings: Settings, tmp_path: Path) -> None:
-    two = settings.model_copy(update={"partitions": PARTITIONS})
-    pipeline = pipeline_with(two, two_months(0), two_months(1), transactions_of=10)
-    work(pipeline)
+@pytest.fixture
+def pipeline(settings: Settings) -> Settings:
+    """Two of its months are sealed."""
+    found = pipeline_with(settings, two_months(0), two_months(1), transactions_of=10)
+    work(found)
+    return found
+
+
+def test_sealed_months_agree_with_their_seals(pipeline: Settings, tmp_path: Path) -> None:
     with postgres.connect(pipeline) as connection:
         known = seals.read(connection)
     folder = tmp_path / "files"
@@ -316,10 +321,7 @@ def test_sealed_months_agree_with_their_seals(settings: Settings, tmp_path: Path
         export(pipeline, tmp_path / "broken", topics=["ledger"], months=[])
 
 
-def test_sealed_months_are_verified_without_servers(settings: Settings, tmp_path: Path) -> None:
-    two = settings.model_copy(update={"partitions": PARTITIONS})
-    pipeline = pipeline_with(two, two_months(0), two_months(1), transactions_of=10)
-    work(pipeline)
+def test_sealed_months_are_verified_without_servers(pipeline: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     assert export(pipeline, folder, topics=["ledger"], months=[], records_per_file=30) == 0
     report = offline.run(folder, Verify())
@@ -343,10 +345,7 @@ def test_sealed_months_are_verified_without_servers(settings: Settings, tmp_path
     assert checks == {"arithmetic", "chain", "seals"}
 
 
-def test_a_month_that_differs_from_its_seal_is_told(settings: Settings, tmp_path: Path) -> None:
-    two = settings.model_copy(update={"partitions": PARTITIONS})
-    pipeline = pipeline_with(two, two_months(0), two_months(1))
-    work(pipeline)
+def test_a_month_that_differs_from_its_seal_is_told(pipeline: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     with postgres.connect(pipeline) as connection:
         first = seals.read(connection)[0]
