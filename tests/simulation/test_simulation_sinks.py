@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.effort import in_full
 from tests.simulation.choices import Choices, Schedule
 from tests.simulation.postgres import Content
 from tests.simulation.processes import CRASH, PAUSE
@@ -13,14 +14,8 @@ STRETCH = 500
 ANOTHER_SINK, WEATHER, THOUGHT_DEAD = 1, 2, 0
 
 
-@pytest.mark.parametrize("first", range(0, 500, STRETCH))
+@pytest.mark.parametrize("first", [0, *map(in_full, range(STRETCH, 20_000, STRETCH))])
 def test_every_row_is_written_once_and_positions_agree_whatever_breaks(first: int) -> None:
-    assert_holds(play_sinks, range(first, first + STRETCH))
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("first", range(500, 20_000, STRETCH))
-def test_every_row_is_written_once_in_very_many_schedules(first: int) -> None:
     assert_holds(play_sinks, range(first, first + STRETCH))
 
 
