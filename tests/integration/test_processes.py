@@ -38,43 +38,40 @@ def lives(pid: int) -> bool:
         return False
 
 
-def test_processes_share_the_partitions_and_stop_and_end_together(
-    kafka_only_settings: Settings, tmp_path: Path
-) -> None:
-    with Rig(small(kafka_only_settings), tmp_path) as rig:
-        both = supervised(rig)
-        rig.wait_until_shared_by(2)
-        rig.send(500)
-        rig.wait_until_posted()
-        # One that is killed takes the other along, which ends in order.
-        first, second = pids(both)
-        os.kill(first, signal.SIGKILL)
-        assert both.wait() == 128 + signal.SIGKILL, both.told()
-        assert f"process_ended pid={first} code=137" in both.text()
-        wait_until_gone([first, second])
+def test_processes_share_the_partitions_and_stop_and_end_together(rig: Rig) -> None:
+    both = supervised(rig)
+    rig.wait_until_shared_by(2)
+    rig.send(500)
+    rig.wait_until_posted()
+    # One that is killed takes the other along, which ends in order.
+    first, second = pids(both)
+    os.kill(first, signal.SIGKILL)
+    assert both.wait() == 128 + signal.SIGKILL, both.told()
+    assert f"process_ended pid={first} code=137" in both.text()
+    wait_until_gone([first, second])
 
-        both = supervised(rig)
-        rig.send(500)
-        rig.wait_until_posted()
-        # A supervisor that is killed can stop nobody: they stop by themselves.
-        orphans = pids(both)
-        both.kill()
-        wait_until_gone(orphans)
+    both = supervised(rig)
+    rig.send(500)
+    rig.wait_until_posted()
+    # A supervisor that is killed can stop nobody: they stop by themselves.
+    orphans = pids(both)
+    both.kill()
+    wait_until_gone(orphans)
 
-        both = supervised(rig)
-        rig.wait_until_shared_by(2)
-        # One that somebody stops ends well, but its supervisor was not told to.
-        first, second = pids(both)
-        os.kill(first, signal.SIGTERM)
-        assert both.wait() == 5, both.told()
-        wait_until_gone([first, second])
+    both = supervised(rig)
+    rig.wait_until_shared_by(2)
+    # One that somebody stops ends well, but its supervisor was not told to.
+    first, second = pids(both)
+    os.kill(first, signal.SIGTERM)
+    assert both.wait() == 5, both.told()
+    wait_until_gone([first, second])
 
-        both = supervised(rig)
-        rig.wait_until_shared_by(2)
-        started = pids(both)
-        both.stop()
-        wait_until_gone(started)
-        assert_exact(rig.settings)
+    both = supervised(rig)
+    rig.wait_until_shared_by(2)
+    started = pids(both)
+    both.stop()
+    wait_until_gone(started)
+    assert_exact(rig.settings)
 
 
 def test_a_fixed_port_is_the_first_of_a_row(kafka_only_settings: Settings, tmp_path: Path) -> None:

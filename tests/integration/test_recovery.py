@@ -51,8 +51,9 @@ def clock() -> Iterator[int]:
     return jumping_clock()
 
 
-def work_off(rig: Rig, *, killed: bool = False) -> None:
-    """One life of a worker: from its start until everything is posted."""
+def work_off(rig: Rig, clock: Iterator[int] | None = None, count: int = 0, *, killed: bool = False) -> None:
+    """One life of a worker: so many more records are sent, and it goes on until everything is posted."""
+    rig.send(count, clock)
     worker = rig.start()
     rig.wait_until_posted()
     if killed:
@@ -62,15 +63,12 @@ def work_off(rig: Rig, *, killed: bool = False) -> None:
 
 
 def test_a_store_from_an_old_copy_catches_up(rig: Rig, clock: Iterator[int], tmp_path: Path) -> None:
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     shutil.copytree(rig.settings.state_dir, tmp_path / "copy")
-    rig.send(2_000, clock)
-    work_off(rig, killed=True)
+    work_off(rig, clock, 2_000, killed=True)
     shutil.rmtree(rig.settings.state_dir)
     shutil.copytree(tmp_path / "copy", rig.settings.state_dir)
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     assert_exact(rig.settings)
 
 
@@ -91,29 +89,24 @@ def test_a_store_that_other_partitions_left_behind_catches_up_when_they_come_bac
     rig.send(1_000, clock)
     rig.wait_until_posted()
     second.stop()
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     assert_exact(rig.settings)
 
 
 @pytest.mark.full
 def test_without_the_groups_offset_the_outputs_tell_where_to_go_on(rig: Rig, clock: Iterator[int]) -> None:
-    rig.send(2_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 2_000)
     rig.forget_committed()
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     assert_exact(rig.settings)
 
 
 @pytest.mark.full
 def test_without_offset_and_store_everything_is_found_again(rig: Rig, clock: Iterator[int]) -> None:
-    rig.send(2_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 2_000)
     rig.forget_committed()
     shutil.rmtree(rig.settings.state_dir)
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     assert_exact(rig.settings)
 
 
@@ -132,19 +125,16 @@ def test_without_the_groups_offset_rejections_count_as_handled(rig: Rig) -> None
 
 
 def test_an_offset_that_was_reset_backwards_posts_nothing_twice(rig: Rig, clock: Iterator[int]) -> None:
-    rig.send(2_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 2_000)
     rig.set_committed({0: 0, 1: 1, 2: rig.upstream.next_offsets[2] - 1})
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     assert_exact(rig.settings)
 
 
 def test_an_offset_moved_past_records_is_refused_naming_the_first_and_mended_by_its_advice(
     rig: Rig, clock: Iterator[int]
 ) -> None:
-    rig.send(1_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 1_000)
     first_unhandled = rig.upstream.next_offsets[2]
     rig.send(500, clock)
     rig.set_committed({2: rig.upstream.next_offsets[2]})
@@ -197,14 +187,12 @@ def test_a_balance_that_no_entry_accounts_for_is_refused(rig: Rig, sent: int) ->
 def test_an_offset_past_nothing_but_an_aborted_transaction_is_no_reason_to_refuse(
     rig: Rig, clock: Iterator[int]
 ) -> None:
-    rig.send(500, clock)
-    work_off(rig)
+    work_off(rig, clock, 500)
     gone = as_record(transaction(1, next(wallets_of(2))))
     with open_transaction(rig.settings, Topics.of(rig.settings).transactions, gone):
         pass
     rig.set_committed({2: rig.upstream.next_offsets[2] + 2})
-    rig.send(500, clock)
-    work_off(rig)
+    work_off(rig, clock, 500)
     assert_exact(rig.settings)
 
 
@@ -212,8 +200,7 @@ def test_an_offset_past_nothing_but_an_aborted_transaction_is_no_reason_to_refus
 def test_a_worker_that_recovers_is_killed_and_the_next_one_recovers_all_the_same(
     rig: Rig, clock: Iterator[int]
 ) -> None:
-    rig.send(4_000, clock)
-    work_off(rig)
+    work_off(rig, clock, 4_000)
     rig.send(1_000, clock)
     for _ in range(3):
         shutil.rmtree(rig.settings.state_dir)

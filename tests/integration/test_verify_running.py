@@ -42,26 +42,23 @@ def test_what_is_in_flight_is_no_difference(kafka_only_settings: Settings, tmp_p
     assert sum(one.records for one in report.covered) == sum(rig.upstream.next_offsets.values())
 
 
-def test_a_batch_whose_offset_is_still_being_committed_is_waited_for(
-    kafka_only_settings: Settings, tmp_path: Path
-) -> None:
+def test_a_batch_whose_offset_is_still_being_committed_is_waited_for(rig: Rig) -> None:
     """Between the first and the last marker of a transaction, entries are there and the offset is not."""
-    settings = small(kafka_only_settings)
+    settings = rig.settings
     source = Topics.of(settings).transactions
-    with Rig(settings, tmp_path) as rig:
-        rig.send(100)
-        rig.set_committed({0: 1})
-        producer = Producer(librdkafka(settings, transactional_id="half-way"))
-        producer.init_transactions()
-        producer.begin_transaction()
-        with closing(Consumer(librdkafka(settings, group_id=settings.group))) as consumer:
-            group = consumer.consumer_group_metadata()
-            producer.send_offsets_to_transaction([TopicPartition(source, 0, 1)], group)
-        # Where the question is slow to come, it is answered at once; where it does not wait, the answer is wrong.
-        commit = threading.Timer(1.0, producer.commit_transaction)
-        commit.start()
-        (cut,) = cuts(settings, quiet_admin(settings), [0])
-        commit.join()
+    rig.send(100)
+    rig.set_committed({0: 1})
+    producer = Producer(librdkafka(settings, transactional_id="half-way"))
+    producer.init_transactions()
+    producer.begin_transaction()
+    with closing(Consumer(librdkafka(settings, group_id=settings.group))) as consumer:
+        group = consumer.consumer_group_metadata()
+        producer.send_offsets_to_transaction([TopicPartition(source, 0, 1)], group)
+    # Where the question is slow to come, it is answered at once; where it does not wait, the answer is wrong.
+    commit = threading.Timer(1.0, producer.commit_transaction)
+    commit.start()
+    (cut,) = cuts(settings, quiet_admin(settings), [0])
+    commit.join()
     assert cut.committed == 1
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.integration.pipelines import (
     Worker,
     as_record,
     initialise_topics,
+    open_transaction,
     small,
     transaction,
     wait_until,
@@ -60,8 +62,9 @@ main()
 
 
 @pytest.fixture
-def settings_here(kafka_only_settings: Settings) -> Settings:
-    return small(kafka_only_settings, http_port=0, watchdog_s=3.0)
+def rig(kafka_only_settings: Settings, tmp_path: Path) -> Iterator[Rig]:
+    with Rig(small(kafka_only_settings, http_port=0, watchdog_s=3.0), tmp_path) as rig:
+        yield rig
 
 
 def ask(address: str, path: str) -> tuple[int, str]:
@@ -96,34 +99,29 @@ def value(metrics: str, series: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
-def test_a_worker_is_ready_when_its_partitions_are_and_tells_what_it_did(
-    settings_here: Settings, tmp_path: Path
-) -> None:
-    with Rig(settings_here, tmp_path) as rig:
-        worker = rig.start()
-        address = address_of(settings_here, "worker")
-        assert ask(address, "/live") == (200, "live\n")
-        wait_until_ready(address)
-        rig.send(600)
-        rig.wait_until_posted()
-        expected = assert_exact(settings_here)
-        metrics = ask(address, "/metrics")[1]
-        entries = sum(len(entries) for entries in expected.ledger.values())
-        assert value(metrics, 'wallet_worker_records_total{outcome="posted"}') == entries
-        assert value(metrics, 'wallet_worker_records_total{outcome="rejected"}') == 600 - entries
-        rejections = [
-            line for line in metrics.splitlines() if line.startswith("wallet_worker_rejections_total{")
-        ]
-        assert sum(float(line.rpartition(" ")[2]) for line in rejections) == 600 - entries
-        assert {line.split('"')[1] for line in rejections} == {reason.value for reason in Reason}
-        assert value(metrics, "wallet_worker_batch_records_sum") == 600
-        assert value(metrics, 'wallet_worker_partitions{state="ready"}') == 4
-        wait_until(
-            lambda: value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0,
-            "the lag is told to be none",
-        )
-        worker.stop()
-        assert addresses(settings_here, "worker") == []
+def test_a_worker_is_ready_when_its_partitions_are_and_tells_what_it_did(rig: Rig) -> None:
+    worker = rig.start()
+    address = address_of(rig.settings, "worker")
+    assert ask(address, "/live") == (200, "live\n")
+    wait_until_ready(address)
+    rig.send(600)
+    rig.wait_until_posted()
+    expected = assert_exact(rig.settings)
+    metrics = ask(address, "/metrics")[1]
+    entries = sum(len(entries) for entries in expected.ledger.values())
+    assert value(metrics, 'wallet_worker_records_total{outcome="posted"}') == entries
+    assert value(metrics, 'wallet_worker_records_total{outcome="rejected"}') == 600 - entries
+    rejections = [line for line in metrics.splitlines() if line.startswith("wallet_worker_rejections_total{")]
+    assert sum(float(line.rpartition(" ")[2]) for line in rejections) == 600 - entries
+    assert {line.split('"')[1] for line in rejections} == {reason.value for reason in Reason}
+    assert value(metrics, "wallet_worker_batch_records_sum") == 600
+    assert value(metrics, 'wallet_worker_partitions{state="ready"}') == 4
+    wait_until(
+        lambda: value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0,
+        "the lag is told to be none",
+    )
+    worker.stop()
+    assert addresses(rig.settings, "worker") == []
 
 
 def families(metrics: str) -> set[str]:
@@ -187,33 +185,29 @@ def test_nothing_of_what_records_hold_is_in_logs_or_metrics(settings: Settings, 
             assert mark not in text
 
 
-def test_a_worker_whose_event_loop_is_blocked_ends_with_its_stacks_and_code_7(
-    settings_here: Settings, tmp_path: Path
-) -> None:
-    with Rig(settings_here, tmp_path) as rig:
-        worker = rig.start(by=("-c", BLOCKABLE))
-        address = address_of(settings_here, "worker")
-        wait_until_ready(address)
-        worker.signal(signal.SIGUSR1)
-        rig.send(100)
-        assert ask(address, "/live")[0] == 200
-        why = worker.failed(Stalled)
-        assert why.startswith("wallet: the watchdog ended this process: worker of ")
-        # The stack of the thread that hangs, down to the line: the second of the program above.
-        assert 'File "<string>", line 3 in <lambda>' in worker.text()
-        rig.start()
-        rig.wait_until_posted()
-        assert_exact(settings_here)
+def test_a_worker_whose_event_loop_is_blocked_ends_with_its_stacks_and_code_7(rig: Rig) -> None:
+    worker = rig.start(by=("-c", BLOCKABLE))
+    address = address_of(rig.settings, "worker")
+    wait_until_ready(address)
+    worker.signal(signal.SIGUSR1)
+    rig.send(100)
+    assert ask(address, "/live")[0] == 200
+    why = worker.failed(Stalled)
+    assert why.startswith("wallet: the watchdog ended this process: worker of ")
+    # The stack of the thread that hangs, down to the line: the second of the program above.
+    assert 'File "<string>", line 3 in <lambda>' in worker.text()
+    rig.start()
+    rig.wait_until_posted()
+    assert_exact(rig.settings)
 
 
 @pytest.mark.full
-def test_a_worker_none_of_whose_threads_can_run_ends_too(settings_here: Settings, tmp_path: Path) -> None:
-    with Rig(settings_here.model_copy(update={"watchdog_s": 1.0}), tmp_path) as rig:
-        worker = rig.start(by=("-c", STUCK))
-        wait_until_ready(address_of(settings_here, "worker"))
-        worker.signal(signal.SIGUSR1)
-        assert worker.wait() == 1, worker.told()
-        assert "Timeout (" in worker.text()
+def test_a_worker_none_of_whose_threads_can_run_ends_too(rig: Rig) -> None:
+    worker = rig.start(by=("-c", STUCK), watchdog_s=1.0)
+    wait_until_ready(address_of(rig.settings, "worker"))
+    worker.signal(signal.SIGUSR1)
+    assert worker.wait() == 1, worker.told()
+    assert "Timeout (" in worker.text()
 
 
 def test_records_that_come_during_a_look_are_not_taken_for_held_back(kafka_only_settings: Settings) -> None:
@@ -240,43 +234,31 @@ def test_records_that_come_during_a_look_are_not_taken_for_held_back(kafka_only_
 
 
 @pytest.mark.full
-def test_a_worker_with_nothing_to_do_is_left_alone_behind_an_open_upstream_transaction(
-    settings_here: Settings, tmp_path: Path
-) -> None:
+def test_a_worker_with_nothing_to_do_is_left_alone_behind_an_open_upstream_transaction(rig: Rig) -> None:
     wallet = next(wallets_of(0))
-    with Rig(settings_here, tmp_path) as rig:
-        worker = rig.start(watchdog_s=1.0)
-        address = address_of(settings_here, "worker")
-        wait_until_ready(address)
-        rig.upstream.send([as_record(transaction(1, wallet))])
-        rig.wait_until_posted()
-        upstream = Producer(librdkafka(settings_here, transactional_id=f"{settings_here.prefix}.upstream"))
-        upstream.init_transactions(30)
-        upstream.begin_transaction()
-        record = as_record(transaction(2, wallet))
-        upstream.produce(Topics.of(settings_here).transactions, record.value, record.key, 0)
-        upstream.flush(30)
+    worker = rig.start(watchdog_s=1.0)
+    address = address_of(rig.settings, "worker")
+
+    def told(series: str) -> float:
+        return value(ask(address, "/metrics")[1], f'wallet_worker_{series}{{partition="0"}}')
+
+    wait_until_ready(address)
+    rig.upstream.send([as_record(transaction(1, wallet))])
+    rig.wait_until_posted()
+    with open_transaction(
+        rig.settings, Topics.of(rig.settings).transactions, as_record(transaction(2, wallet))
+    ):
         rig.upstream.send([as_record(transaction(3, wallet))])
         worker.wait_until_told("held_by_open_transaction")
         assert "partition=0 offset=1 end=3" in worker.events("held_by_open_transaction")[0]
-        metrics = ask(address, "/metrics")[1]
-        assert value(metrics, 'wallet_worker_held_back_offsets{partition="0"}') == 2
-        assert value(metrics, 'wallet_worker_last_stable_offset{partition="0"}') == 1
-        assert value(metrics, 'wallet_worker_lag_records{partition="0"}') == 0
+        assert (told("held_back_offsets"), told("last_stable_offset"), told("lag_records")) == (2, 1, 0)
         assert ask(address, "/ready")[0] == 200
-        upstream.commit_transaction(30)
-        worker.wait_until_told("open_transaction_ended")
-        rig.wait_until_posted()
-        # The mark of the transaction is the end of the log now: an offset, but no record to wait for.
-        wait_until(
-            lambda: value(ask(address, "/metrics")[1], 'wallet_worker_end_offset{partition="0"}') == 4,
-            "the mark is seen",
-        )
-        wait_until(
-            lambda: value(ask(address, "/metrics")[1], 'wallet_worker_lag_records{partition="0"}') == 0,
-            "it is no lag",
-        )
-        worker.stop()
+    worker.wait_until_told("open_transaction_ended")
+    rig.wait_until_posted()
+    # The mark of the transaction is the end of the log now: an offset, but no record to wait for.
+    wait_until(lambda: told("end_offset") == 4, "the mark is seen")
+    wait_until(lambda: told("lag_records") == 0, "it is no lag")
+    worker.stop()
 
 
 @pytest.mark.full
@@ -307,12 +289,11 @@ def test_a_worker_waits_for_a_kafka_that_is_away_for_longer_than_the_watchdogs_l
 
 
 @pytest.mark.full
-def test_a_port_that_is_taken_is_told_in_one_line(settings_here: Settings, tmp_path: Path) -> None:
-    with Rig(settings_here, tmp_path) as rig:
-        rig.start()
-        port = int(address_of(settings_here, "worker").rpartition(":")[2])
-        second = rig.start(http_port=port)
-        assert f"cannot listen on 127.0.0.1:{port}" in second.failed(ConfigurationError)
+def test_a_port_that_is_taken_is_told_in_one_line(rig: Rig) -> None:
+    rig.start()
+    port = int(address_of(rig.settings, "worker").rpartition(":")[2])
+    second = rig.start(http_port=port)
+    assert f"cannot listen on 127.0.0.1:{port}" in second.failed(ConfigurationError)
 
 
 # -- sinks

@@ -2,15 +2,12 @@
 
 import random
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from audit.contract import Reason
-from config.settings import Settings
 from tests.integration.exactness import assert_exact, found, source_of
-from tests.integration.pipelines import Rig, small
+from tests.integration.pipelines import Rig
 from tests.integration.workers import Worker, wait_until
 from topics.names import Topics
 
@@ -18,12 +15,6 @@ pytestmark = pytest.mark.integration
 
 #: Enough that a worker with small batches is still at it when the test turns on it.
 BACKLOG = 6_000
-
-
-@pytest.fixture
-def rig(kafka_only_settings: Settings, tmp_path: Path) -> Iterator[Rig]:
-    with Rig(small(kafka_only_settings), tmp_path) as rig:
-        yield rig
 
 
 def test_mixed_input_becomes_exactly_what_the_fold_says(rig: Rig) -> None:

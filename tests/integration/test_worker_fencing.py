@@ -1,27 +1,18 @@
 """One writer for each partition: zombies, frozen workers and intruders cannot post, and nothing is lost."""
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException, Producer
 
 from config.errors import Stopped
-from config.settings import Settings
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, small
+from tests.integration.pipelines import Rig
 from tests.integration.workers import wait_until
 from topics.clients import librdkafka
 from topics.names import Topics
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def rig(kafka_only_settings: Settings, tmp_path: Path) -> Iterator[Rig]:
-    with Rig(small(kafka_only_settings), tmp_path) as rig:
-        yield rig
 
 
 def opened_by_another(rig: Rig, partition: int) -> Producer:

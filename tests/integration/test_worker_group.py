@@ -107,31 +107,25 @@ def test_a_spare_worker_that_has_idled_for_long_takes_over(
         assert_exact(rig.settings)
 
 
-def test_a_worker_whose_group_others_are_in_names_them_and_is_refused(
-    kafka_only_settings: Settings, tmp_path: Path
-) -> None:
-    with Rig(small(kafka_only_settings), tmp_path) as rig:
-        conf = librdkafka(rig.settings, group_id=rig.settings.group, auto_offset_reset="earliest")
-        stranger = Consumer(conf | {"client.id": "console-consumer", "enable.auto.commit": False})
-        stranger.subscribe([Topics.of(rig.settings).transactions])
-        rig.send(100)
-        wait_until(lambda: bool(stranger.consume(1, 0.1)), "it reads")
-        worker = rig.start()
-        said = (
-            rf"wallet: the group {rig.settings.group} is used by programs that are not workers: "
-            r"console-consumer at [\d.]+\. Stop them, or give them another group"
-        )
-        assert re.fullmatch(said, worker.failed(Refused))
-        assert "Traceback" not in worker.text()
-        stranger.close()
-        rig.start()
-        rig.wait_until_posted()
+def test_a_worker_whose_group_others_are_in_names_them_and_is_refused(rig: Rig) -> None:
+    conf = librdkafka(rig.settings, group_id=rig.settings.group, auto_offset_reset="earliest")
+    stranger = Consumer(conf | {"client.id": "console-consumer", "enable.auto.commit": False})
+    stranger.subscribe([Topics.of(rig.settings).transactions])
+    rig.send(100)
+    wait_until(lambda: bool(stranger.consume(1, 0.1)), "it reads")
+    worker = rig.start()
+    said = (
+        rf"wallet: the group {rig.settings.group} is used by programs that are not workers: "
+        r"console-consumer at [\d.]+\. Stop them, or give them another group"
+    )
+    assert re.fullmatch(said, worker.failed(Refused))
+    assert "Traceback" not in worker.text()
+    stranger.close()
+    rig.start()
+    rig.wait_until_posted()
 
 
 @pytest.mark.full
-def test_a_session_time_out_that_the_broker_does_not_allow_is_named(
-    kafka_only_settings: Settings, tmp_path: Path
-) -> None:
-    with Rig(small(kafka_only_settings), tmp_path) as rig:
-        worker = rig.start(by=("-c", SESSION_OF_AN_HOUR))
-        assert worker.failed(ConfigurationError).startswith("wallet: WALLET_SESSION_TIMEOUT_S=")
+def test_a_session_time_out_that_the_broker_does_not_allow_is_named(rig: Rig) -> None:
+    worker = rig.start(by=("-c", SESSION_OF_AN_HOUR))
+    assert worker.failed(ConfigurationError).startswith("wallet: WALLET_SESSION_TIMEOUT_S=")

@@ -88,31 +88,28 @@ def is_offset_left(settings: Settings) -> bool:
     return False
 
 
-def test_a_worker_does_not_commit_while_something_before_it_is_open(
-    kafka_only_settings: Settings, tmp_path: Path
-) -> None:
+def test_a_worker_does_not_commit_while_something_before_it_is_open(rig: Rig) -> None:
     """What is open is somebody else's here: a worker cannot tell, and need not."""
-    settings = small(kafka_only_settings)
-    with Rig(settings, tmp_path) as rig:
-        rig.send(500)
-        first = rig.start()
-        rig.wait_until_posted()
-        stranger = Producer(librdkafka(settings, transactional_id="stranger"))
-        stranger.init_transactions(30)
-        stranger.begin_transaction()
-        stranger.produce(Topics.of(settings).rejections, b"", b"open", PARTITION)
-        assert stranger.flush(30) == 0
-        time.sleep(LOOK_BACK_S)
-        rig.send(500)
-        first.failed(Stopped)
-        assert f"left it open in {Topics.of(settings).rejections}" in first.told()
-        second = rig.start()
-        second.failed(Stopped)
-        assert "does another producer write there?" in second.told()
-        stranger.abort_transaction(30)
-        rig.start()
-        rig.wait_until_posted()
-        assert_exact(settings)
+    settings = rig.settings
+    rig.send(500)
+    first = rig.start()
+    rig.wait_until_posted()
+    stranger = Producer(librdkafka(settings, transactional_id="stranger"))
+    stranger.init_transactions(30)
+    stranger.begin_transaction()
+    stranger.produce(Topics.of(settings).rejections, b"", b"open", PARTITION)
+    assert stranger.flush(30) == 0
+    time.sleep(LOOK_BACK_S)
+    rig.send(500)
+    first.failed(Stopped)
+    assert f"left it open in {Topics.of(settings).rejections}" in first.told()
+    second = rig.start()
+    second.failed(Stopped)
+    assert "does another producer write there?" in second.told()
+    stranger.abort_transaction(30)
+    rig.start()
+    rig.wait_until_posted()
+    assert_exact(settings)
 
 
 def test_an_idle_worker_notices_what_is_open_behind_its_newest_batch(
@@ -131,23 +128,22 @@ def test_an_idle_worker_notices_what_is_open_behind_its_newest_batch(
 
 @pytest.mark.full
 def test_what_is_open_while_others_of_its_transaction_are_there_is_refused_and_not_rolled_back(
-    kafka_only_settings: Settings, tmp_path: Path
+    rig: Rig,
 ) -> None:
-    settings = small(kafka_only_settings)
+    settings = rig.settings
     ledger = Topics.of(settings).ledger
-    with Rig(settings, tmp_path) as rig:
-        rig.send(200)
-        first = rig.start()
-        rig.wait_until_posted()
-        first.stop()
-        entry = next(one for one in read_all(settings, ledger, 4) if one.partition() == PARTITION)
-        again = ProducerRecord(entry.key(), entry.value(), [], PARTITION, None)
-        with open_transaction(settings, ledger, again):
-            why = rig.start().failed(Refused)
-            assert f"of {ledger} is open, but records of later source offsets are committed" in why
-        rig.start()
-        rig.wait_until_posted()
-        assert_exact(settings)
+    rig.send(200)
+    first = rig.start()
+    rig.wait_until_posted()
+    first.stop()
+    entry = next(one for one in read_all(settings, ledger, 4) if one.partition() == PARTITION)
+    again = ProducerRecord(entry.key(), entry.value(), [], PARTITION, None)
+    with open_transaction(settings, ledger, again):
+        why = rig.start().failed(Refused)
+        assert f"of {ledger} is open, but records of later source offsets are committed" in why
+    rig.start()
+    rig.wait_until_posted()
+    assert_exact(settings)
 
 
 @pytest.mark.parametrize(

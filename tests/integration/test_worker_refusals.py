@@ -2,18 +2,16 @@
 
 import json
 import shutil
-from pathlib import Path
+from typing import Any
 
 import pytest
 from rocksdict import Options, Rdict
 
 from config.errors import ConfigurationError, NotReachable, Refused, WalletError
-from config.settings import Settings
 from local.state import free_port
 from tests.effort import in_full
 from tests.integration.exactness import assert_exact
-from tests.integration.pipelines import Rig, initialise_topics, small
-from tests.integration.workers import Worker
+from tests.integration.pipelines import Rig
 from topics.cluster import quiet_admin
 from topics.names import Topics
 from topics.topic_settings import alter
@@ -21,45 +19,31 @@ from topics.topic_settings import alter
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def settings_here(kafka_only_settings: Settings) -> Settings:
-    return small(kafka_only_settings)
-
-
-def refusal(settings: Settings, folder: Path, error: type[WalletError]) -> str:
+def refusal(rig: Rig, error: type[WalletError], **changes: Any) -> str:
     """The last line of a worker that does not start; nothing that it says is a traceback."""
-    worker = Worker(settings, folder / "refused.log")
+    worker = rig.start(**changes)
     line = worker.failed(error)
     assert "Traceback" not in worker.text(), worker.text()
     assert line.startswith("wallet: "), worker.told()
     return line
 
 
-def test_a_topic_that_is_not_as_it_must_be_is_named(settings_here: Settings, tmp_path: Path) -> None:
+def test_a_topic_that_is_not_as_it_must_be_is_named(rig: Rig) -> None:
     """What else it may be: test_cluster_topics.py."""
-    initialise_topics(settings_here)
-    topic = Topics.of(settings_here).balances
-    alter(quiet_admin(settings_here), topic, {"cleanup.policy": "delete"})
-    line = refusal(settings_here, tmp_path, Refused)
-    assert f"{topic}: cleanup.policy is delete, must be compact" in line
+    topic = Topics.of(rig.settings).balances
+    alter(quiet_admin(rig.settings), topic, {"cleanup.policy": "delete"})
+    assert f"{topic}: cleanup.policy is delete, must be compact" in refusal(rig, Refused)
 
 
-def test_settings_that_the_pipeline_was_not_made_with_are_named(
-    settings_here: Settings, tmp_path: Path
-) -> None:
-    initialise_topics(settings_here)
-    other = settings_here.model_copy(update={"snapshot_every": 8, "overdraft": "allow"})
-    line = refusal(other, tmp_path, ConfigurationError)
+def test_settings_that_the_pipeline_was_not_made_with_are_named(rig: Rig) -> None:
+    line = refusal(rig, ConfigurationError, snapshot_every=8, overdraft="allow")
     assert "WALLET_SNAPSHOT_EVERY is 8, the pipeline has 7" in line
     assert "WALLET_OVERDRAFT is allow, the pipeline has reject" in line
 
 
-def test_kafka_that_is_not_there_is_waited_for_and_then_named(
-    settings_here: Settings, tmp_path: Path
-) -> None:
+def test_kafka_that_is_not_there_is_waited_for_and_then_named(rig: Rig) -> None:
     nowhere = f"127.0.0.1:{free_port(without=[])}"
-    away = settings_here.model_copy(update={"kafka": nowhere, "startup_wait_s": 1.0})
-    line = refusal(away, tmp_path, NotReachable)
+    line = refusal(rig, NotReachable, kafka=nowhere, startup_wait_s=1.0)
     assert f"Kafka at {nowhere} did not answer within 1 s" in line
 
 
@@ -72,33 +56,29 @@ def test_kafka_that_is_not_there_is_waited_for_and_then_named(
         in_full("format", 99),
     ],
 )
-def test_a_store_of_something_else_is_refused(
-    settings_here: Settings, tmp_path: Path, name: str, value: object
-) -> None:
-    with Rig(settings_here, tmp_path) as rig:
-        worker = rig.start()
-        worker.wait_until_told("ready", 4)
-        worker.stop()
-    (store,) = settings_here.state_dir.glob(f"0/{settings_here.prefix}/2")
+def test_a_store_of_something_else_is_refused(rig: Rig, name: str, value: object) -> None:
+    worker = rig.start()
+    worker.wait_until_told("ready", 4)
+    worker.stop()
+    (store,) = rig.settings.state_dir.glob(f"0/{rig.settings.prefix}/2")
     db = Rdict(str(store), Options(raw_mode=True))
     db.put(b"m:identity", json.dumps(json.loads(db.get(b"m:identity") or b"{}") | {name: value}).encode())
     db.close()
-    line = refusal(settings_here, tmp_path, Refused)
+    line = refusal(rig, Refused)
     assert f"{name} {value!r} instead of" in line
     assert "name another WALLET_STATE_DIR, or delete this store" in line
 
 
-def test_a_damaged_store_ends_the_worker_in_one_line(settings_here: Settings, tmp_path: Path) -> None:
-    with Rig(settings_here, tmp_path) as rig:
-        rig.send(200)
-        worker = rig.start()
-        rig.wait_until_posted()
-        worker.stop()
-        (store,) = settings_here.state_dir.glob(f"0/{settings_here.prefix}/2")
-        (store / "CURRENT").write_text("MANIFEST-999999\n")
-        assert str(store) in refusal(settings_here, tmp_path, Refused)
-        shutil.rmtree(store)
-        rig.start()
-        rig.send(200)
-        rig.wait_until_posted()
-        assert_exact(settings_here)
+def test_a_damaged_store_ends_the_worker_in_one_line(rig: Rig) -> None:
+    rig.send(200)
+    worker = rig.start()
+    rig.wait_until_posted()
+    worker.stop()
+    (store,) = rig.settings.state_dir.glob(f"0/{rig.settings.prefix}/2")
+    (store / "CURRENT").write_text("MANIFEST-999999\n")
+    assert str(store) in refusal(rig, Refused)
+    shutil.rmtree(store)
+    rig.start()
+    rig.send(200)
+    rig.wait_until_posted()
+    assert_exact(rig.settings)

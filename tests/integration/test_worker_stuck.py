@@ -142,14 +142,24 @@ def registry() -> Iterator[RegistryServer]:
         yield server
 
 
+@pytest.fixture
+def registered(kafka_only_settings: Settings, registry: RegistryServer) -> Settings:
+    """Of a pipeline whose schemas are in the registry."""
+    settings = small(kafka_only_settings, registry=registry.url, retry_wait_s=0.2)
+    assert register(settings) == FIXED_IDS
+    return settings
+
+
+@pytest.fixture
+def theirs(registered: Settings, registry: RegistryServer) -> int:
+    """The id of a producer's own schema."""
+    schema = schema_text("transaction", 1).replace('"doc"', '"was"')
+    return registry.add(subjects(registered)["transaction"], schema)
+
+
 def test_a_record_whose_schema_the_registry_cannot_tell_just_now_is_waited_for_and_not_rejected(
-    kafka_only_settings: Settings, registry: RegistryServer, tmp_path: Path
+    registered: Settings, registry: RegistryServer, theirs: int, tmp_path: Path
 ) -> None:
-    registered = small(kafka_only_settings, registry=registry.url, retry_wait_s=0.2)
-    assert register(registered) == FIXED_IDS
-    theirs = registry.add(
-        subjects(registered)["transaction"], schema_text("transaction", 1).replace('"doc"', '"was"')
-    )
     here, elsewhere = next(wallets_of(0)), next(wallets_of(1))
     with Rig(registered, tmp_path) as rig:
         worker = rig.start()
@@ -173,13 +183,8 @@ def test_a_record_whose_schema_the_registry_cannot_tell_just_now_is_waited_for_a
 
 
 def test_a_rebalance_does_not_wait_for_a_batch_that_waits_for_the_registry(
-    kafka_only_settings: Settings, registry: RegistryServer, tmp_path: Path
+    registered: Settings, registry: RegistryServer, theirs: int, tmp_path: Path
 ) -> None:
-    registered = small(kafka_only_settings, registry=registry.url, retry_wait_s=0.2)
-    register(registered)
-    theirs = registry.add(
-        subjects(registered)["transaction"], schema_text("transaction", 1).replace('"doc"', '"was"')
-    )
     with Rig(registered, tmp_path) as rig:
 
         def told_to_wait(worker: Worker) -> bool:
@@ -202,15 +207,12 @@ def test_a_rebalance_does_not_wait_for_a_batch_that_waits_for_the_registry(
 
 
 @pytest.mark.full
-def test_workers_that_come_and_go_at_the_same_time_all_end_in_order(
-    kafka_only_settings: Settings, tmp_path: Path
-) -> None:
+def test_workers_that_come_and_go_at_the_same_time_all_end_in_order(rig: Rig) -> None:
     """One that is stopping may be given partitions yet: opened then, they would be open when its folder is free."""
-    with Rig(small(kafka_only_settings), tmp_path) as rig:
-        rig.send(500)
-        for number in range(24):
-            rig.start().wait_until_told("assigned")
-            if number >= 3:
-                rig.workers[number - 3].stop()
-        rig.wait_until_posted()
-        assert_exact(rig.settings)
+    rig.send(500)
+    for number in range(24):
+        rig.start().wait_until_told("assigned")
+        if number >= 3:
+            rig.workers[number - 3].stop()
+    rig.wait_until_posted()
+    assert_exact(rig.settings)

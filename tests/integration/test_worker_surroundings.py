@@ -24,11 +24,6 @@ HALF_AN_HOUR_S = 1_800
 
 
 @pytest.fixture
-def settings_here(kafka_only_settings: Settings) -> Settings:
-    return small(kafka_only_settings)
-
-
-@pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of the workers that a test starts from here on."""
     found = library()
@@ -40,46 +35,28 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_a_record_from_the_future_stops_its_partition_until_its_time_has_come(
-    settings_here: Settings, tmp_path: Path, clock: Clock
+def test_a_record_from_the_future_stops_its_partition_and_no_other_until_its_time_has_come(
+    kafka_only_settings: Settings, tmp_path: Path, clock: Clock
 ) -> None:
-    strict = settings_here.model_copy(update={"max_clock_ahead_s": 1.0, "retry_wait_s": 0.5})
+    strict = small(kafka_only_settings, max_clock_ahead_s=1.0, retry_wait_s=0.5)
     with Rig(strict, tmp_path, create_time=True) as rig:
         here, elsewhere = next(wallets_of(0)), next(wallets_of(1))
         now_ms = int(time.time() * 1000)
-        rig.upstream.send([as_record(transaction(1, here))], iter([now_ms]))
-        rig.upstream.send([as_record(transaction(2, here))], iter([now_ms + HALF_AN_HOUR_S * 1_000]))
-        rig.upstream.send([as_record(transaction(3, here))], iter([now_ms]))
-        rig.upstream.send([as_record(transaction(4, elsewhere))], iter([now_ms]))
+        times = iter([now_ms, now_ms + HALF_AN_HOUR_S * 1_000, now_ms])
+        rig.upstream.send((as_record(transaction(number, here)) for number in range(3)), times)
         worker = rig.start()
         worker.wait_until_told("partition_stopped", 3)
         stopped = worker.events("partition_stopped")[-1]
         assert " error " in stopped
         assert "partition=0 offset=1" in stopped
-        wait_until(lambda: rig.committed() == {0: 1, 1: 1}, "what is not ahead is posted")
+        rig.upstream.send(
+            (as_record(transaction(number, elsewhere)) for number in range(3, 50)), iter([now_ms] * 47)
+        )
+        wait_until(lambda: rig.committed() == {0: 1, 1: 47}, "what is not ahead is posted")
         clock.jump(HALF_AN_HOUR_S)
         rig.wait_until_posted()
         wanted = assert_exact(strict)
-        assert [len(wanted.ledger[at]) for at in (0, 1)] == [3, 1]
-
-
-def test_a_partition_that_is_stopped_does_not_keep_the_others_from_going_on(
-    settings_here: Settings, tmp_path: Path
-) -> None:
-    strict = settings_here.model_copy(update={"max_clock_ahead_s": 1.0})
-    with Rig(strict, tmp_path, create_time=True) as rig:
-        here, elsewhere = next(wallets_of(0)), next(wallets_of(1))
-        now_ms = int(time.time() * 1000)
-        rig.upstream.send([as_record(transaction(1, here))], iter([now_ms + HALF_AN_HOUR_S * 1_000]))
-        worker = rig.start()
-        worker.wait_until_told("partition_stopped")
-        rig.upstream.next_offsets.pop(0)
-        rig.upstream.send(
-            (as_record(transaction(number, elsewhere)) for number in range(2, 50)), iter([now_ms] * 48)
-        )
-        rig.wait_until_posted()
-        assert rig.committed() == {1: 48}
-        worker.stop()
+        assert [len(wanted.ledger[at]) for at in (0, 1)] == [3, 47]
 
 
 @pytest.mark.full
@@ -133,32 +110,28 @@ def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def test_a_full_disk_ends_the_worker_in_one_line_and_nothing_is_lost(
-    settings_here: Settings, tmp_path: Path, tiny_disk: Callable[[str], Path]
+    tiny_disk: Callable[[str], Path], rig: Rig
 ) -> None:
     state_dir = tiny_disk("1m") / "state"
-    with Rig(settings_here.model_copy(update={"state_dir": state_dir}), tmp_path) as rig:
-        rig.send(30_000)
-        why = rig.start().failed(Stopped)
-        assert "No space left on device" in why
-        assert why.startswith("wallet: ")
-        tiny_disk("200m")
-        rig.start()
-        rig.wait_until_posted()
-        assert_exact(rig.settings)
+    rig.send(30_000)
+    why = rig.start(state_dir=state_dir).failed(Stopped)
+    assert "No space left on device" in why
+    assert why.startswith("wallet: ")
+    tiny_disk("200m")
+    rig.start(state_dir=state_dir)
+    rig.wait_until_posted()
+    assert_exact(rig.settings)
 
 
 @pytest.mark.full
-def test_the_session_time_out_is_the_one_that_the_settings_say(
-    settings_here: Settings, tmp_path: Path
-) -> None:
+def test_the_session_time_out_is_the_one_that_the_settings_say(rig: Rig) -> None:
     """A worker that has vanished is replaced; one with a longer session would hold its partitions on."""
-    with Rig(settings_here, tmp_path) as rig:
-        vanishes = rig.start(session_timeout_s=300)
-        rig.wait_until_shared_by(1)
-        vanishes.kill()
-        follows = rig.start(session_timeout_s=6)
-        wait_s = 12
-        deadline = time.monotonic() + wait_s
-        while time.monotonic() < deadline:
-            assert not follows.events("ready"), "the dead worker's session of 300 s has ended early"
-            time.sleep(0.2)
+    vanishes = rig.start(session_timeout_s=300)
+    rig.wait_until_shared_by(1)
+    vanishes.kill()
+    follows = rig.start(session_timeout_s=6)
+    wait_s = 12
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        assert not follows.events("ready"), "the dead worker's session of 300 s has ended early"
+        time.sleep(0.2)
