@@ -9,13 +9,13 @@ import pytest
 
 from config.settings import Settings
 from sinks import postgres
-from sinks.ledger import TRANSACTIONS, WALLETS
+from sinks.ledger import TRANSACTIONS
 from sinks.postgres import Connection
 from sinks.postgres.migrations import migrate
-from sinks.postgres.months import make_months, months_of
 from sinks.postgres.one_state import audited
 from sinks.rows import entry_row
 from sinks.tables import copy, reconcile
+from tests.integration.tables import write
 from tests.ledgers import PATIENCE_S, Ledger, wait_until
 
 pytestmark = pytest.mark.integration
@@ -36,12 +36,7 @@ def ledger(settings: Settings) -> Ledger:
     migrate(settings)
     ledger = Ledger(0, to_ms(LONG_AGO))
     ledger.post("wallet", 5)
-    old = entry_row(ledger.written[0].body)
-    with postgres.connect(settings, postgres.WRITER) as writer:
-        make_months(writer, months_of({old.day}), settings)
-        with writer.transaction():
-            copy(writer, WALLETS, [old.wallet] if old.wallet else [])
-            copy(writer, TRANSACTIONS, [old.row])
+    write(settings, ledger)
     with postgres.connect(settings, postgres.ARCHIVER) as archiver:
         seal = """SELECT seal_month(%s, '[{"partition": 0, "from_offset": 0, "to_offset": 1}]', 1, 5, sha256(''))"""
         archiver.execute(seal, [LONG_AGO.date()])
@@ -73,14 +68,14 @@ def test_a_batch_that_opens_no_wallet_and_a_move_do_not_wait_for_each_other(
     ):
         writer.execute("SET lock_timeout = 0")
 
-        def write() -> None:
+        def write_batch() -> None:
             with writer.transaction():
                 way(writer, TRANSACTIONS, rows)
 
         with third.transaction():
             # The batch stops in the middle: it has locked what it locks first, and waits for the month.
             third.execute(f"LOCK TABLE ONLY transactions_{NOW:%Y_%m} IN ACCESS EXCLUSIVE MODE".encode())
-            batch = threads.submit(write)
+            batch = threads.submit(write_batch)
             wait_until(writer_waits, "the batch waits for its month")
             move = threads.submit(
                 archiver.execute, "SELECT archive_month(%s, %s)", [LONG_AGO.date(), LONG_MS]

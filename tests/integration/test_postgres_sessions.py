@@ -16,12 +16,12 @@ from pydantic import SecretStr
 from config.errors import ConfigurationError, Refused
 from config.settings import Settings
 from sinks import postgres
-from sinks.ledger import TRANSACTIONS, WALLETS
+from sinks.ledger import TRANSACTIONS
 from sinks.postgres import ENCODING, MEANING, databases, questions
 from sinks.postgres.migrations import migrate
-from sinks.postgres.months import make_months, months_of
 from sinks.rows import entry_row
-from sinks.tables import copy, reconcile
+from sinks.tables import reconcile
+from tests.integration.tables import write
 from tests.ledgers import Ledger, wait_until
 
 pytestmark = pytest.mark.integration
@@ -95,14 +95,10 @@ def test_names_are_stored_and_read_as_they_are(hostile: Settings) -> None:
     ledger = Ledger(0)
     for name in NAMES:
         ledger.post(name, 5)
-    rows = [entry_row(written.body) for written in ledger.written]
-    with postgres.connect(hostile, postgres.WRITER) as writer:
-        make_months(writer, months_of({row.day for row in rows}), hostile)
-        with writer.transaction():
-            copy(writer, WALLETS, [row.wallet for row in rows if row.wallet])
-            copy(writer, TRANSACTIONS, [row.row for row in rows])
-        with writer.transaction():
-            assert reconcile(writer, TRANSACTIONS, [row.row for row in rows]) == 0
+    write(hostile, ledger)
+    rows = [entry_row(written.body).row for written in ledger.written]
+    with postgres.connect(hostile, postgres.WRITER) as writer, writer.transaction():
+        assert reconcile(writer, TRANSACTIONS, rows) == 0
     for name in NAMES:
         assert questions.balance(hostile, name) == (name, "EUR", 5)
         assert [line.wallet_id for line in questions.statement(hostile, name)] == [name]

@@ -6,8 +6,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import NewTopic
 
 from config.settings import Settings
 from operations.sending.lines import to_json
@@ -17,51 +15,24 @@ from schemas.partitioner import partition_of
 from schemas.producer import InvalidTransaction, TransactionProducer, Undelivered
 from schemas.records import Transaction
 from tests.integration.pipelines import initialise_topics
+from tests.reading import read_all
 from tests.unit.transactions import UUID
-from topics.clients import librdkafka
 from topics.cluster import quiet_admin
 from topics.names import Topics
 from topics.topic_settings import alter
 
 pytestmark = pytest.mark.integration
 
-PARTITIONS = 4
 SENT = [
     Transaction(UUID, f"wallet {n % 97} ä", n % 2, n + 1, "EUR", 1_790_000_000_000_000) for n in range(500)
 ]
-
-
-def create_input(settings: Settings) -> str:
-    topic = Topics.of(settings).transactions
-    client = quiet_admin(settings)  # kept: a client that is collected takes its calls with it
-    for created in client.create_topics([NewTopic(topic, PARTITIONS, 1)], operation_timeout=30).values():
-        created.result()
-    return topic
-
-
-def read_all(settings: Settings, topic: str, count: int) -> list[tuple[int, bytes, bytes]]:
-    """Partition, key and value of so many records, each partition's in order."""
-    consumer = Consumer(librdkafka(settings, group_id=f"{settings.prefix}.test", enable_auto_commit=False))
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-    found: list[tuple[int, bytes, bytes]] = []
-    while len(found) < count:
-        message = consumer.poll(30)
-        assert message, f"{len(found)} of {count} records after 30 s of silence"
-        assert message.error() is None
-        partition, key, value = message.partition(), message.key(), message.value()
-        assert isinstance(partition, int)
-        assert isinstance(key, bytes)
-        assert isinstance(value, bytes)
-        found.append((partition, key, value))
-    consumer.close()
-    return found
 
 
 def test_what_is_sent_is_confirmed_and_lies_in_its_wallets_partition_in_order(
     kafka_only_settings: Settings,
 ) -> None:
     settings = kafka_only_settings
-    topic = create_input(settings)
+    initialise_topics(settings)
     with TransactionProducer(settings) as producer:
         for transaction in SENT:
             producer.send(transaction)
@@ -69,12 +40,13 @@ def test_what_is_sent_is_confirmed_and_lies_in_its_wallets_partition_in_order(
 
     codec = TransactionCodec(1, lambda *_: None)
     found: dict[str, list[Transaction]] = {}
-    for partition, key, value in read_all(settings, topic, len(SENT)):
-        decoded = codec.decode(value)
+    for message in read_all(settings, Topics.of(settings).transactions, settings.partitions):
+        decoded = codec.decode(message.value())
         assert isinstance(decoded, Decoded)
-        assert key == decoded.transaction.wallet_id.encode()
-        assert partition == partition_of(key, PARTITIONS)
+        key = decoded.transaction.wallet_id.encode()
+        assert (message.key(), message.partition()) == (key, partition_of(key, settings.partitions))
         found.setdefault(decoded.transaction.wallet_id, []).append(decoded.transaction)
+    assert sum(map(len, found.values())) == len(SENT)
     for wallet, transactions in found.items():
         assert transactions == [transaction for transaction in SENT if transaction.wallet_id == wallet]
 

@@ -1,10 +1,9 @@
 """`wallet replay` on a real Kafka and a real Postgres: what is missing comes back, what is there is compared."""
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -36,6 +35,7 @@ from tests.integration.replays import (
     tried,
 )
 from tests.integration.tables import archive_november
+from tests.integration.workers import Worker
 from tests.ledgers import DAY_MS, NOVEMBER_MS, drain, running, wait_until
 from topics.topic_log import TopicLog
 
@@ -122,14 +122,11 @@ def test_a_replay_that_is_stopped_goes_on_where_it_was(pipeline: Settings, empty
 
 @pytest.mark.full
 def test_a_replay_that_is_killed_is_resumed_and_ends_equal(
-    pipeline: Settings, empty: Settings, environment: Callable[[Settings], dict[str, str]]
+    pipeline: Settings, empty: Settings, tmp_path: Path
 ) -> None:
     small = empty.model_copy(update={"sink_batch_rows": 2})
-    command = [sys.executable, "-m", "operations", "replay", "--from-beginning", "--execute"]
-    killed = subprocess.Popen(command, env=environment(small), stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(rows(empty)["transactions"]) > 50, "it has written some rows")
-    killed.kill()
-    killed.wait()
+    with Worker(small, tmp_path / "replay.log", "replay", "--from-beginning", "--execute"):
+        wait_until(lambda: len(rows(empty)["transactions"]) > 50, "it has written some rows")
     assert len(rows(empty)["transactions"]) < ALL
     wait_until(lambda: not _sessions(empty), "its session is gone")
     assert [counted(one)[1] for one in resumed(empty)] == [

@@ -63,6 +63,12 @@ class Stand:
                 ],
             )
 
+    def set_both(self, first: tuple[int, datetime], second: tuple[int, datetime]) -> None:
+        """The position of both sinks in partition 0, and in 1."""
+        for sink in ("ledger", "rejections"):
+            for partition, (input_offset, at) in enumerate((first, second)):
+                self.set(sink, partition, input_offset, at)
+
     def look(self) -> dict[tuple[str, int], tuple[int, datetime | None]]:
         """What the tables say after one look."""
         self.keeper.look()
@@ -156,32 +162,20 @@ def test_a_position_that_went_back_meanwhile_is_left_as_it_is(stands: Stands) ->
     assert stand.look()["rejections", 0] == (2, EARLY)
 
 
+@pytest.mark.parametrize(("records", "complete_to"), [(3, LATE), (4, EARLY)], ids=["all", "one to come"])
 def test_a_partition_whose_input_is_decided_to_its_end_misses_nothing_recorded_before(
-    stands: Stands,
+    stands: Stands, records: int, complete_to: datetime
 ) -> None:
     stand = stands()
+    stand.set_both((4, LATE), (3, EARLY))
+    assert stand.send(1, records) == records
     for sink in ("ledger", "rejections"):
-        stand.set(sink, 0, 4, LATE)
-        stand.set(sink, 1, 3, EARLY)
-    assert stand.send(1, 3) == 3
-    assert stand.look()["ledger", 1] == (3, LATE)
-    assert stand.look()["rejections", 1] == (3, LATE)
-
-
-def test_one_with_a_record_of_the_input_to_come_does(stands: Stands) -> None:
-    stand = stands()
-    for sink in ("ledger", "rejections"):
-        stand.set(sink, 0, 4, LATE)
-        stand.set(sink, 1, 3, EARLY)
-    stand.send(1, 4)
-    assert stand.look()["ledger", 1] == (3, EARLY)
+        assert stand.look()[sink, 1] == (3, complete_to)
 
 
 def test_marks_of_transactions_at_the_end_of_the_input_are_no_records_to_come(stands: Stands) -> None:
     stand = stands()
-    for sink in ("ledger", "rejections"):
-        stand.set(sink, 0, 1, EARLY)
-        stand.set(sink, 1, 4, LATE)
+    stand.set_both((1, EARLY), (4, LATE))
     with stand.transaction(stand.names.transactions):
         assert stand.look()["ledger", 0] == (1, EARLY)
     assert ends(stand.settings, stand.names.transactions)[0] == 2
@@ -195,9 +189,7 @@ def test_marks_of_transactions_at_the_end_of_the_input_are_no_records_to_come(st
 
 def test_while_a_history_is_loaded_the_records_to_come_may_be_older(stands: Stands) -> None:
     stand = stands("history")
-    for sink in ("ledger", "rejections"):
-        stand.set(sink, 0, 4, LATE)
-        stand.set(sink, 1, 3, EARLY)
+    stand.set_both((4, LATE), (3, EARLY))
     stand.send(1, 3)
     assert stand.look()["ledger", 1] == (3, EARLY)
     initialise(stand.settings, "upstream")

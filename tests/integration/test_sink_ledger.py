@@ -1,14 +1,13 @@
 """The ledger sink on a real Kafka and a real Postgres: rows, replays, months, fences."""
 
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -26,6 +25,7 @@ from sinks.replay import Replay, Trial, origin_of
 from sinks.replay_positions import Stretch
 from tests.integration.pipelines import delete_topic, make_topics, transaction
 from tests.integration.tables import change, rows
+from tests.integration.workers import Worker
 from tests.ledgers import (
     DAY_MS,
     LEDGER_FRAME,
@@ -341,43 +341,27 @@ def test_a_record_that_does_not_decode_stops_the_sink_after_what_came_before(
     assert rows(pipeline, "SELECT count(*) FROM transactions") == [(3,)]
 
 
-SINK_PROCESS = """
-import signal, threading
-from config.settings import settings
-from sinks.consumer import run
-from topics.incoming import Incoming
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-run(settings(), ["ledger"], stop, Incoming)
-"""
-
-
 def test_a_zombie_that_comes_back_is_fenced_and_goes_on_as_an_ordinary_member(
-    pipeline: Settings, environment: Callable[[Settings], dict[str, str]]
+    pipeline: Settings, tmp_path: Path
 ) -> None:
     ledgers = [Ledger(partition).post_many(2_000) for partition in range(4)]
     small = pipeline.model_copy(update={"sink_batch_rows": 20, "transaction_timeout_s": 5.0})
-    zombie = subprocess.Popen([sys.executable, "-c", SINK_PROCESS], env=environment(small))
-    try:
+    with Worker(small, tmp_path / "zombie.log", "sink", "ledger") as zombie:
         publish_entries(pipeline, *ledgers)
         wait_until(
             lambda: rows(pipeline, "SELECT count(*) FROM transactions")[0][0] > 0, "the first one writes"
         )
-        zombie.send_signal(signal.SIGSTOP)
+        zombie.signal(signal.SIGSTOP)
         with running(small, "ledger") as successor:
             # Also waits for a transaction that the zombie may be in the middle of.
             successor.wait_until_caught_up()
-            zombie.send_signal(signal.SIGCONT)
+            zombie.signal(signal.SIGCONT)
             wait_until(
                 lambda: len({at.owner for at in questions.positions(pipeline)}) == 2, "both own partitions"
             )
             publish_entries(pipeline, *(ledger.post_many(50) for ledger in ledgers), start=2_000)
             successor.wait_until_caught_up()
         assert successor.failure is None
-        zombie.terminate()
-        assert zombie.wait(60) == 0
-    finally:
-        zombie.kill()
-        zombie.wait()
+        zombie.stop()
     query = "SELECT count(*), count(DISTINCT (source_partition, source_offset)) FROM transactions"
     assert rows(pipeline, query) == [(8_200, 8_200)]

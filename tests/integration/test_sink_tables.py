@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import date
-from operator import itemgetter
 from typing import Any
 
 import pytest
 
-from config.errors import Stopped
 from config.settings import Settings
 from schemas.codec import NO_HASH
 from sinks import postgres
@@ -17,8 +15,8 @@ from sinks.postgres.migrations import migrate
 from sinks.postgres.months import make_months
 from sinks.rows import entry_row
 from sinks.tables import Differs, reconcile
-from tests.integration.tables import archive_november, change, unguarded, write
-from tests.ledgers import DAY_MS, NOVEMBER_MS, Ledger
+from tests.integration.tables import change, unguarded, write
+from tests.ledgers import Ledger
 
 pytestmark = pytest.mark.integration
 
@@ -46,14 +44,6 @@ def compare(connection: Connection, ledger: Ledger) -> tuple[int, int]:
 
 def everything(connection: Connection) -> list[tuple[Any, ...]]:
     return connection.execute("SELECT * FROM wallet_entries ORDER BY wallet_id, sequence").fetchall()
-
-
-def test_a_row_holds_what_its_entry_says(writer: Connection, settings: Settings) -> None:
-    ledger = Ledger(3).post_many(60)
-    write(settings, ledger)
-    assert sorted(everything(writer), key=itemgetter(0, 1)) == sorted(
-        (written.row for written in ledger.written), key=itemgetter(0, 1)
-    )
 
 
 def test_the_hash_chain_can_be_checked_in_sql(writer: Connection, settings: Settings) -> None:
@@ -184,28 +174,3 @@ def test_a_long_value_is_shown_in_part(writer: Connection, owner: Connection, se
     with pytest.raises(Differs) as differs:
         compare(writer, ledger)
     assert len(differs.value.versions) < 1_000
-
-
-def test_rows_of_an_archived_month_are_compared_there(
-    writer: Connection, owner: Connection, settings: Settings
-) -> None:
-    ledger = Ledger(0, NOVEMBER_MS + 29 * DAY_MS).post_many(10, step_ms=DAY_MS // 4)
-    write(settings, ledger)
-    archive_november(settings)
-    archived = writer.execute("SELECT count(*) FROM transaction_archive").fetchall()
-    assert archived == [(3,)]
-    assert compare(writer, ledger) == (0, 0)
-    change(settings, "UPDATE transaction_archive SET amount = 77 WHERE source_offset = 2")
-    with pytest.raises(Differs, match=r"transaction_archive .* in amount"):
-        compare(writer, ledger)
-
-
-def test_a_row_missing_from_a_sealed_month_is_not_inserted(
-    writer: Connection, owner: Connection, settings: Settings
-) -> None:
-    ledger = Ledger(0).post_many(10)
-    write(settings, ledger)
-    change(settings, "DELETE FROM transactions WHERE source_offset = 7")
-    archive_november(settings)
-    with pytest.raises(Stopped, match="is missing although its month is sealed"):
-        compare(writer, ledger)
