@@ -124,9 +124,9 @@ def test_a_full_disk_ends_the_worker_in_one_line_and_nothing_is_lost(
 
 
 @pytest.mark.full
-def test_the_session_time_out_is_the_one_that_the_settings_say(rig: Rig) -> None:
+def test_the_session_time_out_is_the_one_that_the_settings_say(rig: Rig, tmp_path: Path) -> None:
     """A worker that has vanished is replaced; one with a longer session would hold its partitions on."""
-    vanishes = rig.start(session_timeout_s=300)
+    vanishes = rig.start(session_timeout_s=300, state_dir=tmp_path / "of a machine that is gone")
     rig.wait_until_shared_by(1)
     vanishes.kill()
     follows = rig.start(session_timeout_s=6)
