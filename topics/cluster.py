@@ -154,18 +154,22 @@ def check(settings: Settings) -> Pipeline:
 
     Raises NotReachable (no Kafka), ConfigurationError (settings differ), Refused (topics differ or are missing).
     """
-    wait_for_kafka(settings)
-    client = quiet_admin(settings)
+    pipeline = initialised(settings)
     names = Topics.of(settings)
-    found = describe(client, (*names.partitioned, names.pipeline))
-    if names.pipeline not in found:
-        raise Refused(
-            f"topic {names.pipeline} does not exist: run `wallet init` for the pipeline {settings.prefix!r}"
-        )
+    found = describe(quiet_admin(settings), (*names.partitioned, names.pipeline))
+    refuse_differences(pipeline.check(settings), found)
+    return pipeline
+
+
+def initialised(settings: Settings) -> Pipeline:
+    """The pipeline record of a pipeline that there is; raises NotReachable (no Kafka) or Refused (no pipeline)."""
+    wait_for_kafka(settings)
+    topic = Topics.of(settings).pipeline
+    if not describe(quiet_admin(settings), [topic]):
+        raise Refused(f"topic {topic} does not exist: run `wallet init` for the pipeline {settings.prefix!r}")
     pipeline = read_pipeline(settings)
     if pipeline is None:
-        raise Refused(f"topic {names.pipeline} holds no pipeline record: run `wallet init`")
-    refuse_differences(pipeline.check(settings), found)
+        raise Refused(f"topic {topic} holds no pipeline record: run `wallet init`")
     return pipeline
 
 

@@ -41,12 +41,11 @@ from topics.cluster import (
     describe,
     differences,
     identity,
+    initialised,
     input_bytes,
     offsets_in,
     quiet_admin,
-    read_pipeline,
     specs,
-    wait_for_kafka,
 )
 from topics.names import Topics
 from topics.source import Source
@@ -117,10 +116,7 @@ def run(settings: Settings, options: Options) -> Report:
     """Verify and report; raises a WalletError if that is not possible."""
     options.refuse_contradictions()
     began = time.monotonic()
-    wait_for_kafka(settings)
-    pipeline = read_pipeline(settings)
-    if pipeline is None:
-        raise Refused(f"topic {Topics.of(settings).pipeline} holds no pipeline record: run `wallet init`")
+    pipeline = initialised(settings)
     settings = pipeline.rule(settings)
     with tempfile.TemporaryDirectory(prefix="wallet-verify-") as work:
         verification = _Verification(settings, pipeline, options, Path(work))

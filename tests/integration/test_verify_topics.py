@@ -255,6 +255,11 @@ def test_an_input_that_lost_its_first_records_cannot_be_verified(
         verified(settings, postgres=False)
 
 
+def test_a_pipeline_that_is_not_there_is_named(settings: Settings) -> None:
+    with pytest.raises(Refused, match=f"{settings.prefix}.pipeline does not exist: run `wallet init`"):
+        verified(settings, postgres=False)
+
+
 def test_records_without_an_outcome_are_in_flight_until_the_group_says_they_are_decided(
     original: Settings,
 ) -> None:
