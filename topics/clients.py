@@ -1,6 +1,7 @@
 """Clients of librdkafka: the one place that makes them, and that turns addresses and security into settings."""
 
 from collections.abc import Callable
+from logging import Logger
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -59,9 +60,10 @@ def librdkafka(settings: Settings, **more: Value) -> dict[str, Value]:
     }
 
 
-def producer(settings: Settings, **more: Value) -> Producer:
-    """A producer."""
-    return Producer(librdkafka(settings, **more))
+def producer(settings: Settings, logger: Logger | None = None, **more: Value) -> Producer:
+    """A producer, which logs to this logger or to stderr."""
+    conf: dict[str, Any] = {**librdkafka(settings, **more)}
+    return Producer(conf | {"logger": logger} if logger else conf)
 
 
 def transactional(settings: Settings, transactional_id: str, **more: Value) -> Producer:

@@ -1,17 +1,19 @@
 """The input of a rebuild: check that it is whole, find its ends, make the copy's topic, take over the schema ids."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 
 from config.errors import NotReachable, Refused
 from config.logs import EventLog
-from operations.rebuild.place import Rebuild, write
+from operations.rebuild.place import Rebuild
 from operations.setup.init import create
 from operations.verify.cut import cuts
 from schemas.accepted import Accepted
 from schemas.registry_api import Declined, NotFound, Registry, RegistryAway
 from streams.accepted import own, read_accepted
 from topics.cluster import describe, input_bytes, offsets, read_pipeline
+from topics.exactly_once import ExactlyOnce
 from topics.names import ANY_TIME, FOR_EVER, GROWTH_BYTES, KAFKA_MESSAGE_BYTES, Topics, TopicSpec
 
 log = EventLog("operations.rebuild")
@@ -128,8 +130,7 @@ def take_ids_over(place: Rebuild) -> None:
             if at in kept:  # otherwise an older release wrote there, and its worker asks the registry
                 records += [own(pipeline, at, handled[at]), *_in(at, foreign[at].values())]
     if records:
-        written = ((one.to_json(), one.key, 0, 0, ()) for one in records)
-        write(place.shadow, Topics.of(place.shadow).pipeline, written)
+        _write(place, records)
 
 
 def _in(partition: int, ids: Iterable[Accepted], from_offset: int | None = None) -> list[Accepted]:
@@ -142,3 +143,17 @@ def _in(partition: int, ids: Iterable[Accepted], from_offset: int | None = None)
         )
         for one in ids
     ]
+
+
+def _write(place: Rebuild, records: list[Accepted]) -> None:
+    writer = ExactlyOnce(
+        place.shadow,
+        f"{place.shadow.prefix}-init",
+        place.shadow.group,
+        taken_over="another command makes this shadow",
+        again="run it again to continue",
+    )
+    with closing(writer):
+        writer.open()
+        pipeline = Topics.of(place.shadow).pipeline
+        writer.write(pipeline, ((one.to_json(), one.key, 0, 0, ()) for one in records), ())

@@ -1,28 +1,30 @@
 """The two pipelines of a rebuild: the live one that the settings name, and its shadow."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from config.decisions import Overdraft
-from config.errors import ConfigurationError, Refused
+from config.errors import ConfigurationError, NotReachable, Refused
 from config.pipeline import Pipeline
 from config.settings import Settings
 from operations.setup.init import create
 from sinks import shadow
 from sinks.names import SINKS
 from sinks.postgres import connect
+from topics import clients
 from topics.cluster import describe, identity, offsets_in, quiet_admin, read_pipeline, wait_for_kafka
-from topics.exactly_once import ExactlyOnce, Outgoing
 from topics.names import COMPACTED, Topics, TopicSpec
 from topics.topic_log import TopicLog
 
 FORMAT = 1
 KEY = b"rebuild"
+WRITE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,25 @@ def write_record(settings: Settings, client: AdminClient, record: ShadowRecord) 
     topic = topic_of(settings.prefix)
     if topic not in describe(client, [topic]):
         create(client, [TopicSpec(topic, 1, dict(COMPACTED))], settings.replication)
-    write(settings, topic, [(json.dumps(asdict(record)).encode(), KEY, 0, 0, ())])
-
-
-def write(settings: Settings, topic: str, records: Iterable[Outgoing]) -> None:
-    """Write records to a topic of a shadow, whose settings these are: all or none."""
-    writer = ExactlyOnce(
-        settings,
-        f"{settings.prefix}-init",
-        settings.group,
-        taken_over="another command makes this shadow",
-        again="run it again to continue",
-    )
-    with closing(writer):
-        writer.open()
-        writer.write(topic, records, ())
+    failed: list[str] = []
+    producer = clients.producer(settings, acks="all", enable_idempotence=True)
+    try:
+        producer.produce(
+            topic,
+            json.dumps(asdict(record)).encode(),
+            KEY,
+            0,
+            on_delivery=lambda error, _: failed.append(error.str()) if error else None,
+        )
+        left = producer.flush(WRITE_S)
+    except KafkaException as error:
+        raise NotReachable(
+            f"cannot write the record in {topic}: {error.args[0].str()}; run it again"
+        ) from None
+    if left or failed:
+        raise NotReachable(
+            f"cannot write the record in {topic}: {failed[0] if failed else 'no answer'}; run it again"
+        )
 
 
 @dataclass(frozen=True)

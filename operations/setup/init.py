@@ -1,5 +1,6 @@
 """`wallet init`: create what a pipeline needs, once, and refuse what differs (DESIGN section 3)."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -11,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from config.asking import in_time
-from config.errors import NotReachable, Refused, Stopped
+from config.errors import NotReachable, Refused
 from config.pipeline import KEY, Pipeline
 from config.settings import Settings
 from operations.cli.output import as_line
@@ -19,9 +20,9 @@ from operations.sending.importing.producer import read_progress
 from schemas import registry
 from schemas.versions import SchemaIds
 from sinks.postgres import migrations
+from topics import clients, retention, rights
 from topics import history as open_input
-from topics import retention, rights
-from topics.causes import because
+from topics.causes import because, passes
 from topics.cluster import (
     ASK_PAUSE_S,
     ASK_S,
@@ -36,7 +37,6 @@ from topics.cluster import (
     specs,
     wait_for_kafka,
 )
-from topics.exactly_once import ExactlyOnce
 from topics.history import CREATE_TIME, is_open
 from topics.incoming import Incoming
 from topics.lag import First
@@ -53,6 +53,9 @@ CREATE_ATTEMPTS = 3
 UNANSWERED = frozenset(
     {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT, KafkaError.NOT_CONTROLLER}
 )
+#: Being fenced is normal here, but librdkafka would log it to stderr.
+_unheard = logging.getLogger("operations.setup.init.librdkafka")
+_unheard.setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,7 @@ def claim(settings: Settings, wanted: Pipeline) -> tuple[Pipeline, bool]:
             there.check(settings)
             return there, written
         time.sleep(0.2 * attempt)
-    if why:
-        raise NotReachable(f"cannot write the pipeline record: {why}")
-    raise NotReachable("no pipeline record yet: Kafka does not show it; run `wallet init` again")
+    raise NotReachable(f"no pipeline record yet: {why or 'Kafka does not show it'}; run `wallet init` again")
 
 
 def _write_first(settings: Settings, wanted: Pipeline) -> str:
@@ -222,22 +223,35 @@ def _write_first(settings: Settings, wanted: Pipeline) -> str:
     The order makes concurrent calls agree: 1. fence every other init, which aborts its open transaction and waits for
     one that is committing, 2. look again, 3. write and commit, which fails if we were fenced.
     """
-    writer = ExactlyOnce(
-        settings,
-        f"{settings.prefix}-init",
-        settings.group,
-        taken_over=OVERTAKEN,
-        again="run `wallet init` again",
+    named = f"{settings.prefix}-init"
+    producer = clients.producer(
+        settings, logger=_unheard, transactional_id=named, transaction_timeout_ms=60_000
     )
+    failed: list[KafkaError] = []
     try:
-        with closing(writer):
-            writer.open()
-            if read_pipeline(settings) is not None:
-                return OVERTAKEN
-            writer.write(Topics.of(settings).pipeline, [(wanted.to_json(), KEY, 0, 0, ())], ())
-    except (Stopped, NotReachable) as failure:
-        return str(failure)
-    return ""
+        producer.init_transactions(max(ASK_S, settings.startup_wait_s))
+        if read_pipeline(settings) is not None:
+            return OVERTAKEN
+        producer.begin_transaction()
+        producer.produce(
+            Topics.of(settings).pipeline,
+            wanted.to_json(),
+            KEY,
+            partition=0,
+            on_delivery=lambda error, _: failed.append(error) if error else None,
+        )
+        producer.commit_transaction(max(ASK_S, settings.startup_wait_s))
+    except KafkaException as failure:
+        error = failure.args[0]
+        if error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:
+            return OVERTAKEN
+        # Being fenced between two requests shows in several ways; all of them end the transaction.
+        if error.fatal() or error.txn_requires_abort() or passes(error):
+            return str(error.str())
+        raise because(
+            error, NotReachable(f"cannot write the pipeline record: {error.str()}; run `wallet init` again")
+        ) from None
+    return str(failed[0].str()) if failed else ""
 
 
 def _warnings(settings: Settings, found: dict[str, FoundTopic]) -> list[str]:

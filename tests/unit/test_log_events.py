@@ -17,7 +17,7 @@ LEVELS = {
     "failure": "error",
 }
 #: Loggers that are not ours: of libraries, whose lines are made fewer or led past a progress bar.
-OF_LIBRARIES = {"config/logs.py", "console/serve.py", "operations/cli/output.py"}
+OF_LIBRARIES = {"config/logs.py", "console/serve.py", "operations/cli/output.py", "operations/setup/init.py"}
 
 
 def modules() -> Iterator[tuple[str, str]]:
