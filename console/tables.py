@@ -294,10 +294,17 @@ async def daily(connection: Connection, wallet_id: str, first: date, end: date) 
 async def seals(connection: Connection) -> list[Answer]:
     """Sealed months, the first one first: a month a row, so they are few."""
     query = """
-        SELECT left(month::text, 7) AS month, entries, amount, hash, previous_seal, seal, sealed_at, ranges
+        SELECT left(month::text, 7) AS month, entries, trunc(amount) AS amount, hash, previous_seal, seal, sealed_at,
+            ranges
         FROM archive_seals ORDER BY archive_seals.month
     """
-    return await answers(connection, query)
+    found = await answers(connection, query)
+    for one in found:
+        # The server keeps keys in an order of its own, and those that others may have added.
+        one["ranges"] = [
+            {name: of[name] for name in ("partition", "from_offset", "to_offset")} for of in one["ranges"]
+        ]
+    return found
 
 
 async def newest_entries(

@@ -1,7 +1,7 @@
 """The records of the pipeline, as frozen tuples.
 
 Amounts and balances are int minor units. Times are the schema's ints (`_us` micro-, `_ms` milliseconds since
-the epoch, UTC), which what people see has as an aware `datetime`, too: a batch of thousands is folded without one.
+the epoch, UTC): a batch of thousands is folded without one `datetime`. What people see has aware ones, too.
 """
 
 from datetime import UTC, datetime, timedelta

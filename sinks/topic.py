@@ -61,7 +61,7 @@ class TopicReader:
         self._sink = sink
         self._stop = stop
         self._observer = observer
-        self._silence = Silence(sink=sink.name)
+        self._silence = Silence(log, sink=sink.name)
         #: When to ask whether Kafka is silent; never while its client has a connection.
         self._ask_silent_at = float("inf")
         self._failure: BaseException | None = None

@@ -4,7 +4,7 @@ What is too large, does not decode or lies in the wrong partition is rejected he
 the plain ones, and `wallet.apply` decides the others. What it reads of the past comes through `Past`, what it decides
 leaves as `Outputs`, and nothing else changes. Only the codec may ask outside: a worker's asks the registry once about
 each schema id that is new to it.
-The same records give the same bytes, so a shadow's worker writes what the live one has written.
+The same records under the same rules give the same bytes: a rebuild relies on it, and an audit checks it.
 """
 
 from collections.abc import Sequence

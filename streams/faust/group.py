@@ -13,6 +13,7 @@ from typing import Any
 
 from aiokafka.consumer import consumer, group_coordinator
 
+from config.logs import EventLog
 from config.settings import Settings
 from streams.endings import Replaced, in_one_line
 from topics.silence import Silence
@@ -26,6 +27,8 @@ FENCED_INSTANCE_ID = 82
 FIRST_BROKER_S = 30.0
 #: How long Kafka may be silent before the log says so: longer than a group takes to move to another broker.
 SILENT_S = 5.0
+
+log = EventLog("streams.group")
 
 
 class Membership:
@@ -41,7 +44,7 @@ class Membership:
         self.joined = False
         self._ever_joined = False
         self._answered_at = time.monotonic()
-        self._silence = Silence(at=settings.kafka)
+        self._silence = Silence(log, at=settings.kafka)
 
     def silent(self) -> None:
         """The coordinator does not answer, or no broker says which one that is."""

@@ -86,6 +86,16 @@ def test_another_s_authority_and_another_s_certificate_are_told(
         wait_for_kafka(broker.at(plain_settings, "mutual", **ours))
 
 
+def test_a_command_ends_with_the_code_of_a_wrong_setting(
+    broker: EncryptedBroker, plain_settings: Settings, tmp_path: Path
+) -> None:
+    wrong = broker.at(plain_settings, "login", kafka_sasl_password=SecretStr(PASSWORD))
+    command = Worker(wrong, tmp_path / "log", "inspect", "alice")
+    assert command.failed(ConfigurationError).startswith("wallet: Kafka at ")
+    assert len(command.text().splitlines()) == 1
+    assert PASSWORD not in command.text()
+
+
 def test_a_certificate_for_another_host_names_the_host(
     broker: EncryptedBroker, plain_settings: Settings
 ) -> None:

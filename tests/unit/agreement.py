@@ -1,17 +1,20 @@
 """The fold as a worker uses it, and the independent one held against it, byte by byte."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from unittest.mock import patch
 
 from audit import fold as oracle
 from audit.contract import FIRST_MS, Contract, Reason
 from config.pipeline import Pipeline
-from schemas import native
+from schemas import codec, native
 from schemas.codec import TransactionCodec, decode_entry, encode_snapshot, frame
+from schemas.native import balances
 from schemas.native.balances import encode_balance
+from schemas.native.varints import longs_in_python
 from schemas.records import Balance
 from schemas.versions import FIXED_IDS
+from streams import posting
 from streams.batch import Derived
 from streams.posting import Fold
 from tests.unit.strategies import PARTITION, Memory
@@ -21,9 +24,16 @@ CODEC = TransactionCodec(FIXED_IDS.transaction, lambda *_: None)
 TOPIC = "wallet.transactions"
 
 
-def in_python() -> Any:
-    """Within it, folds are in Python where the compiled loops would decide."""
-    return patch.multiple(native, usual=None, orders=None, post=None)
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Within it, folds are in Python throughout."""
+    with (
+        patch.multiple(native, usual=None, orders=None, post=None),
+        patch.object(codec, "longs", longs_in_python),
+        patch.multiple(balances, longs=longs_in_python, _balance=None),
+        patch.object(posting, "encode_balances", balances.encode_balances_in_python),
+    ):
+        yield
 
 
 class Written:
