@@ -154,23 +154,27 @@ def check(settings: Settings) -> Pipeline:
 
     Raises NotReachable (no Kafka), ConfigurationError (settings differ), Refused (topics differ or are missing).
     """
-    pipeline = initialised(settings)
-    names = Topics.of(settings)
-    found = describe(quiet_admin(settings), (*names.partitioned, names.pipeline))
+    pipeline, found = _initialised(settings, Topics.of(settings).partitioned)
     refuse_differences(pipeline.check(settings), found)
     return pipeline
 
 
 def initialised(settings: Settings) -> Pipeline:
     """The pipeline record of a pipeline that there is; raises NotReachable (no Kafka) or Refused (no pipeline)."""
+    return _initialised(settings)[0]
+
+
+def _initialised(settings: Settings, others: Collection[str] = ()) -> tuple[Pipeline, dict[str, FoundTopic]]:
+    """The same, with what `describe` finds of the pipeline topic and of others."""
     wait_for_kafka(settings)
     topic = Topics.of(settings).pipeline
-    if not describe(quiet_admin(settings), [topic]):
+    found = describe(quiet_admin(settings), (*others, topic))
+    if topic not in found:
         raise Refused(f"topic {topic} does not exist: run `wallet init` for the pipeline {settings.prefix!r}")
     pipeline = read_pipeline(settings)
     if pipeline is None:
         raise Refused(f"topic {topic} holds no pipeline record: run `wallet init`")
-    return pipeline
+    return pipeline, found
 
 
 def agreed(settings: Settings) -> Settings:

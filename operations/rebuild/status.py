@@ -93,7 +93,7 @@ def look(place: Rebuild, stop: Event = NEVER) -> Progress:
                 steps += _steps(place, lags, "copy", place.input, copied)
             folded = handled(place.shadow, topics.transactions, place.shadow.partitions)
             steps += _steps(place, lags, "worker", topics.transactions, folded)
-            rows = written(place.shadow)
+            rows = written(place.shadow) if _has_tables(place) else {}
             for sink in WRITING:
                 go_on(stop)
                 steps += _steps(place, lags, f"sink {sink}", topic_of(topics, sink), rows)
@@ -154,8 +154,10 @@ def handled(settings: Settings, topic: str, partitions: int) -> dict[TopicPart, 
 
 
 def written(settings: Settings) -> dict[TopicPart, int | None]:
-    """Up to where the rows of each partition of the shadow's topics are in its tables, if it has these yet."""
-    with closing(shadow.connect_shadow(settings)) as connection:
-        if "sink_positions" not in shadow.tables(connection):
-            return {}
+    """Up to where the rows of each partition of the shadow's topics are in its tables."""
     return {at: row.next_offset for at, row in questions.written(settings).items()}
+
+
+def _has_tables(place: Rebuild) -> bool:
+    with closing(shadow.connect_shadow(place.shadow)) as connection:
+        return "sink_positions" in shadow.tables(connection)
